@@ -1,0 +1,3 @@
+"""Recurrent networks for PyTorch, as open as a loop."""
+
+__version__ = "0.1.0"
