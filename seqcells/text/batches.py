@@ -1,0 +1,107 @@
+"""Cut texts to length and batch those of similar length together."""
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+POOL = 50  # batches that are sorted by length together: less padding, yet still random batches
+
+
+def truncate(
+    tokens: Sequence[int], max_tokens: int, keep: Literal["head", "tail", "head_tail"]
+) -> list[int]:
+    """Keep at most ``max_tokens``: the first, the last, or half of each (one more of the head)."""
+    if max_tokens < 1:
+        raise ValueError(f"expected max_tokens of at least 1, got {max_tokens}")
+    heads = {"head": max_tokens, "tail": 0, "head_tail": (max_tokens + 1) // 2}
+    if keep not in heads:
+        raise ValueError(f"expected keep to be one of {list(heads)}, got {keep!r}")
+    if len(tokens) <= max_tokens:
+        return list(tokens)
+    head = heads[keep]
+    return [*tokens[:head], *tokens[len(tokens) - (max_tokens - head) :]]
+
+
+class Batch(NamedTuple):
+    """Padded with zeros, time first; ``indices`` are the examples' places in the data."""
+
+    tokens: Tensor  # (T, B) int64
+    lengths: Tensor  # (B,) int64
+    labels: Tensor  # (B,) float32
+    indices: Tensor  # (B,) int64
+
+
+class BucketedBatches:
+    """Batches of examples of similar length.
+
+    With ``shuffle``, the order of an epoch depends on the seed and the epoch's number alone, so
+    that training can be resumed anywhere; without it, the longest come first in every epoch.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Sequence[int]],
+        labels: Sequence[int],
+        *,
+        batch_size: int,
+        seed: int,
+        shuffle: bool = True,
+    ):
+        if batch_size < 1:
+            raise ValueError(f"expected a batch_size of at least 1, got {batch_size}")
+        if len(labels) != len(examples):
+            raise ValueError(f"expected {len(examples)} labels, one an example, got {len(labels)}")
+        for index, (example, label) in enumerate(zip(examples, labels)):
+            if len(example) == 0:
+                raise ValueError(f"expected examples with tokens, got an empty one at {index}")
+            if label not in (0, 1):
+                raise ValueError(f"expected labels 0 or 1, got {label!r} at {index}")
+        self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
+        self._examples = [torch.tensor(example, dtype=torch.int32) for example in examples]
+        self._lengths = [len(example) for example in examples]
+        self._labels = torch.tensor(labels, dtype=torch.float32)
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return -(-len(self._lengths) // self.batch_size)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of epoch ``number``, without the first ``start`` of them."""
+        if not 0 <= start <= len(self):
+            raise ValueError(f"expected start between 0 and {len(self)} batches, got {start}")
+        return (self._collate(indices) for indices in self._order(number)[start:])
+
+    def padding_share(self, number: int) -> float:
+        """The share of positions in epoch ``number`` that are padding."""
+        batches = self._order(number)
+        positions = sum(len(batch) * max(self._lengths[i] for i in batch) for batch in batches)
+        return 1 - sum(self._lengths) / positions if positions else 0.0
+
+    def _order(self, number: int) -> list[list[int]]:
+        """Shuffle, cut into pools of many batches, sort inside each, shuffle the batches."""
+        order = list(range(len(self._lengths)))
+        pool, size = POOL * self.batch_size, self.batch_size
+        generator = random.Random(f"{self.seed} {number}")
+        if self.shuffle:
+            generator.shuffle(order)
+        else:
+            pool = max(len(order), 1)
+        batches = []
+        for first in range(0, len(order), pool):
+            part = sorted(order[first : first + pool], key=self._lengths.__getitem__, reverse=True)
+            batches += [part[i : i + size] for i in range(0, len(part), size)]
+        if self.shuffle:
+            generator.shuffle(batches)
+        return batches
+
+    def _collate(self, indices: list[int]) -> Batch:
+        return Batch(
+            pad_sequence([self._examples[i] for i in indices]).long(),
+            torch.tensor([self._lengths[i] for i in indices]),
+            self._labels[indices],
+            torch.tensor(indices),
+        )

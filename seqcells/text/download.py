@@ -1,0 +1,62 @@
+"""Fetch the IMDB archive once, verified, into a cache folder."""
+
+import hashlib
+import os
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from tqdm import tqdm
+
+URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
+MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
+TIMEOUT = 30.0
+
+
+def cached_archive(*, progress: bool = True) -> Path:
+    """The archive in ``$SEQCELLS_CACHE`` or ``~/.cache/seqcells``, downloaded if not there."""
+    folder = Path(os.environ.get("SEQCELLS_CACHE") or Path.home() / ".cache" / "seqcells")
+    target = folder / URL.rsplit("/", 1)[1]
+    if not target.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _download(target, progress)
+    return target
+
+
+def _download(target: Path, progress: bool) -> None:
+    """Only a complete, verified file ever stands under ``target``."""
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            found = _fetch(file, progress)
+        if found != MD5:
+            raise ValueError(f"expected a file of MD5 {MD5} from {URL}, got {found}; try again")
+        os.replace(name, target)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _fetch(file, progress: bool) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    try:
+        with urllib.request.urlopen(URL, timeout=TIMEOUT) as response:
+            size = response.headers.get("Content-Length")
+            bar = tqdm(
+                desc="downloading IMDB",
+                total=int(size) if size else None,
+                disable=not progress,
+                unit="B",
+                unit_scale=True,
+            )
+            with bar:
+                while block := response.read(1 << 18):
+                    file.write(block)
+                    digest.update(block)
+                    bar.update(len(block))
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise ValueError(
+            f"expected to download {URL}, got {error}; connect to the network and try again, or "
+            "fetch that file elsewhere and give its path"
+        ) from None
+    return digest.hexdigest()

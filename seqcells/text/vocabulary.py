@@ -1,0 +1,110 @@
+"""Words and their numbers, with the tokeniser's rules beside them."""
+
+import json
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+PADDING, UNKNOWN = "<pad>", "<unk>"
+FORMAT = "seqcells vocabulary 1"
+
+
+class Vocabulary:
+    """Turns a text into tokens, and tokens into numbers: 0 is padding, 1 an unknown word.
+
+    ``substitutions`` are the ``(pattern, replacement)`` pairs that a lowercased text goes through
+    before it is split at white space. They are saved with the words, so a saved vocabulary needs
+    no tokeniser library.
+    """
+
+    def __init__(self, words: Sequence[str], substitutions: Sequence[tuple[str, str]]):
+        if list(words[:2]) != [PADDING, UNKNOWN]:
+            raise ValueError(f"expected words to begin {PADDING}, {UNKNOWN}, got {words[:2]}")
+        if len(set(words)) != len(words):
+            twice, _ = Counter(words).most_common(1)[0]
+            raise ValueError(f"expected every word once, got {twice!r} more than once")
+        self.words = list(words)
+        self.substitutions = [(pattern, new) for pattern, new in substitutions]
+        self._rules = [(re.compile(pattern).sub, new) for pattern, new in self.substitutions]
+        self._numbers = {word: number for number, word in enumerate(self.words) if number > 1}
+
+    @classmethod
+    def build(
+        cls,
+        texts: Iterable[str],
+        *,
+        max_size: int | None = None,
+        min_frequency: int = 1,
+        progress: bool = True,
+    ) -> "Vocabulary":
+        """Count the words of ``texts`` and keep the most frequent, by torchtext's rules.
+
+        ``max_size`` counts words beside the two special ones; ``min_frequency`` drops rarer ones.
+        """
+        if (max_size is not None and max_size < 1) or min_frequency < 1:
+            raise ValueError(
+                "expected max_size and min_frequency of at least 1, "
+                f"got {max_size} and {min_frequency}"
+            )
+        from torchtext.data import get_tokenizer, utils
+        from torchtext.vocab import Vocab
+
+        tokenise = get_tokenizer("basic_english")
+        counts = Counter()
+        for text in tqdm(texts, "counting words", disable=not progress, delay=1, unit=" texts"):
+            counts.update(tokenise(text))
+        if not counts:
+            raise ValueError("expected texts with at least one word, got none")
+        vocab = Vocab(counts, max_size, min_frequency, specials=[PADDING, UNKNOWN])
+        return cls(vocab.itos, list(zip(utils._patterns, utils._replacements)))
+
+    def tokenise(self, text: str) -> list[str]:
+        text = text.lower()
+        for substitute, new in self._rules:
+            text = substitute(new, text)
+        return text.split()
+
+    def encode(self, text: str) -> list[int]:
+        number = self._numbers.get
+        return [number(token, 1) for token in self.tokenise(text)]
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def __repr__(self) -> str:
+        return f"Vocabulary({len(self)} words)"
+
+    def save(self, path: str | Path) -> None:
+        """Write JSON; the file is either the old one or the new one, never half of it."""
+        content = {
+            "format": FORMAT,
+            "lowercase": True,
+            "substitutions": self.substitutions,
+            "words": self.words,
+        }
+        path = Path(path)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(content, file, ensure_ascii=False, indent=0)
+            os.replace(name, path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Vocabulary":
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"expected a vocabulary in JSON, got {path} ({error})") from None
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise ValueError(f"expected a file of format {FORMAT!r}, got {path}")
+        try:
+            return cls(content["words"], content["substitutions"])
+        except (KeyError, TypeError, ValueError, re.error) as error:
+            raise ValueError(f"expected a whole vocabulary, got {path} ({error!r})") from None
