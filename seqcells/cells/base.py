@@ -1,0 +1,229 @@
+"""The protocol of a cell, and the fused weights that gated cells share."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqcells.state import State, check_dtype, conform_state, first_tensor, map_state
+
+
+class Weights(NamedTuple):
+    """A cell's weights as one sequence uses them: fetched once, the same at every step."""
+
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias_ih: Tensor | None = None
+    bias_hh: Tensor | None = None
+    weight_hr: Tensor | None = None
+
+
+class Cell(nn.Module):
+    """One step in time: `cell(input, state=None) -> state`, as `torch.nn.LSTMCell` does it.
+
+    That call is the whole contract, and any callable that keeps it runs in `Recurrent`, derived
+    from this class or not::
+
+        class Leaky(nn.Module):
+            def __init__(self, input_size, hidden_size):
+                super().__init__()
+                self.inward = nn.Linear(input_size, hidden_size)
+
+            def forward(self, input, state=None):
+                new = torch.tanh(self.inward(input))
+                return new if state is None else 0.9 * state + 0.1 * new
+
+        outputs, final_state = Recurrent(Leaky(8, 16))(inputs)
+
+    Two methods are optional. `output(state)` picks what a step hands on: by default the state's
+    first tensor. `initial_state(batch_size, *, device, dtype)` makes the state that a sequence
+    starts from; a cell without it starts from what it does when its state is None.
+    """
+
+    def output(self, state: State) -> Tensor:
+        return first_tensor(state)
+
+
+class GatedCell(Cell):
+    """A cell of two fused products and something elementwise between them.
+
+    Such a cell names its `gates` and writes `activate`; weights, checks, single steps and
+    everything about time are here and in `Recurrent`::
+
+        class Highway(GatedCell):
+            gates = ("carry", "candidate")
+
+            @staticmethod
+            def activate(from_input, from_hidden, state):
+                carry, candidate = (from_input + from_hidden).chunk(2, dim=-1)
+                carry, candidate = carry.sigmoid(), candidate.tanh()
+                return carry * state + (1 - carry) * candidate, (carry, candidate)
+
+    The gates' weights are stacked in the order of their names (G gates, H units, I inputs)::
+
+                      I columns          H columns
+                    +-----------+      +-----------+
+        gates[0]    |           |      |           |  H rows
+        gates[1]    | weight_ih |      | weight_hh |  H rows      gates = chunk(G, dim=-1)
+        ...         |           |      |           |  ...
+                    +-----------+      +-----------+
+
+    Parameters: `weight_ih (G*H, I)`, `weight_hh (G*H, H)` and, with `bias`, `bias_ih (G*H)` and
+    `bias_hh (G*H)`, in torch's names, order and initial values: uniform in +-1/sqrt(H).
+    """
+
+    gates: tuple[str, ...]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        recurrent_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.input_size = _positive(input_size, "input_size")
+        self.hidden_size = _positive(hidden_size, "hidden_size")
+        self.bias = bias
+        rows = len(self.gates) * hidden_size
+        shapes = {
+            "weight_ih": (rows, input_size),
+            "weight_hh": (rows, recurrent_size or hidden_size),
+            "bias_ih": (rows,) if bias else None,
+            "bias_hh": (rows,) if bias else None,
+        }
+        for name, shape in shapes.items():
+            empty = None if shape is None else torch.empty(shape, device=device, dtype=dtype)
+            self.register_parameter(name, None if empty is None else nn.Parameter(empty))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw every parameter anew, uniform in +-1/sqrt(H), with torch's random numbers."""
+        bound = 1 / math.sqrt(self.hidden_size)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def weights(self) -> Weights:
+        """The weights of one sequence; a parametrization is evaluated here, once."""
+        return Weights(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+
+    def initial_state(
+        self,
+        batch_size: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> State:
+        """The state before the first step: zeros `(B, H)`."""
+        return self._zeros(batch_size, self.hidden_size, device, dtype)
+
+    def activate(
+        self, from_input: Tensor, from_hidden: Tensor, state: State
+    ) -> tuple[State, tuple[Tensor, ...]]:
+        """The cell's equations, given `W_ih x + b_ih` and `W_hh h + b_hh`, each `(B, G*H)`.
+
+        Returns the next state, and the gates in the order of their names.
+        """
+        raise NotImplementedError(f"{type(self).__name__} writes no activate: see GatedCell")
+
+    def step(
+        self, weights: Weights, from_input: Tensor, state: State
+    ) -> tuple[State, tuple[Tensor, ...]]:
+        """One step from the input's product on; returns the next state and the gates."""
+        from_hidden = F.linear(self.output(state), weights.weight_hh, weights.bias_hh)
+        return self.activate(from_input, from_hidden, state)
+
+    def forward(self, input: Tensor, hx: State | None = None) -> State:
+        """One step; `hx`, torch's name for the state before it, is zero when left out.
+
+        Shapes:
+            input `(B, I)`, states `(B, H)`; without a batch `(I,)` and `(H,)`.
+
+        Raises:
+            TypeError: a state of another kind than the cell's own.
+            ValueError: a rank, size or dtype that does not fit the weights.
+        """
+        if input.dim() not in (1, 2):
+            raise ValueError(
+                f"input: expected (B, {self.input_size}) or ({self.input_size},), "
+                f"got shape {tuple(input.shape)}"
+            )
+        if input.dim() == 1:
+            batched = None if hx is None else map_state(lambda part: part.unsqueeze(0), hx)
+            return map_state(lambda part: part.squeeze(0), self(input.unsqueeze(0), batched))
+        self.check_input(input)
+        state = self.initial_state(len(input), device=input.device)
+        if hx is not None:
+            state = conform_state(hx, state)
+        weights = self.weights()
+        from_input = F.linear(input, weights.weight_ih, weights.bias_ih)
+        return self.step(weights, from_input, state)[0]
+
+    def check_input(self, input: Tensor) -> None:
+        """Raise a ValueError unless features and dtype fit the weights."""
+        if input.shape[-1] != self.input_size:
+            raise ValueError(
+                f"input: expected {self.input_size} features, got {input.shape[-1]} "
+                f"in shape {tuple(input.shape)}"
+            )
+        check_dtype(input, self.weight_ih.dtype, "input")
+
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
+
+    def _zeros(self, rows: int, columns: int, device: Any, dtype: Any) -> Tensor:
+        return torch.zeros(
+            rows,
+            columns,
+            device=device or self.weight_hh.device,
+            dtype=dtype or self.weight_hh.dtype,
+        )
+
+    def _concatenated(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Each gate's matrix on `[hidden, input]` and its one bias, in the gates' order."""
+        weights = self.weights()
+        matrix = torch.cat((weights.weight_hh, weights.weight_ih), dim=1).detach()
+        bias = matrix.new_zeros(len(matrix))
+        if self.bias:
+            bias = (weights.bias_ih + weights.bias_hh).detach()
+        return list(matrix.chunk(len(self.gates))), list(bias.chunk(len(self.gates)))
+
+    @classmethod
+    def _from_gates(cls, matrices: list[Tensor], biases: list[Tensor], **options: Any) -> Self:
+        """The inverse of `_concatenated`: the biases go to `bias_ih`, `bias_hh` is zero."""
+        matrix, bias = torch.cat(matrices), torch.cat([part.reshape(-1) for part in biases])
+        hidden_size, rest = divmod(len(matrix), len(cls.gates))
+        if rest or len(bias) != len(matrix) or matrix.shape[1] <= hidden_size:
+            raise ValueError(
+                f"expected {len(cls.gates)} gates of H rows each on H + I columns, and as many "
+                f"biases as rows; got {len(matrix)} rows on {matrix.shape[1]} columns, "
+                f"{len(bias)} biases"
+            )
+        cell = cls(
+            matrix.shape[1] - hidden_size,
+            hidden_size,
+            device=matrix.device,
+            dtype=matrix.dtype,
+            **options,
+        )
+        with torch.no_grad():
+            cell.weight_hh.copy_(matrix[:, :hidden_size])
+            cell.weight_ih.copy_(matrix[:, hidden_size:])
+            cell.bias_ih.copy_(bias)
+            cell.bias_hh.zero_()
+        return cell
+
+
+def _positive(size: int, name: str) -> int:
+    if not isinstance(size, int) or isinstance(size, bool):
+        raise TypeError(f"{name}: expected an integer, got {type(size).__name__}")
+    if size < 1:
+        raise ValueError(f"{name}: expected at least 1, got {size}")
+    return size

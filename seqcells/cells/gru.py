@@ -1,0 +1,110 @@
+"""The gated recurrent unit (Cho et al. 2014)."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seqcells.cells.base import GatedCell, Weights
+
+
+class GRUCell(GatedCell):
+    r"""Gated recurrent unit::
+
+        r = sigma(W_ir x + b_ir + W_hr h' + b_hr)
+        z = sigma(W_iz x + b_iz + W_hz h' + b_hz)
+        n =  tanh(W_in x + b_in + r * (W_hn h' + b_hn))       reset_after=True, as torch and cuDNN
+        n =  tanh(W_in x + b_in + W_hn (r * h') + b_hn)       reset_after=False, as published
+        h = (1 - z) * n + z * h'
+
+    On the concatenation `[h', x]`, and with `u = 1 - z`, the published form is
+    `r = sigma(Wr [h', x] + br)`, `u = sigma(Wu [h', x] + bu)`,
+    `n = tanh(Wa [r * h', x] + ba)`, `h = u * n + (1 - u) * h'`: `to_concatenated` gives these
+    three matrices `(H, H+I)` and biases `(H)`, `from_concatenated` takes them.
+
+    Twin of `torch.nn.GRUCell`: the same arguments, parameters (rows r, z, n) and initial values.
+
+    Raises:
+        TypeError, ValueError: sizes that are no positive integers.
+    """
+
+    gates = ("reset", "update", "candidate")
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        reset_after: bool = True,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, device, dtype)
+        self.reset_after = reset_after
+
+    @staticmethod
+    def activate(
+        from_input: Tensor, from_hidden: Tensor, state: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        input_reset, input_update, input_candidate = from_input.chunk(3, dim=-1)
+        hidden_reset, hidden_update, hidden_candidate = from_hidden.chunk(3, dim=-1)
+        reset = torch.sigmoid(input_reset + hidden_reset)
+        update = torch.sigmoid(input_update + hidden_update)
+        candidate = torch.tanh(input_candidate + reset * hidden_candidate)
+        hidden = (1 - update) * candidate + update * state
+        return hidden, (reset, update, candidate)
+
+    def step(
+        self, weights: Weights, from_input: Tensor, state: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        if self.reset_after:
+            return super().step(weights, from_input, state)
+        H = state.shape[-1]
+        weight_gates, weight_candidate = weights.weight_hh.split((2 * H, H))
+        bias_gates, bias_candidate = (
+            (None, None) if weights.bias_hh is None else weights.bias_hh.split((2 * H, H))
+        )
+        from_input, input_candidate = from_input.split((2 * H, H), dim=-1)
+        from_hidden = F.linear(state, weight_gates, bias_gates)
+        reset, update = torch.sigmoid(from_input + from_hidden).chunk(2, dim=-1)
+        from_reset = F.linear(reset * state, weight_candidate, bias_candidate)
+        candidate = torch.tanh(input_candidate + from_reset)
+        hidden = (1 - update) * candidate + update * state
+        return hidden, (reset, update, candidate)
+
+    def to_concatenated(self) -> dict[str, Tensor]:
+        """The weights on `[hidden, input]`: `Wr`, `br`, `Wu`, `bu`, `Wa`, `ba`.
+
+        Raises:
+            ValueError: a cell that resets after the product.
+        """
+        if self.reset_after:
+            raise ValueError(
+                "expected a cell with reset_after=False, got reset_after=True: with the reset "
+                "after the product, the candidate is no product with the concatenation; "
+                "use the state dict"
+            )
+        (Wr, Wz, Wa), (br, bz, ba) = self._concatenated()
+        return {"Wr": Wr, "br": br, "Wu": -Wz, "bu": -bz, "Wa": Wa, "ba": ba}
+
+    @classmethod
+    def from_concatenated(
+        cls,
+        *,
+        Wr: Tensor,
+        br: Tensor,
+        Wu: Tensor,
+        bu: Tensor,
+        Wa: Tensor,
+        ba: Tensor,
+        **options: Any,
+    ) -> Self:
+        """A cell with these weights and `reset_after=False`; `options` go to the constructor."""
+        return cls._from_gates([Wr, -Wu, Wa], [br, -bu, ba], reset_after=False, **options)
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + ("" if self.reset_after else ", reset_after=False")

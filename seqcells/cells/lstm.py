@@ -1,0 +1,131 @@
+"""Long short-term memory (Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqcells.cells.base import GatedCell, Weights
+
+
+class LSTMState(NamedTuple):
+    """What an LSTM carries; unpacks as torch's `(h, c)`."""
+
+    hidden: Tensor
+    cell: Tensor
+
+
+class LSTMCell(GatedCell):
+    r"""Long short-term memory::
+
+        i = sigma(W_ii x + b_ii + W_hi h' + b_hi)
+        f = sigma(W_if x + b_if + W_hf h' + b_hf)
+        g =  tanh(W_ig x + b_ig + W_hg h' + b_hg)
+        o = sigma(W_io x + b_io + W_ho h' + b_ho)
+        c = f * c' + i * g
+        h = o * tanh(c)              with proj_size P: h = W_hr (o * tanh(c))
+
+    On the concatenation `[h', x]` these are `i, f, o = sigma(Wg [h', x] + bg)` and
+    `g = tanh(Wc [h', x] + bc)`: `to_concatenated` gives `Wg (3H, H+I)`, `bg (3H)` in the order
+    input, forget, output, and `Wc (H, H+I)`, `bc (H)`; `from_concatenated` takes them.
+
+    Twin of `torch.nn.LSTMCell`: the same arguments, parameters (rows i, f, g, o) and initial
+    values. With `proj_size` (Sak et al. 2014), which torch has in its layer alone, `weight_hh`
+    is `(4H, P)`, `weight_hr (P, H)` comes last, and the hidden state is `(B, P)`.
+
+    Raises:
+        TypeError, ValueError: sizes that are no positive integers, `proj_size >= hidden_size`.
+    """
+
+    gates = ("input", "forget", "candidate", "output")
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        proj_size: int = 0,
+    ) -> None:
+        if not isinstance(proj_size, int) or proj_size < 0 or proj_size >= max(hidden_size, 1):
+            raise ValueError(
+                f"proj_size: expected an integer from 0 (none) to below hidden_size "
+                f"({hidden_size}), got {proj_size}"
+            )
+        super().__init__(
+            input_size, hidden_size, bias, device, dtype, recurrent_size=proj_size or hidden_size
+        )
+        self.proj_size = proj_size
+        if proj_size:
+            empty = torch.empty(proj_size, hidden_size, device=device, dtype=dtype)
+            bound = hidden_size**-0.5
+            self.weight_hr = nn.Parameter(nn.init.uniform_(empty, -bound, bound))
+
+    def weights(self) -> Weights:
+        weights = super().weights()
+        return weights._replace(weight_hr=self.weight_hr) if self.proj_size else weights
+
+    def initial_state(
+        self,
+        batch_size: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> LSTMState:
+        """Zeros: hidden `(B, H)`, or `(B, P)` when projected, and cell `(B, H)`."""
+        return LSTMState(
+            self._zeros(batch_size, self.proj_size or self.hidden_size, device, dtype),
+            self._zeros(batch_size, self.hidden_size, device, dtype),
+        )
+
+    @staticmethod
+    def activate(
+        from_input: Tensor, from_hidden: Tensor, state: LSTMState
+    ) -> tuple[LSTMState, tuple[Tensor, ...]]:
+        input, forget, candidate, output = (from_input + from_hidden).chunk(4, dim=-1)
+        input = torch.sigmoid(input)
+        forget = torch.sigmoid(forget)
+        candidate = torch.tanh(candidate)
+        output = torch.sigmoid(output)
+        cell = forget * state.cell + input * candidate
+        hidden = output * torch.tanh(cell)
+        return LSTMState(hidden, cell), (input, forget, candidate, output)
+
+    def step(
+        self, weights: Weights, from_input: Tensor, state: LSTMState
+    ) -> tuple[LSTMState, tuple[Tensor, ...]]:
+        state, gates = super().step(weights, from_input, state)
+        if weights.weight_hr is not None:
+            state = state._replace(hidden=F.linear(state.hidden, weights.weight_hr))
+        return state, gates
+
+    def to_concatenated(self) -> dict[str, Tensor]:
+        """The weights on `[hidden, input]`: `Wg`, `bg` (input, forget, output), `Wc`, `bc`.
+
+        Raises:
+            ValueError: a projected cell, which the concatenated layout cannot say.
+        """
+        if self.proj_size:
+            raise ValueError(
+                f"expected a cell without projection, got proj_size={self.proj_size}: the "
+                "concatenated layout has no place for weight_hr; use the state dict"
+            )
+        (Wi, Wf, Wc, Wo), (bi, bf, bc, bo) = self._concatenated()
+        return {"Wg": torch.cat((Wi, Wf, Wo)), "bg": torch.cat((bi, bf, bo)), "Wc": Wc, "bc": bc}
+
+    @classmethod
+    def from_concatenated(
+        cls, *, Wg: Tensor, bg: Tensor, Wc: Tensor, bc: Tensor, **options: Any
+    ) -> Self:
+        """A cell with these weights on `[hidden, input]`; `options` go to the constructor."""
+        Wi, Wf, Wo = Wg.tensor_split(3)
+        bi, bf, bo = bg.reshape(-1).tensor_split(3)
+        return cls._from_gates([Wi, Wf, Wc, Wo], [bi, bf, bc, bo], **options)
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + (f", proj_size={self.proj_size}" if self.proj_size else "")

@@ -1,0 +1,62 @@
+"""The simple recurrent cell (Elman, "Finding structure in time", 1990)."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from seqcells.cells.base import GatedCell
+
+NONLINEARITIES = {"tanh": torch.tanh, "relu": torch.relu}
+
+
+class RNNCell(GatedCell):
+    r"""`h = phi(W_ih x + b_ih + W_hh h' + b_hh)`, with phi the tanh or, by request, the relu.
+
+    On the concatenation `[h', x]` this is `h = phi(Wa [h', x] + ba)`: `to_concatenated` gives
+    `Wa (H, H+I)` and `ba (H)`, `from_concatenated` takes them.
+
+    Twin of `torch.nn.RNNCell`: the same arguments, parameters and initial values.
+
+    Raises:
+        TypeError, ValueError: sizes that are no positive integers, an unknown nonlinearity.
+    """
+
+    gates = ("hidden",)
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        if nonlinearity not in NONLINEARITIES:
+            raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
+        super().__init__(input_size, hidden_size, bias, device, dtype)
+        self.nonlinearity = nonlinearity
+
+    def activate(
+        self, from_input: Tensor, from_hidden: Tensor, state: Tensor
+    ) -> tuple[Tensor, tuple[Tensor]]:
+        phi = NONLINEARITIES[self.nonlinearity]
+        hidden = phi(from_input + from_hidden)
+        return hidden, (hidden,)
+
+    def to_concatenated(self) -> dict[str, Tensor]:
+        """The weights on `[hidden, input]`: `Wa`, and `ba`, the sum of the two biases."""
+        (Wa,), (ba,) = self._concatenated()
+        return {"Wa": Wa, "ba": ba}
+
+    @classmethod
+    def from_concatenated(cls, *, Wa: Tensor, ba: Tensor, **options: Any) -> Self:
+        """A cell with these weights on `[hidden, input]`; `options` go to the constructor."""
+        return cls._from_gates([Wa], [ba], **options)
+
+    def extra_repr(self) -> str:
+        shown = "" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}"
+        return super().extra_repr() + shown

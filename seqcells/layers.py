@@ -1,0 +1,265 @@
+"""Drop-ins for `torch.nn.RNN`, `GRU` and `LSTM`: depth, direction, dropout, packed input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from seqcells.cells import GRUCell, LSTMCell, LSTMState, RNNCell, Weights
+from seqcells.sequences import (
+    check_lengths,
+    check_resets,
+    pack,
+    packed_lengths,
+    unpack,
+    zero_padding,
+)
+from seqcells.state import State, check_dtype, conform_state, map_state
+from seqcells.unroll import unroll
+
+# Cells lend their equations; the weights are each layer's own.
+EQUATIONS = {
+    "RNN_TANH": RNNCell(1, 1, nonlinearity="tanh", device="meta"),
+    "RNN_RELU": RNNCell(1, 1, nonlinearity="relu", device="meta"),
+    "GRU": GRUCell(1, 1, device="meta"),
+    "LSTM": LSTMCell(1, 1, device="meta"),
+}
+
+
+class _Layers(nn.RNNBase):
+    """Layers and directions of one cell. The parameters are torch's, the recurrence is ours."""
+
+    def __init__(self, mode: str, input_size: int, hidden_size: int, *args: Any, **kwargs: Any):
+        for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
+            if isinstance(size, bool):
+                raise TypeError(f"{name}: expected an integer, got bool")
+        super().__init__(mode, input_size, hidden_size, *args, **kwargs)
+        if self.proj_size and mode != "LSTM":
+            raise ValueError(f"proj_size: expected none, got {self.proj_size}: LSTM alone has it")
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: Any = None,
+        *,
+        lengths: Tensor | Sequence[int] | None = None,
+        resets: Tensor | None = None,
+    ) -> tuple[Tensor | PackedSequence, Any]:
+        """Run all layers over a sequence; L layers, D directions, H hidden (or projected) units.
+
+        Args:
+            input: `(T, B, I)`, with `batch_first` `(B, T, I)`, without a batch `(T, I)`, or a
+                `PackedSequence`.
+            hx: the initial state of every layer and direction `(L*D, B, H)`, for the LSTM a pair
+                `(h_0, c_0)`; zero when left out.
+            lengths: `(B,)` whole numbers up to T, in any order, zeros allowed: as if packed, but
+                the output stays padded, with zeros past each length.
+            resets: bool, shaped as the input's first two dimensions; where true, the state starts
+                anew from zero before that step, in each direction's own order.
+
+        Returns:
+            output: `(T, B, D*H)`, laid out as the input, packed if it was packed.
+            h_n: each row's final state, shaped as `hx`.
+
+        Raises:
+            TypeError: a state, lengths or resets of the wrong kind.
+            ValueError: a shape, size, dtype or length that does not fit.
+        """
+        if isinstance(input, PackedSequence):
+            return self._run_packed(input, hx, lengths, resets)
+        if not isinstance(input, Tensor):
+            raise TypeError(
+                f"input: expected a tensor or a PackedSequence, got {type(input).__name__}"
+            )
+        if input.dim() == 2:
+            return self._run_unbatched(input, hx, lengths, resets)
+        self._check_input(input, 3)
+        if self.batch_first:
+            input = input.transpose(0, 1)
+            resets = resets.transpose(0, 1) if isinstance(resets, Tensor) else resets
+        steps, batch_size = input.shape[:2]
+        if lengths is not None:
+            lengths = check_lengths(lengths, steps, batch_size, input.device)
+            input = zero_padding(input, lengths)
+        if resets is not None:
+            resets = check_resets(resets, steps, batch_size)
+        hx = self._initial_state(hx, batch_size, input)
+        output, final_state = self._run(input, hx, lengths, resets, self._drop)
+        return output.transpose(0, 1) if self.batch_first else output, final_state
+
+    def _run(
+        self, input: Tensor, hx: State, lengths: Tensor | None, resets: Tensor | None, drop: Any
+    ) -> tuple[Tensor, Any]:
+        """The recurrence, padded and time first: layer after layer, direction beside direction."""
+        cell = EQUATIONS[self.mode]
+        directions = 2 if self.bidirectional else 1
+        weights = self._weights()
+        final_states = []
+        for layer in range(self.num_layers):
+            outputs = []
+            for direction in range(directions):
+                index = len(final_states)
+                state = map_state(lambda part, index=index: part[index], hx)
+                output, state = unroll(
+                    cell,
+                    weights[index],
+                    input,
+                    state,
+                    fresh_state=None if resets is None else map_state(torch.zeros_like, state),
+                    lengths=lengths,
+                    resets=resets,
+                    reverse=direction == 1,
+                )
+                outputs.append(output)
+                final_states.append(state)
+            input = torch.cat(outputs, dim=-1) if self.bidirectional else outputs[0]
+            if layer < self.num_layers - 1:
+                input = drop(input)
+        final_state = map_state(lambda *parts: torch.stack(parts), *final_states)
+        return input, tuple(final_state) if self.mode == "LSTM" else final_state
+
+    def _run_packed(
+        self, input: PackedSequence, hx: Any, lengths: Any, resets: Any
+    ) -> tuple[PackedSequence, Any]:
+        if lengths is not None or resets is not None:
+            raise ValueError(
+                "lengths, resets: expected neither with a PackedSequence, which has its own "
+                "lengths; pad it (pad_packed_sequence) and pass both"
+            )
+        data, batch_sizes, sorted_indices, unsorted_indices = input
+        self._check_input(data, 2)
+        steps = len(batch_sizes)
+        lengths = packed_lengths(batch_sizes).to(data.device)
+        hx = self._initial_state(hx, len(lengths), data)
+        if sorted_indices is not None:
+            hx = map_state(lambda part: part.index_select(1, sorted_indices), hx)
+
+        def drop(output: Tensor) -> Tensor:
+            return unpack(self._drop(pack(output, lengths)), lengths, steps)
+
+        output, state = self._run(unpack(data, lengths, steps), hx, lengths, None, drop)
+        if unsorted_indices is not None:
+            state = map_state(lambda part: part.index_select(1, unsorted_indices), state)
+        output = pack(output, lengths)
+        return PackedSequence(output, batch_sizes, sorted_indices, unsorted_indices), state
+
+    def _run_unbatched(
+        self, input: Tensor, hx: Any, lengths: Any, resets: Any
+    ) -> tuple[Tensor, Any]:
+        if lengths is not None:
+            raise ValueError(
+                "lengths: expected none for an input without a batch; cut the input to its length"
+            )
+        batch = 0 if self.batch_first else 1
+        if isinstance(resets, Tensor):
+            resets = resets.unsqueeze(batch)
+        if hx is not None:
+            hx = map_state(lambda part: part.unsqueeze(1), hx)
+        output, state = self(input.unsqueeze(batch), hx, resets=resets)
+        return output.squeeze(batch), map_state(lambda part: part.squeeze(1), state)
+
+    def _weights(self) -> list[Weights]:
+        """The weights of each layer and direction, looked up by name as they are now."""
+        return [
+            Weights(**{name.partition("_l")[0]: getattr(self, name) for name in names})
+            for names in self._all_weights
+        ]
+
+    def _drop(self, output: Tensor) -> Tensor:
+        return F.dropout(output, self.dropout, self.training) if self.dropout else output
+
+    def _initial_state(self, hx: Any, batch_size: int, input: Tensor) -> State:
+        dtype = self.weight_hh_l0.dtype
+        rows = self.num_layers * (2 if self.bidirectional else 1)
+        hidden = torch.zeros(
+            rows, batch_size, self.proj_size or self.hidden_size, device=input.device, dtype=dtype
+        )
+        expected = hidden
+        if self.mode == "LSTM":
+            cell = hidden.new_zeros(rows, batch_size, self.hidden_size)
+            expected = LSTMState(hidden, cell)
+        return expected if hx is None else conform_state(hx, expected, "hx")
+
+    def _check_input(self, input: Tensor, rank: int) -> None:
+        if input.dim() != rank or input.shape[-1] != self.input_size:
+            layout = "(B, T, I)" if self.batch_first else "(T, B, I)"
+            raise ValueError(
+                f"input: expected {layout}, (T, I) without a batch, or a PackedSequence, with "
+                f"I={self.input_size} features; got shape {tuple(input.shape)}"
+            )
+        check_dtype(input, self.weight_ih_l0.dtype, "input")
+
+
+class RNN(_Layers):
+    r"""Simple recurrent layers, a drop-in for `torch.nn.RNN`.
+
+    Each layer and direction computes `RNNCell`'s equations, `h = phi(W_ih x + W_hh h' + b)`, with
+    phi the tanh or the relu. Arguments, parameters, their names and initial values, results and
+    state dicts are torch's; beyond torch, the call takes `lengths` and `resets`.
+
+    Args:
+        input_size, hidden_size, num_layers, nonlinearity, bias, batch_first, dropout,
+        bidirectional, device, dtype: as in `torch.nn.RNN`.
+
+    Raises:
+        TypeError, ValueError: sizes, dropout or a nonlinearity that cannot be.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        if nonlinearity not in ("tanh", "relu"):
+            raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
+        mode = f"RNN_{nonlinearity.upper()}"
+        super().__init__(mode, input_size, hidden_size, num_layers, *args, **kwargs)
+        self.nonlinearity = nonlinearity
+
+
+class GRU(_Layers):
+    r"""Gated recurrent units, a drop-in for `torch.nn.GRU`.
+
+    Each layer and direction computes `GRUCell`'s equations with `reset_after=True`, as torch and
+    cuDNN; the published form runs through `Recurrent(GRUCell(..., reset_after=False))`.
+    Arguments, parameters, their names and initial values, results and state dicts are torch's;
+    beyond torch, the call takes `lengths` and `resets`.
+
+    Args:
+        input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device,
+        dtype: as in `torch.nn.GRU`.
+
+    Raises:
+        TypeError, ValueError: sizes or dropout that cannot be.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__("GRU", *args, **kwargs)
+
+
+class LSTM(_Layers):
+    r"""Long short-term memory, a drop-in for `torch.nn.LSTM`.
+
+    Each layer and direction computes `LSTMCell`'s equations. Arguments, parameters, their names
+    and initial values, results and state dicts are torch's; beyond torch, the call takes
+    `lengths` and `resets`.
+
+    Args:
+        input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size,
+        device, dtype: as in `torch.nn.LSTM`.
+
+    Raises:
+        TypeError, ValueError: sizes or dropout that cannot be.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__("LSTM", *args, **kwargs)

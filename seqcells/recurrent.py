@@ -1,0 +1,228 @@
+"""Any cell over time."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seqcells.cells.base import GatedCell
+from seqcells.sequences import check_lengths, check_resets, zero_padding
+from seqcells.state import State, conform_state, first_tensor, map_state
+from seqcells.unroll import loop, unroll
+
+
+class Recurrent(nn.Module):
+    """Run a cell over a sequence: `Recurrent(cell)(inputs) -> (outputs, final_state)`.
+
+    A cell is whatever maps `(input, state)` to the next state and takes None for the first:
+    seqcells' own, `torch.nn`'s, one that you write in ten lines (see `Cell`).
+
+    Args:
+        cell: the cell.
+        batch_first: inputs, outputs and resets are `(B, T, ...)` instead of `(T, B, ...)`.
+        reverse: run from the last step to the first; outputs stay at their steps.
+
+    Raises:
+        TypeError: something that is no cell.
+    """
+
+    def __init__(
+        self,
+        cell: Callable[..., State],
+        *,
+        batch_first: bool = False,
+        reverse: bool = False,
+    ) -> None:
+        super().__init__()
+        self.cell = check_cell(cell)
+        self.batch_first = batch_first
+        self.reverse = reverse
+
+    def forward(
+        self,
+        inputs: Tensor,
+        initial_state: State = None,
+        lengths: Tensor | Sequence[int] | None = None,
+        resets: Tensor | None = None,
+    ) -> tuple[Any, State]:
+        """Run the cell over all steps.
+
+        Args:
+            inputs: `(T, B, I)`, with `batch_first` `(B, T, I)`, without a batch `(T, I)`; other
+                shapes of features as the cell takes them.
+            initial_state: the state to start from; else the cell's own initial state.
+            lengths: `(B,)` whole numbers up to T, in any order, zeros allowed. Past its length a
+                row's state stays as it was and its outputs are zero; in reverse a row starts at
+                its own end.
+            resets: bool, shaped as the input's first two dimensions; where true, the state starts
+                anew from the cell's initial state before that step in the direction of running.
+
+        Returns:
+            outputs: `(T, B, H)`, laid out as the inputs.
+            final_state: each row's state after its last step. A cell without `initial_state`
+                leaves zeros where it took no step.
+
+        Raises:
+            TypeError: a state, lengths or resets of the wrong kind.
+            ValueError: a shape, size, dtype or length that does not fit; lengths without a batch.
+        """
+        return run(
+            self.cell,
+            _unrolled if runs_unrolled(self.cell) else _looped,
+            inputs,
+            initial_state,
+            lengths,
+            resets,
+            batch_first=self.batch_first,
+            reverse=self.reverse,
+        )
+
+    def extra_repr(self) -> str:
+        cell = [] if isinstance(self.cell, nn.Module) else [f"cell={self.cell!r}"]
+        flags = [f"{name}=True" for name in ("batch_first", "reverse") if getattr(self, name)]
+        return ", ".join(cell + flags)
+
+
+def run(
+    cell: Any,
+    method: Callable[..., tuple[Any, State]],
+    inputs: Tensor,
+    initial_state: State,
+    lengths: Tensor | Sequence[int] | None,
+    resets: Tensor | None,
+    *,
+    batch_first: bool,
+    reverse: bool,
+) -> tuple[Any, State]:
+    """Check the arguments, bring them to `(T, B, ...)`, run `method`, and lay the result out."""
+    if not isinstance(inputs, Tensor):
+        raise TypeError(f"inputs: expected a tensor, got {type(inputs).__name__}")
+    if inputs.dim() < 2:
+        raise ValueError(
+            f"inputs: expected (T, B, I), (B, T, I) with batch_first, or (T, I) without a batch, "
+            f"got shape {tuple(inputs.shape)}"
+        )
+    if inputs.dim() == 2:
+        return _without_batch(cell, method, inputs, initial_state, lengths, resets, reverse)
+    if batch_first:
+        inputs = inputs.transpose(0, 1)
+        resets = resets.transpose(0, 1) if isinstance(resets, Tensor) else resets
+    steps, batch_size = inputs.shape[:2]
+    if isinstance(cell, GatedCell):
+        cell.check_input(inputs)
+    if lengths is not None:
+        lengths = check_lengths(lengths, steps, batch_size, inputs.device)
+        inputs = zero_padding(inputs, lengths)
+    if resets is not None:
+        resets = check_resets(resets, steps, batch_size)
+    state, fresh_state = _first_states(cell, inputs, initial_state)
+    kept, final_state = method(
+        cell,
+        inputs,
+        state,
+        fresh_state=fresh_state,
+        lengths=lengths,
+        resets=resets,
+        reverse=reverse,
+    )
+    if batch_first:
+        kept = map_state(lambda part: part.transpose(0, 1), kept)
+    return kept, final_state
+
+
+def _without_batch(
+    cell: Any,
+    method: Callable[..., tuple[Any, State]],
+    inputs: Tensor,
+    state: State,
+    lengths: Any,
+    resets: Tensor | None,
+    reverse: bool,
+) -> tuple[Any, State]:
+    if lengths is not None:
+        raise ValueError(
+            "lengths: expected none for an input without a batch; cut the input to its length"
+        )
+    if isinstance(resets, Tensor):
+        resets = resets.unsqueeze(-1)
+    if state is not None:
+        state = map_state(lambda part: part.unsqueeze(0), state)
+    kept, final_state = run(
+        cell,
+        method,
+        inputs.unsqueeze(1),
+        state,
+        None,
+        resets,
+        batch_first=False,
+        reverse=reverse,
+    )
+    return (
+        map_state(lambda part: part.squeeze(1), kept),
+        map_state(lambda part: part.squeeze(0), final_state),
+    )
+
+
+def _first_states(cell: Any, inputs: Tensor, initial_state: State) -> tuple[State, State]:
+    """The state to start from, and the one a reset restarts from: None asks the cell itself."""
+    steps, batch_size = inputs.shape[:2]
+    make = getattr(cell, "initial_state", None)
+    if make is not None:
+        dtype = inputs.dtype if inputs.is_floating_point() else None
+        fresh = make(batch_size, device=inputs.device, dtype=dtype)
+        return (fresh if initial_state is None else conform_state(initial_state, fresh)), fresh
+    if initial_state is None and not steps:
+        with torch.no_grad():
+            probed = cell(inputs.new_zeros(inputs.shape[1:]), None)
+        return map_state(torch.zeros_like, probed), None
+    return initial_state, None
+
+
+def _unrolled(cell: GatedCell, *arguments: Any, **options: Any) -> tuple[Tensor, State]:
+    return unroll(cell, cell.weights(), *arguments, **options)
+
+
+def _looped(cell: Any, *arguments: Any, **options: Any) -> tuple[Tensor, State]:
+    output = getattr(cell, "output", first_tensor)
+    return loop(
+        lambda input, state: (cell(input, state), None),
+        lambda state, _: output(state),
+        *arguments,
+        **options,
+    )
+
+
+def runs_unrolled(cell: Any) -> bool:
+    """Whether the cell is no more than its equations: a gated cell that is called as it stands.
+
+    A forward of its own or a hook on it has to see every step, so it is called at every step.
+    """
+    if not isinstance(cell, GatedCell) or type(cell).forward is not GatedCell.forward:
+        return False
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return "forward" not in vars(cell) and not any(getattr(cell, name) for name in hooks)
+
+
+def check_cell(cell: Any) -> Any:
+    """The cell, or a TypeError that says what a cell is."""
+    wanted = "expected a cell, a callable (input, state) -> state"
+    if isinstance(cell, type):
+        raise TypeError(f"{wanted}, got the class {cell.__name__}; make an instance of it")
+    if isinstance(cell, (nn.RNNBase, Recurrent)):
+        raise TypeError(f"{wanted}, got {type(cell).__name__}, which runs over time by itself")
+    if not callable(cell):
+        raise TypeError(f"{wanted}, got {type(cell).__name__}")
+    function = cell.forward if isinstance(cell, nn.Module) else cell
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError as error:
+        raise TypeError(f"{wanted}, got {type(cell).__name__}, which takes other arguments") from (
+            error
+        )
+    except ValueError:
+        pass  # a builtin that does not tell its signature
+    return cell

@@ -1,0 +1,104 @@
+"""Ragged sequences as pure functions: lengths, resets, and what is packed or padded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def readable(tensor: Tensor) -> bool:
+    """Whether the values can be read for nothing: on the CPU, and not while compiling."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def check_lengths(
+    lengths: Tensor | Sequence[int], steps: int, batch_size: int, device: torch.device
+) -> Tensor:
+    """The lengths as an int64 tensor `(B,)` on `device`.
+
+    Values are checked where they can be read for nothing, and clamped to `[0, steps]` elsewhere,
+    so that nothing waits for a device.
+
+    Raises:
+        TypeError: lengths that are not whole numbers.
+        ValueError: a wrong number of lengths, a negative one, one beyond the input.
+    """
+    if not isinstance(lengths, Tensor):
+        lengths = _to_tensor(lengths)
+    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
+        raise TypeError(f"lengths: expected whole numbers, got {lengths.dtype}")
+    if lengths.shape != (batch_size,):
+        raise ValueError(
+            f"lengths: expected one for each row of the batch, shape ({batch_size},), "
+            f"got shape {tuple(lengths.shape)}"
+        )
+    if not readable(lengths):
+        return lengths.to(device, torch.int64).clamp(0, steps)
+    if batch_size:
+        least, most = (int(end) for end in lengths.aminmax())
+        if least < 0 or most > steps:
+            raise ValueError(
+                f"lengths: expected values from 0 to {steps}, the steps of the input, "
+                f"got {least if least < 0 else most}"
+            )
+    return lengths.to(device, torch.int64)
+
+
+def _to_tensor(lengths: Sequence[int]) -> Tensor:
+    try:
+        return torch.tensor(lengths, dtype=None if len(lengths) else torch.int64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"lengths: expected a tensor or a list of whole numbers, got {lengths!r}"
+        ) from error
+
+
+def check_resets(resets: Tensor, steps: int, batch_size: int) -> Tensor:
+    """The resets `(T, B)`, checked.
+
+    Raises:
+        TypeError: resets that are no bool tensor.
+        ValueError: a shape that is not the input's.
+    """
+    if not isinstance(resets, Tensor) or resets.dtype != torch.bool:
+        kind = resets.dtype if isinstance(resets, Tensor) else type(resets).__name__
+        raise TypeError(f"resets: expected a bool tensor, got {kind}")
+    if resets.shape != (steps, batch_size):
+        raise ValueError(
+            f"resets: expected the input's first two dimensions, {steps} steps and "
+            f"{batch_size} rows, got shape {tuple(resets.shape)}"
+        )
+    return resets
+
+
+def valid_steps(lengths: Tensor, steps: int) -> Tensor:
+    """`(T, B)`: true where a step lies within its row's length."""
+    return torch.arange(steps, device=lengths.device).unsqueeze(1) < lengths
+
+
+def zero_padding(inputs: Tensor, lengths: Tensor) -> Tensor:
+    """The inputs `(T, B, ...)` with zeros past each length: what stood there can do no harm."""
+    padding = ~valid_steps(lengths, len(inputs))
+    return inputs.masked_fill(padding.reshape(*padding.shape, *[1] * (inputs.dim() - 2)), 0)
+
+
+def pack(padded: Tensor, lengths: Tensor) -> Tensor:
+    """The valid steps of `padded (T, B, ...)`, step after step: torch's packed layout `(N, ...)`.
+
+    Rows must stand by falling length for the result to be a `PackedSequence`'s data.
+    """
+    return padded[valid_steps(lengths, len(padded))]
+
+
+def unpack(data: Tensor, lengths: Tensor, steps: int) -> Tensor:
+    """The inverse of `pack`: `(N, ...)` to `(T, B, ...)` with zeros past each length."""
+    padded = data.new_zeros(steps, len(lengths), *data.shape[1:])
+    return padded.index_put((valid_steps(lengths, steps),), data)
+
+
+def packed_lengths(batch_sizes: Tensor) -> Tensor:
+    """The length of each row, in falling order, of a packed sequence."""
+    rows = torch.arange(int(batch_sizes[0]) if len(batch_sizes) else 0)
+    return (batch_sizes.unsqueeze(1) > rows).sum(0)

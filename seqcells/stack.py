@@ -1,0 +1,123 @@
+"""Any cells in depth and in both directions, with dropout and residual connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqcells.recurrent import Recurrent
+from seqcells.state import State
+
+
+class Stack(nn.Module):
+    """Layers of any cells, each of its own size.
+
+    Each entry of `cells` is one layer: a cell, or a pair `(forward, backward)` of cells that run
+    in the two directions, their outputs side by side::
+
+        Stack([(GRUCell(8, 16), GRUCell(8, 16)), LSTMCell(32, 20), torch.nn.RNNCell(20, 20)])
+
+    A layer is a `Recurrent`, or a pair of them, at `stack.layers[n]`; a cell that stands in two
+    places shares its weights.
+
+    Args:
+        cells: at least one layer.
+        batch_first: inputs, outputs and resets are `(B, T, ...)` instead of `(T, B, ...)`.
+        dropout: the share of each layer's output, but the last one's, that is dropped in training.
+        residual: add a layer's input to its output wherever both are equally wide.
+
+    Raises:
+        TypeError: an entry that is neither a cell nor a pair of cells.
+        ValueError: no cells, dropout outside [0, 1].
+    """
+
+    def __init__(
+        self,
+        cells: Sequence[Callable[..., State] | tuple[Callable[..., State], Callable[..., State]]],
+        *,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        residual: bool = False,
+    ) -> None:
+        super().__init__()
+        if not isinstance(cells, (list, tuple, nn.ModuleList)):
+            raise TypeError(f"cells: expected a list of cells, got {type(cells).__name__}")
+        if not len(cells):
+            raise ValueError("cells: expected at least one layer, got none")
+        if not 0 <= dropout <= 1:
+            raise ValueError(f"dropout: expected a share from 0 to 1, got {dropout}")
+        self.layers = nn.ModuleList([_layer(entry, batch_first) for entry in cells])
+        self.batch_first = batch_first
+        self.dropout = float(dropout)
+        self.residual = residual
+
+    def forward(
+        self,
+        inputs: Tensor,
+        initial_state: Sequence[State] | None = None,
+        lengths: Tensor | Sequence[int] | None = None,
+        resets: Tensor | None = None,
+    ) -> tuple[Tensor, tuple[State, ...]]:
+        """Run all layers; the arguments are `Recurrent`'s.
+
+        Args:
+            initial_state: one state a layer, a pair of states for a layer of two directions; None
+                in any of these places asks the cell for its own.
+
+        Returns:
+            outputs: the last layer's, laid out as the inputs.
+            final_state: a tuple in the form of `initial_state`.
+
+        Raises:
+            TypeError: a state, lengths or resets of the wrong kind.
+            ValueError: a shape, size, dtype, length or count of states that does not fit.
+        """
+        states = _parts(initial_state, len(self.layers), "initial_state: one state a layer")
+        final_states = []
+        for number, (layer, state) in enumerate(zip(self.layers, states)):
+            if isinstance(layer, Recurrent):
+                outputs, final_state = layer(inputs, state, lengths, resets)
+            else:
+                pair = _parts(state, 2, f"initial_state[{number}]: one state a direction")
+                runs = [run(inputs, start, lengths, resets) for run, start in zip(layer, pair)]
+                outputs = torch.cat([output for output, _ in runs], dim=-1)
+                final_state = tuple(final for _, final in runs)
+            if self.residual and outputs.shape == inputs.shape:
+                outputs = outputs + inputs
+            if self.dropout and number < len(self.layers) - 1:
+                outputs = F.dropout(outputs, self.dropout, self.training)
+            final_states.append(final_state)
+            inputs = outputs
+        return outputs, tuple(final_states)
+
+    def extra_repr(self) -> str:
+        flags = [f"{name}=True" for name in ("batch_first", "residual") if getattr(self, name)]
+        return ", ".join(flags + ([f"dropout={self.dropout}"] if self.dropout else []))
+
+
+def _layer(entry: Any, batch_first: bool) -> nn.Module:
+    if not isinstance(entry, (tuple, list)):
+        return Recurrent(entry, batch_first=batch_first)
+    if len(entry) != 2:
+        raise TypeError(f"cells: expected a cell or a pair of cells, got {len(entry)} in one layer")
+    forward, backward = entry
+    return nn.ModuleList(
+        [
+            Recurrent(forward, batch_first=batch_first),
+            Recurrent(backward, batch_first=batch_first, reverse=True),
+        ]
+    )
+
+
+def _parts(state: Any, count: int, wanted: str) -> Sequence[State]:
+    if state is None:
+        return [None] * count
+    if not isinstance(state, (tuple, list)):
+        raise TypeError(f"{wanted}: expected a tuple of {count}, got {type(state).__name__}")
+    if len(state) != count:
+        raise ValueError(f"{wanted}: expected {count}, got {len(state)}")
+    return state

@@ -1,0 +1,89 @@
+"""A cell's state: a tensor, or a NamedTuple, tuple or list of states, each tensor batch first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+State = Any
+
+
+def map_state(function: Callable[..., Any], state: State, *others: State) -> State:
+    """Apply `function` to each tensor of `state`, beside those of `others` in the same place."""
+    if isinstance(state, Tensor):
+        return function(state, *others)
+    if not isinstance(state, (tuple, list)):
+        raise TypeError(
+            f"expected a state made of tensors, tuples and lists, got {type(state).__name__}"
+        )
+    return _like(state, [map_state(function, *parts) for parts in zip(state, *others, strict=True)])
+
+
+def first_tensor(state: State) -> Tensor:
+    """The state's first tensor: by default a cell's output."""
+    while not isinstance(state, Tensor):
+        if not isinstance(state, (tuple, list)) or not state:
+            raise TypeError(
+                f"expected a state made of tensors, tuples and lists, got {type(state).__name__}"
+            )
+        state = state[0]
+    return state
+
+
+def detach_state(state: State) -> State:
+    """The same state, cut from its history: for truncated backpropagation through time."""
+    return map_state(Tensor.detach, state)
+
+
+def select_state(mask: Tensor, chosen: State, other: State) -> State:
+    """For each row, `chosen` where `mask (B,)` is true, elsewhere `other`."""
+
+    def select(left: Tensor, right: Tensor) -> Tensor:
+        return torch.where(mask.reshape(-1, *[1] * (left.dim() - 1)), left, right)
+
+    return map_state(select, chosen, other)
+
+
+def conform_state(state: State, expected: State, name: str = "state") -> State:
+    """Check `state` against one of the `expected` form, and give it that form's tuple types.
+
+    Raises:
+        TypeError: where a tensor or a tuple stands in the other's place.
+        ValueError: where a count, a shape or a dtype differs.
+    """
+    if isinstance(expected, Tensor):
+        if not isinstance(state, Tensor):
+            raise TypeError(f"{name}: expected a tensor, got {type(state).__name__}")
+        if state.shape != expected.shape:
+            raise ValueError(
+                f"{name}: expected shape {tuple(expected.shape)}, got {tuple(state.shape)}"
+            )
+        check_dtype(state, expected.dtype, name)
+        return state
+    if not isinstance(state, (tuple, list)):
+        raise TypeError(
+            f"{name}: expected a tuple of {len(expected)} tensors, got {type(state).__name__}"
+        )
+    if len(state) != len(expected):
+        raise ValueError(f"{name}: expected {len(expected)} parts, got {len(state)}")
+    names = getattr(expected, "_fields", range(len(expected)))
+    return _like(
+        expected,
+        [conform_state(*pair, f"{name}.{part}") for *pair, part in zip(state, expected, names)],
+    )
+
+
+def check_dtype(tensor: Tensor, expected: torch.dtype, name: str) -> None:
+    """Raise a ValueError unless `tensor` has the weights' dtype; autocast makes its own choice."""
+    if tensor.dtype != expected and not torch.is_autocast_enabled(tensor.device.type):
+        raise ValueError(
+            f"{name}: expected {expected}, the dtype of the weights, got {tensor.dtype}; "
+            f"convert it with .to({expected}), or the module"
+        )
+
+
+def _like(form: State, parts: list[Any]) -> State:
+    return type(form)(*parts) if hasattr(form, "_fields") else type(form)(parts)

@@ -1,0 +1,83 @@
+"""Looking inside a recurrence: every state and every gate, by name, at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from seqcells.cells.base import GatedCell
+from seqcells.recurrent import Recurrent, run, runs_unrolled
+from seqcells.state import State
+from seqcells.unroll import loop
+
+
+class Trace(NamedTuple):
+    """What a recurrence computed, laid out as its input, zero past each length.
+
+    Attributes:
+        outputs: `(T, B, H)`.
+        final_state: each row's state at its own end.
+        states: the state after each step: the cell's own form, each part `(T, B, ...)`.
+        gates: name to `(T, B, H)`.
+    """
+
+    outputs: Tensor
+    final_state: State
+    states: State
+    gates: dict[str, Tensor]
+
+
+def trace(
+    recurrent: Recurrent,
+    inputs: Tensor,
+    initial_state: State = None,
+    lengths: Tensor | Sequence[int] | None = None,
+    resets: Tensor | None = None,
+) -> Trace:
+    """Run `recurrent` and keep everything: `trace(...).gates["forget"]` is `(T, B, H)`.
+
+    The arguments are those of `Recurrent`'s call. The equations are the cell's own, and autograd
+    follows as it does there.
+
+    Raises:
+        TypeError: no `Recurrent`, or one whose cell names no gates.
+        ValueError: as `Recurrent`; an input of no steps.
+    """
+    if not isinstance(recurrent, Recurrent):
+        raise TypeError(f"recurrent: expected a Recurrent, got {type(recurrent).__name__}")
+    cell = recurrent.cell
+    if not runs_unrolled(cell):
+        raise TypeError(
+            f"recurrent: expected a GatedCell without hooks or a forward of its own, "
+            f"got {type(cell).__name__}"
+        )
+    if isinstance(inputs, Tensor) and not inputs.shape[recurrent.batch_first and inputs.dim() > 2]:
+        raise ValueError("inputs: expected at least one step, got none")
+    (outputs, states, gates), final_state = run(
+        cell,
+        _traced,
+        inputs,
+        initial_state,
+        lengths,
+        resets,
+        batch_first=recurrent.batch_first,
+        reverse=recurrent.reverse,
+    )
+    return Trace(outputs, final_state, states, dict(zip(cell.gates, gates)))
+
+
+def _traced(
+    cell: GatedCell, inputs: Tensor, *arguments: Any, **options: Any
+) -> tuple[tuple[Tensor, State, tuple[Tensor, ...]], State]:
+    weights = cell.weights()
+    from_inputs = F.linear(inputs, weights.weight_ih, weights.bias_ih)
+    return loop(
+        lambda from_input, state: cell.step(weights, from_input, state),
+        lambda state, gates: (cell.output(state), state, gates),
+        from_inputs,
+        *arguments,
+        **options,
+    )
