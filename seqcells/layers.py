@@ -160,7 +160,7 @@ class _Layers(nn.RNNBase):
             resets = resets.unsqueeze(batch)
         if hx is not None:
             hx = map_state(lambda part: part.unsqueeze(1), hx)
-        output, state = self(input.unsqueeze(batch), hx, resets=resets)
+        output, state = self.forward(input.unsqueeze(batch), hx, resets=resets)
         return output.squeeze(batch), map_state(lambda part: part.squeeze(1), state)
 
     def _weights(self) -> list[Weights]:

@@ -157,7 +157,8 @@ class GatedCell(Cell):
             )
         if input.dim() == 1:
             batched = None if hx is None else map_state(lambda part: part.unsqueeze(0), hx)
-            return map_state(lambda part: part.squeeze(0), self(input.unsqueeze(0), batched))
+            state = GatedCell.forward(self, input.unsqueeze(0), batched)
+            return map_state(lambda part: part.squeeze(0), state)
         self.check_input(input)
         state = self.initial_state(len(input), device=input.device)
         if hx is not None:
