@@ -1,0 +1,195 @@
+"""Classifiers of texts: word vectors, a recurrence, a readout, one logit; and two baselines.
+
+Every model maps ``tokens (T, B)``, padded with zeros, and ``lengths (B,)`` to logits ``(B,)``:
+the log-odds that a text is positive. Padding never changes a result.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+import seqcells
+
+
+def check_setting(valid: bool, key: str, expected: str, value: Any) -> None:
+    """Raise, naming the setting by its dotted key, unless it is valid."""
+    if not valid:
+        raise ValueError(f"{key}: expected {expected}, got {value!r}")
+
+
+@dataclass
+class ModelConfig:
+    """The classifier, or one of the two baselines.
+
+    Attributes:
+        kind: a recurrent network; or each of the words on its own, averaged; or a fixed window
+        cell: the recurrent cell
+        backend: our layers, or torch.nn's: the same weights and batches under the same seed
+        embedding_size: size of the word vectors
+        hidden_size: size of the recurrent state (or of the window's hidden layer)
+        num_layers: how many recurrent layers stand on each other
+        bidirectional: read the text in both directions
+        readout: what becomes of the states: the last, or the max and mean over time
+        embedding_dropout: dropout on the word vectors
+        dropout: dropout before the head, and between the recurrent layers
+        window: how many words the window model reads
+        recurrent_init: torch's uniform weights, or orthogonal ones, for the recurrence
+        forget_bias: start of the LSTM's forget bias (null: as torch)
+    """
+
+    kind: Literal["recurrent", "words", "window"] = "recurrent"
+    cell: Literal["rnn", "gru", "lstm"] = "lstm"
+    backend: Literal["seqcells", "torch"] = "seqcells"
+    embedding_size: int = 100
+    hidden_size: int = 128
+    num_layers: int = 1
+    bidirectional: bool = False
+    readout: Literal["last", "max", "mean", "max_mean"] = "max_mean"
+    embedding_dropout: float = 0.0
+    dropout: float = 0.0
+    window: int = 20
+    recurrent_init: Literal["uniform", "orthogonal"] = "uniform"
+    forget_bias: float | None = None
+
+    def __post_init__(self):
+        for name in ("embedding_size", "hidden_size", "num_layers", "window"):
+            value = getattr(self, name)
+            check_setting(value >= 1, f"model.{name}", "a whole number of at least 1", value)
+        for name in ("embedding_dropout", "dropout"):
+            value = getattr(self, name)
+            check_setting(
+                0 <= value < 1, f"model.{name}", "a share of at least 0 and below 1", value
+            )
+        if self.forget_bias is not None:
+            key, bias = "model.forget_bias", self.forget_bias
+            check_setting(math.isfinite(bias), key, "a finite number or null", bias)
+            check_setting(
+                self.cell == "lstm", key, f"null, as the {self.cell} has no forget gate", bias
+            )
+
+
+def real_words(tokens: Tensor, lengths: Tensor) -> Tensor:
+    """True where ``tokens (T, B)`` holds a word of the text, False where it holds padding."""
+    return torch.arange(len(tokens), device=tokens.device).unsqueeze(1) < lengths
+
+
+def maximum_over_time(outputs: Tensor, lengths: Tensor) -> Tensor:
+    """The largest output of each unit ``(B, H)`` within each text."""
+    padding = ~real_words(outputs, lengths).unsqueeze(-1)
+    return outputs.masked_fill(padding, -torch.inf).amax(0)
+
+
+def mean_over_time(outputs: Tensor, lengths: Tensor) -> Tensor:
+    """The mean output of each unit ``(B, H)`` within each text."""
+    words = real_words(outputs, lengths).unsqueeze(-1)
+    return outputs.where(words, 0).sum(0) / lengths.unsqueeze(-1)
+
+
+class TextClassifier(nn.Module):
+    """Word vectors, read one after the other by a recurrent network.
+
+    Dropout on the word vectors is drawn before the recurrence and dropout before the head after
+    it, so both backends see the same masks. Between several layers torch draws a mask for packed
+    words, ours for padded ones.
+    """
+
+    def __init__(self, config: ModelConfig, vocabulary_size: int):
+        super().__init__()
+        self.readout = config.readout
+        self.embedding = nn.Embedding(vocabulary_size, config.embedding_size, padding_idx=0)
+        self.embedding_dropout = nn.Dropout(config.embedding_dropout)
+        layers = {"seqcells": seqcells, "torch": nn}[config.backend]
+        self.recurrent = getattr(layers, config.cell.upper())(
+            config.embedding_size,
+            config.hidden_size,
+            config.num_layers,
+            dropout=config.dropout if config.num_layers > 1 else 0.0,
+            bidirectional=config.bidirectional,
+        )
+        if config.recurrent_init == "orthogonal":
+            seqcells.init.orthogonal_(self.recurrent)
+        if config.forget_bias is not None:
+            seqcells.init.forget_bias_(self.recurrent, config.forget_bias)
+        self.dropout = nn.Dropout(config.dropout)
+        features = config.hidden_size * (1 + config.bidirectional)
+        self.head = nn.Linear(features * (1 + (config.readout == "max_mean")), 1)
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        words = self.embedding_dropout(self.embedding(tokens))
+        outputs, final = self.recur(words, lengths)
+        return self.head(self.dropout(self.read(outputs, final, lengths))).squeeze(-1)
+
+    def recur(self, words: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs ``(T, B, D*H)`` and the final hidden states ``(L*D, B, H)``."""
+        if isinstance(self.recurrent, (nn.RNN, nn.GRU, nn.LSTM)):
+            packed = pack_padded_sequence(words, lengths, enforce_sorted=False)
+            outputs, state = self.recurrent(packed)
+            outputs, _ = pad_packed_sequence(outputs, total_length=len(words))
+        else:
+            outputs, state = self.recurrent(words, lengths=lengths)
+        return outputs, state[0] if isinstance(state, tuple) else state
+
+    def read(self, outputs: Tensor, final: Tensor, lengths: Tensor) -> Tensor:
+        """One vector of features a text."""
+        if self.readout == "last":
+            directions = 2 if self.recurrent.bidirectional else 1
+            return torch.cat(list(final[-directions:]), -1)
+        pooled = []
+        if "max" in self.readout:
+            pooled.append(maximum_over_time(outputs, lengths))
+        if "mean" in self.readout:
+            pooled.append(mean_over_time(outputs, lengths))
+        return torch.cat(pooled, -1)
+
+
+class AveragedWords(nn.Module):
+    """A baseline that ignores order: each word on its own gives a probability; their mean counts.
+
+    The log-odds of that mean are the logit, so that the same loss serves every model.
+    """
+
+    def __init__(self, config: ModelConfig, vocabulary_size: int):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary_size, config.embedding_size, padding_idx=0)
+        self.embedding_dropout = nn.Dropout(config.embedding_dropout)
+        self.head = nn.Linear(config.embedding_size, 1)
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        word_logits = self.head(self.embedding_dropout(self.embedding(tokens))).squeeze(-1)
+        padding = ~real_words(tokens, lengths)
+        positive = F.logsigmoid(word_logits).masked_fill(padding, -torch.inf)
+        negative = F.logsigmoid(-word_logits).masked_fill(padding, -torch.inf)
+        return positive.logsumexp(0) - negative.logsumexp(0)
+
+
+class WordWindow(nn.Module):
+    """A baseline with a fixed view: the vectors of the first words, side by side, and one layer."""
+
+    def __init__(self, config: ModelConfig, vocabulary_size: int):
+        super().__init__()
+        self.window = config.window
+        self.embedding = nn.Embedding(vocabulary_size, config.embedding_size, padding_idx=0)
+        self.embedding_dropout = nn.Dropout(config.embedding_dropout)
+        self.hidden = nn.Linear(config.window * config.embedding_size, config.hidden_size)
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(config.hidden_size, 1)
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        tokens = tokens.where(real_words(tokens, lengths), 0)[: self.window]
+        tokens = F.pad(tokens, (0, 0, 0, self.window - len(tokens)))
+        words = self.embedding_dropout(self.embedding(tokens))
+        hidden = torch.tanh(self.hidden(words.transpose(0, 1).flatten(1)))
+        return self.head(self.dropout(hidden)).squeeze(-1)
+
+
+KINDS = {"recurrent": TextClassifier, "words": AveragedWords, "window": WordWindow}
+
+
+def build_model(config: ModelConfig, vocabulary_size: int) -> nn.Module:
+    """The model that ``config`` describes; torch's random state decides its weights."""
+    return KINDS[config.kind](config, vocabulary_size)

@@ -1,0 +1,35 @@
+"""Training: configuration, data, loop, checkpoints, results."""
+
+from seqcells.models import ModelConfig
+from seqcells.training.commands import command
+from seqcells.training.config import Config, DataConfig, TrainingConfig
+from seqcells.training.data import TrainingData, load_data, load_split, start_from_vectors
+from seqcells.training.evaluation import evaluate
+from seqcells.training.interruption import InterruptedRunError, deferred_signals
+from seqcells.training.loop import NonFiniteLossError, Trainer
+from seqcells.training.parsing import load_config, parse
+from seqcells.training.results import conclude, finish, load_best
+from seqcells.training.runs import Run
+
+__all__ = [
+    "Config",
+    "DataConfig",
+    "InterruptedRunError",
+    "ModelConfig",
+    "NonFiniteLossError",
+    "Run",
+    "Trainer",
+    "TrainingConfig",
+    "TrainingData",
+    "command",
+    "conclude",
+    "deferred_signals",
+    "evaluate",
+    "finish",
+    "load_best",
+    "load_config",
+    "load_data",
+    "load_split",
+    "parse",
+    "start_from_vectors",
+]

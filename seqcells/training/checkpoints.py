@@ -1,0 +1,58 @@
+"""Files that are either the old one or the new one, and what is needed to go on exactly."""
+
+import os
+import pickle
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from seqcells.training.config import Config, check_same, flatten
+
+FORMAT = "seqcells checkpoint 1"
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Write beside ``path``, then take its place: a failure leaves the earlier file as it was."""
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def save_checkpoint(path: Path, config: Config, content: dict[str, Any]) -> None:
+    """Save tensors, numbers, strings and containers of them, beside the configuration."""
+    content = {"format": FORMAT, "config": flatten(config), **content}
+    write_atomically(path, lambda file: torch.save(content, file))
+
+
+def load_checkpoint(path: Path, config: Config) -> dict[str, Any]:
+    """Load what was saved under the same configuration; no code in the file is ever run."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ValueError(f"expected a checkpoint, got {path}, which does not exist") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"expected a whole checkpoint, got {path} ({reason})") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"expected a checkpoint of format {FORMAT!r}, got {path}")
+    check_same(config, content["config"], path)
+    return content
+
+
+def random_states() -> dict[str, Any]:
+    """The states of all generators that training draws from."""
+    return {"torch": torch.get_rng_state(), "python": random.getstate()}
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    torch.set_rng_state(states["torch"])
+    random.setstate(states["python"])

@@ -1,0 +1,142 @@
+"""What a training run is made of: names, types, defaults and checks, all in one tree."""
+
+import math
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from seqcells.models import ModelConfig, check_setting
+
+
+@dataclass
+class DataConfig:
+    """Texts and how they become tokens.
+
+    Attributes:
+        source: the embedded corpus, or the IMDB reviews
+        path: IMDB as a .tar.gz or a folder (default: $SEQCELLS_IMDB, or else a download)
+        vocabulary_size: keep at most that many words, the most frequent
+        min_frequency: drop words that occur less often in the training texts
+        max_tokens: cut longer texts to that many tokens
+        truncate: what to keep of a longer text: its head, its tail, or half of each
+        validation_share: the share of IMDB's training reviews, by film, to validate on
+        vectors: a text file of word vectors (GloVe's or word2vec's format) to start from
+    """
+
+    source: Literal["corpus", "imdb"] = "corpus"
+    path: str | None = None
+    vocabulary_size: int = 30_000
+    min_frequency: int = 2
+    max_tokens: int = 400
+    truncate: Literal["head", "tail", "head_tail"] = "head_tail"
+    validation_share: float = 0.1
+    vectors: str | None = None
+
+    def __post_init__(self):
+        for name in ("vocabulary_size", "min_frequency", "max_tokens"):
+            value = getattr(self, name)
+            check_setting(value >= 1, f"data.{name}", "a whole number of at least 1", value)
+        share = self.validation_share
+        check_setting(0 < share < 1, "data.validation_share", "a share between 0 and 1", share)
+        check_setting(
+            self.path is None or self.source == "imdb",
+            "data.path",
+            "no path where data.source is corpus, which is embedded; set data.source to imdb",
+            self.path,
+        )
+
+
+@dataclass
+class TrainingConfig:
+    """Adam, its schedule, and when to stop.
+
+    Attributes:
+        epochs: at most that many passes over the training texts
+        batch_size: texts in a batch
+        learning_rate: Adam's, at its highest
+        warmup: the share of all steps in which the learning rate rises from zero
+        decay: how the learning rate falls after that, towards a hundredth of its height
+        weight_decay: decoupled from the gradient, as in AdamW
+        clip_norm: scale the gradient down to this norm (null: do not)
+        clip_value: clip every element of the gradient to plus or minus this (null: do not)
+        patience: stop after that many epochs without a better validation loss
+        seed: of the initial weights, the order of the texts, and dropout
+        threads: how many threads torch uses (null: as many as it takes by itself)
+        save_seconds: save the state of training at least that often within an epoch
+    """
+
+    epochs: int = 10
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    warmup: float = 0.1
+    decay: Literal["none", "linear", "cosine"] = "cosine"
+    weight_decay: float = 0.0
+    clip_norm: float | None = 1.0
+    clip_value: float | None = None
+    patience: int = 3
+    seed: int = 0
+    threads: int | None = None
+    save_seconds: float = 60.0
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size", "patience"):
+            value = getattr(self, name)
+            check_setting(value >= 1, f"training.{name}", "a whole number of at least 1", value)
+        for name in ("learning_rate", "clip_norm", "clip_value", "save_seconds"):
+            value = getattr(self, name)
+            if value is not None:
+                check_setting(0 < value < math.inf, f"training.{name}", "a number above 0", value)
+        decay = self.weight_decay
+        check_setting(
+            0 <= decay < math.inf, "training.weight_decay", "a number of at least 0", decay
+        )
+        check_setting(
+            0 <= self.warmup < 1, "training.warmup", "a share from 0 to below 1", self.warmup
+        )
+        check_setting(
+            0 <= self.seed < 2**63, "training.seed", "a whole number from 0 on", self.seed
+        )
+        if self.threads is not None:
+            check_setting(
+                self.threads >= 1, "training.threads", "at least 1, or null", self.threads
+            )
+
+
+@dataclass
+class Config:
+    """Everything that a run depends on.
+
+    Attributes:
+        data: what to read
+        model: what to train
+        training: how to train it
+        run: the run's folder, new or empty (default: runs/NAME-DATE-TIME)
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    run: str | None = None
+
+
+MAY_DIFFER = ("data.path", "run")  # where files lie says nothing about the run itself
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """A configuration as ``{dotted key: value}``."""
+    flat = {}
+    for item in fields(config):
+        value = getattr(config, item.name)
+        key = prefix + item.name
+        flat |= flatten(value, key + ".") if is_dataclass(value) else {key: value}
+    return flat
+
+
+def check_same(config: Config, saved: dict[str, Any], place: str | Path) -> None:
+    """Raise unless ``config`` is the (flattened) one that ``place`` was made with."""
+    for key, value in flatten(config).items():
+        if key not in MAY_DIFFER and saved.get(key) != value:
+            raise ValueError(
+                f"{key}: expected {saved.get(key)!r}, as in {place}, got {value!r}; "
+                "a run keeps its configuration: train another one instead"
+            )

@@ -1,0 +1,227 @@
+"""The training loop: it can stop after any batch and go on as if it never had."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+from tqdm import tqdm
+
+from seqcells.text.batches import Batch
+from seqcells.training.checkpoints import (
+    load_checkpoint,
+    random_states,
+    restore_random_states,
+    save_checkpoint,
+)
+from seqcells.training.data import TrainingData
+from seqcells.training.evaluation import count_correct, evaluate, never
+from seqcells.training.interruption import InterruptedRunError
+from seqcells.training.runs import Run
+from seqcells.training.schedule import learning_rate
+
+
+class NonFiniteLossError(ArithmeticError):
+    """Training has left the numbers."""
+
+
+@dataclass
+class EpochSums:
+    """What an epoch has added up so far."""
+
+    texts: int = 0
+    tokens: int = 0
+    loss: float = 0.0
+    correct: int = 0
+    norm: float = 0.0
+    batches: int = 0
+    seconds: float = 0.0
+
+    def means(self) -> dict[str, float]:
+        return {
+            "loss": self.loss / self.texts,
+            "accuracy": self.correct / self.texts,
+            "gradient_norm": self.norm / self.batches,
+            "tokens_per_second": self.tokens / max(self.seconds, 1e-9),
+        }
+
+
+@dataclass
+class Progress:
+    """Where training stands: ``epoch`` counts from 1, and so many batches of it are done."""
+
+    epoch: int = 1
+    sums: EpochSums = field(default_factory=EpochSums)
+    best_epoch: int = 0
+    best_loss: float = math.inf
+    finished: bool = False
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Trainer:
+    """Adam with warm-up, decay and clipping, until the validation loss stops falling.
+
+    The loss decides, not the accuracy: a network grows overconfident before it errs more, so the
+    loss turns earlier, and it has no ties on a small validation set.
+    """
+
+    def __init__(self, run: Run, model: nn.Module, data: TrainingData):
+        self.run, self.model, self.data = run, model, data
+        self.config = run.config.training
+        self.optimiser = torch.optim.AdamW(
+            model.parameters(), weight_decay=self.config.weight_decay, fused=True
+        )
+        self.progress = Progress()
+
+    def fit(self, interrupted: Callable[[], bool] = never) -> Progress:
+        """Train to the end, from wherever training stands, unless ``interrupted()`` says stop."""
+        self.model.train()
+        if not self.run.last.exists():
+            self.save()
+        while not self.progress.finished:
+            try:
+                self._run_epoch(interrupted)
+                self._end_epoch(interrupted)
+            except InterruptedRunError:
+                self.save()
+                raise InterruptedRunError(
+                    f"interrupted in epoch {self.progress.epoch}, after "
+                    f"{self.progress.sums.batches} of {len(self.data.train)} batches; "
+                    f"go on with: {self.run.how_to_resume()}"
+                ) from None
+        return self.progress
+
+    def save(self) -> None:
+        """Write ``last.pt``, with all that is needed to go on exactly."""
+        content = {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "random": random_states(),
+            "progress": asdict(self.progress),
+            "seconds": self.run.seconds,
+        }
+        save_checkpoint(self.run.last, self.run.config, content)
+        self._saved = time.monotonic()
+
+    def resume(self) -> None:
+        """Go back to what ``save`` wrote."""
+        content = load_checkpoint(self.run.last, self.run.config)
+        self.model.load_state_dict(content["model"])
+        self.optimiser.load_state_dict(content["optimiser"])
+        sums = EpochSums(**content["progress"].pop("sums"))
+        self.progress = Progress(sums=sums, **content["progress"])
+        self.run.earlier_seconds = content["seconds"]
+        restore_random_states(content["random"])
+        self._saved = time.monotonic()
+
+    def step(self, batch: Batch) -> None:
+        """Learn from one batch."""
+        sums, started = self.progress.sums, time.monotonic()
+        rate = self._learning_rate()
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        logits = self.model(batch.tokens, batch.lengths)
+        loss = F.binary_cross_entropy_with_logits(logits, batch.labels)
+        self.optimiser.zero_grad()
+        loss.backward()
+        norm = self._clip()
+        self._check_finite(loss.item(), "loss")
+        self._check_finite(norm, "gradient norm")
+        self.optimiser.step()
+
+        texts = len(batch.labels)
+        sums.texts += texts
+        sums.tokens += int(batch.lengths.sum())
+        sums.loss += loss.item() * texts
+        sums.correct += count_correct(logits, batch.labels)
+        sums.norm += norm
+        sums.batches += 1
+        sums.seconds += time.monotonic() - started
+
+    def _learning_rate(self) -> float:
+        batches = len(self.data.train)
+        done = (self.progress.epoch - 1) * batches + self.progress.sums.batches
+        return learning_rate(done, self.config.epochs * batches, self.config)
+
+    def _clip(self) -> float:
+        """Clip by norm, then by value, so that both bounds hold; return the norm before."""
+        parameters = list(self.model.parameters())
+        norm = clip_grad_norm_(parameters, self.config.clip_norm or math.inf).item()
+        if self.config.clip_value is not None:
+            clip_grad_value_(parameters, self.config.clip_value)
+        return norm
+
+    def _check_finite(self, value: float, name: str) -> None:
+        if not math.isfinite(value):
+            raise NonFiniteLossError(
+                f"epoch {self.progress.epoch}, batch {self.progress.sums.batches + 1}: expected a "
+                f"finite {name}, got {value}; the checkpoints in {self.run.folder} are the last "
+                "good ones; lower training.learning_rate or training.clip_norm"
+            )
+
+    def _run_epoch(self, interrupted: Callable[[], bool]) -> None:
+        epoch, sums = self.progress.epoch, self.progress.sums
+        batches = self.data.train
+        bar = tqdm(
+            desc=f"epoch {epoch}/{self.config.epochs}",
+            total=len(batches),
+            initial=sums.batches,
+            disable=None,
+            leave=False,
+        )
+        with bar:
+            for batch in batches.epoch(epoch, start=sums.batches):
+                if interrupted():
+                    raise InterruptedRunError
+                self.step(batch)
+                bar.set_postfix_str(_describe(sums.means()), refresh=False)
+                bar.update()
+                if time.monotonic() - self._saved > self.config.save_seconds:
+                    self.save()
+
+    def _end_epoch(self, interrupted: Callable[[], bool]) -> None:
+        """Validate, keep the model if it is the best so far, and decide whether to go on."""
+        progress = self.progress
+        validation = evaluate(self.model, self.data.validation, interrupted)
+        self._check_finite(validation["loss"], "validation loss")
+        means = progress.sums.means()
+        progress.history.append(
+            {
+                "epoch": progress.epoch,
+                "train_loss": means["loss"],
+                "train_accuracy": means["accuracy"],
+                "validation_loss": validation["loss"],
+                "validation_accuracy": validation["accuracy"],
+                "gradient_norm": means["gradient_norm"],
+                "learning_rate": self.optimiser.param_groups[0]["lr"],
+                "tokens_per_second": means["tokens_per_second"],
+                "seconds": progress.sums.seconds,
+            }
+        )
+        if validation["loss"] < progress.best_loss:
+            progress.best_loss, progress.best_epoch = validation["loss"], progress.epoch
+            content = {"model": self.model.state_dict(), "epoch": progress.epoch}
+            save_checkpoint(self.run.best, self.run.config, content)
+        waited = progress.epoch - progress.best_epoch
+        progress.finished = progress.epoch == self.config.epochs or waited >= self.config.patience
+        best = ", the best so far" if waited == 0 else ""
+        tqdm.write(
+            f"epoch {progress.epoch}/{self.config.epochs}: {_describe(means)}; validation "
+            f"loss {validation['loss']:.4f}, accuracy {validation['accuracy']:.2%}{best}"
+        )
+        if not progress.finished:
+            progress.epoch, progress.sums = progress.epoch + 1, EpochSums()
+        self.save()
+        self.run.write_epochs(progress.history)
+
+
+def _describe(means: dict[str, float]) -> str:
+    return (
+        f"loss {means['loss']:.4f}, accuracy {means['accuracy']:.2%}, "
+        f"gradient norm {means['gradient_norm']:.2f}, {means['tokens_per_second']:,.0f} tokens/s"
+    )

@@ -1,0 +1,83 @@
+"""The end of a run: the test texts, once, and what came out."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from seqcells.models import build_model
+from seqcells.text.vocabulary import Vocabulary
+from seqcells.training.checkpoints import load_checkpoint
+from seqcells.training.data import load_split
+from seqcells.training.evaluation import evaluate, never
+from seqcells.training.interruption import InterruptedRunError
+from seqcells.training.loop import Progress
+from seqcells.training.runs import Run
+
+
+def load_best(run: Run, vocabulary: Vocabulary) -> nn.Module:
+    """The run's best model, ready to predict."""
+    content = load_checkpoint(run.best, run.config)
+    model = build_model(run.config.model, len(vocabulary))
+    model.load_state_dict(content["model"])
+    return model.eval()
+
+
+def finish(
+    run: Run,
+    vocabulary: Vocabulary,
+    progress: Progress,
+    interrupted: Callable[[], bool] = never,
+) -> dict[str, Any]:
+    """Test the best model and write ``metrics.json``."""
+    model = load_best(run, vocabulary)
+    batches = load_split(run.config, vocabulary, "test")
+    try:
+        test = evaluate(model, batches, interrupted)
+    except InterruptedRunError:
+        raise InterruptedRunError(
+            f"interrupted in the test; go on with: {run.how_to_resume()}"
+        ) from None
+    seconds = sum(epoch["seconds"] for epoch in progress.history)
+    tokens = sum(epoch["tokens_per_second"] * epoch["seconds"] for epoch in progress.history)
+    result = {
+        "test_accuracy": test["accuracy"],
+        "test_loss": test["loss"],
+        "best_epoch": progress.best_epoch,
+        "epochs": progress.epoch,
+        "validation_loss": progress.best_loss,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "tokens_per_second": tokens / seconds,
+        "train_seconds": seconds,
+        "total_seconds": run.seconds,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    run.write_result(result)
+    return result
+
+
+def conclude(run: Run, result: dict[str, Any]) -> str:
+    """The last lines of a training: what came out, where it lies, what to try next."""
+    command = _command()
+    return (
+        f"test accuracy {result['test_accuracy']:.2%}, loss {result['test_loss']:.4f} with the "
+        f"model of epoch {result['best_epoch']}; {result['parameters']:,} parameters, trained in "
+        f"{result['train_seconds']:.0f} s\n"
+        f"run: {run.folder}\n"
+        f'try next: {command} predict {run.folder} "not bad at all"\n'
+        f"          {command} compare configs/corpus_words.yaml {run.folder}"
+    )
+
+
+def _command() -> str:
+    """How the user can call ``seqcells`` from here."""
+    beside = Path(sys.executable).with_name("seqcells")
+    if shutil.which("seqcells") or not beside.exists():
+        return "seqcells"
+    return os.path.relpath(beside)

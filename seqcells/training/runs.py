@@ -1,0 +1,115 @@
+"""A run is a folder: configuration, vocabulary, metrics, checkpoints."""
+
+import json
+import time
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seqcells.text.vocabulary import Vocabulary
+from seqcells.training.checkpoints import write_atomically
+from seqcells.training.config import Config, check_same, flatten
+from seqcells.training.parsing import load_config, save_config
+
+
+@dataclass
+class Run:
+    """The files of one training run."""
+
+    folder: Path
+    config: Config
+
+    def __post_init__(self):
+        self.settings = self.folder / "config.yaml"
+        self.words = self.folder / "vocabulary.json"
+        self.best = self.folder / "best.pt"
+        self.last = self.folder / "last.pt"
+        self.epochs = self.folder / "metrics.jsonl"
+        self.result = self.folder / "metrics.json"
+        self.started, self.earlier_seconds = time.monotonic(), 0.0
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken so far, earlier sessions included."""
+        return self.earlier_seconds + time.monotonic() - self.started
+
+    def how_to_resume(self) -> str:
+        return f"python train.py --resume {self.folder}"
+
+    @classmethod
+    def create(cls, config: Config, name: str) -> "Run":
+        """Claim the folder ``config.run``, or a new one under runs/ that tells ``name`` and time.
+
+        Nothing is written yet, so that a run which never begins leaves its folder free.
+        """
+        folder = Path(config.run or f"runs/{name}-{datetime.now():%Y%m%d-%H%M%S}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if any(folder.iterdir()):
+                raise ValueError(
+                    f"run: expected a new or empty folder, got {folder}, which holds files; "
+                    f"name another one, or go on with that run: --resume {folder}"
+                )
+            write_atomically(folder / "config.yaml", lambda _: None)
+            (folder / "config.yaml").unlink()
+        except OSError as error:
+            raise ValueError(
+                f"run: expected a folder to write to, got {folder} ({error})"
+            ) from None
+        threads = config.training.threads or torch.get_num_threads()
+        training = replace(config.training, threads=threads)
+        return cls(folder, replace(config, training=training))
+
+    @classmethod
+    def open(cls, folder: str | Path, given: Config | None = None) -> "Run":
+        """An existing run; a ``given`` configuration must be the run's own."""
+        run = cls(Path(folder), Config())
+        if not run.settings.is_file():
+            raise ValueError(f"expected the folder of a run, got {folder}, without config.yaml")
+        run.config = load_config(run.settings)
+        if given is not None:
+            if given.training.threads is None:
+                threads = run.config.training.threads
+                given = replace(given, training=replace(given.training, threads=threads))
+            check_same(given, flatten(run.config), folder)
+            run.config = given
+        return run
+
+    @classmethod
+    def resume(cls, folder: str | Path, given: Config) -> "Run":
+        """A run that has begun and not finished."""
+        run = cls.open(folder, given)
+        if run.result.exists():
+            raise ValueError(f"expected an unfinished run, got {folder}, which has metrics.json")
+        if not run.last.exists():
+            raise ValueError(f"expected {run.last} to go on from, which does not exist; train anew")
+        return run
+
+    def begin(self, vocabulary: Vocabulary) -> None:
+        """Write what never changes in the run."""
+        save_config(self.config, self.settings)
+        vocabulary.save(self.words)
+
+    def load_vocabulary(self) -> Vocabulary:
+        if not self.words.is_file():
+            raise ValueError(f"expected {self.words}, which does not exist; train again")
+        return Vocabulary.load(self.words)
+
+    def write_epochs(self, history: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(epoch) + "\n" for epoch in history)
+        write_atomically(self.epochs, lambda file: file.write(lines.encode()))
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        content = json.dumps(result, indent=2) + "\n"
+        write_atomically(self.result, lambda file: file.write(content.encode()))
+
+    def read_result(self) -> dict[str, Any]:
+        if not self.result.is_file():
+            raise ValueError(
+                f"expected a finished run, got {self.folder}, without metrics.json; "
+                f"finish it: {self.how_to_resume()}"
+            )
+        return json.loads(self.result.read_text(encoding="utf-8"))

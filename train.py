@@ -1,0 +1,59 @@
+"""Train a classifier of texts: settings, data, model, loop, report.
+
+python train.py configs/corpus_lstm.yaml
+python train.py configs/imdb_lstm.yaml --data.path aclImdb_v1.tar.gz --training.seed 1
+python train.py --resume runs/NAME
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from seqcells.models import build_model
+from seqcells.training import (
+    Run,
+    Trainer,
+    command,
+    conclude,
+    deferred_signals,
+    finish,
+    load_data,
+    parse,
+    start_from_vectors,
+)
+
+
+def main(argv: Sequence[str]) -> None:
+    # Settings: a YAML file, and above it the command line. A run is a folder.
+    config, file, resumed = parse(argv)
+    run = Run.resume(resumed, config) if resumed else Run.create(config, Path(file or "run").stem)
+    config = run.config
+
+    # Data: batches of texts of similar length. The words are those of the training texts.
+    data = load_data(config, run.load_vocabulary() if resumed else None)
+
+    # Model: the seed decides its weights, whichever backend computes.
+    torch.manual_seed(config.training.seed)
+    torch.set_num_threads(config.training.threads)
+    model = build_model(config.model, len(data.vocabulary))
+
+    # Loop: keeps the best model on the validation texts, and where training stands.
+    trainer = Trainer(run, model, data)
+    if resumed:
+        trainer.resume()
+    else:
+        run.begin(data.vocabulary)
+        if config.data.vectors:
+            start_from_vectors(model, config.data, data.vocabulary)
+    with deferred_signals() as interrupted:
+        progress = trainer.fit(interrupted)
+
+        # Report: the test texts are read here, once.
+        result = finish(run, data.vocabulary, progress, interrupted)
+    print(conclude(run, result))
+
+
+if __name__ == "__main__":
+    sys.exit(command(main, sys.argv[1:]))
