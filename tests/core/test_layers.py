@@ -1,0 +1,187 @@
+"""Layers against their twins in torch: outputs, final states and every gradient."""
+
+from itertools import product
+
+import pytest
+import torch
+from core_helpers import F64, LAYERS, close, leaves, make_layers, random
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from seqcells.testing import assert_parity
+
+# torch says so of its own float32 layer.
+pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+
+T, B, I, H = 6, 4, 4, 5  # noqa: E741
+LENGTHS = [3, 6, 1, 4]
+FORMS = ["padded", "sorted", "unsorted", "unbatched", "lengths"]
+DTYPES = {"f64": F64, "f32": torch.float32}
+
+
+def parity(kind, form, *, hx=True, dtype=F64, batch_first=False, sizes=(T, B, I, H), **options):
+    """Run one point of the grid."""
+    steps, rows, features, hidden = sizes
+    batch_first = batch_first and form != "unbatched"
+    ours, theirs = make_layers(
+        kind, features, hidden, dtype=dtype, batch_first=batch_first, **options
+    )
+    inputs = random(steps, rows, features, dtype=dtype)
+    state = initial_state(theirs, rows, dtype) if hx else None
+    lengths = None
+    if form == "unbatched":
+        inputs = inputs[:, 0]
+        state = hx and first_row(state)
+    elif batch_first:
+        inputs = inputs.transpose(0, 1)
+    if form == "lengths":
+        lengths = LENGTHS
+    if form in ("sorted", "unsorted"):
+        ends = sorted(LENGTHS, reverse=True) if form == "sorted" else LENGTHS
+        inputs = pack_padded_sequence(inputs, ends, batch_first, enforce_sorted=form == "sorted")
+    assert_parity(ours, theirs, inputs, state if hx else None, lengths=lengths)
+
+
+def initial_state(layer, rows, dtype):
+    directions = layer.num_layers * (2 if layer.bidirectional else 1)
+    hidden = random(directions, rows, layer.proj_size or layer.hidden_size, dtype=dtype)
+    if layer.mode != "LSTM":
+        return hidden
+    return hidden, random(directions, rows, layer.hidden_size, dtype=dtype)
+
+
+def first_row(state):
+    return state[:, 0] if isinstance(state, torch.Tensor) else tuple(part[:, 0] for part in state)
+
+
+@pytest.mark.parametrize("hx", [True, False], ids=["hx", "no_hx"])
+@pytest.mark.parametrize("batch_first", [False, True], ids=["time_first", "batch_first"])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_forms_of_input(kind, form, batch_first, hx):
+    parity(kind, form, hx=hx, batch_first=batch_first, num_layers=2, bidirectional=True)
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no_bias"])
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["one_way", "both_ways"])
+@pytest.mark.parametrize("num_layers", [1, 2, 3], ids="{}_layers".format)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_depth_direction_and_bias(kind, num_layers, bidirectional, bias):
+    options = {"num_layers": num_layers, "bidirectional": bidirectional, "bias": bias}
+    parity(kind, "padded", **options)
+    parity(kind, "unsorted", **options)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_float32_errs_no_more_than_twice_torch(kind, form):
+    options = {"num_layers": 2, "bidirectional": True, "sizes": (T, B, 24, 32)}
+    parity(kind, form, dtype=torch.float32, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_the_whole_grid(kind, form, dtype):
+    for layers, ways, bias, first, hx in product((1, 2, 3), *[(False, True)] * 4):
+        sizes = (T, B, I, H) if dtype == "f64" else (T, B, 24, 32)
+        parity(
+            kind,
+            form,
+            hx=hx,
+            dtype=DTYPES[dtype],
+            batch_first=first,
+            sizes=sizes,
+            num_layers=layers,
+            bidirectional=ways,
+            bias=bias,
+        )
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_lengths_zero_out_the_padding_and_tolerate_empty_rows(kind):
+    ours, _ = make_layers(kind, num_layers=2, bidirectional=True)
+    inputs, hx = random(T, 3, I), initial_state(ours, 3, F64)
+    inputs[2:, 2] = float("nan")
+    inputs[:, 1] = float("inf")
+    output, final = ours(inputs, hx, lengths=torch.tensor([6, 0, 2], dtype=torch.int32))
+    assert not output[:, 1].any()
+    assert not output[2:, 2].any()
+    for before, after in zip(leaves(hx), leaves(final)):
+        close(after[:, 1], before[:, 1])
+    output.sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in ours.parameters())
+
+
+@pytest.mark.parametrize("batch_first", [False, True], ids=["time_first", "batch_first"])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_resets_are_separate_sequences(kind, batch_first):
+    """Two sequences end to end, the second starting anew at step 4, in one layer of both ways."""
+    ours, _ = make_layers(kind, bidirectional=True, batch_first=batch_first)
+    first, second = random(4, B, I), random(2, B, I)
+    forth = torch.zeros(T, B, dtype=torch.bool)
+    forth[4] = True  # before step 4, running forward
+    back = torch.zeros(T, B, dtype=torch.bool)
+    back[3] = True  # before step 3, running backward
+    inputs = torch.cat([first, second])
+    half = ours.proj_size or ours.hidden_size
+
+    def run(part, resets=None):
+        if batch_first:
+            part = part.transpose(0, 1)
+            resets = None if resets is None else resets.transpose(0, 1)
+        output, _ = ours(part, resets=resets)
+        return output.transpose(0, 1) if batch_first else output
+
+    expected = torch.cat([run(first), run(second)])
+    close(run(inputs, forth)[..., :half], expected[..., :half])
+    close(run(inputs, back)[..., half:], expected[..., half:])
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_resets_without_a_batch(kind):
+    ours, _ = make_layers(kind)
+    inputs, resets = random(T, I), torch.tensor([0, 0, 1, 0, 1, 0], dtype=torch.bool)
+    output, _ = ours(inputs, resets=resets)
+    close(output, torch.cat([ours(part)[0] for part in inputs.split(2)]))
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_results_are_plain_tuples(kind):
+    ours, theirs = make_layers(kind)
+    inputs = random(T, B, I)
+    for found, expected in zip(ours(inputs), theirs(inputs)):
+        assert type(found) is type(expected)
+    assert type(ours(inputs)) is tuple
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("check", [torch.autograd.gradcheck, torch.autograd.gradgradcheck])
+def test_gradients_of_gradients(kind, check):
+    """In both directions, ragged and with resets, in each input and each weight."""
+    small = {"proj_size": 1} if kind == "lstm_proj" else {}
+    ours, _ = make_layers(kind, 2, 2, bidirectional=True, **small)
+    if kind == "rnn_relu":  # away from the kink, where differences are no derivatives
+        torch.nn.init.constant_(ours.bias_ih_l0, 4.0)
+        torch.nn.init.constant_(ours.bias_ih_l0_reverse, 4.0)
+    names = [name for name, _ in ours.named_parameters()]
+    resets = torch.tensor([[0, 0], [1, 0], [0, 0]], dtype=torch.bool)
+
+    def call(inputs, *parameters):
+        options = {"lengths": [3, 2], "resets": resets}
+        result = torch.func.functional_call(ours, dict(zip(names, parameters)), inputs, options)
+        return result[0], *(result[1] if isinstance(result[1], tuple) else result[1:])
+
+    points = [random(3, 2, 2), *(parameter.detach() for parameter in ours.parameters())]
+    assert check(call, [point.requires_grad_() for point in points])
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_no_rows_and_no_steps(kind):
+    ours, _ = make_layers(kind, num_layers=2, bidirectional=True)
+    output, final = ours(random(T, 0, I))
+    assert output.shape == (T, 0, 2 * (ours.proj_size or H))
+    hx = initial_state(ours, B, F64)
+    output, final = ours(random(0, B, I), hx)
+    assert output.shape == (0, B, 2 * (ours.proj_size or H))
+    close(final, hx)
