@@ -1,6 +1,7 @@
 """Texts of a configuration, as batches."""
 
 import os
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +36,7 @@ def load_data(config: Config, vocabulary: Vocabulary | None = None) -> TrainingD
             [review.text for review in reviews["train"]],
             max_size=config.data.vocabulary_size,
             min_frequency=config.data.min_frequency,
+            progress=sys.stderr.isatty(),
         )
     train = BucketedBatches(
         *_encode(reviews["train"], vocabulary, config.data),
@@ -55,7 +57,7 @@ def start_from_vectors(model: nn.Module, config: DataConfig, vocabulary: Vocabul
     """Copy pretrained word vectors into the model; return how many words were found."""
     from seqcells.text.vectors import read_vectors
 
-    vectors, found = read_vectors(config.vectors, vocabulary.words, progress=True)
+    vectors, found = read_vectors(config.vectors, vocabulary.words, progress=sys.stderr.isatty())
     size = model.embedding.embedding_dim
     if vectors.shape[1] != size:
         raise ValueError(
@@ -72,7 +74,7 @@ def _read(config: DataConfig, splits: tuple[str, ...]) -> dict[str, list[Review]
         return make_corpus()
     files = {"test" if split == "test" else "train" for split in splits}
     path = config.path or os.environ.get("SEQCELLS_IMDB") or None
-    reviews = read_imdb(path, splits=sorted(files))
+    reviews = read_imdb(path, splits=sorted(files), progress=sys.stderr.isatty())
     if "train" in reviews:
         reviews["train"], reviews["validation"] = split_by_group(
             reviews["train"], config.validation_share, SPLIT_SEED
