@@ -11,14 +11,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from seqcells.cells import GRUCell, LSTMCell, LSTMState, RNNCell, Weights
-from seqcells.sequences import (
-    check_lengths,
-    check_resets,
-    pack,
-    packed_lengths,
-    unpack,
-    zero_padding,
-)
+from seqcells.cells.base import check_share, positive_integer
+from seqcells.cells.lstm import check_projection
+from seqcells.sequences import as_given, pack, packed_lengths, time_first, unpack
 from seqcells.state import State, check_dtype, conform_state, map_state
 from seqcells.unroll import unroll
 
@@ -34,13 +29,41 @@ EQUATIONS = {
 class _Layers(nn.RNNBase):
     """Layers and directions of one cell. The parameters are torch's, the recurrence is ours."""
 
-    def __init__(self, mode: str, input_size: int, hidden_size: int, *args: Any, **kwargs: Any):
-        for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
-            if isinstance(size, bool):
-                raise TypeError(f"{name}: expected an integer, got bool")
-        super().__init__(mode, input_size, hidden_size, *args, **kwargs)
-        if self.proj_size and mode != "LSTM":
-            raise ValueError(f"proj_size: expected none, got {self.proj_size}: LSTM alone has it")
+    def __init__(
+        self,
+        mode: str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        positive_integer(input_size, "input_size")
+        positive_integer(hidden_size, "hidden_size")
+        positive_integer(num_layers, "num_layers")
+        check_share(dropout, "dropout")
+        if mode == "LSTM":
+            check_projection(proj_size, hidden_size)
+        elif proj_size:
+            raise ValueError(f"proj_size: expected none, got {proj_size}; the LSTM alone has it")
+        super().__init__(
+            mode,
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            proj_size,
+            device,
+            dtype,
+        )
 
     def forward(
         self,
@@ -72,25 +95,16 @@ class _Layers(nn.RNNBase):
         """
         if isinstance(input, PackedSequence):
             return self._run_packed(input, hx, lengths, resets)
-        if not isinstance(input, Tensor):
-            raise TypeError(
-                f"input: expected a tensor or a PackedSequence, got {type(input).__name__}"
-            )
-        if input.dim() == 2:
-            return self._run_unbatched(input, hx, lengths, resets)
-        self._check_input(input, 3)
-        if self.batch_first:
-            input = input.transpose(0, 1)
-            resets = resets.transpose(0, 1) if isinstance(resets, Tensor) else resets
-        steps, batch_size = input.shape[:2]
-        if lengths is not None:
-            lengths = check_lengths(lengths, steps, batch_size, input.device)
-            input = zero_padding(input, lengths)
-        if resets is not None:
-            resets = check_resets(resets, steps, batch_size)
-        hx = self._initial_state(hx, batch_size, input)
-        output, final_state = self._run(input, hx, lengths, resets, self._drop)
-        return output.transpose(0, 1) if self.batch_first else output, final_state
+        self._check_input(input, (2, 3))
+        batched = input.dim() == 3
+        input, lengths, resets = time_first(input, lengths, resets, self.batch_first)
+        if not batched and hx is not None:
+            hx = map_state(lambda part: part.unsqueeze(1), hx)
+        hx = self._initial_state(hx, input.shape[1], input)
+        output, state = self._run(input, hx, lengths, resets, self._drop)
+        if not batched:
+            state = map_state(lambda part: part.squeeze(1), state)
+        return as_given(output, batched, self.batch_first), state
 
     def _run(
         self, input: Tensor, hx: State, lengths: Tensor | None, resets: Tensor | None, drop: Any
@@ -132,7 +146,7 @@ class _Layers(nn.RNNBase):
                 "lengths; pad it (pad_packed_sequence) and pass both"
             )
         data, batch_sizes, sorted_indices, unsorted_indices = input
-        self._check_input(data, 2)
+        self._check_input(data, (2,))
         steps = len(batch_sizes)
         lengths = packed_lengths(batch_sizes).to(data.device)
         hx = self._initial_state(hx, len(lengths), data)
@@ -147,21 +161,6 @@ class _Layers(nn.RNNBase):
             state = map_state(lambda part: part.index_select(1, unsorted_indices), state)
         output = pack(output, lengths)
         return PackedSequence(output, batch_sizes, sorted_indices, unsorted_indices), state
-
-    def _run_unbatched(
-        self, input: Tensor, hx: Any, lengths: Any, resets: Any
-    ) -> tuple[Tensor, Any]:
-        if lengths is not None:
-            raise ValueError(
-                "lengths: expected none for an input without a batch; cut the input to its length"
-            )
-        batch = 0 if self.batch_first else 1
-        if isinstance(resets, Tensor):
-            resets = resets.unsqueeze(batch)
-        if hx is not None:
-            hx = map_state(lambda part: part.unsqueeze(1), hx)
-        output, state = self.forward(input.unsqueeze(batch), hx, resets=resets)
-        return output.squeeze(batch), map_state(lambda part: part.squeeze(1), state)
 
     def _weights(self) -> list[Weights]:
         """The weights of each layer and direction, looked up by name as they are now."""
@@ -185,8 +184,12 @@ class _Layers(nn.RNNBase):
             expected = LSTMState(hidden, cell)
         return expected if hx is None else conform_state(hx, expected, "hx")
 
-    def _check_input(self, input: Tensor, rank: int) -> None:
-        if input.dim() != rank or input.shape[-1] != self.input_size:
+    def _check_input(self, input: Tensor, ranks: tuple[int, ...]) -> None:
+        if not isinstance(input, Tensor):
+            raise TypeError(
+                f"input: expected a tensor or a PackedSequence, got {type(input).__name__}"
+            )
+        if input.dim() not in ranks or input.shape[-1] != self.input_size:
             layout = "(B, T, I)" if self.batch_first else "(T, B, I)"
             raise ValueError(
                 f"input: expected {layout}, (T, I) without a batch, or a PackedSequence, with "

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from seqcells.cells.base import GatedCell
-from seqcells.sequences import check_lengths, check_resets, zero_padding
+from seqcells.sequences import as_given, time_first
 from seqcells.state import State, conform_state, first_tensor, map_state
 from seqcells.unroll import loop, unroll
 
@@ -99,26 +99,12 @@ def run(
     reverse: bool,
 ) -> tuple[Any, State]:
     """Check the arguments, bring them to `(T, B, ...)`, run `method`, and lay the result out."""
-    if not isinstance(inputs, Tensor):
-        raise TypeError(f"inputs: expected a tensor, got {type(inputs).__name__}")
-    if inputs.dim() < 2:
-        raise ValueError(
-            f"inputs: expected (T, B, I), (B, T, I) with batch_first, or (T, I) without a batch, "
-            f"got shape {tuple(inputs.shape)}"
-        )
-    if inputs.dim() == 2:
-        return _without_batch(cell, method, inputs, initial_state, lengths, resets, reverse)
-    if batch_first:
-        inputs = inputs.transpose(0, 1)
-        resets = resets.transpose(0, 1) if isinstance(resets, Tensor) else resets
-    steps, batch_size = inputs.shape[:2]
+    batched = not isinstance(inputs, Tensor) or inputs.dim() > 2
+    inputs, lengths, resets = time_first(inputs, lengths, resets, batch_first)
     if isinstance(cell, GatedCell):
         cell.check_input(inputs)
-    if lengths is not None:
-        lengths = check_lengths(lengths, steps, batch_size, inputs.device)
-        inputs = zero_padding(inputs, lengths)
-    if resets is not None:
-        resets = check_resets(resets, steps, batch_size)
+    if not batched and initial_state is not None:
+        initial_state = map_state(lambda part: part.unsqueeze(0), initial_state)
     state, fresh_state = _first_states(cell, inputs, initial_state)
     kept, final_state = method(
         cell,
@@ -129,42 +115,9 @@ def run(
         resets=resets,
         reverse=reverse,
     )
-    if batch_first:
-        kept = map_state(lambda part: part.transpose(0, 1), kept)
-    return kept, final_state
-
-
-def _without_batch(
-    cell: Any,
-    method: Callable[..., tuple[Any, State]],
-    inputs: Tensor,
-    state: State,
-    lengths: Any,
-    resets: Tensor | None,
-    reverse: bool,
-) -> tuple[Any, State]:
-    if lengths is not None:
-        raise ValueError(
-            "lengths: expected none for an input without a batch; cut the input to its length"
-        )
-    if isinstance(resets, Tensor):
-        resets = resets.unsqueeze(-1)
-    if state is not None:
-        state = map_state(lambda part: part.unsqueeze(0), state)
-    kept, final_state = run(
-        cell,
-        method,
-        inputs.unsqueeze(1),
-        state,
-        None,
-        resets,
-        batch_first=False,
-        reverse=reverse,
-    )
-    return (
-        map_state(lambda part: part.squeeze(1), kept),
-        map_state(lambda part: part.squeeze(0), final_state),
-    )
+    if not batched:
+        final_state = map_state(lambda part: part.squeeze(0), final_state)
+    return map_state(lambda part: as_given(part, batched, batch_first), kept), final_state
 
 
 def _first_states(cell: Any, inputs: Tensor, initial_state: State) -> tuple[State, State]:
@@ -212,17 +165,17 @@ def check_cell(cell: Any) -> Any:
     wanted = "expected a cell, a callable (input, state) -> state"
     if isinstance(cell, type):
         raise TypeError(f"{wanted}, got the class {cell.__name__}; make an instance of it")
-    if isinstance(cell, (nn.RNNBase, Recurrent)):
-        raise TypeError(f"{wanted}, got {type(cell).__name__}, which runs over time by itself")
-    if not callable(cell):
-        raise TypeError(f"{wanted}, got {type(cell).__name__}")
     function = cell.forward if isinstance(cell, nn.Module) else cell
+    if not callable(cell) or function == nn.Module.forward.__get__(cell):
+        raise TypeError(f"{wanted}, got {type(cell).__name__}")
     try:
-        inspect.signature(function).bind(None, None)
+        signature = inspect.signature(function)
+    except ValueError:  # a builtin tells none: it shows at its first step
+        return cell
+    if isinstance(cell, nn.RNNBase) or "lengths" in signature.parameters:
+        raise TypeError(f"{wanted}, got {type(cell).__name__}, which runs over time by itself")
+    try:
+        signature.bind(None, None)
     except TypeError as error:
-        raise TypeError(f"{wanted}, got {type(cell).__name__}, which takes other arguments") from (
-            error
-        )
-    except ValueError:
-        pass  # a builtin that does not tell its signature
+        raise TypeError(f"{wanted}, got {type(cell).__name__}: {error}") from error
     return cell

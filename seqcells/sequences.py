@@ -13,6 +13,51 @@ def readable(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
+def time_first(
+    inputs: Tensor,
+    lengths: Tensor | Sequence[int] | None,
+    resets: Tensor | None,
+    batch_first: bool,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Inputs `(T, B, ...)`, lengths `(B,)` and resets `(T, B)`, checked, out of a user's own.
+
+    An input `(T, I)` becomes a batch of one; what stands past a length becomes zero.
+
+    Raises:
+        TypeError: inputs that are no tensor, lengths or resets of the wrong kind.
+        ValueError: a wrong rank or shape, a length beyond the input, lengths without a batch.
+    """
+    if not isinstance(inputs, Tensor):
+        raise TypeError(f"inputs: expected a tensor, got {type(inputs).__name__}")
+    if inputs.dim() < 2:
+        raise ValueError(
+            "inputs: expected (T, B, I), (B, T, I) with batch_first, or (T, I) without a batch, "
+            f"got shape {tuple(inputs.shape)}"
+        )
+    if resets is not None:
+        resets = check_resets(resets, inputs.shape[: min(2, inputs.dim() - 1)])
+    if inputs.dim() == 2:
+        if lengths is not None:
+            raise ValueError(
+                "lengths: expected none for an input without a batch; cut the input to its length"
+            )
+        return inputs.unsqueeze(1), None, None if resets is None else resets.unsqueeze(1)
+    if batch_first:
+        inputs = inputs.transpose(0, 1)
+        resets = None if resets is None else resets.transpose(0, 1)
+    if lengths is not None:
+        lengths = check_lengths(lengths, *inputs.shape[:2], inputs.device)
+        inputs = zero_padding(inputs, lengths)
+    return inputs, lengths, resets
+
+
+def as_given(outputs: Tensor, batched: bool, batch_first: bool) -> Tensor:
+    """Outputs `(T, B, ...)` laid out as the inputs that `time_first` was given."""
+    if not batched:
+        return outputs.squeeze(1)
+    return outputs.transpose(0, 1) if batch_first else outputs
+
+
 def check_lengths(
     lengths: Tensor | Sequence[int], steps: int, batch_size: int, device: torch.device
 ) -> Tensor:
@@ -55,20 +100,20 @@ def _to_tensor(lengths: Sequence[int]) -> Tensor:
         ) from error
 
 
-def check_resets(resets: Tensor, steps: int, batch_size: int) -> Tensor:
-    """The resets `(T, B)`, checked.
+def check_resets(resets: Tensor, shape: Sequence[int]) -> Tensor:
+    """The resets, checked.
 
     Raises:
         TypeError: resets that are no bool tensor.
-        ValueError: a shape that is not the input's.
+        ValueError: a shape that is not the one given.
     """
     if not isinstance(resets, Tensor) or resets.dtype != torch.bool:
         kind = resets.dtype if isinstance(resets, Tensor) else type(resets).__name__
         raise TypeError(f"resets: expected a bool tensor, got {kind}")
-    if resets.shape != (steps, batch_size):
+    if resets.shape != tuple(shape):
         raise ValueError(
-            f"resets: expected the input's first two dimensions, {steps} steps and "
-            f"{batch_size} rows, got shape {tuple(resets.shape)}"
+            f"resets: expected the shape of the inputs without their features, {tuple(shape)}, "
+            f"got {tuple(resets.shape)}"
         )
     return resets
 

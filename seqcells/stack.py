@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqcells.cells.base import check_share
 from seqcells.recurrent import Recurrent
+from seqcells.sequences import as_given, time_first
 from seqcells.state import State
 
 
@@ -48,8 +50,7 @@ class Stack(nn.Module):
             raise TypeError(f"cells: expected a list of cells, got {type(cells).__name__}")
         if not len(cells):
             raise ValueError("cells: expected at least one layer, got none")
-        if not 0 <= dropout <= 1:
-            raise ValueError(f"dropout: expected a share from 0 to 1, got {dropout}")
+        check_share(dropout, "dropout")
         self.layers = nn.ModuleList([_layer(entry, batch_first) for entry in cells])
         self.batch_first = batch_first
         self.dropout = float(dropout)
@@ -76,6 +77,9 @@ class Stack(nn.Module):
             TypeError: a state, lengths or resets of the wrong kind.
             ValueError: a shape, size, dtype, length or count of states that does not fit.
         """
+        if lengths is not None:  # so that a residual connection adds nothing past a length
+            clean, lengths, _ = time_first(inputs, lengths, None, self.batch_first)
+            inputs = as_given(clean, True, self.batch_first)
         states = _parts(initial_state, len(self.layers), "initial_state: one state a layer")
         final_states = []
         for number, (layer, state) in enumerate(zip(self.layers, states)):

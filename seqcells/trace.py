@@ -54,8 +54,6 @@ def trace(
             f"recurrent: expected a GatedCell without hooks or a forward of its own, "
             f"got {type(cell).__name__}"
         )
-    if isinstance(inputs, Tensor) and not inputs.shape[recurrent.batch_first and inputs.dim() > 2]:
-        raise ValueError("inputs: expected at least one step, got none")
     (outputs, states, gates), final_state = run(
         cell,
         _traced,
@@ -72,6 +70,8 @@ def trace(
 def _traced(
     cell: GatedCell, inputs: Tensor, *arguments: Any, **options: Any
 ) -> tuple[tuple[Tensor, State, tuple[Tensor, ...]], State]:
+    if not len(inputs):
+        raise ValueError("inputs: expected at least one step, got none")
     weights = cell.weights()
     from_inputs = F.linear(inputs, weights.weight_ih, weights.bias_ih)
     return loop(

@@ -89,8 +89,8 @@ class GatedCell(Cell):
         recurrent_size: int | None = None,
     ) -> None:
         super().__init__()
-        self.input_size = _positive(input_size, "input_size")
-        self.hidden_size = _positive(hidden_size, "hidden_size")
+        self.input_size = positive_integer(input_size, "input_size")
+        self.hidden_size = positive_integer(hidden_size, "hidden_size")
         self.bias = bias
         rows = len(self.gates) * hidden_size
         shapes = {
@@ -199,16 +199,16 @@ class GatedCell(Cell):
     @classmethod
     def _from_gates(cls, matrices: list[Tensor], biases: list[Tensor], **options: Any) -> Self:
         """The inverse of `_concatenated`: the biases go to `bias_ih`, `bias_hh` is zero."""
+        hidden_size, columns = matrices[0].shape
+        for matrix, bias in zip(matrices, biases):
+            if matrix.shape != (hidden_size, columns) or bias.numel() != hidden_size:
+                raise ValueError(
+                    "expected for each gate a matrix of H rows on H + I columns and H biases, "
+                    f"got {[tuple(part.shape) for part in (*matrices, *biases)]}"
+                )
         matrix, bias = torch.cat(matrices), torch.cat([part.reshape(-1) for part in biases])
-        hidden_size, rest = divmod(len(matrix), len(cls.gates))
-        if rest or len(bias) != len(matrix) or matrix.shape[1] <= hidden_size:
-            raise ValueError(
-                f"expected {len(cls.gates)} gates of H rows each on H + I columns, and as many "
-                f"biases as rows; got {len(matrix)} rows on {matrix.shape[1]} columns, "
-                f"{len(bias)} biases"
-            )
         cell = cls(
-            matrix.shape[1] - hidden_size,
+            columns - hidden_size,
             hidden_size,
             device=matrix.device,
             dtype=matrix.dtype,
@@ -222,9 +222,18 @@ class GatedCell(Cell):
         return cell
 
 
-def _positive(size: int, name: str) -> int:
+def positive_integer(size: int, name: str) -> int:
+    """The size, or an error that names it."""
     if not isinstance(size, int) or isinstance(size, bool):
         raise TypeError(f"{name}: expected an integer, got {type(size).__name__}")
     if size < 1:
         raise ValueError(f"{name}: expected at least 1, got {size}")
     return size
+
+
+def check_share(share: float, name: str) -> None:
+    """Raise unless `share` is a number from 0 to 1."""
+    if not isinstance(share, (int, float)) or isinstance(share, bool):
+        raise TypeError(f"{name}: expected a number, got {type(share).__name__}")
+    if not 0 <= share <= 1:
+        raise ValueError(f"{name}: expected a share from 0 to 1, got {share}")

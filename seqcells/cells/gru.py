@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -93,18 +93,10 @@ class GRUCell(GatedCell):
 
     @classmethod
     def from_concatenated(
-        cls,
-        *,
-        Wr: Tensor,
-        br: Tensor,
-        Wu: Tensor,
-        bu: Tensor,
-        Wa: Tensor,
-        ba: Tensor,
-        **options: Any,
+        cls, *, Wr: Tensor, br: Tensor, Wu: Tensor, bu: Tensor, Wa: Tensor, ba: Tensor
     ) -> Self:
-        """A cell with these weights and `reset_after=False`; `options` go to the constructor."""
-        return cls._from_gates([Wr, -Wu, Wa], [br, -bu, ba], reset_after=False, **options)
+        """A cell with these weights on `[hidden, input]`; ValueError for shapes that do not fit."""
+        return cls._from_gates([Wr, -Wu, Wa], [br, -bu, ba], reset_after=False)
 
     def extra_repr(self) -> str:
         return super().extra_repr() + ("" if self.reset_after else ", reset_after=False")

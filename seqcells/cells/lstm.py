@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqcells.cells.base import GatedCell, Weights
+from seqcells.cells.base import GatedCell, Weights, positive_integer
 
 
 class LSTMState(NamedTuple):
@@ -52,11 +52,8 @@ class LSTMCell(GatedCell):
         *,
         proj_size: int = 0,
     ) -> None:
-        if not isinstance(proj_size, int) or proj_size < 0 or proj_size >= max(hidden_size, 1):
-            raise ValueError(
-                f"proj_size: expected an integer from 0 (none) to below hidden_size "
-                f"({hidden_size}), got {proj_size}"
-            )
+        positive_integer(hidden_size, "hidden_size")
+        check_projection(proj_size, hidden_size)
         super().__init__(
             input_size, hidden_size, bias, device, dtype, recurrent_size=proj_size or hidden_size
         )
@@ -119,13 +116,22 @@ class LSTMCell(GatedCell):
         return {"Wg": torch.cat((Wi, Wf, Wo)), "bg": torch.cat((bi, bf, bo)), "Wc": Wc, "bc": bc}
 
     @classmethod
-    def from_concatenated(
-        cls, *, Wg: Tensor, bg: Tensor, Wc: Tensor, bc: Tensor, **options: Any
-    ) -> Self:
-        """A cell with these weights on `[hidden, input]`; `options` go to the constructor."""
+    def from_concatenated(cls, *, Wg: Tensor, bg: Tensor, Wc: Tensor, bc: Tensor) -> Self:
+        """A cell with these weights on `[hidden, input]`; ValueError for shapes that do not fit."""
         Wi, Wf, Wo = Wg.tensor_split(3)
         bi, bf, bo = bg.reshape(-1).tensor_split(3)
-        return cls._from_gates([Wi, Wf, Wc, Wo], [bi, bf, bc, bo], **options)
+        return cls._from_gates([Wi, Wf, Wc, Wo], [bi, bf, bc, bo])
 
     def extra_repr(self) -> str:
         return super().extra_repr() + (f", proj_size={self.proj_size}" if self.proj_size else "")
+
+
+def check_projection(proj_size: int, hidden_size: int) -> None:
+    """Raise unless `proj_size` is 0, for none, or smaller than `hidden_size`."""
+    if not isinstance(proj_size, int) or isinstance(proj_size, bool):
+        raise TypeError(f"proj_size: expected an integer, got {type(proj_size).__name__}")
+    if not 0 <= proj_size < hidden_size:
+        raise ValueError(
+            f"proj_size: expected 0 for none, or less than hidden_size ({hidden_size}), "
+            f"got {proj_size}"
+        )

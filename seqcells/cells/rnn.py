@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ class RNNCell(GatedCell):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if nonlinearity not in NONLINEARITIES:
+        if nonlinearity not in tuple(NONLINEARITIES):
             raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
         super().__init__(input_size, hidden_size, bias, device, dtype)
         self.nonlinearity = nonlinearity
@@ -53,9 +53,9 @@ class RNNCell(GatedCell):
         return {"Wa": Wa, "ba": ba}
 
     @classmethod
-    def from_concatenated(cls, *, Wa: Tensor, ba: Tensor, **options: Any) -> Self:
-        """A cell with these weights on `[hidden, input]`; `options` go to the constructor."""
-        return cls._from_gates([Wa], [ba], **options)
+    def from_concatenated(cls, *, Wa: Tensor, ba: Tensor, nonlinearity: str = "tanh") -> Self:
+        """A cell with these weights on `[hidden, input]`; ValueError for shapes that do not fit."""
+        return cls._from_gates([Wa], [ba], nonlinearity=nonlinearity)
 
     def extra_repr(self) -> str:
         shown = "" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}"
