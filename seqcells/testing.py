@@ -58,8 +58,8 @@ def assert_parity(
         exact = _quantities(
             copy.deepcopy(theirs).double(), inputs.double(), wide, seed, packed_by=lengths
         )
-    if found.keys() != expected.keys():
-        raise AssertionError(f"expected {sorted(expected)}, got {sorted(found)}")
+    if missing := sorted(found.keys() ^ expected.keys()):
+        raise AssertionError(f"{', '.join(missing)}: expected in both or in neither")
     for name, value in found.items():
         _compare(name, value, expected[name], exact[name])
 
@@ -121,7 +121,7 @@ def _quantities(
         parts = [hx] if isinstance(hx, Tensor) else hx
         named |= {f"grad hx[{number}]": part.grad for number, part in enumerate(parts)}
     named |= {f"grad {name}": value.grad for name, value in module.named_parameters()}
-    return {name: value.detach() for name, value in named.items()}
+    return {name: value.detach() for name, value in named.items() if value is not None}
 
 
 def _leaf(inputs: Tensor | PackedSequence) -> tuple[Tensor, Tensor | PackedSequence]:
