@@ -152,7 +152,7 @@ def test_lengths(lengths, error, words):
         (torch.zeros(T, B, dtype=torch.int64), TypeError, "bool.*int64"),
         ([[False] * B] * T, TypeError, "bool.*list"),
         (torch.zeros(B, T, dtype=torch.bool), ValueError, r"got .*\(3, 5\)"),
-        (torch.zeros(T, dtype=torch.bool), ValueError, r"got .* \(5,\)"),
+        (torch.zeros(T, dtype=torch.bool), ValueError, r"got .*\(5,\)"),
     ],
     ids=["float", "int", "list", "transposed", "rank"],
 )
