@@ -142,7 +142,7 @@ def _unrolled(cell: GatedCell, *arguments: Any, **options: Any) -> tuple[Tensor,
 def _looped(cell: Any, *arguments: Any, **options: Any) -> tuple[Tensor, State]:
     output = getattr(cell, "output", first_tensor)
     return loop(
-        lambda input, state: (cell(input, state), None),
+        lambda input, state: (cell(input, state), ()),
         lambda state, _: output(state),
         *arguments,
         **options,

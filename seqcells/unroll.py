@@ -36,8 +36,8 @@ def unroll(
         The outputs `(T, B, H)`, zero past each length, and each row's state at its own end.
     """
 
-    def step(from_input: Tensor, state: State) -> tuple[State, None]:
-        return cell.step(weights, from_input, state)[0], None
+    def step(from_input: Tensor, state: State) -> tuple[State, tuple[()]]:
+        return cell.step(weights, from_input, state)[0], ()
 
     from_inputs = F.linear(inputs, weights.weight_ih, weights.bias_ih)
     return loop(
