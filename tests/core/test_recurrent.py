@@ -1,0 +1,212 @@
+"""Any cell over time equals the loop written by hand, row by row."""
+
+import pytest
+import torch
+from core_helpers import F64, OUR_CELLS, close, leaves, make_cell, random, random_state, same
+from invented_cells import MAKE, H, I, by_hand, some_state
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from seqcells import Recurrent, detach_state
+
+T, B = 6, 4
+LENGTHS = [3, 6, 0, 4]
+
+CELLS = pytest.mark.parametrize("name", MAKE)
+DIRECTIONS = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+CARRIED = pytest.mark.parametrize("carried", [False, True], ids=["fresh", "carried"])
+
+
+def some_resets():
+    resets = torch.zeros(T, B, dtype=torch.bool)
+    resets[0, 0] = resets[2, 0] = resets[3, 1] = resets[2, 1] = resets[5, 3] = resets[3, 3] = True
+    return resets
+
+
+def agree(found, expected):
+    close(found[0], expected[0])
+    close(leaves(found[1]), expected[1])
+
+
+@DIRECTIONS
+@CARRIED
+@CELLS
+@pytest.mark.parametrize(
+    ("lengths", "resets"),
+    [(None, None), (LENGTHS, None), (None, some_resets()), (LENGTHS, some_resets())],
+    ids=["full", "ragged", "resets", "ragged_resets"],
+)
+def test_equals_the_loop_by_hand(name, lengths, resets, carried, reverse):
+    cell = MAKE[name]()
+    inputs = random(T, B, I)
+    state = some_state(cell, B) if carried else None
+    found = Recurrent(cell, reverse=reverse)(inputs, state, lengths, resets)
+    agree(found, by_hand(cell, inputs, state, lengths, resets, reverse))
+    assert type(found) is tuple
+    assert type(found[1]) is type(cell(inputs[0]))
+
+
+@DIRECTIONS
+@CARRIED
+@CELLS
+def test_padding_reaches_nothing(name, carried, reverse):
+    cell = MAKE[name]()
+    state = some_state(cell, B) if carried else None
+    clean = random(T, B, I)
+    valid = torch.arange(T).unsqueeze(1) < torch.tensor(LENGTHS)
+    dirty = clean.clone()
+    dirty[~valid] = float("nan")
+    dirty[5, 0] = float("inf")
+    results = []
+    for inputs in (clean, dirty):
+        inputs.requires_grad_()
+        if isinstance(cell, nn.Module):
+            cell.zero_grad()
+        outputs, final = Recurrent(cell, reverse=reverse)(inputs, state, LENGTHS)
+        (outputs.sum() + sum(part.square().sum() for part in leaves(final))).backward()
+        assert not outputs[~valid].any()
+        assert not inputs.grad[~valid].any()
+        weights = cell.parameters() if isinstance(cell, nn.Module) else []
+        gradients = [inputs.grad, *(w.grad for w in weights if w.grad is not None)]
+        results.append([outputs, *leaves(final), *gradients])
+    same(*results)
+
+
+@DIRECTIONS
+@pytest.mark.parametrize("kind", ["rnn_tanh", "gru", "lstm"])
+def test_lengths_are_packing(kind, reverse):
+    """Against torch's own layer on packed input, in its first or its second direction."""
+    lengths = [3, 6, 1, 4]
+    twin = {"rnn_tanh": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}[kind]
+    layer = twin(I, H, bidirectional=True, dtype=F64)
+    cell = make_cell(kind)
+    suffix = "_l0_reverse" if reverse else "_l0"
+    cell.load_state_dict({name: getattr(layer, name + suffix) for name in cell.state_dict()})
+    inputs = random(T, B, I)
+    packed, state = layer(pack_padded_sequence(inputs, lengths, enforce_sorted=False))
+    expected = pad_packed_sequence(packed, total_length=T)[0].chunk(2, dim=-1)[reverse]
+    outputs, final = Recurrent(cell, reverse=reverse)(inputs, lengths=torch.tensor(lengths))
+    close(outputs, expected)
+    close(leaves(final), [part[int(reverse)] for part in leaves(state)])
+
+
+@DIRECTIONS
+@CELLS
+def test_resets_are_separate_sequences(name, reverse):
+    """Three sequences end to end in one row, each run on its own."""
+    cell = MAKE[name]()
+    parts = [random(size, 1, I) for size in (3, 1, 2)]
+    resets = torch.zeros(T, 1, dtype=torch.bool)
+    resets[[2, 3] if reverse else [3, 4]] = True
+    run = Recurrent(cell, reverse=reverse)
+    outputs, final = run(torch.cat(parts), resets=resets)
+    alone = [run(part) for part in parts]
+    close(outputs, torch.cat([part[0] for part in alone]))
+    close(final, alone[0 if reverse else -1][1])
+
+
+def test_a_reset_restarts_from_the_fresh_state_never_the_carried_one():
+    cell = make_cell("gru")
+    inputs, carried = random(2, 1, I), random(1, H) + 10
+    resets = torch.tensor([[True], [False]])
+    with_carried = Recurrent(cell)(inputs, carried, resets=resets)
+    close(with_carried, Recurrent(cell)(inputs))
+
+
+@DIRECTIONS
+@CELLS
+def test_layouts(name, reverse):
+    cell = MAKE[name]()
+    state = some_state(cell, B)
+    inputs, resets = random(T, B, I), some_resets()
+    outputs, final = Recurrent(cell, reverse=reverse)(inputs, state, LENGTHS, resets)
+    turned = Recurrent(cell, reverse=reverse, batch_first=True)
+    found = turned(inputs.transpose(0, 1), state, torch.tensor(LENGTHS), resets.T)
+    same(found[0], outputs.transpose(0, 1))
+    same(found[1], final)
+
+
+@DIRECTIONS
+@CARRIED
+@CELLS
+def test_without_a_batch(name, carried, reverse):
+    cell = MAKE[name]()
+    state = some_state(cell, 1) if carried else None
+    inputs, resets = random(T, I), some_resets()[:, 0]
+    expected, final = by_hand(cell, inputs.unsqueeze(1), state, None, resets[:, None], reverse)
+    if carried:
+        state = torch.utils._pytree.tree_map(lambda part: part[0], state)
+    for batch_first in (False, True):
+        run = Recurrent(cell, reverse=reverse, batch_first=batch_first)
+        outputs, found = run(inputs, state, resets=resets)
+        close(outputs, expected[:, 0])
+        close(leaves(found), [part[0] for part in final])
+
+
+@DIRECTIONS
+@CELLS
+def test_a_carried_state_continues_the_run(name, reverse):
+    cell = MAKE[name]()
+    run = Recurrent(cell, reverse=reverse)
+    inputs, lengths = random(T, B, I), torch.tensor([6, 6, 2, 5])
+    outputs, final = run(inputs, lengths=lengths)
+    first, second = (inputs[4:], inputs[:4]) if reverse else (inputs[:4], inputs[4:])
+    ends = [(lengths - 4).clamp(min=0), lengths.clamp(max=4)]
+    if not reverse:
+        ends.reverse()
+    if not hasattr(cell, "initial_state"):  # a row that did not start has no state to carry
+        outputs, final = run(inputs)
+        ends = [None, None]
+    start, state = run(first, lengths=ends[0])
+    rest, last = run(second, state, lengths=ends[1])
+    close(torch.cat([rest, start] if reverse else [start, rest]), outputs)
+    close(last, final)
+
+
+@CELLS
+def test_no_steps_and_no_rows(name):
+    cell = MAKE[name]()
+    width = by_hand(cell, random(1, 1, I))[0].shape[-1]
+    state = some_state(cell, B)
+    outputs, final = Recurrent(cell)(random(0, B, I), state)
+    assert outputs.shape == (0, B, width)
+    same(final, state)
+    outputs, final = Recurrent(cell)(random(0, B, I), lengths=[0] * B)
+    assert outputs.shape == (0, B, width)
+    assert [part.shape for part in leaves(final)] == [part.shape for part in leaves(state)]
+    outputs, final = Recurrent(cell)(random(0, I))
+    assert outputs.shape == (0, width)
+    outputs, final = Recurrent(cell)(random(T, 0, I), lengths=[])
+    assert outputs.shape == (T, 0, width)
+    assert all(len(part) == 0 for part in leaves(final))
+
+
+@pytest.mark.parametrize("kind", OUR_CELLS)
+def test_detach_state_cuts_the_history(kind):
+    run = Recurrent(make_cell(kind))
+    inputs = random(2, T, B, I).requires_grad_()
+    _, state = run(inputs[0])
+    outputs, _ = run(inputs[1], detach_state(state))
+    outputs.sum().backward()
+    assert not inputs.grad[0].any()
+    assert inputs.grad[1].any()
+    assert type(detach_state(state)) is type(state)
+
+
+@DIRECTIONS
+@pytest.mark.parametrize("check", [torch.autograd.gradcheck, torch.autograd.gradgradcheck])
+@pytest.mark.parametrize("kind", ["rnn_tanh", "gru", "gru_reset_before", "lstm"])
+def test_gradients_through_time(kind, check, reverse):
+    cell = make_cell(kind, 2, 2)
+    run, names = Recurrent(cell, reverse=reverse), [f"cell.{n}" for n, _ in cell.named_parameters()]
+    state = leaves(random_state(cell, 2))
+    resets = torch.tensor([[0, 0], [0, 1], [0, 0]], dtype=torch.bool)
+
+    def call(inputs, *rest):
+        hx, parameters = rest[: len(state)], dict(zip(names, rest[len(state) :]))
+        hx = hx[0] if len(hx) == 1 else hx
+        outputs, final = torch.func.functional_call(run, parameters, (inputs, hx, [3, 2], resets))
+        return outputs, *leaves(final)
+
+    points = [random(3, 2, 2), *state, *(parameter.detach() for parameter in cell.parameters())]
+    assert check(call, [point.requires_grad_() for point in points])
