@@ -1,0 +1,172 @@
+"""What `trace` shows is what `Recurrent` computes."""
+
+import pytest
+import torch
+from core_helpers import OUR_CELLS, close, leaves, make_cell, random, random_state, same
+from invented_cells import Highway, Leaky, by_hand
+from torch import nn
+
+from seqcells import LSTM, GRUCell, LSTMState, Recurrent, trace
+
+T, B, I, H = 6, 3, 4, 5  # noqa: E741
+LENGTHS = [4, 6, 0]
+KINDS = pytest.mark.parametrize("kind", OUR_CELLS)
+DIRECTIONS = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+
+NAMES = {
+    "rnn_tanh": ("hidden",),
+    "rnn_relu": ("hidden",),
+    "gru": ("reset", "update", "candidate"),
+    "gru_reset_before": ("reset", "update", "candidate"),
+    "lstm": ("input", "forget", "candidate", "output"),
+    "lstm_proj": ("input", "forget", "candidate", "output"),
+}
+
+
+def some_resets():
+    resets = torch.zeros(T, B, dtype=torch.bool)
+    resets[2, 0] = resets[5, 1] = True
+    return resets
+
+
+@DIRECTIONS
+@KINDS
+@pytest.mark.parametrize(
+    ("lengths", "resets"),
+    [(None, None), (LENGTHS, some_resets())],
+    ids=["full", "ragged_resets"],
+)
+def test_outputs_and_final_state_are_recurrents(kind, lengths, resets, reverse):
+    cell = make_cell(kind)
+    run, inputs, state = Recurrent(cell, reverse=reverse), random(T, B, I), random_state(cell, B)
+    traced = trace(run, inputs, state, lengths, resets)
+    outputs, final = run(inputs, state, lengths, resets)
+    same(traced.outputs, outputs)
+    same(traced.final_state, final)
+    assert type(traced.final_state) is type(final)
+    assert type(traced.states) is type(final)
+    assert tuple(traced.gates) == NAMES[kind]
+
+
+def equations(kind, cell, x, state):
+    """The gates of one step, written again on torch's parameters."""
+    h = state if isinstance(state, torch.Tensor) else state[0]
+    from_x = (x @ cell.weight_ih.T + cell.bias_ih).split(H, -1)
+    weights, biases = cell.weight_hh.split(H), cell.bias_hh.split(H)
+    from_h = [h @ weight.T + bias for weight, bias in zip(weights, biases)]
+    if kind.startswith("rnn"):
+        phi = torch.tanh if kind == "rnn_tanh" else torch.relu
+        return {"hidden": phi(from_x[0] + from_h[0])}
+    if kind.startswith("lstm"):
+        act = dict(zip(NAMES["lstm"], (torch.sigmoid, torch.sigmoid, torch.tanh, torch.sigmoid)))
+        return {name: act[name](a + b) for name, a, b in zip(act, from_x, from_h)}
+    reset, update = ((from_x[n] + from_h[n]).sigmoid() for n in (0, 1))
+    if kind == "gru":
+        return {
+            "reset": reset,
+            "update": update,
+            "candidate": (from_x[2] + reset * from_h[2]).tanh(),
+        }
+    product = (reset * h) @ weights[2].T + biases[2]
+    return {"reset": reset, "update": update, "candidate": (from_x[2] + product).tanh()}
+
+
+@DIRECTIONS
+@KINDS
+def test_gates_and_states_are_the_equations(kind, reverse):
+    cell = make_cell(kind)
+    inputs, state, resets = random(T, B, I), random_state(cell, B), some_resets()
+    traced = trace(Recurrent(cell, reverse=reverse), inputs, state, LENGTHS, resets)
+    fresh = leaves(cell.initial_state(B))
+    for b in range(B):
+        now = [part[b] for part in leaves(state)]
+        order = range(LENGTHS[b])
+        for t in reversed(order) if reverse else order:
+            if resets[t, b]:
+                now = [part[b] for part in fresh]
+            given = now[0] if len(now) == 1 else LSTMState(*now)
+            for name, value in equations(kind, cell, inputs[t, b], given).items():
+                close(traced.gates[name][t, b], value)
+            now = leaves(cell(inputs[t, b], given))
+            close([part[t, b] for part in leaves(traced.states)], now)
+        for part in (*leaves(traced.states), *traced.gates.values(), traced.outputs):
+            assert not part[LENGTHS[b] :, b].any()
+
+
+@DIRECTIONS
+@KINDS
+def test_layouts(kind, reverse):
+    cell, inputs = make_cell(kind), random(T, B, I)
+    expected = trace(Recurrent(cell, reverse=reverse), inputs, lengths=LENGTHS)
+    turned = Recurrent(cell, reverse=reverse, batch_first=True)
+    found = trace(turned, inputs.transpose(0, 1), lengths=LENGTHS)
+    for one, other in zip(everything(found), everything(expected)):
+        same(one, other.transpose(0, 1))
+    same(found.final_state, expected.final_state)
+
+    expected = trace(Recurrent(cell, reverse=reverse), inputs[:, :1])
+    found = trace(turned, inputs[:, 0])
+    for one, other in zip(everything(found), everything(expected)):
+        close(one, other[:, 0])
+    close(leaves(found.final_state), [part[0] for part in leaves(expected.final_state)])
+
+
+def everything(traced):
+    return [traced.outputs, *leaves(traced.states), *traced.gates.values()]
+
+
+def test_gates_of_an_invented_cell():
+    cell, inputs = Highway(I, H, dtype=torch.float64), random(T, B, I)
+    traced = trace(Recurrent(cell), inputs)
+    close(traced.outputs, by_hand(cell, inputs)[0])
+    assert list(traced.gates) == ["carry", "candidate"]
+    before = torch.cat([torch.zeros(1, B, H), traced.states[:-1]])
+    carry, candidate = traced.gates.values()
+    close(traced.states, carry * before + (1 - carry) * candidate)
+
+
+def test_gradients_flow_through_what_is_shown():
+    cell = make_cell("lstm")
+    trace(Recurrent(cell), random(T, B, I)).gates["forget"].sum().backward()
+    assert cell.weight_hh.grad.any()
+
+
+def test_no_rows():
+    traced = trace(Recurrent(make_cell("lstm")), random(T, 0, I))
+    assert traced.gates["forget"].shape == (T, 0, H)
+
+
+def hooked():
+    cell = make_cell("gru")
+    cell.register_forward_hook(lambda *_: None)
+    return Recurrent(cell)
+
+
+class OwnForward(GRUCell):
+    def forward(self, input, hx=None):
+        return super().forward(input, hx) / 2
+
+
+GRU = make_cell("gru")
+
+
+@pytest.mark.parametrize(
+    ("what", "inputs", "error", "words"),
+    [
+        (GRU, random(T, B, I), TypeError, "expected a Recurrent, got GRUCell"),
+        (LSTM(I, H), random(T, B, I), TypeError, "expected a Recurrent, got LSTM"),
+        (Recurrent(Leaky()), random(T, B, I), TypeError, "GatedCell.*got Leaky"),
+        (Recurrent(nn.GRUCell(I, H)), random(T, B, I), TypeError, "GatedCell.*got GRUCell"),
+        (Recurrent(OwnForward(I, H)), random(T, B, I), TypeError, "forward of its own"),
+        (hooked(), random(T, B, I), TypeError, "without hooks"),
+        (Recurrent(GRU), random(0, B, I), ValueError, "at least one step"),
+        (Recurrent(GRU, batch_first=True), random(B, 0, I), ValueError, "at least one step"),
+        (Recurrent(GRU), random(I), ValueError, "expected .*got shape"),
+        (Recurrent(GRU), random(()), ValueError, "expected .*got shape"),
+        (Recurrent(GRU), random(T, B, I + 1), ValueError, "expected 4 features, got 5"),
+        (Recurrent(GRU), "text", TypeError, "expected a tensor, got str"),
+    ],
+)
+def test_bad_input(what, inputs, error, words):
+    with pytest.raises(error, match=words):
+        trace(what, inputs)
