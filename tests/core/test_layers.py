@@ -4,9 +4,10 @@ from itertools import product
 
 import pytest
 import torch
-from core_helpers import F64, LAYERS, close, leaves, make_layers, random
+from core_helpers import F64, LAYERS, close, leaves, make_cell, make_layers, random
 from torch.nn.utils.rnn import pack_padded_sequence
 
+import seqcells
 from seqcells.testing import assert_parity
 
 # torch says so of its own float32 layer.
@@ -144,6 +145,25 @@ def test_resets_without_a_batch(kind):
     inputs, resets = random(T, I), torch.tensor([0, 0, 1, 0, 1, 0], dtype=torch.bool)
     output, _ = ours(inputs, resets=resets)
     close(output, torch.cat([ours(part)[0] for part in inputs.split(2)]))
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_equals_a_stack_of_cells_with_lengths_resets_and_states(kind):
+    ours, _ = make_layers(kind, num_layers=2, bidirectional=True)
+    width = 2 * (ours.proj_size or H)
+    cells = [make_cell(kind, size) for size in (I, I, width, width)]
+    for cell, weights in zip(cells, ours.all_weights):
+        cell.load_state_dict(dict(zip(cell.state_dict(), weights)))
+    stack = seqcells.Stack([(cells[0], cells[1]), (cells[2], cells[3])])
+    inputs, hx = random(T, B, I), initial_state(ours, B, F64)
+    resets = torch.rand(T, B) < 0.4
+    parts = list(zip(*hx)) if ours.mode == "LSTM" else hx
+    state = [(parts[0], parts[1]), (parts[2], parts[3])]
+    output, final = ours(inputs, hx, lengths=[0, 6, 2, 5], resets=resets)
+    expected, last = stack(inputs, state, [0, 6, 2, 5], resets)
+    close(output, expected)
+    parts = final if ours.mode == "LSTM" else [final]
+    close([part[n] for n in range(4) for part in parts], leaves(last))
 
 
 @pytest.mark.parametrize("kind", LAYERS)
