@@ -15,6 +15,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import seqcells
 
+VECTOR_SCALE = 0.1
+
 
 def check_setting(valid: bool, key: str, expected: str, value: Any) -> None:
     """Raise, naming the setting by its dotted key, unless it is valid."""
@@ -90,6 +92,14 @@ def mean_over_time(outputs: Tensor, lengths: Tensor) -> Tensor:
     return outputs.where(words, 0).sum(0) / lengths.unsqueeze(-1)
 
 
+def word_vectors(vocabulary_size: int, size: int) -> nn.Embedding:
+    """Small random vectors: what is learned of a word soon outweighs what it happened to get."""
+    embedding = nn.Embedding(vocabulary_size, size, padding_idx=0)
+    with torch.no_grad():
+        embedding.weight.mul_(VECTOR_SCALE)
+    return embedding
+
+
 class TextClassifier(nn.Module):
     """Word vectors, read one after the other by a recurrent network.
 
@@ -101,7 +111,7 @@ class TextClassifier(nn.Module):
     def __init__(self, config: ModelConfig, vocabulary_size: int):
         super().__init__()
         self.readout = config.readout
-        self.embedding = nn.Embedding(vocabulary_size, config.embedding_size, padding_idx=0)
+        self.embedding = word_vectors(vocabulary_size, config.embedding_size)
         self.embedding_dropout = nn.Dropout(config.embedding_dropout)
         layers = {"seqcells": seqcells, "torch": nn}[config.backend]
         self.recurrent = getattr(layers, config.cell.upper())(
@@ -155,7 +165,7 @@ class AveragedWords(nn.Module):
 
     def __init__(self, config: ModelConfig, vocabulary_size: int):
         super().__init__()
-        self.embedding = nn.Embedding(vocabulary_size, config.embedding_size, padding_idx=0)
+        self.embedding = word_vectors(vocabulary_size, config.embedding_size)
         self.embedding_dropout = nn.Dropout(config.embedding_dropout)
         self.head = nn.Linear(config.embedding_size, 1)
 
@@ -173,7 +183,7 @@ class WordWindow(nn.Module):
     def __init__(self, config: ModelConfig, vocabulary_size: int):
         super().__init__()
         self.window = config.window
-        self.embedding = nn.Embedding(vocabulary_size, config.embedding_size, padding_idx=0)
+        self.embedding = word_vectors(vocabulary_size, config.embedding_size)
         self.embedding_dropout = nn.Dropout(config.embedding_dropout)
         self.hidden = nn.Linear(config.window * config.embedding_size, config.hidden_size)
         self.dropout = nn.Dropout(config.dropout)

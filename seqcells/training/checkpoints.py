@@ -3,6 +3,7 @@
 import os
 import pickle
 import random
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -35,11 +36,12 @@ def save_checkpoint(path: Path, config: Config, content: dict[str, Any]) -> None
 
 def load_checkpoint(path: Path, config: Config) -> dict[str, Any]:
     """Load what was saved under the same configuration; no code in the file is ever run."""
+    if not path.exists():
+        raise ValueError(f"expected a checkpoint, got {path}, which does not exist")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ValueError(f"expected a checkpoint, got {path}, which does not exist") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        with zipfile.ZipFile(path):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"expected a whole checkpoint, got {path} ({reason})") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:

@@ -210,9 +210,10 @@ class Trainer:
         waited = progress.epoch - progress.best_epoch
         progress.finished = progress.epoch == self.config.epochs or waited >= self.config.patience
         best = ", the best so far" if waited == 0 else ""
-        tqdm.write(
+        print(
             f"epoch {progress.epoch}/{self.config.epochs}: {_describe(means)}; validation "
-            f"loss {validation['loss']:.4f}, accuracy {validation['accuracy']:.2%}{best}"
+            f"loss {validation['loss']:.4f}, accuracy {validation['accuracy']:.2%}{best}",
+            flush=True,
         )
         if not progress.finished:
             progress.epoch, progress.sums = progress.epoch + 1, EpochSums()

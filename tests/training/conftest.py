@@ -1,0 +1,71 @@
+import functools
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+from seqcells.models import ModelConfig, build_model
+from seqcells.text.corpus import make_corpus
+from seqcells.training import Config, Run, Trainer, TrainingConfig, load_data
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def train_main():
+    """``main`` of train.py."""
+    spec = importlib.util.spec_from_file_location("train_script", ROOT / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+@pytest.fixture
+def small_corpus(monkeypatch):
+    """The embedded corpus with fewer texts."""
+    small = functools.partial(make_corpus, train=120, validation=40, test=60)
+    monkeypatch.setattr("seqcells.training.data.make_corpus", small)
+
+
+@pytest.fixture
+def make_trainer(small_corpus, tmp_path):
+    """Build a small run in a new folder, up to its trainer."""
+    numbers = iter(range(1000))
+
+    def make(*, model=None, **training):
+        small = {"embedding_size": 6, "hidden_size": 5, "embedding_dropout": 0.2, "dropout": 0.3}
+        config = Config(
+            model=ModelConfig(**(small | (model or {}))),
+            training=TrainingConfig(**({"batch_size": 16, "epochs": 2, "threads": 1} | training)),
+            run=str(tmp_path / f"run-{next(numbers)}"),
+        )
+        run = Run.create(config, "unused")
+        return prepare(run)
+
+    return make
+
+
+def prepare(run):
+    """What train.py does between settings and loop."""
+    data = load_data(run.config)
+    torch.manual_seed(run.config.training.seed)
+    torch.set_num_threads(run.config.training.threads)
+    model = build_model(run.config.model, len(data.vocabulary))
+    run.begin(data.vocabulary)
+    return Trainer(run, model, data)
+
+
+@pytest.fixture
+def reopen():
+    """Build the trainer of an interrupted run anew, as another process would."""
+
+    def reopen(folder):
+        run = Run.open(folder)
+        data = load_data(run.config, run.load_vocabulary())
+        torch.manual_seed(999)  # whatever the process did before must not matter
+        trainer = Trainer(run, build_model(run.config.model, len(data.vocabulary)), data)
+        trainer.resume()
+        return trainer
+
+    return reopen

@@ -1,0 +1,280 @@
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from seqcells.cli import main
+from seqcells.training import Run, command, deferred_signals
+
+ROOT = Path(__file__).parents[2]
+SMALL = """
+data: {max_tokens: 20}
+model: {kind: KIND, embedding_size: 8, hidden_size: 6, embedding_dropout: 0.2, dropout: 0.2}
+training: {epochs: 2, batch_size: 32, threads: 1, learning_rate: 0.01}
+"""
+
+
+def write_config(folder, kind="window", name="small", extra=""):
+    path = folder / f"{name}.yaml"
+    path.write_text(SMALL.replace("KIND", kind) + extra)
+    return str(path)
+
+
+@pytest.fixture
+def in_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def finished(train_main, small_corpus, in_folder, capfd):
+    """The folder of a small finished run."""
+    config = write_config(in_folder, "recurrent")
+    assert command(train_main, [config, "--run", "runs/done"]) == 0
+    capfd.readouterr()
+    return "runs/done"
+
+
+def failure(capfd, arguments, function=main):
+    """The one line that a wrong command says."""
+    status = function(arguments)
+    output, error = capfd.readouterr()
+    assert status == 2
+    assert output == ""
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    return error
+
+
+def test_training_leaves_a_run_and_says_where(train_main, small_corpus, in_folder, capfd):
+    assert command(train_main, [write_config(in_folder)]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines[:2]] == ["epoch 1/2", "epoch 2/2"]
+    assert lines[2].startswith("test accuracy ")
+    (folder,) = (in_folder / "runs").iterdir()
+    assert folder.name.startswith("small-20")
+    assert lines[3] == f"run: runs/{folder.name}"
+    assert f"predict runs/{folder.name}" in lines[4]
+    files = ["best.pt", "config.yaml", "last.pt", "metrics.json", "metrics.jsonl"]
+    assert sorted(path.name for path in folder.iterdir()) == [*files, "vocabulary.json"]
+    result = json.loads((folder / "metrics.json").read_text())
+    assert f"{result['test_accuracy']:.2%}" in lines[2]
+    assert result["threads"] == 1
+    assert result["torch"] == torch.__version__
+    best = torch.load(folder / "best.pt", weights_only=True)
+    assert result["parameters"] == sum(value.numel() for value in best["model"].values())
+    assert result["best_epoch"] == best["epoch"]
+    assert result["tokens_per_second"] > 0
+    assert 0 < result["train_seconds"] < result["total_seconds"]
+
+
+def test_the_test_texts_are_read_once_at_the_end(
+    train_main, small_corpus, in_folder, monkeypatch, capfd
+):
+    asked = []
+    monkeypatch.setattr("seqcells.training.results.load_split", lambda *args: asked.append(args))
+    monkeypatch.setattr("seqcells.training.results.evaluate", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train_main([write_config(in_folder), "--run", "run"])
+    assert [args[2] for args in asked] == ["test"]
+    assert len(Path("run/metrics.jsonl").read_text().splitlines()) == 2
+    assert not Path("run/metrics.json").exists()
+
+
+def test_evaluate_repeats_the_test(finished, small_corpus, capfd):
+    result = Run.open(finished).read_result()
+    assert main(["evaluate", finished]) == 0
+    wanted = f"test accuracy {result['test_accuracy']:.2%}, loss {result['test_loss']:.4f}\n"
+    assert capfd.readouterr().out == wanted
+    assert main(["evaluate", finished, "--split", "validation"]) == 0
+    assert f"loss {result['validation_loss']:.4f}" in capfd.readouterr().out
+
+
+def test_predict_takes_arguments_or_lines(finished, capfd, monkeypatch):
+    texts = ["It is good, not bad.", "It is bad, not good."]
+    assert main(["predict", finished, *texts]) == 0
+    output = capfd.readouterr().out
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(texts) + "\n"))
+    assert main(["predict", finished]) == 0
+    assert capfd.readouterr().out == output
+    for line, text in zip(output.splitlines(), texts, strict=True):
+        probability, label, said = line.split("  ")
+        assert said == text
+        assert label == ("positive" if float(probability) > 0.5 else "negative")
+
+
+def test_predict_alone_is_as_predict_among_others(finished, capfd):
+    main(["predict", finished, "It is good.", "A much longer text is beside it, not bad at all."])
+    among = capfd.readouterr().out.splitlines()[0]
+    main(["predict", finished, "It is good."])
+    assert capfd.readouterr().out.splitlines() == [among]
+
+
+def test_empty_text_is_named(finished, capfd, monkeypatch):
+    assert "text 2: expected at least one word, got ' '" in failure(
+        capfd, ["predict", finished, "fine", " "]
+    )
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert "expected texts" in failure(capfd, ["predict", finished])
+
+
+def test_compare_trains_configurations_and_takes_runs(finished, small_corpus, capfd):
+    config = write_config(Path(), "words", "words")
+    assert main(["compare", config, finished]) == 0
+    *_, header, words, done = capfd.readouterr().out.splitlines()
+    assert header.split() == ["name", "test", "accuracy", "loss", "parameters", "tokens/s", "time"]
+    assert len({len(line) for line in (header, words, done)}) == 1
+    result = Run.open(finished).read_result()
+    assert done.split()[:3] == [
+        "done",
+        f"{result['test_accuracy']:.2%}",
+        f"{result['test_loss']:.4f}",
+    ]
+    assert words.split()[0] == "words"
+    (trained,) = Path("runs").glob("words-*")
+    assert f"{Run.open(trained).read_result()['parameters']:,}" == words.split()[3]
+
+
+def test_compare_checks_everything_before_training(finished, small_corpus, capfd):
+    wrong = write_config(Path(), name="wrong", extra="extra: 1\n")
+    right = write_config(Path(), name="right")
+    assert "extra" in failure(capfd, ["compare", right, wrong])
+    (Path(finished) / "metrics.json").unlink()
+    assert "--resume runs/done" in failure(capfd, ["compare", right, finished])
+    assert not list(Path("runs").glob("right-*"))
+
+
+def test_wrong_commands_are_one_line(finished, in_folder, capfd):
+    assert "COMMAND" in failure(capfd, [])
+    assert "invalid choice: 'predicts'" in failure(capfd, ["predicts"])
+    assert "TEST" in failure(capfd, ["evaluate", finished, "--split", "TEST"])
+    assert "nowhere" in failure(capfd, ["evaluate", "nowhere"])
+    assert "nowhere" in failure(capfd, ["compare", "nowhere"])
+
+
+def test_a_run_with_another_configuration_is_refused(finished, capfd):
+    settings = Path(finished, "config.yaml")
+    settings.write_text(settings.read_text().replace("hidden_size: 6", "hidden_size: 7"))
+    assert "model.hidden_size: expected 6" in failure(capfd, ["predict", finished, "good"])
+
+
+def test_a_missing_or_damaged_file_is_named(finished, capfd):
+    for name in ("best.pt", "vocabulary.json"):
+        path = Path(finished, name)
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+        assert name in failure(capfd, ["predict", finished, "good"])
+        path.unlink()
+        assert name in failure(capfd, ["predict", finished, "good"])
+        path.write_bytes(content)
+
+
+def test_a_finished_run_is_not_resumed(finished, train_main, capfd):
+    error = failure(capfd, ["--resume", finished], lambda argv: command(train_main, argv))
+    assert "unfinished" in error
+    error = failure(capfd, ["--resume", "nowhere"], lambda argv: command(train_main, argv))
+    assert "nowhere" in error
+
+
+def test_a_run_that_never_began_leaves_its_folder_free(train_main, in_folder, capfd):
+    arguments = ["--data.source=imdb", "--data.path=missing.tar.gz", "--run=mine"]
+    error = failure(capfd, arguments, lambda argv: command(train_main, argv))
+    assert "missing.tar.gz" in error
+    assert not list(Path("mine").iterdir())
+
+
+def test_vectors_of_another_size_are_refused(train_main, small_corpus, in_folder, capfd):
+    Path("vectors.txt").write_text("good 1 2 3\nbad -1 -2 -3\n")
+    arguments = [write_config(in_folder), "--data.vectors=vectors.txt", "--run=mine"]
+    error = failure(capfd, arguments, lambda argv: command(train_main, argv))
+    assert "model.embedding_size: expected 3" in error
+
+
+def test_training_starts_from_vectors(train_main, small_corpus, in_folder, capfd):
+    Path("vectors.txt").write_text("good 1 2 3\nbad -1 -2 -3\n")
+    arguments = [write_config(in_folder, "words"), "--data.vectors=vectors.txt", "--run=mine"]
+    arguments += ["--model.embedding_size=3", "--training.learning_rate=1e-9"]
+    assert command(train_main, arguments) == 0
+    run = Run.open("mine")
+    words = run.load_vocabulary().words
+    weights = torch.load(run.best, weights_only=True)["model"]["embedding.weight"]
+    wanted = torch.tensor([1.0, 2.0, 3.0])
+    torch.testing.assert_close(weights[words.index("good")], wanted, rtol=0, atol=1e-5)
+    torch.testing.assert_close(weights[words.index("bad")], -wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_deferred_and_the_second_is_not(number):
+    before = signal.getsignal(number)
+    with deferred_signals() as interrupted:
+        assert not interrupted()
+        signal.raise_signal(number)
+        assert interrupted()
+        assert signal.getsignal(number) == before
+    assert signal.getsignal(number) == before
+
+
+# As a user calls it: other processes, real signals.
+
+
+def call(*arguments, **options):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        **options,
+    )
+
+
+def test_an_interrupted_process_goes_on_in_another(in_folder):
+    script, config = str(ROOT / "train.py"), write_config(in_folder, "recurrent")
+    unbroken = call(script, config, "--run=unbroken")
+    broken = call(script, config, "--run=broken")
+    assert broken.stdout.readline().startswith("epoch 1/2")
+    broken.send_signal(signal.SIGINT)
+    output, error = broken.communicate(timeout=60)
+    assert broken.returncode == 130
+    assert error.count("\n") == 1
+    assert error.endswith("python train.py --resume broken\n")
+    assert "epoch 2/2" not in output
+
+    resumed = call(script, "--resume", "broken")
+    output, error = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0, error
+    assert "test accuracy" in output
+    unbroken.communicate(timeout=120)
+    for name in ("best.pt", "last.pt"):
+        first, second = (
+            torch.load(Path(run, name), weights_only=True)["model"]
+            for run in ("unbroken", "broken")
+        )
+        for key, value in first.items():
+            assert torch.equal(value, second[key]), key
+
+
+def test_a_saved_model_predicts_without_torchtext(finished):
+    code = (
+        "import sys; sys.modules['torchtext'] = None; "
+        "from seqcells.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    process = call("-c", code, "predict", finished, "It is good, not bad.")
+    output, error = process.communicate(timeout=60)
+    assert process.returncode == 0, error
+    assert output.endswith("It is good, not bad.\n")
+
+
+def test_the_script_fails_in_one_line(in_folder):
+    process = call(str(ROOT / "train.py"), "--training.epochs=-1")
+    output, error = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert output == ""
+    assert error == "error: training.epochs: expected a whole number of at least 1, got -1\n"

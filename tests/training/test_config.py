@@ -1,0 +1,125 @@
+import math
+from pathlib import Path
+
+import pytest
+
+from seqcells.training import Config, command, load_config, parse
+from seqcells.training.parsing import save_config
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+
+
+@pytest.fixture
+def yaml_file(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text("model: {cell: gru}\ntraining: {learning_rate: 1e-4, batch_size: 7}\n")
+    return path
+
+
+def test_defaults_below_file_below_command_line(yaml_file):
+    for argv in (
+        [str(yaml_file), "--training.batch_size", "9", "--training.clip_norm", "null"],
+        ["--training.batch_size", "9", "--training.clip_norm=null", str(yaml_file)],
+    ):
+        config, file, resume = parse(argv)
+        assert (file, resume) == (str(yaml_file), None)
+        assert config.model.cell == "gru"
+        assert config.training.learning_rate == 1e-4
+        assert config.training.batch_size == 9
+        assert config.training.clip_norm is None
+        assert config.data == Config().data
+
+
+def test_written_configuration_reads_back(tmp_path):
+    config, *_ = parse(["--data.source=imdb", "--data.path=x y", "--training.clip_value=0.5"])
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == config
+
+
+@pytest.mark.parametrize(
+    ("option", "key"),
+    [
+        (["--training.batchsize", "3"], "training.batchsize"),
+        (["--modle.cell", "gru"], "modle.cell"),
+        (["--training.batch_size", "many"], "training.batch_size"),
+        (["--training.batch_size", "2.5"], "training.batch_size"),
+        (["--training.batch_size", "0"], "training.batch_size"),
+        (["--training.learning_rate", "-1"], "training.learning_rate"),
+        (["--training.learning_rate", "nan"], "training.learning_rate"),
+        (["--training.clip_norm", "0"], "training.clip_norm"),
+        (["--training.clip_value", "-0.1"], "training.clip_value"),
+        (["--training.warmup", "1"], "training.warmup"),
+        (["--training.threads", "0"], "training.threads"),
+        (["--training.seed", "-1"], "training.seed"),
+        (["--training.decay", "steps"], "training.decay"),
+        (["--model.cell", "transformer"], "model.cell"),
+        (["--model.hidden_size", "0"], "model.hidden_size"),
+        (["--model.num_layers", "0"], "model.num_layers"),
+        (["--model.dropout", "1.5"], "model.dropout"),
+        (["--model.embedding_dropout", "-0.1"], "model.embedding_dropout"),
+        (["--model.cell=gru", "--model.forget_bias=1"], "model.forget_bias"),
+        (["--model.bidirectional", "perhaps"], "model.bidirectional"),
+        (["--data.source", "reuters"], "data.source"),
+        (["--data.max_tokens", "0"], "data.max_tokens"),
+        (["--data.validation_share", "1"], "data.validation_share"),
+        (["--data.path", "somewhere"], "data.path"),
+        (["--run", "a", "--resume", "b"], "config.yaml"),
+    ],
+)
+def test_wrong_option_is_one_line_naming_its_key(option, key, capfd):
+    assert command(parse, option) == 2
+    output, error = capfd.readouterr()
+    assert output == ""
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert key in error
+
+
+@pytest.mark.parametrize(
+    ("content", "key"),
+    [
+        ("model: {sell: gru}", "sell"),
+        ("extra: 1", "extra"),
+        ("training: {epochs: 1.5}", "training.epochs"),
+        ("training: {epochs: 0}", "training.epochs"),
+        ("data: 3", "data"),
+        ("model: [", "parsing"),
+        ("- a\n- b", "config"),
+    ],
+)
+def test_wrong_file_is_one_line_naming_its_key(content, key, tmp_path, capfd):
+    path = tmp_path / "wrong.yaml"
+    path.write_text(content)
+    assert command(parse, [str(path)]) == 2
+    error = capfd.readouterr().err
+    assert error.count("\n") == 1
+    assert key in error
+
+
+def test_missing_file_is_named(capfd):
+    assert command(parse, ["no/such.yaml"]) == 2
+    assert "no/such.yaml" in capfd.readouterr().err
+
+
+def test_help_describes_every_setting(capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(["--help"])
+    assert ended.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "CONFIG" in text
+    assert "keep at most that many words" in text
+    assert "clip every element of the gradient" in text
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configuration(path):
+    config = load_config(path)
+    assert math.isfinite(config.training.learning_rate)
+    assert path.stem.startswith(config.data.source)
+    assert f"configs/{path.name}" in path.read_text().splitlines()[0]
+
+
+def test_shipped_configurations_are_there():
+    corpus = {"corpus_lstm", "corpus_gru", "corpus_rnn", "corpus_words", "corpus_window"}
+    imdb = {"imdb_lstm", "imdb_gru", "imdb_rnn"}
+    assert {path.stem for path in CONFIGS} >= corpus | imdb

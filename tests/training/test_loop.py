@@ -1,0 +1,156 @@
+import itertools
+import math
+
+import pytest
+import torch
+
+from seqcells.training import NonFiniteLossError, TrainingConfig, evaluate
+from seqcells.training.schedule import FLOOR, learning_rate
+
+
+def test_schedule_rises_then_falls():
+    config = TrainingConfig(learning_rate=0.1, warmup=0.2, decay="linear")
+    rates = [learning_rate(step, 50, config) for step in range(50)]
+    assert rates[:10] == pytest.approx([0.01 * (step + 1) for step in range(10)])
+    assert rates[10] == pytest.approx(0.1)
+    assert rates[-1] == pytest.approx(0.1 * FLOOR)
+    steps = [before - after for before, after in itertools.pairwise(rates[10:])]
+    assert steps == pytest.approx([steps[0]] * len(steps))
+
+
+def test_schedule_shapes():
+    plain = TrainingConfig(learning_rate=0.1, warmup=0.0, decay="none")
+    assert {learning_rate(step, 9, plain) for step in range(9)} == {0.1}
+    cosine = TrainingConfig(learning_rate=0.1, warmup=0.0, decay="cosine")
+    assert learning_rate(0, 9, cosine) == pytest.approx(0.1)
+    assert learning_rate(4, 9, cosine) == pytest.approx(0.1 * (1 + FLOOR) / 2)
+    assert learning_rate(8, 9, cosine) == pytest.approx(0.1 * FLOOR)
+    assert math.isfinite(learning_rate(0, 1, cosine))
+
+
+def test_the_optimiser_follows_the_schedule(make_trainer):
+    trainer = make_trainer(epochs=3, warmup=0.5)
+    seen = []
+    for batch in trainer.data.train.epoch(1):
+        trainer.step(batch)
+        seen.append(trainer.optimiser.param_groups[0]["lr"])
+    total = 3 * len(trainer.data.train)
+    assert seen == [learning_rate(step, total, trainer.config) for step in range(len(seen))]
+
+
+@pytest.mark.parametrize("kind", ["recurrent", "words", "window"])
+def test_every_parameter_moves_in_one_step(kind, make_trainer):
+    trainer = make_trainer(model={"kind": kind, "window": 30}, warmup=0.0)
+    before = {name: value.clone() for name, value in trainer.model.named_parameters()}
+    trainer.step(next(trainer.data.train.epoch(1)))
+    for name, value in trainer.model.named_parameters():
+        assert not torch.equal(value, before[name]), name
+    assert torch.equal(trainer.model.embedding.weight[0], before["embedding.weight"][0])
+
+
+def test_overfits_a_handful_of_texts(make_trainer):
+    model = {"hidden_size": 16, "embedding_dropout": 0.0, "dropout": 0.0}
+    trainer = make_trainer(model=model, learning_rate=0.02, warmup=0.0, decay="none")
+    batch = next(trainer.data.train.epoch(1))
+    for _ in range(60):
+        trainer.step(batch)
+    logits = trainer.model(batch.tokens, batch.lengths)
+    assert torch.equal(logits > 0, batch.labels > 0.5)
+
+
+def gradients(trainer):
+    trainer.step(next(trainer.data.train.epoch(1)))
+    return torch.cat([value.grad.flatten() for value in trainer.model.parameters()])
+
+
+def test_gradients_are_clipped_by_norm_and_by_value(make_trainer):
+    whole = gradients(make_trainer(clip_norm=None))
+    norm, largest = whole.norm().item(), whole.abs().max().item()
+
+    by_norm = gradients(make_trainer(clip_norm=norm / 4))
+    torch.testing.assert_close(by_norm, whole / 4, rtol=1e-4, atol=1e-8)
+
+    by_value = gradients(make_trainer(clip_norm=None, clip_value=largest / 4))
+    assert torch.equal(by_value, whole.clamp(-largest / 4, largest / 4))
+
+    both = gradients(make_trainer(clip_norm=norm / 2, clip_value=largest / 4))
+    assert both.norm() < norm / 2
+    assert both.abs().max() == pytest.approx(largest / 4)
+
+
+def test_the_norm_before_clipping_is_reported(make_trainer):
+    trainer = make_trainer(clip_norm=1e-6)
+    trainer.step(next(trainer.data.train.epoch(1)))
+    assert trainer.progress.sums.norm > 1e-3
+
+
+def stub_validation(monkeypatch, losses):
+    """Let validation end with these losses, one after the other."""
+    remaining = iter(losses)
+    monkeypatch.setattr(
+        "seqcells.training.loop.evaluate",
+        lambda *_: {"loss": next(remaining), "accuracy": 0.5},
+    )
+
+
+def test_stops_when_the_validation_loss_no_longer_falls(make_trainer, monkeypatch):
+    trainer = make_trainer(epochs=9, patience=2)
+    stub_validation(monkeypatch, [0.7, 0.5, 0.6, 0.55, 0.1])
+    progress = trainer.fit()
+    assert (progress.epoch, progress.best_epoch, progress.best_loss) == (4, 2, 0.5)
+    assert torch.load(trainer.run.best, weights_only=True)["epoch"] == 2
+
+
+def test_the_best_model_is_kept_not_the_last(make_trainer, monkeypatch):
+    trainer = make_trainer(epochs=3, patience=3)
+    stub_validation(monkeypatch, [0.5, 0.6, 0.7])
+    trainer.fit()
+    best = torch.load(trainer.run.best, weights_only=True)["model"]
+    last = torch.load(trainer.run.last, weights_only=True)["model"]
+    assert not torch.equal(best["head.weight"], last["head.weight"])
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_what_was_good(make_trainer):
+    trainer = make_trainer(epochs=3)
+    trainer.save()
+    good = trainer.run.last.read_bytes()
+    with torch.no_grad():
+        trainer.model.head.bias.fill_(torch.nan)
+    with pytest.raises(
+        NonFiniteLossError, match=r"epoch 1, batch 1: expected a finite loss.*lower"
+    ):
+        trainer.fit()
+    assert trainer.run.last.read_bytes() == good
+
+
+def test_a_gradient_that_is_not_finite_does_not_reach_the_weights(make_trainer):
+    trainer = make_trainer(clip_norm=None)
+    trainer.model.head.weight.register_hook(lambda gradient: gradient * torch.inf)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    with pytest.raises(NonFiniteLossError, match="expected a finite gradient norm"):
+        trainer.step(next(trainer.data.train.epoch(1)))
+    for name, value in trainer.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_evaluation_counts_every_text_and_leaves_the_model_as_it_was(make_trainer):
+    trainer = make_trainer()
+    model, batches = trainer.model.train(), trainer.data.validation
+    with torch.no_grad():
+        model.head.weight.zero_()
+        model.head.bias.fill_(1.0)
+    scores = evaluate(model, batches)
+    assert scores["accuracy"] == 0.5  # half of the texts are positive
+    wanted = (math.log1p(math.exp(-1.0)) + math.log1p(math.exp(1.0))) / 2
+    assert scores["loss"] == pytest.approx(wanted, rel=1e-5)
+    assert model.training
+    assert evaluate(model, batches) == scores
+
+
+def test_metrics_have_a_line_an_epoch(make_trainer):
+    trainer = make_trainer(epochs=2)
+    trainer.fit()
+    lines = trainer.run.epochs.read_text().splitlines()
+    assert len(lines) == 2
+    for key in ("train_loss", "validation_accuracy", "gradient_norm", "tokens_per_second"):
+        assert f'"{key}"' in lines[0]

@@ -1,0 +1,162 @@
+import copy
+
+import pytest
+import torch
+
+import seqcells
+from seqcells.models import ModelConfig, build_model
+
+WORDS = 30
+LENGTHS = [6, 1, 4, 7]
+READOUTS = ["last", "max", "mean", "max_mean"]
+
+
+def make_model(dtype=torch.float64, seed=0, **settings):
+    torch.manual_seed(seed)
+    config = ModelConfig(**({"embedding_size": 5, "hidden_size": 4, "window": 5} | settings))
+    return build_model(config, WORDS).to(dtype)
+
+
+def make_batch(lengths=LENGTHS, steps=7, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.tensor(lengths)
+    tokens = torch.randint(2, WORDS, (steps, len(lengths)), generator=generator)
+    return tokens.where(torch.arange(steps).unsqueeze(1) < lengths, 0), lengths
+
+
+every_model = pytest.mark.parametrize(
+    "settings",
+    [
+        *({"readout": readout, "cell": "gru"} for readout in READOUTS),
+        {"cell": "lstm", "bidirectional": True, "num_layers": 2, "readout": "last"},
+        {"cell": "rnn", "bidirectional": True},
+        {"backend": "torch", "bidirectional": True},
+        {"kind": "words"},
+        {"kind": "window"},
+    ],
+    ids=str,
+)
+
+
+@every_model
+def test_a_text_alone_is_as_in_a_batch(settings):
+    model = make_model(**settings).eval()
+    tokens, lengths = make_batch()
+    together = model(tokens, lengths)
+    assert together.shape == (len(LENGTHS),)
+    for row, length in enumerate(LENGTHS):
+        alone = model(tokens[:length, row : row + 1], lengths[row : row + 1])
+        torch.testing.assert_close(alone, together[row : row + 1])
+
+
+@every_model
+def test_padding_never_matters(settings):
+    model = make_model(**settings).eval()
+    tokens, lengths = make_batch()
+    more = torch.cat([tokens, tokens.new_zeros(3, len(LENGTHS))])
+    torch.testing.assert_close(model(more, lengths), model(tokens, lengths))
+    rubbish = tokens.where(torch.arange(len(tokens)).unsqueeze(1) < lengths, 9)
+    torch.testing.assert_close(model(rubbish, lengths), model(tokens, lengths))
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("readout", READOUTS)
+def test_readout_is_a_loop_over_texts(cell, bidirectional, readout):
+    model = make_model(cell=cell, bidirectional=bidirectional, readout=readout).eval()
+    tokens, lengths = make_batch()
+    for row, length in enumerate(LENGTHS):
+        outputs, _ = model.recurrent(model.embedding(tokens[:length, row]))
+        features = {
+            "last": torch.cat([outputs[-1, :4], outputs[0, 4:]]),
+            "max": torch.stack([outputs[:, unit].max() for unit in range(outputs.shape[1])]),
+            "mean": sum(outputs) / length,
+        }
+        wanted = [features[name] for name in (readout.split("_"))]
+        logit = model.head(torch.cat(wanted))
+        torch.testing.assert_close(model(tokens, lengths)[row : row + 1], logit)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("readout", ["last", "max_mean"])
+def test_backends_agree_dropout_included(cell, bidirectional, readout):
+    settings = {"cell": cell, "bidirectional": bidirectional, "readout": readout}
+    settings |= {"embedding_dropout": 0.4, "dropout": 0.5, "recurrent_init": "orthogonal"}
+    ours, theirs = (make_model(backend=backend, **settings) for backend in ("seqcells", "torch"))
+    assert type(ours.recurrent).__module__.startswith("seqcells")
+    assert type(theirs.recurrent).__module__.startswith("torch")
+    tokens, lengths = make_batch()
+    logits = []
+    for model in (ours, theirs):
+        torch.manual_seed(5)
+        logits.append(model(tokens, lengths))
+        logits[-1].square().sum().backward()
+    torch.testing.assert_close(*logits, rtol=1e-10, atol=1e-12)
+    for (name, mine), (other, its) in zip(ours.named_parameters(), theirs.named_parameters()):
+        assert name == other
+        torch.testing.assert_close(mine, its, rtol=0, atol=0, msg=f"weights {name}")
+        torch.testing.assert_close(mine.grad, its.grad, rtol=1e-9, atol=1e-12, msg=f"grad {name}")
+
+
+def test_dropout_acts_in_training_only():
+    for setting in ("embedding_dropout", "dropout"):
+        model = make_model(**{setting: 0.5})
+        tokens, lengths = make_batch()
+        assert not torch.equal(model(tokens, lengths), model(tokens, lengths))
+        model.eval()
+        assert torch.equal(model(tokens, lengths), model(tokens, lengths))
+
+
+def test_words_average_probabilities_and_ignore_order():
+    model = make_model(kind="words").eval()
+    tokens, lengths = make_batch()
+    for row, length in enumerate(LENGTHS):
+        words = tokens[:length, row]
+        mean = torch.stack([model.head(model.embedding(word)).sigmoid() for word in words]).mean()
+        torch.testing.assert_close(model(tokens, lengths)[row], torch.logit(mean))
+    turned = tokens[:6, :1].flip(0)
+    torch.testing.assert_close(model(turned, lengths[:1]), model(tokens[:6, :1], lengths[:1]))
+
+
+def test_words_stay_finite_where_probabilities_saturate():
+    model = make_model(kind="words", dtype=torch.float32)
+    with torch.no_grad():
+        model.head.bias.fill_(200.0)
+    tokens, lengths = make_batch()
+    logits = model(tokens, lengths)
+    logits.sum().backward()
+    assert logits.isfinite().all()
+    assert (logits > 100).all()
+    assert model.head.weight.grad.isfinite().all()
+
+
+def test_window_sees_its_words_and_their_order_only():
+    model = make_model(kind="window", window=3).eval()
+    tokens, lengths = make_batch(lengths=[7], steps=7)
+    logit = model(tokens, lengths)
+    for place in range(7):
+        changed = tokens.clone()
+        changed[place] = 1
+        assert torch.equal(model(changed, lengths), logit) == (place >= 3)
+    swapped = tokens[[1, 0, 2, 3, 4, 5, 6]]
+    assert not torch.equal(model(swapped, lengths), logit)
+
+
+def test_initial_weights_by_request():
+    for backend in ("seqcells", "torch"):
+        model = make_model(backend=backend, recurrent_init="orthogonal", forget_bias=1.5)
+        for gate in model.recurrent.weight_hh_l0.detach().chunk(4):
+            product, eye = gate @ gate.T, torch.eye(4, dtype=torch.float64)
+            torch.testing.assert_close(product, eye, rtol=0, atol=1e-5)
+        bias = (model.recurrent.bias_ih_l0 + model.recurrent.bias_hh_l0).detach().chunk(4)[1]
+        torch.testing.assert_close(bias, torch.full_like(bias, 1.5))
+
+
+def test_depth_and_cells_follow_the_configuration():
+    model = make_model(cell="gru", num_layers=3, bidirectional=True, dropout=0.25)
+    assert isinstance(model.recurrent, seqcells.GRU)
+    assert model.recurrent.num_layers == 3
+    assert model.recurrent.bidirectional
+    assert model.recurrent.dropout == 0.25
+    assert copy.deepcopy(model).state_dict().keys() == model.state_dict().keys()

@@ -1,0 +1,145 @@
+import pytest
+import torch
+
+from seqcells.training import Config, InterruptedRunError, ModelConfig, Run
+from seqcells.training.checkpoints import load_checkpoint, save_checkpoint, write_atomically
+from seqcells.training.config import TrainingConfig
+
+
+def weights(trainer):
+    return dict(trainer.model.state_dict())
+
+
+def interrupt_after(count):
+    calls = iter(range(10**6))
+    return lambda: next(calls) >= count
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+@pytest.fixture
+def unbroken(make_trainer):
+    trainer = make_trainer(epochs=2)
+    trainer.fit()
+    return trainer
+
+
+# An epoch has 8 batches of training and one of validation, and each asks once.
+@pytest.mark.parametrize("count", [0, 1, 5, 8, 9, 12, 17])
+def test_an_interrupted_run_ends_with_the_same_weights(count, unbroken, make_trainer, reopen):
+    broken = make_trainer(epochs=2)
+    with pytest.raises(InterruptedRunError, match=rf"train.py --resume {broken.run.folder}"):
+        broken.fit(interrupt_after(count))
+    resumed = reopen(broken.run.folder)
+    resumed.fit()
+    assert_same(weights(resumed), weights(unbroken))
+    for name in ("best.pt", "last.pt"):
+        first, second = (
+            torch.load(trainer.run.folder / name, weights_only=True)
+            for trainer in (resumed, unbroken)
+        )
+        assert_same(first["model"], second["model"])
+    timeless = ["epoch", "train_loss", "train_accuracy", "validation_loss", "gradient_norm"]
+    for mine, other in zip(resumed.progress.history, unbroken.progress.history, strict=True):
+        assert [mine[key] for key in timeless] == [other[key] for key in timeless]
+    assert len(resumed.run.epochs.read_text().splitlines()) == 2
+
+
+def test_a_kill_costs_little(unbroken, make_trainer, reopen):
+    """What was saved within the epoch is enough, though nobody said goodbye."""
+    broken = make_trainer(epochs=2, save_seconds=1e-9)
+    steps = iter(range(11))
+    step = broken.step
+
+    def die(batch):
+        next(steps)  # StopIteration after 11 batches: as abrupt as a kill
+        step(batch)
+
+    broken.step = die
+    with pytest.raises(StopIteration):
+        broken.fit()
+    resumed = reopen(broken.run.folder)
+    assert (resumed.progress.epoch, resumed.progress.sums.batches) == (2, 3)
+    resumed.fit()
+    assert_same(weights(resumed), weights(unbroken))
+
+
+def test_another_seed_gives_other_weights(unbroken, make_trainer):
+    other = make_trainer(epochs=2, seed=1)
+    other.fit()
+    assert not torch.equal(weights(other)["head.weight"], weights(unbroken)["head.weight"])
+
+
+def test_a_failure_while_writing_leaves_the_earlier_file(tmp_path):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, Config(), {"epoch": 1})
+
+    def fail(file):
+        file.write(b"half of it")
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        write_atomically(path, fail)
+    assert load_checkpoint(path, Config())["epoch"] == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
+    path = tmp_path / "best.pt"
+    save_checkpoint(path, Config(), {"epoch": 1})
+    other = Config(model=ModelConfig(hidden_size=7))
+    with pytest.raises(ValueError, match=r"model.hidden_size: expected 128.*got 7"):
+        load_checkpoint(path, other)
+    moved = Config(run="elsewhere")
+    assert load_checkpoint(path, moved)["epoch"] == 1
+
+
+@pytest.mark.parametrize("damage", [b"", b"rubbish", "cut", "pickle"])
+def test_a_damaged_checkpoint_is_refused(damage, tmp_path):
+    path = tmp_path / "best.pt"
+    save_checkpoint(path, Config(), {"weights": torch.zeros(1000)})
+    if damage == "cut":
+        damage = path.read_bytes()[:2000]
+    if damage == "pickle":
+        torch.save({"code": print}, path)
+    else:
+        path.write_bytes(damage)
+    with pytest.raises(ValueError, match=r"expected a .*checkpoint, got .*best.pt"):
+        load_checkpoint(path, Config())
+
+
+def test_a_run_keeps_its_configuration(make_trainer):
+    trainer = make_trainer()
+    trainer.save()
+    config = trainer.run.config
+    assert Run.resume(trainer.run.folder, config).config == config
+    other = Config(config.data, config.model, TrainingConfig(batch_size=17))
+    with pytest.raises(ValueError, match=r"training\.\w+: expected .* got "):
+        Run.resume(trainer.run.folder, other)
+
+
+def test_a_run_wants_a_new_or_empty_folder(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert Run.create(Config(run=str(tmp_path / "empty")), "name").folder.is_dir()
+    assert Run.create(Config(run=str(tmp_path / "a" / "b")), "name").folder.is_dir()
+
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"run: expected a new or empty folder, got .*full"):
+        Run.create(Config(run=str(tmp_path / "full")), "name")
+    assert (tmp_path / "full" / "notes.txt").read_text() == "mine"
+    with pytest.raises(ValueError, match="run: expected a folder to write to"):
+        Run.create(Config(run=str(tmp_path / "full" / "notes.txt" / "run")), "name")
+    with pytest.raises(ValueError, match="run: expected a folder to write to"):
+        Run.create(Config(run=str(tmp_path / "full" / "notes.txt")), "name")
+
+
+def test_a_folder_without_a_name_tells_configuration_and_time(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = Run.create(Config(), "corpus_lstm").folder
+    assert folder.parent.name == "runs"
+    assert folder.name.startswith("corpus_lstm-20")
