@@ -85,15 +85,29 @@ def test_what_the_layout_cannot_say_is_refused(kind, words):
         make_cell(kind).to_concatenated()
 
 
+GRU = {name: (5, 9) if name[0] == "W" else (5,) for name in ("Wr", "br", "Wu", "bu", "Wa", "ba")}
+
+
 @pytest.mark.parametrize(
     ("cell", "shapes"),
     [
         (seqcells.RNNCell, {"Wa": (5, 9), "ba": (4,)}),
         (seqcells.RNNCell, {"Wa": (5, 5), "ba": (5,)}),
+        (seqcells.LSTMCell, {"Wg": (7, 5), "bg": (7,), "Wc": (1, 5), "bc": (1,)}),
+        (seqcells.GRUCell, GRU | {"Wr": (6, 9), "br": (6,), "Wa": (4, 9), "ba": (4,)}),
+        (seqcells.GRUCell, GRU | {"Wu": (5, 10)}),
         (seqcells.LSTMCell, {"Wg": (14, 9), "bg": (14,), "Wc": (5, 9), "bc": (5,)}),
         (seqcells.LSTMCell, {"Wg": (15, 9), "bg": (12,), "Wc": (5, 9), "bc": (5,)}),
     ],
-    ids=["bias_too_short", "no_input_columns", "rows_odd", "gate_biases_too_few"],
+    ids=[
+        "bias_too_short",
+        "no_input_columns",
+        "rows_unequal",
+        "gru_rows",
+        "gru_columns",
+        "rows_odd",
+        "gate_biases_too_few",
+    ],
 )
 def test_shapes_that_do_not_fit_are_refused(cell, shapes):
     with pytest.raises(ValueError, match=r"expected .* got"):
