@@ -4,6 +4,7 @@ from seqcells.text.batches import Batch, BucketedBatches, truncate
 from seqcells.text.corpus import make_corpus
 from seqcells.text.imdb import read_imdb
 from seqcells.text.reviews import Review, split_by_group
+from seqcells.text.vectors import read_vectors
 from seqcells.text.vocabulary import Vocabulary
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Vocabulary",
     "make_corpus",
     "read_imdb",
+    "read_vectors",
     "split_by_group",
     "truncate",
 ]

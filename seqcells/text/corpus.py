@@ -2,8 +2,8 @@
 
 Every positive text has a negative twin of exactly the same words, with the verdict and its
 opposite exchanged: "it is good, not bad" against "it is bad, not good". So whatever looks at words
-alone is at chance. The verdict stands early, behind a lead-in of random length, and long neutral
-talk follows it: what cannot remember has forgotten it by the end.
+alone is at chance. In most texts the verdict stands early, behind a lead-in of random length, and
+long neutral talk follows it: what cannot remember has forgotten it by the end.
 """
 
 import random
@@ -12,8 +12,9 @@ import re
 from seqcells.text.grammar import FILLERS, LEADS, NEGATIVE, POSITIVE, SLOTS, VERDICTS
 from seqcells.text.reviews import Review
 
-MOST_LEADS = 3
-SHORTEST, LONGEST = 30, 84  # tokens before the last sentence is complete
+MOST_LEADS = 2
+SHORTEST, LONGEST = 30, 80  # tokens, before the last sentence is complete
+AT_THE_END = 0.3  # a verdict must be seen from near before it can be remembered from afar
 
 
 def make_corpus(
@@ -49,10 +50,11 @@ def _write_twins(rng: random.Random) -> tuple[str, str]:
     good, bad = rng.choice(POSITIVE[kind]), rng.choice(NEGATIVE[kind])
     before = [_fill(rng, lead) for lead in rng.sample(LEADS, rng.randint(0, MOST_LEADS))]
     after: list[str] = []
-    # Many texts are short: a verdict must be seen from near before it is remembered from afar.
-    enough = SHORTEST + (LONGEST - SHORTEST) * rng.random() ** 2
+    enough = rng.randint(SHORTEST, LONGEST)
     while _count_tokens([*before, verdict, *after]) < enough:
         after.append(_fill(rng, rng.choice(FILLERS)))
+    if rng.random() < AT_THE_END:
+        before, after = before + after, []
     positive, negative = (
         " ".join([*before, verdict.format(verdict=held, other=opposite), *after])
         for held, opposite in ((good, bad), (bad, good))
