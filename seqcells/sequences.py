@@ -79,8 +79,9 @@ def check_lengths(
             f"lengths: expected one for each row of the batch, shape ({batch_size},), "
             f"got shape {tuple(lengths.shape)}"
         )
+    lengths = lengths.to(torch.int64)
     if not readable(lengths):
-        return lengths.to(device, torch.int64).clamp(0, steps)
+        return lengths.to(device).clamp(0, steps)
     if batch_size:
         least, most = (int(end) for end in lengths.aminmax())
         if least < 0 or most > steps:
@@ -88,7 +89,7 @@ def check_lengths(
                 f"lengths: expected values from 0 to {steps}, the steps of the input, "
                 f"got {least if least < 0 else most}"
             )
-    return lengths.to(device, torch.int64)
+    return lengths.to(device)
 
 
 def _to_tensor(lengths: Sequence[int]) -> Tensor:

@@ -199,7 +199,7 @@ class GatedCell(Cell):
     @classmethod
     def _from_gates(cls, matrices: list[Tensor], biases: list[Tensor], **options: Any) -> Self:
         """The inverse of `_concatenated`: the biases go to `bias_ih`, `bias_hh` is zero."""
-        hidden_size, columns = matrices[0].shape
+        hidden_size, columns = len(matrices[0]), matrices[0].shape[-1]
         for matrix, bias in zip(matrices, biases):
             if matrix.shape != (hidden_size, columns) or bias.numel() != hidden_size:
                 raise ValueError(
