@@ -29,7 +29,8 @@ def compare(items: Sequence[str], data_path: str | None = None) -> None:
             run = Run.create(configs[item], Path(item).stem)
             print(f"{item}: training in {run.folder}")
             finished[item] = train(run)
-        rows.append(row(Path(item).stem, finished[item]))
+        name = Path(item).stem if item in configs else Path(item).name
+        rows.append(row(name, finished[item]))
     print(table(rows))
 
 

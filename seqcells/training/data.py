@@ -12,6 +12,7 @@ from seqcells.text.batches import BucketedBatches, truncate
 from seqcells.text.corpus import make_corpus
 from seqcells.text.imdb import read_imdb
 from seqcells.text.reviews import Review, split_by_group
+from seqcells.text.vectors import read_vectors
 from seqcells.text.vocabulary import Vocabulary
 from seqcells.training.config import Config, DataConfig
 
@@ -55,8 +56,6 @@ def load_split(config: Config, vocabulary: Vocabulary, split: str) -> BucketedBa
 
 def start_from_vectors(model: nn.Module, config: DataConfig, vocabulary: Vocabulary) -> int:
     """Copy pretrained word vectors into the model; return how many words were found."""
-    from seqcells.text.vectors import read_vectors
-
     vectors, found = read_vectors(config.vectors, vocabulary.words, progress=sys.stderr.isatty())
     size = model.embedding.embedding_dim
     if vectors.shape[1] != size:

@@ -65,13 +65,17 @@ def finish(
 def conclude(run: Run, result: dict[str, Any]) -> str:
     """The last lines of a training: what came out, where it lies, what to try next."""
     command = _command()
+    another = {
+        "corpus": f"{command} compare configs/corpus_words.yaml {run.folder}",
+        "imdb": f"python train.py {run.settings} --training.seed 1",
+    }[run.config.data.source]
     return (
         f"test accuracy {result['test_accuracy']:.2%}, loss {result['test_loss']:.4f} with the "
         f"model of epoch {result['best_epoch']}; {result['parameters']:,} parameters, trained in "
         f"{result['train_seconds']:.0f} s\n"
         f"run: {run.folder}\n"
         f'try next: {command} predict {run.folder} "not bad at all"\n'
-        f"          {command} compare configs/corpus_words.yaml {run.folder}"
+        f"          {another}"
     )
 
 
