@@ -37,7 +37,7 @@ class ModelConfig:
         num_layers: how many recurrent layers stand on each other
         bidirectional: read the text in both directions
         readout: what becomes of the states: the last, or the max and mean over time
-        embedding_dropout: dropout on the word vectors
+        embedding_dropout: dropout of whole words' vectors
         dropout: dropout before the head, and between the recurrent layers
         window: how many words the window model reads
         recurrent_init: torch's uniform weights, or orthogonal ones, for the recurrence
@@ -100,6 +100,24 @@ def word_vectors(vocabulary_size: int, size: int) -> nn.Embedding:
     return embedding
 
 
+class WordDropout(nn.Module):
+    """Drop whole words: no text may lean on a few of them, and none is learned by heart.
+
+    Dropping single elements of the vectors leaves every word recognisable.
+    """
+
+    def __init__(self, share: float):
+        super().__init__()
+        self.share = share
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        kept = F.dropout(vectors.new_ones(*vectors.shape[:-1], 1), self.share, self.training)
+        return vectors * kept
+
+    def extra_repr(self) -> str:
+        return f"share={self.share}"
+
+
 class TextClassifier(nn.Module):
     """Word vectors, read one after the other by a recurrent network.
 
@@ -112,7 +130,7 @@ class TextClassifier(nn.Module):
         super().__init__()
         self.readout = config.readout
         self.embedding = word_vectors(vocabulary_size, config.embedding_size)
-        self.embedding_dropout = nn.Dropout(config.embedding_dropout)
+        self.embedding_dropout = WordDropout(config.embedding_dropout)
         layers = {"seqcells": seqcells, "torch": nn}[config.backend]
         self.recurrent = getattr(layers, config.cell.upper())(
             config.embedding_size,
@@ -166,7 +184,7 @@ class AveragedWords(nn.Module):
     def __init__(self, config: ModelConfig, vocabulary_size: int):
         super().__init__()
         self.embedding = word_vectors(vocabulary_size, config.embedding_size)
-        self.embedding_dropout = nn.Dropout(config.embedding_dropout)
+        self.embedding_dropout = WordDropout(config.embedding_dropout)
         self.head = nn.Linear(config.embedding_size, 1)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
@@ -184,7 +202,7 @@ class WordWindow(nn.Module):
         super().__init__()
         self.window = config.window
         self.embedding = word_vectors(vocabulary_size, config.embedding_size)
-        self.embedding_dropout = nn.Dropout(config.embedding_dropout)
+        self.embedding_dropout = WordDropout(config.embedding_dropout)
         self.hidden = nn.Linear(config.window * config.embedding_size, config.hidden_size)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.hidden_size, 1)
