@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-POOL = 50  # batches that are sorted by length together: less padding, yet still random batches
+POOL = 100  # batches that are sorted by length together: less padding, yet still random batches
 
 
 def truncate(

@@ -1,11 +1,12 @@
 """Fetch the IMDB archive once, verified, into a cache folder."""
 
 import hashlib
+import http.client
 import os
 import tempfile
-import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import BinaryIO
 
 from tqdm import tqdm
 
@@ -19,8 +20,15 @@ def cached_archive(*, progress: bool = True) -> Path:
     folder = Path(os.environ.get("SEQCELLS_CACHE") or Path.home() / ".cache" / "seqcells")
     target = folder / URL.rsplit("/", 1)[1]
     if not target.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        _download(target, progress)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _download(target, progress)
+        except (OSError, http.client.HTTPException) as error:
+            raise ValueError(
+                f"expected to download {URL} to {target}, got {error!r}; connect to the network "
+                "and set SEQCELLS_CACHE to a folder with room, or fetch that file elsewhere and "
+                "give its path"
+            ) from None
     return target
 
 
@@ -37,26 +45,21 @@ def _download(target: Path, progress: bool) -> None:
         Path(name).unlink(missing_ok=True)
 
 
-def _fetch(file, progress: bool) -> str:
+def _fetch(file: BinaryIO, progress: bool) -> str:
+    """Write the archive to ``file``; return its MD5."""
     digest = hashlib.md5(usedforsecurity=False)
-    try:
-        with urllib.request.urlopen(URL, timeout=TIMEOUT) as response:
-            size = response.headers.get("Content-Length")
-            bar = tqdm(
-                desc="downloading IMDB",
-                total=int(size) if size else None,
-                disable=not progress,
-                unit="B",
-                unit_scale=True,
-            )
-            with bar:
-                while block := response.read(1 << 18):
-                    file.write(block)
-                    digest.update(block)
-                    bar.update(len(block))
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise ValueError(
-            f"expected to download {URL}, got {error}; connect to the network and try again, or "
-            "fetch that file elsewhere and give its path"
-        ) from None
+    with urllib.request.urlopen(URL, timeout=TIMEOUT) as response:
+        size = response.headers.get("Content-Length")
+        bar = tqdm(
+            desc="downloading IMDB",
+            total=int(size) if size else None,
+            disable=not progress,
+            unit="B",
+            unit_scale=True,
+        )
+        with bar:
+            while block := response.read(1 << 18):
+                file.write(block)
+                digest.update(block)
+                bar.update(len(block))
     return digest.hexdigest()

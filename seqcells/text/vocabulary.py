@@ -25,12 +25,15 @@ class Vocabulary:
     def __init__(self, words: Sequence[str], substitutions: Sequence[tuple[str, str]]):
         if list(words[:2]) != [PADDING, UNKNOWN]:
             raise ValueError(f"expected words to begin {PADDING}, {UNKNOWN}, got {words[:2]}")
+        if not all(isinstance(word, str) for word in words):
+            raise TypeError("expected words to be strings, got other types among them")
         if len(set(words)) != len(words):
             twice, _ = Counter(words).most_common(1)[0]
             raise ValueError(f"expected every word once, got {twice!r} more than once")
         self.words = list(words)
         self.substitutions = [(pattern, new) for pattern, new in substitutions]
         self._rules = [(re.compile(pattern).sub, new) for pattern, new in self.substitutions]
+        self.tokenise("")  # a wrong replacement raises here rather than at the first text
         self._numbers = {word: number for number, word in enumerate(self.words) if number > 1}
 
     @classmethod
