@@ -1,4 +1,4 @@
-"""``seqcells evaluate | predict | compare``: what one does with trained runs."""
+"""`seqcells evaluate | predict | compare`: what one does with trained runs."""
 
 import argparse
 import sys

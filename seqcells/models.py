@@ -1,6 +1,6 @@
 """Classifiers of texts: word vectors, a recurrence, a readout, one logit; and two baselines.
 
-Every model maps ``tokens (T, B)``, padded with zeros, and ``lengths (B,)`` to logits ``(B,)``:
+Every model maps `tokens (T, B)`, padded with zeros, and `lengths (B,)` to logits `(B,)`:
 the log-odds that a text is positive. Padding never changes a result.
 """
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import seqcells
+from seqcells.sequences import valid_steps
 
 VECTOR_SCALE = 0.1
 
@@ -75,20 +76,15 @@ class ModelConfig:
             )
 
 
-def real_words(tokens: Tensor, lengths: Tensor) -> Tensor:
-    """True where ``tokens (T, B)`` holds a word of the text, False where it holds padding."""
-    return torch.arange(len(tokens), device=tokens.device).unsqueeze(1) < lengths
-
-
 def maximum_over_time(outputs: Tensor, lengths: Tensor) -> Tensor:
-    """The largest output of each unit ``(B, H)`` within each text."""
-    padding = ~real_words(outputs, lengths).unsqueeze(-1)
+    """The largest output of each unit `(B, H)` within each text."""
+    padding = ~valid_steps(lengths, len(outputs)).unsqueeze(-1)
     return outputs.masked_fill(padding, -torch.inf).amax(0)
 
 
 def mean_over_time(outputs: Tensor, lengths: Tensor) -> Tensor:
-    """The mean output of each unit ``(B, H)`` within each text."""
-    words = real_words(outputs, lengths).unsqueeze(-1)
+    """The mean output of each unit `(B, H)` within each text."""
+    words = valid_steps(lengths, len(outputs)).unsqueeze(-1)
     return outputs.where(words, 0).sum(0) / lengths.unsqueeze(-1)
 
 
@@ -153,7 +149,7 @@ class TextClassifier(nn.Module):
         return self.head(self.dropout(self.read(outputs, final, lengths))).squeeze(-1)
 
     def recur(self, words: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Outputs ``(T, B, D*H)`` and the final hidden states ``(L*D, B, H)``."""
+        """Outputs `(T, B, D*H)` and the final hidden states `(L*D, B, H)`."""
         if isinstance(self.recurrent, (nn.RNN, nn.GRU, nn.LSTM)):
             packed = pack_padded_sequence(words, lengths, enforce_sorted=False)
             outputs, state = self.recurrent(packed)
@@ -189,7 +185,7 @@ class AveragedWords(nn.Module):
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         word_logits = self.head(self.embedding_dropout(self.embedding(tokens))).squeeze(-1)
-        padding = ~real_words(tokens, lengths)
+        padding = ~valid_steps(lengths, len(tokens))
         positive = F.logsigmoid(word_logits).masked_fill(padding, -torch.inf)
         negative = F.logsigmoid(-word_logits).masked_fill(padding, -torch.inf)
         return positive.logsumexp(0) - negative.logsumexp(0)
@@ -208,7 +204,7 @@ class WordWindow(nn.Module):
         self.head = nn.Linear(config.hidden_size, 1)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        tokens = tokens.where(real_words(tokens, lengths), 0)[: self.window]
+        tokens = tokens.where(valid_steps(lengths, len(tokens)), 0)[: self.window]
         tokens = F.pad(tokens, (0, 0, 0, self.window - len(tokens)))
         words = self.embedding_dropout(self.embedding(tokens))
         hidden = torch.tanh(self.hidden(words.transpose(0, 1).flatten(1)))
@@ -219,5 +215,5 @@ KINDS = {"recurrent": TextClassifier, "words": AveragedWords, "window": WordWind
 
 
 def build_model(config: ModelConfig, vocabulary_size: int) -> nn.Module:
-    """The model that ``config`` describes; torch's random state decides its weights."""
+    """The model that `config` describes; torch's random state decides its weights."""
     return KINDS[config.kind](config, vocabulary_size)

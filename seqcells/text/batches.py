@@ -14,7 +14,7 @@ POOL = 100  # batches that are sorted by length together: less padding, yet stil
 def truncate(
     tokens: Sequence[int], max_tokens: int, keep: Literal["head", "tail", "head_tail"]
 ) -> list[int]:
-    """Keep at most ``max_tokens``: the first, the last, or half of each (one more of the head)."""
+    """Keep at most `max_tokens`: the first, the last, or half of each (one more of the head)."""
     if max_tokens < 1:
         raise ValueError(f"expected max_tokens of at least 1, got {max_tokens}")
     heads = {"head": max_tokens, "tail": 0, "head_tail": (max_tokens + 1) // 2}
@@ -27,7 +27,7 @@ def truncate(
 
 
 class Batch(NamedTuple):
-    """Padded with zeros, time first; ``indices`` are the examples' places in the data."""
+    """Padded with zeros, time first; `indices` are the examples' places in the data."""
 
     tokens: Tensor  # (T, B) int64
     lengths: Tensor  # (B,) int64
@@ -38,7 +38,7 @@ class Batch(NamedTuple):
 class BucketedBatches:
     """Batches of examples of similar length.
 
-    With ``shuffle``, the order of an epoch depends on the seed and the epoch's number alone, so
+    With `shuffle`, the order of an epoch depends on the seed and the epoch's number alone, so
     that training can be resumed anywhere; without it, the longest come first in every epoch.
     """
 
@@ -70,13 +70,13 @@ class BucketedBatches:
         return -(-len(self._lengths) // self.batch_size)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of epoch ``number``, without the first ``start`` of them."""
+        """The batches of epoch `number`, without the first `start` of them."""
         if not 0 <= start <= len(self):
             raise ValueError(f"expected start between 0 and {len(self)} batches, got {start}")
         return (self._collate(indices) for indices in self._order(number)[start:])
 
     def padding_share(self, number: int) -> float:
-        """The share of positions in epoch ``number`` that are padding."""
+        """The share of positions in epoch `number` that are padding."""
         batches = self._order(number)
         positions = sum(len(batch) * max(self._lengths[i] for i in batch) for batch in batches)
         return 1 - sum(self._lengths) / positions if positions else 0.0

@@ -20,7 +20,7 @@ AT_THE_END = 0.3  # a verdict must be seen from near before it can be remembered
 def make_corpus(
     *, seed: int = 0, train: int = 3000, validation: int = 500, test: int = 1000
 ) -> dict[str, list[Review]]:
-    """Write ``"train"``, ``"validation"`` and ``"test"``: disjoint texts, half of each positive.
+    """Write `"train"`, `"validation"` and `"test"`: disjoint texts, half of each positive.
 
     Twins share a group and stand in the same split, in random places.
     """

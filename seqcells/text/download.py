@@ -3,12 +3,13 @@
 import hashlib
 import http.client
 import os
-import tempfile
 import urllib.request
 from pathlib import Path
 from typing import BinaryIO
 
 from tqdm import tqdm
+
+from seqcells.files import write_atomically
 
 URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
 MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
@@ -16,7 +17,7 @@ TIMEOUT = 30.0
 
 
 def cached_archive(*, progress: bool = True) -> Path:
-    """The archive in ``$SEQCELLS_CACHE`` or ``~/.cache/seqcells``, downloaded if not there."""
+    """The archive in `$SEQCELLS_CACHE` or `~/.cache/seqcells`, downloaded if not there."""
     folder = Path(os.environ.get("SEQCELLS_CACHE") or Path.home() / ".cache" / "seqcells")
     target = folder / URL.rsplit("/", 1)[1]
     if not target.exists():
@@ -33,20 +34,18 @@ def cached_archive(*, progress: bool = True) -> Path:
 
 
 def _download(target: Path, progress: bool) -> None:
-    """Only a complete, verified file ever stands under ``target``."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            found = _fetch(file, progress)
+    """Only a complete, verified file ever stands under `target`."""
+
+    def write(file: BinaryIO) -> None:
+        found = _fetch(file, progress)
         if found != MD5:
             raise ValueError(f"expected a file of MD5 {MD5} from {URL}, got {found}; try again")
-        os.replace(name, target)
-    finally:
-        Path(name).unlink(missing_ok=True)
+
+    write_atomically(target, write)
 
 
 def _fetch(file: BinaryIO, progress: bool) -> str:
-    """Write the archive to ``file``; return its MD5."""
+    """Write the archive to `file`; return its MD5."""
     digest = hashlib.md5(usedforsecurity=False)
     with urllib.request.urlopen(URL, timeout=TIMEOUT) as response:
         size = response.headers.get("Content-Length")

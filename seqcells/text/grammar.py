@@ -1,6 +1,6 @@
 """The words of the embedded corpus. Nothing but VERDICTS and its two lists says anything of a film.
 
-In a verdict, ``{verdict}`` is what the reviewer holds and ``{other}`` its opposite; nobody can say
+In a verdict, `{verdict}` is what the reviewer holds and `{other}` its opposite; nobody can say
 which is which without reading the order of the words.
 """
 

@@ -33,9 +33,9 @@ _FILM = re.compile(r"tt\d+")
 def read_imdb(
     path: str | None, *, splits: Sequence[str] = ("train",), progress: bool = True
 ) -> dict[str, list[Review]]:
-    """Read splits out of ``"train"``, ``"test"`` and ``"unsupervised"``.
+    """Read splits out of `"train"`, `"test"` and `"unsupervised"`.
 
-    ``path`` is the archive (.tar.gz), the extracted folder or its parent; with None the archive is
+    `path` is the archive (.tar.gz), the extracted folder or its parent; with None the archive is
     downloaded once. A review's group is its film, its place that of its number in the data set.
     """
     unknown = [split for split in splits if split not in FOLDERS]

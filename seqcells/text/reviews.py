@@ -9,7 +9,7 @@ from typing import NamedTuple
 class Review(NamedTuple):
     """One text with its label: 1 positive, 0 negative, None unknown.
 
-    Reviews of one ``group`` (a film; a pair of twins in the embedded corpus) resemble each other
+    Reviews of one `group` (a film; a pair of twins in the embedded corpus) resemble each other
     for reasons other than their label, so no split may part them.
     """
 
@@ -21,9 +21,9 @@ class Review(NamedTuple):
 def split_by_group(
     reviews: Sequence[Review], share: float, seed: int
 ) -> tuple[list[Review], list[Review]]:
-    """Split into ``(train, validation)``, about ``share`` of each label in the second.
+    """Split into `(train, validation)`, about `share` of each label in the second.
 
-    No group stands on both sides, both keep the order of ``reviews``, and the same seed always
+    No group stands on both sides, both keep the order of `reviews`, and the same seed always
     gives the same split.
     """
     if not 0 < share < 1:

@@ -15,7 +15,7 @@ SPREAD = 0.1  # standard deviation of the vectors of words that the file does no
 def read_vectors(
     path: str | Path, words: Sequence[str], *, progress: bool = True
 ) -> tuple[Tensor, int]:
-    """Look up ``words``, the first of which is padding: ``(vectors (V, size), how many found)``.
+    """Look up `words`, the first of which is padding: `(vectors (V, size), how many found)`.
 
     A line is a word and its numbers; word2vec's format has a first line with the number of words
     and the size. Padding keeps a row of zeros, a word that is not found a small random vector.
@@ -60,7 +60,7 @@ def _fields_of_lines(path: Path, progress: bool) -> Iterator[list[str]]:
 
 
 def _word(where: str, fields: list[str], size: int) -> str:
-    """Everything before the last ``size`` fields, for some published words hold spaces."""
+    """Everything before the last `size` fields, for some published words hold spaces."""
     word = fields[: len(fields) - size]
     if size < 1 or not word or any(_is_number(part) for part in word[1:]):
         raise ValueError(

@@ -1,14 +1,14 @@
 """Words and their numbers, with the tokeniser's rules beside them."""
 
 import json
-import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
+
+from seqcells.files import write_atomically
 
 PADDING, UNKNOWN = "<pad>", "<unk>"
 FORMAT = "seqcells vocabulary 1"
@@ -17,7 +17,7 @@ FORMAT = "seqcells vocabulary 1"
 class Vocabulary:
     """Turns a text into tokens, and tokens into numbers: 0 is padding, 1 an unknown word.
 
-    ``substitutions`` are the ``(pattern, replacement)`` pairs that a lowercased text goes through
+    `substitutions` are the `(pattern, replacement)` pairs that a lowercased text goes through
     before it is split at white space. They are saved with the words, so a saved vocabulary needs
     no tokeniser library.
     """
@@ -45,9 +45,9 @@ class Vocabulary:
         min_frequency: int = 1,
         progress: bool = True,
     ) -> "Vocabulary":
-        """Count the words of ``texts`` and keep the most frequent, by torchtext's rules.
+        """Count the words of `texts` and keep the most frequent, by torchtext's rules.
 
-        ``max_size`` counts words beside the two special ones; ``min_frequency`` drops rarer ones.
+        `max_size` counts words beside the two special ones; `min_frequency` drops rarer ones.
         """
         if (max_size is not None and max_size < 1) or min_frequency < 1:
             raise ValueError(
@@ -84,20 +84,9 @@ class Vocabulary:
 
     def save(self, path: str | Path) -> None:
         """Write JSON; the file is either the old one or the new one, never half of it."""
-        content = {
-            "format": FORMAT,
-            "lowercase": True,
-            "substitutions": self.substitutions,
-            "words": self.words,
-        }
-        path = Path(path)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(content, file, ensure_ascii=False, indent=0)
-            os.replace(name, path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        content = {"format": FORMAT, "substitutions": self.substitutions, "words": self.words}
+        text = json.dumps(content, ensure_ascii=False, indent=0)
+        write_atomically(Path(path), lambda file: file.write(text.encode()))
 
     @classmethod
     def load(cls, path: str | Path) -> "Vocabulary":

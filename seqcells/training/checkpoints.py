@@ -1,31 +1,17 @@
-"""Files that are either the old one or the new one, and what is needed to go on exactly."""
+"""What is needed to go on exactly, in one file."""
 
-import os
 import pickle
 import random
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
+from seqcells.files import write_atomically
 from seqcells.training.config import Config, check_same, flatten
 
 FORMAT = "seqcells checkpoint 1"
-
-
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Write beside ``path``, then take its place: a failure leaves the earlier file as it was."""
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def save_checkpoint(path: Path, config: Config, content: dict[str, Any]) -> None:

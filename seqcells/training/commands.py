@@ -10,7 +10,7 @@ WRONG, INTERRUPTED = 2, 130
 
 
 def command(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
-    """Run ``main``; return the exit status. What a user can set right is no traceback."""
+    """Run `main`; return the exit status. What a user can set right is no traceback."""
     try:
         main(argv)
     except (ValueError, TypeError, OSError, NonFiniteLossError) as error:

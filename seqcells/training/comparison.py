@@ -35,7 +35,7 @@ def compare(items: Sequence[str], data_path: str | None = None) -> None:
 
 
 def train(run: Run) -> dict[str, Any]:
-    """A whole training, as ``train.py`` tells it, without resuming."""
+    """A whole training, as `train.py` tells it, without resuming."""
     config = run.config
     data = load_data(config)
     torch.manual_seed(config.training.seed)

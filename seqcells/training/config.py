@@ -123,7 +123,7 @@ MAY_DIFFER = ("data.path", "run")  # where files lie says nothing about the run 
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """A configuration as ``{dotted key: value}``."""
+    """A configuration as `{dotted key: value}`."""
     flat = {}
     for item in fields(config):
         value = getattr(config, item.name)
@@ -133,7 +133,7 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def check_same(config: Config, saved: dict[str, Any], place: str | Path) -> None:
-    """Raise unless ``config`` is the (flattened) one that ``place`` was made with."""
+    """Raise unless `config` is the (flattened) one that `place` was made with."""
     for key, value in flatten(config).items():
         if key not in MAY_DIFFER and saved.get(key) != value:
             raise ValueError(

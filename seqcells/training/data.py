@@ -22,7 +22,7 @@ SPLIT_SEED = 0  # the validation films stay the same whatever training.seed is
 
 @dataclass
 class TrainingData:
-    """What training sees. The test texts are not among it: see ``load_split``."""
+    """What training sees. The test texts are not among it: see `load_split`."""
 
     vocabulary: Vocabulary
     train: BucketedBatches
@@ -50,7 +50,7 @@ def load_data(config: Config, vocabulary: Vocabulary | None = None) -> TrainingD
 
 
 def load_split(config: Config, vocabulary: Vocabulary, split: str) -> BucketedBatches:
-    """Read ``"test"`` or ``"validation"`` alone, to evaluate on."""
+    """Read `"test"` or `"validation"` alone, to evaluate on."""
     return _to_evaluate(_read(config.data, (split,))[split], vocabulary, config.data)
 
 

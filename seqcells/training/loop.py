@@ -53,7 +53,7 @@ class EpochSums:
 
 @dataclass
 class Progress:
-    """Where training stands: ``epoch`` counts from 1, and so many batches of it are done."""
+    """Where training stands: `epoch` counts from 1, and so many batches of it are done."""
 
     epoch: int = 1
     sums: EpochSums = field(default_factory=EpochSums)
@@ -79,7 +79,7 @@ class Trainer:
         self.progress = Progress()
 
     def fit(self, interrupted: Callable[[], bool] = never) -> Progress:
-        """Train to the end, from wherever training stands, unless ``interrupted()`` says stop."""
+        """Train to the end, from wherever training stands, unless `interrupted()` says stop."""
         self.model.train()
         if not self.run.last.exists():
             self.save()
@@ -97,7 +97,7 @@ class Trainer:
         return self.progress
 
     def save(self) -> None:
-        """Write ``last.pt``, with all that is needed to go on exactly."""
+        """Write `last.pt`, with all that is needed to go on exactly."""
         content = {
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -109,7 +109,7 @@ class Trainer:
         self._saved = time.monotonic()
 
     def resume(self) -> None:
-        """Go back to what ``save`` wrote."""
+        """Go back to what `save` wrote."""
         content = load_checkpoint(self.run.last, self.run.config)
         self.model.load_state_dict(content["model"])
         self.optimiser.load_state_dict(content["optimiser"])

@@ -1,4 +1,4 @@
-"""From a YAML file and ``--dotted.override value`` to a checked configuration, and back."""
+"""From a YAML file and `--dotted.override value` to a checked configuration, and back."""
 
 import glob
 from argparse import ArgumentError
@@ -8,6 +8,7 @@ from pathlib import Path
 import jsonargparse
 import yaml
 
+from seqcells.files import write_atomically
 from seqcells.models import ModelConfig
 from seqcells.training.config import Config, DataConfig, TrainingConfig
 
@@ -15,7 +16,7 @@ PARTS = {"data": DataConfig, "model": ModelConfig, "training": TrainingConfig}
 
 
 def build_parser(defaults: str | Path | None = None) -> jsonargparse.ArgumentParser:
-    """The parser of ``train.py``; ``defaults`` is a YAML file that stands below the overrides."""
+    """The parser of `train.py`; `defaults` is a YAML file that stands below the overrides."""
     parser = jsonargparse.ArgumentParser(
         prog="train.py",
         description="Train a classifier of texts, or go on with a run that was interrupted.",
@@ -47,14 +48,15 @@ def parse(argv: Sequence[str]) -> tuple[Config, str | None, str | None]:
 
 
 def load_config(path: str | Path) -> Config:
-    """Read a YAML file as ``train.py`` does."""
+    """Read a YAML file as `train.py` does."""
     return parse([str(path)])[0]
 
 
 def save_config(config: Config, path: Path) -> None:
     """Write every setting, so that the run does not depend on later defaults."""
     content = {part: vars(getattr(config, part)) for part in PARTS}
-    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    text = yaml.safe_dump(content, sort_keys=False)
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def _build(given: jsonargparse.Namespace) -> Config:

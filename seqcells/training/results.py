@@ -34,7 +34,7 @@ def finish(
     progress: Progress,
     interrupted: Callable[[], bool] = never,
 ) -> dict[str, Any]:
-    """Test the best model and write ``metrics.json``."""
+    """Test the best model and write `metrics.json`."""
     model = load_best(run, vocabulary)
     batches = load_split(run.config, vocabulary, "test")
     try:
@@ -80,7 +80,7 @@ def conclude(run: Run, result: dict[str, Any]) -> str:
 
 
 def _command() -> str:
-    """How the user can call ``seqcells`` from here."""
+    """How the user can call `seqcells` from here."""
     beside = Path(sys.executable).with_name("seqcells")
     if shutil.which("seqcells") or not beside.exists():
         return "seqcells"

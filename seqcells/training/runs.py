@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from seqcells.files import write_atomically
 from seqcells.text.vocabulary import Vocabulary
-from seqcells.training.checkpoints import write_atomically
 from seqcells.training.config import Config, check_same, flatten
 from seqcells.training.parsing import load_config, save_config
 
@@ -41,7 +41,7 @@ class Run:
 
     @classmethod
     def create(cls, config: Config, name: str) -> "Run":
-        """Claim the folder ``config.run``, or a new one under runs/ that tells ``name`` and time.
+        """Claim the folder `config.run`, or a new one under runs/ that tells `name` and time.
 
         Nothing is written yet, so that a run which never begins leaves its folder free.
         """
@@ -65,7 +65,7 @@ class Run:
 
     @classmethod
     def open(cls, folder: str | Path, given: Config | None = None) -> "Run":
-        """An existing run; a ``given`` configuration must be the run's own."""
+        """An existing run; a `given` configuration must be the run's own."""
         run = cls(Path(folder), Config())
         if not run.settings.is_file():
             raise ValueError(f"expected the folder of a run, got {folder}, without config.yaml")

@@ -8,7 +8,7 @@ FLOOR = 0.01  # of the highest learning rate: what the decay ends with
 
 
 def learning_rate(step: int, total: int, config: TrainingConfig) -> float:
-    """Rise linearly through the warm-up, then fall; ``step`` counts from 0 to ``total - 1``."""
+    """Rise linearly through the warm-up, then fall; `step` counts from 0 to `total - 1`."""
     warmup = round(config.warmup * total)
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup

@@ -13,10 +13,11 @@ PACKAGE = Path(seqcells.__file__).parent
 ROOT = PACKAGE.parent
 
 # What each part may import, besides itself. `seqcells` is the public core.
-LEAVES = {"state", "sequences"}
+LEAVES = {"state", "sequences", "files"}
 MAY_IMPORT = {
     "state": set(),
     "sequences": set(),
+    "files": set(),
     "kernels": set(),
     "cells.base": {"state"},
     "cells": {"cells.base", "state"},
@@ -28,9 +29,9 @@ MAY_IMPORT = {
     "testing": {"recurrent", "unroll", *LEAVES},
     "init": {"cells"},
     "modifiers": {"cells", "cells.base", *LEAVES},
-    "text": {"seqcells"},
-    "models": {"seqcells", "text"},
-    "training": {"seqcells", "models", "text"},
+    "text": {"files"},
+    "models": {"seqcells", "sequences"},
+    "training": {"models", "text", "files"},
     "report": {"seqcells", "models", "text"},
     "cli": {"training", "report", "models", "text", "seqcells"},
     "train": {"training", "report", "models", "text", "seqcells"},

@@ -22,7 +22,7 @@ def cache(monkeypatch, tmp_path):
 
 @pytest.fixture
 def serve(monkeypatch):
-    """Answer every request with ``content``, or raise it; return the list of requests."""
+    """Answer every request with `content`, or raise it; return the list of requests."""
     asked = []
 
     def serve(content):

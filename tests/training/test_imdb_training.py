@@ -1,4 +1,4 @@
-"""On the real reviews: reads ``$SEQCELLS_IMDB`` and skips without it."""
+"""On the real reviews: reads `$SEQCELLS_IMDB` and skips without it."""
 
 import os
 
