@@ -124,7 +124,7 @@ def test_window_of_the_first_words_is_not_enough(corpus, vocabulary):
         return F.one_hot(first, len(vocabulary)).float().flatten()
 
     _, test = linear_accuracy(corpus, vocabulary, window)
-    assert test < 0.75
+    assert test < 0.65
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
