@@ -1,10 +1,6 @@
 """The end of a run: the test texts, once, and what came out."""
 
-import os
-import shutil
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +13,7 @@ from seqcells.training.data import load_split
 from seqcells.training.evaluation import evaluate, never
 from seqcells.training.interruption import InterruptedRunError
 from seqcells.training.loop import Progress
-from seqcells.training.runs import Run
+from seqcells.training.runs import Run, program
 
 
 def load_best(run: Run, vocabulary: Vocabulary) -> nn.Module:
@@ -64,10 +60,10 @@ def finish(
 
 def conclude(run: Run, result: dict[str, Any]) -> str:
     """The last lines of a training: what came out, where it lies, what to try next."""
-    command = _command()
+    command = program("seqcells")
     another = {
         "corpus": f"{command} compare configs/corpus_words.yaml {run.folder}",
-        "imdb": f"python train.py {run.settings} --training.seed 1",
+        "imdb": f"{program('python')} train.py {run.settings} --training.seed 1",
     }[run.config.data.source]
     return (
         f"test accuracy {result['test_accuracy']:.2%}, loss {result['test_loss']:.4f} with the "
@@ -77,11 +73,3 @@ def conclude(run: Run, result: dict[str, Any]) -> str:
         f'try next: {command} predict {run.folder} "not bad at all"\n'
         f"          {another}"
     )
-
-
-def _command() -> str:
-    """How the user can call `seqcells` from here."""
-    beside = Path(sys.executable).with_name("seqcells")
-    if shutil.which("seqcells") or not beside.exists():
-        return "seqcells"
-    return os.path.relpath(beside)

@@ -1,6 +1,9 @@
 """A run is a folder: configuration, vocabulary, metrics, checkpoints."""
 
 import json
+import os
+import shutil
+import sys
 import time
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -33,11 +36,11 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """How long the run has taken so far, earlier sessions included."""
+        """How long the run has taken so far, what came before a break included."""
         return self.earlier_seconds + time.monotonic() - self.started
 
     def how_to_resume(self) -> str:
-        return f"python train.py --resume {self.folder}"
+        return f"{program('python')} train.py --resume {self.folder}"
 
     @classmethod
     def create(cls, config: Config, name: str) -> "Run":
@@ -113,3 +116,11 @@ class Run:
                 f"finish it: {self.how_to_resume()}"
             )
         return json.loads(self.result.read_text(encoding="utf-8"))
+
+
+def program(name: str) -> str:
+    """How the user can call a program of this environment from here."""
+    beside = Path(sys.executable).with_name(name)
+    if not beside.exists() or shutil.which(name) == str(beside):
+        return name
+    return os.path.relpath(beside)

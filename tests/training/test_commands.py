@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -244,7 +245,9 @@ def test_an_interrupted_process_goes_on_in_another(in_folder):
     output, error = broken.communicate(timeout=60)
     assert broken.returncode == 130
     assert error.count("\n") == 1
-    assert error.endswith("python train.py --resume broken\n")
+    python, *words = error.rpartition("go on with: ")[2].split()
+    assert words == ["train.py", "--resume", "broken"]
+    assert shutil.which(python)
     assert "epoch 2/2" not in output
 
     resumed = call(script, "--resume", "broken")
