@@ -132,7 +132,7 @@ class _Layers(nn.RNNBase):
                 outputs.append(output)
                 final_states.append(state)
             input = torch.cat(outputs, dim=-1) if self.bidirectional else outputs[0]
-            if layer < self.num_layers - 1:
+            if self.dropout and self.training and layer < self.num_layers - 1:
                 input = drop(input)
         final_state = map_state(lambda *parts: torch.stack(parts), *final_states)
         return input, tuple(final_state) if self.mode == "LSTM" else final_state
@@ -170,7 +170,7 @@ class _Layers(nn.RNNBase):
         ]
 
     def _drop(self, output: Tensor) -> Tensor:
-        return F.dropout(output, self.dropout, self.training) if self.dropout else output
+        return F.dropout(output, self.dropout)
 
     def _initial_state(self, hx: Any, batch_size: int, input: Tensor) -> State:
         dtype = self.weight_hh_l0.dtype
