@@ -8,8 +8,7 @@ from typing import NoReturn
 
 import torch
 
-from seqcells.text.batches import truncate
-from seqcells.training import Run, command, evaluate, load_best, load_split
+from seqcells.training import Run, command, encode, evaluate, load_best, load_split
 from seqcells.training.comparison import compare
 
 
@@ -62,7 +61,7 @@ def _predict(options: argparse.Namespace) -> None:
     vocabulary, data = run.load_vocabulary(), run.config.data
     examples = []
     for number, text in enumerate(texts, 1):
-        tokens = truncate(vocabulary.encode(text), data.max_tokens, data.truncate)
+        tokens = encode(text, vocabulary, data)
         if not tokens:
             raise ValueError(f"text {number}: expected at least one word, got {text!r}")
         examples.append(torch.tensor(tokens).unsqueeze(1))

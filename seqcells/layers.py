@@ -174,7 +174,7 @@ class _Layers(nn.RNNBase):
 
     def _initial_state(self, hx: Any, batch_size: int, input: Tensor) -> State:
         dtype = self.weight_hh_l0.dtype
-        rows = self.num_layers * (2 if self.bidirectional else 1)
+        rows = len(self._all_weights)
         hidden = torch.zeros(
             rows, batch_size, self.proj_size or self.hidden_size, device=input.device, dtype=dtype
         )

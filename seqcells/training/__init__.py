@@ -3,7 +3,7 @@
 from seqcells.models import ModelConfig
 from seqcells.training.commands import command
 from seqcells.training.config import Config, DataConfig, TrainingConfig
-from seqcells.training.data import TrainingData, load_data, load_split, start_from_vectors
+from seqcells.training.data import TrainingData, encode, load_data, load_split, start_from_vectors
 from seqcells.training.evaluation import evaluate
 from seqcells.training.interruption import InterruptedRunError, deferred_signals
 from seqcells.training.loop import NonFiniteLossError, Trainer
@@ -24,6 +24,7 @@ __all__ = [
     "command",
     "conclude",
     "deferred_signals",
+    "encode",
     "evaluate",
     "finish",
     "load_best",

@@ -68,6 +68,11 @@ def start_from_vectors(model: nn.Module, config: DataConfig, vocabulary: Vocabul
     return found
 
 
+def encode(text: str, vocabulary: Vocabulary, config: DataConfig) -> list[int]:
+    """One text as the numbers that a model sees."""
+    return truncate(vocabulary.encode(text), config.max_tokens, config.truncate)
+
+
 def _read(config: DataConfig, splits: tuple[str, ...]) -> dict[str, list[Review]]:
     if config.source == "corpus":
         return make_corpus()
@@ -85,10 +90,7 @@ def _encode(
     reviews: list[Review], vocabulary: Vocabulary, config: DataConfig
 ) -> tuple[list[list[int]], list[int]]:
     bar = tqdm(reviews, "encoding texts", disable=None, delay=1, unit=" texts")
-    examples = [
-        truncate(vocabulary.encode(review.text), config.max_tokens, config.truncate)
-        for review in bar
-    ]
+    examples = [encode(review.text, vocabulary, config) for review in bar]
     return examples, [review.label for review in reviews]
 
 
