@@ -1,84 +1,82 @@
-"""Time our layers against torch.nn's: forward and backward, interleaved, medians, as ratios.
+"""Time our layers against torch.nn's: the same weights, in turn, medians, as ratios.
 
 python -m benchmarks.speed
 """
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
-from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence
 from tqdm import tqdm
 
-import seqcells
+from benchmarks.layers import LIBRARIES, LayerRun, largest_error
+from benchmarks.picture import draw
+from benchmarks.shapes import FAMILIES, GATES, Shape
+from benchmarks.table import Row, summary, table
+from benchmarks.timing import in_turn, matrix_peak
 
-SHAPES = {
-    "step: T=200 B=1 I=100 H=64": (200, 1, 100, 64),
-    "small: T=200 B=32 I=100 H=128": (200, 32, 100, 128),
-    "medium: T=200 B=64 I=100 H=256": (200, 64, 100, 256),
-    "ragged: T<=400 B=64 I=100 H=128": (400, 64, 100, 128),
-}
-
-
-def seconds(run: Callable[[], None]) -> float:
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
+PICTURE = Path(__file__).with_name("speed.svg")
 
 
-def compare(
-    kind: str, shape: tuple[int, int, int, int], ragged: bool, train: bool, rounds: int
-) -> tuple[float, float]:
-    """Median seconds of torch.nn's layer and of ours, the same weights, round by round."""
-    T, B, I, H = shape  # noqa: E741
-    theirs, ours = getattr(nn, kind)(I, H), getattr(seqcells, kind)(I, H)
-    ours.load_state_dict(theirs.state_dict())
-    inputs = torch.randn(T, B, I)
-    lengths = torch.randint(80, T + 1, (B,)) if ragged else None
-
-    def run_theirs() -> torch.Tensor:
-        if lengths is None:
-            return theirs(inputs)[0]
-        return theirs(pack_padded_sequence(inputs, lengths, enforce_sorted=False))[0].data
-
-    def run_ours() -> torch.Tensor:
-        return ours(inputs, lengths=lengths)[0]
-
-    def timed(run: Callable[[], torch.Tensor]) -> float:
-        if train:
-            return seconds(lambda: run().sum().backward())
-        with torch.no_grad():
-            return seconds(run)
-
-    pairs = [(timed(run_theirs), timed(run_ours)) for _ in range(rounds + 1)][1:]
-    return tuple(statistics.median(side) for side in zip(*pairs))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    cases = [
-        (name, kind, train)
-        for name in SHAPES
-        for kind in ("RNN", "GRU", "LSTM")
-        for train in (False, True)
+def measure(
+    family: Sequence[Shape], cell: str, train: bool, rounds: int, tick: Callable[[], object]
+) -> list[Row]:
+    """A row for each shape of the family."""
+    runs, errors = [], []
+    for shape in family:
+        exact = LayerRun("torch.nn", cell, shape, train, torch.float64).results()
+        for library in LIBRARIES:
+            runs.append(LayerRun(library, cell, shape, train))
+            errors.append(largest_error(runs[-1], exact))
+    times = in_turn(runs, rounds, tick)
+    return [
+        Row(shape, cell, train, *times[place : place + 2], *errors[place : place + 2])
+        for place, shape in zip(range(0, len(runs), 2), family)
     ]
-    print(f"torch {torch.__version__}, {options.threads} threads, {options.rounds} rounds\n")
-    print("| shape | layer | mode | torch.nn, ms | seqcells, ms | torch.nn / seqcells |")
-    print("|---|---|---|---|---|---|")
-    for name, kind, train in tqdm(cases, leave=False, disable=None):
-        theirs, ours = compare(kind, SHAPES[name], name.startswith("ragged"), train, options.rounds)
-        mode = "training" if train else "inference"
-        row = f"{1e3 * theirs:.1f} | {1e3 * ours:.1f} | {theirs / ours:.2f}"
-        tqdm.write(f"| {name} | {kind} | {mode} | {row} |")
+
+
+def choose(only: str) -> list[list[Shape]]:
+    """The families, without the shapes whose names do not contain `only`."""
+    families = [[shape for shape in family if only in shape.name] for family in FAMILIES]
+    return [family for family in families if family]
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--only", default="", help="part of a shape's name; draws no picture")
+    options = parser.parse_args(argv)
+    families = choose(options.only)
+    if not families:
+        names = ", ".join(shape.name for family in FAMILIES for shape in family)
+        parser.error(f"--only: expected a part of one of {names}, got {options.only!r}")
+    torch.set_num_threads(options.threads)
+
+    cases = [(f, cell, train) for f in families for cell in GATES for train in (False, True)]
+    rows, peak = [], matrix_peak()
+    with tqdm(total=len(cases) * options.rounds, leave=False, disable=None) as bar:
+        for family, cell, train in cases:
+            bar.set_description(f"{family[0].name} {cell}")
+            rows += measure(family, cell, train, options.rounds, bar.update)
+    peak = max(peak, matrix_peak())  # before and after: other work must not make it small
+
+    setting = f"torch {torch.__version__}, {options.threads} threads"
+    print(
+        f"{setting}, medians of {options.rounds} rounds, float32; a large matrix product runs at "
+        f"{peak / 1e9:.0f} GFLOP/s\n"
+    )
+    print("\n".join([*table(rows, peak), "", *summary(rows)]))
+    if options.only:
+        print("\nPicture: none of a part; leave out --only")
+    else:
+        draw(rows, PICTURE, setting)
+        print(f"\nPicture: {PICTURE}")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

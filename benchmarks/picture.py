@@ -1,0 +1,86 @@
+"""The table of ratios as bars."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from benchmarks.shapes import Shape
+from benchmarks.table import Row
+
+COLOURS = {"RNN": "#E69F00", "GRU": "#009E73", "LSTM": "#0072B2"}  # Okabe and Ito's
+TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
+STYLE = {"font.size": 9, "svg.hashsalt": "seqcells", "svg.fonttype": "none"}
+
+
+def draw(rows: Sequence[Row], path: Path, setting: str) -> None:
+    """Write an SVG: inference beside training, a group of bars for each shape."""
+    shapes = list(dict.fromkeys(row.shape for row in rows))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9, 1.3 + 0.52 * len(shapes)), layout="constrained")
+        panels = figure.subplots(1, 2, sharex=True, sharey=True)
+        for axes, train in zip(panels, (False, True)):
+            _draw_mode(axes, [row for row in rows if row.train == train], shapes)
+            axes.set_title("training" if train else "inference", fontsize=10)
+        _set_scales(panels[0], [row.ratio for row in rows], len(shapes))
+        _name(panels[0], shapes)
+        figure.suptitle(f"How many times as fast as torch.nn ({setting})", fontsize=11)
+        handles, names = panels[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False)
+        figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+
+
+def _draw_mode(axes: Axes, rows: Sequence[Row], shapes: list[Shape]) -> None:
+    """Bars that grow from 1.0: to the right where ours is faster."""
+    for number, (cell, colour) in enumerate(COLOURS.items()):
+        bars = [row for row in rows if row.cell == cell]
+        heights = [shapes.index(row.shape) + 0.27 * (number - 1) for row in bars]
+        widths = [row.ratio - 1 for row in bars]
+        axes.barh(heights, widths, height=0.25, left=1, color=colour, label=cell, zorder=2)
+        for height, row in zip(heights, bars):
+            right = row.ratio >= 1
+            axes.annotate(
+                f"{row.ratio:.1f}" if row.ratio >= 10 else f"{row.ratio:.2f}",
+                (row.ratio, height),
+                xytext=(3 if right else -3, 0),
+                textcoords="offset points",
+                ha="left" if right else "right",
+                va="center_baseline",
+                fontsize=7,
+            )
+    axes.axvline(1, color="black", linewidth=1, zorder=3)
+    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+    axes.tick_params(axis="y", length=0, labelleft=False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _set_scales(axes: Axes, ratios: Sequence[float], groups: int) -> None:
+    axes.set_xscale("log")
+    axes.set_xlim(min(0.8, min(ratios) / 1.7), max(2.0, max(ratios) * 1.7))
+    axes.set_ylim(groups - 0.5, -0.5)
+    axes.xaxis.set_major_locator(FixedLocator(TICKS))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: f"{tick:g}"))
+
+
+def _name(axes: Axes, shapes: Sequence[Shape]) -> None:
+    """Write each group's name and sizes, each line by itself: viewers bring their own fonts."""
+    for place, shape in enumerate(shapes):
+        name, _, sizes = str(shape).partition(": ")
+        for text, offset, style in (
+            (name, 5, {"fontsize": 9, "fontweight": "bold"}),
+            (sizes, -6, {"fontsize": 7, "color": "#555555"}),
+        ):
+            axes.annotate(
+                text,
+                (0, place),
+                xycoords=("axes fraction", "data"),
+                xytext=(-4, offset),
+                textcoords="offset points",
+                ha="right",
+                va="center_baseline",
+                **style,
+            )

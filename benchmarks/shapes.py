@@ -1,0 +1,84 @@
+"""The batches that the layers are measured on. No tensors here: see `benchmarks.memory`."""
+
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+# Tokens of the 25,000 IMDB training reviews (Maas et al., 2011), uncut, as `Vocabulary.tokenise`
+# (torchtext's basic_english) counts them: the quantiles 0, 0.05, ..., 1.
+IMDB_QUANTILES = (
+    *(11, 75, 105, 127, 139, 147, 156, 165, 176, 188, 202),
+    *(219, 239, 263, 292, 329, 374, 436, 530, 692, 2752),
+)
+GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A batch and the layers that read it.
+
+    `given` says how the layers learn where rows end: "padded" ones all end together; "lengths"
+    are packed for torch in the time that is taken, and passed as `lengths=` to ours; "packed"
+    ones come to both sides as a `PackedSequence` made before.
+    """
+
+    name: str
+    steps: int
+    batch: int
+    features: int
+    hidden: int
+    layers: int = 1
+    bidirectional: bool = False
+    given: Literal["padded", "lengths", "packed"] = "padded"
+    lengths: tuple[int, ...] | None = None
+
+    @property
+    def directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @property
+    def tokens(self) -> int:
+        """Steps that count, over all rows."""
+        return self.steps * self.batch if self.lengths is None else sum(self.lengths)
+
+    def operations(self, cell: str) -> int:
+        """Multiplications and additions of the forward products, padding left out."""
+        widths = [self.features] + [self.hidden * self.directions] * (self.layers - 1)
+        weights = sum(GATES[cell] * self.hidden * (width + self.hidden) for width in widths)
+        return 2 * self.tokens * self.directions * weights
+
+    def __str__(self) -> str:
+        sign = "=" if self.lengths is None else "≤"
+        sizes = f"T{sign}{self.steps} B={self.batch} I={self.features} H={self.hidden}"
+        return f"{self.name}: {sizes}"
+
+
+def imdb_lengths(rows: int, longest: int) -> list[int]:
+    """As many lengths as `rows`, evenly over IMDB's distribution, longest first, cut."""
+    lengths = []
+    for row in range(rows):
+        place = (row + 0.5) / rows * (len(IMDB_QUANTILES) - 1)
+        below, share = int(place), place % 1
+        low, high = IMDB_QUANTILES[below : below + 2]
+        lengths.append(min(round(low + share * (high - low)), longest))
+    return lengths[::-1]
+
+
+def _ragged(name: str, given: str = "lengths", shuffle: bool = False) -> Shape:
+    lengths = imdb_lengths(64, longest=400)
+    if shuffle:
+        random.Random(0).shuffle(lengths)
+    return Shape(name, 400, 64, 100, 128, given=given, lengths=tuple(lengths))
+
+
+# Those of one family are timed in turn, so that they can be compared with each other as well.
+FAMILIES = (
+    (Shape("step", 200, 1, 100, 64),),
+    (Shape("small", 200, 32, 100, 128),),
+    (Shape("medium", 200, 64, 100, 256),),
+    (_ragged("ragged"), _ragged("packed", given="packed"), _ragged("unsorted", shuffle=True)),
+    (Shape("large", 200, 64, 100, 512),),
+    (Shape("bidirectional", 200, 32, 100, 128, bidirectional=True),),
+    (Shape("two layers", 200, 32, 100, 128, layers=2),),
+)
+SHAPES = {shape.name: shape for family in FAMILIES for shape in family}
