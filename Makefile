@@ -8,7 +8,9 @@ BIN    := .venv/bin
 
 .PHONY: train test test-all lint clean
 
-.venv/ready: constraints.txt setup.cfg pyproject.toml
+NATIVE := $(wildcard seqcells/kernels/native/*)
+
+.venv/ready: constraints.txt setup.cfg setup.py pyproject.toml $(NATIVE)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
 	touch $@
@@ -27,4 +29,4 @@ test-all: lint
 	$(BIN)/python -m pytest $(ARGS)
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build seqcells/kernels/_native.so *.egg-info .pytest_cache .ruff_cache .hypothesis

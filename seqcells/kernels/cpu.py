@@ -1,0 +1,253 @@
+"""The CPU kernel: a plain shared library, built when seqcells is installed, called with pointers."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Sequence
+from ctypes import c_int64, c_void_p
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+# What a cell keeps of each unit and step for its backward pass; in the order of variant.cpp.
+CELLS = {"rnn_tanh": 0, "rnn_relu": 0, "gru": 4, "gru_reset_before": 3, "lstm": 5}
+DTYPES = (torch.float32, torch.float64)
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+NUMBERS = (
+    "cell is_double threads reverse steps batch input_size hidden_size projection "
+    "input_step input_row grad_step grad_row"
+).split()
+
+
+class _Problem(ctypes.Structure):
+    """`Problem` in native/problem.hpp."""
+
+    _fields_ = [
+        *((name, c_int64) for name in NUMBERS),
+        *((name, c_void_p) for name in ("lengths", "batch_sizes", "resets", "inputs", *WEIGHTS)),
+        ("state", c_void_p * 2),
+        ("fresh", c_void_p * 2),
+        ("outputs", c_void_p),
+        ("final_state", c_void_p * 2),
+        ("kept", c_void_p),
+        ("grad_outputs", c_void_p),
+        ("grad_final", c_void_p * 2),
+        ("grad_inputs", c_void_p),
+        ("grad_state", c_void_p * 2),
+        ("grad_fresh", c_void_p * 2),
+        *((f"grad_{name}", c_void_p) for name in WEIGHTS),
+    ]
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | str:
+    """The library, or the reason why there is none. Loaded after torch, it shares its OpenMP."""
+    found = sorted(Path(__file__).parent.glob("_native*.so"))
+    if not found:
+        return (
+            "the native code was not built when seqcells was installed; install a C++ compiler "
+            "(g++ or clang++) and install seqcells anew"
+        )
+    try:
+        library = ctypes.CDLL(str(found[0]))
+    except OSError as error:
+        return f"{found[0].name} cannot be loaded ({error}); install seqcells anew"
+    for name in ("seqcells_forward", "seqcells_backward"):
+        getattr(library, name).argtypes = [ctypes.POINTER(_Problem), c_int64]
+    library.seqcells_variant.argtypes = [c_int64]
+    library.seqcells_variant.restype = ctypes.c_char_p
+    library.seqcells_problem_size.restype = c_int64
+    if library.seqcells_problem_size() != ctypes.sizeof(_Problem):
+        return f"{found[0].name} belongs to another version; install seqcells anew"
+    return library
+
+
+# Which of the instruction sets that run here: 0, the best; tests go through the others too.
+variant = 0
+
+
+def unavailable() -> str | None:
+    """Why native code cannot run on this machine, and what to do; None when it can."""
+    library = _library()
+    return library if isinstance(library, str) else None
+
+
+def instruction_sets() -> list[str]:
+    """The instruction sets that this machine runs, the best first."""
+    library = _library()
+    if isinstance(library, str):
+        return []
+    names = []
+    while name := library.seqcells_variant(len(names)):
+        names.append(name.decode())
+    return names
+
+
+def instruction_set() -> str:
+    """The instruction set that calls are computed with."""
+    return instruction_sets()[variant]
+
+
+def kept_columns(cell: str, hidden_size: int) -> int:
+    """The width of what a training step keeps for the backward pass."""
+    return CELLS[cell] * (-(-hidden_size // 16) * 16)
+
+
+def forward(
+    cell: str,
+    inputs: Tensor,
+    state: Sequence[Tensor],
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None,
+    bias_hh: Tensor | None,
+    weight_hr: Tensor | None,
+    fresh: Sequence[Tensor],
+    lengths: Tensor | None,
+    batch_sizes: Tensor | None,
+    resets: Tensor | None,
+    reverse: bool,
+    *,
+    train: bool,
+) -> list[Tensor]:
+    """`[outputs, *final_state]` and, with `train`, what `backward` needs."""
+    weights = (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr)
+    call = _Call(cell, inputs, state, weights, fresh, lengths, batch_sizes, resets, reverse)
+    rows = inputs.shape[:-1]
+    results = [inputs.new_empty(*rows, state[0].shape[1]), *map(torch.empty_like, call.state)]
+    call.set("outputs", results[0])
+    call.set_all("final_state", results[1:])
+    if train:
+        kept = inputs.new_empty(rows.numel(), kept_columns(cell, call.problem.hidden_size))
+        call.set("kept", kept)
+        results.append(kept)
+    call.run("seqcells_forward")
+    return results
+
+
+def backward(
+    cell: str,
+    grads: Sequence[Tensor | None],
+    inputs: Tensor,
+    state: Sequence[Tensor],
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None,
+    bias_hh: Tensor | None,
+    weight_hr: Tensor | None,
+    fresh: Sequence[Tensor],
+    lengths: Tensor | None,
+    batch_sizes: Tensor | None,
+    resets: Tensor | None,
+    reverse: bool,
+    outputs: Tensor,
+    kept: Tensor,
+    need_inputs: bool,
+    need_weights: bool,
+) -> list[Tensor]:
+    """The gradients of inputs, state, the five weights, fresh state; empty where there is none."""
+    weights = (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr)
+    call = _Call(cell, inputs, state, weights, fresh, lengths, batch_sizes, resets, reverse)
+    call.set("outputs", call.dense(outputs))
+    call.set("kept", call.dense(kept))
+    grad_outputs, *grad_final = grads
+    if grad_outputs is not None:
+        call.set_rows("grad", "grad_outputs", grad_outputs)
+    call.set_all("grad_final", [grad if grad is None else call.dense(grad) for grad in grad_final])
+    nothing = inputs.new_empty(0)
+    grad_inputs = inputs.new_empty(inputs.shape) if need_inputs else nothing
+    grad_state = [torch.empty_like(part) for part in call.state]
+    grad_fresh = [torch.empty_like(part) for part in call.fresh]
+    grad_weights = [
+        part.new_empty(part.shape) if need_weights and part is not None else nothing
+        for part in weights
+    ]
+    call.set("grad_inputs", grad_inputs)
+    call.set_all("grad_state", grad_state)
+    call.set_all("grad_fresh", grad_fresh)
+    for name, grad in zip(WEIGHTS, grad_weights):
+        call.set(f"grad_{name}", grad)
+    call.run("seqcells_backward")
+    return [grad_inputs, *grad_state, *grad_weights, *grad_fresh]
+
+
+class _Call:
+    """One call: the problem as the library reads it, and the tensors that have to outlive it."""
+
+    def __init__(
+        self,
+        cell: str,
+        inputs: Tensor,
+        state: Sequence[Tensor],
+        weights: Sequence[Tensor | None],
+        fresh: Sequence[Tensor],
+        lengths: Tensor | None,
+        batch_sizes: Tensor | None,
+        resets: Tensor | None,
+        reverse: bool,
+    ) -> None:
+        self.kept_alive: list[Tensor] = []
+        self.problem = problem = _Problem()
+        self.dtype = inputs.dtype
+        packed = batch_sizes is not None
+        problem.cell = list(CELLS).index(cell)
+        problem.is_double = self.dtype == torch.float64
+        problem.threads = torch.get_num_threads()
+        problem.reverse = reverse
+        problem.steps = len(batch_sizes) if packed else len(inputs)
+        problem.batch, problem.input_size = len(state[0]), inputs.shape[-1]
+        problem.hidden_size = state[-1].shape[1]
+        problem.projection = 0 if weights[-1] is None else state[0].shape[1]
+        self.set_rows("input", "inputs", inputs)
+        for name, part in zip(WEIGHTS, weights):
+            if part is not None:
+                self.set(name, self.dense(part))
+        self.state = [self.dense(part) for part in state]
+        self.fresh = [self.dense(part) for part in fresh]
+        self.set_all("state", self.state)
+        self.set_all("fresh", self.fresh)
+        for name, numbers in (("lengths", lengths), ("batch_sizes", batch_sizes)):
+            if numbers is not None:
+                self.set(name, self.keep(numbers.to(torch.int64).contiguous()))
+        if resets is not None:
+            self.set("resets", self.keep(resets.contiguous()))
+
+    def keep(self, tensor: Tensor) -> Tensor:
+        self.kept_alive.append(tensor)
+        return tensor
+
+    def dense(self, tensor: Tensor) -> Tensor:
+        if tensor.dtype != self.dtype or tensor.device.type != "cpu":
+            raise TypeError(f"expected {self.dtype} on cpu, got {tensor.dtype} on {tensor.device}")
+        return self.keep(tensor.contiguous())
+
+    def set(self, name: str, tensor: Tensor) -> None:
+        setattr(self.problem, name, tensor.data_ptr() or None)
+
+    def set_all(self, name: str, tensors: Sequence[Tensor | None]) -> None:
+        pointers = getattr(self.problem, name)
+        for number, tensor in enumerate(tensors):
+            pointers[number] = None if tensor is None else tensor.data_ptr()
+
+    def set_rows(self, kind: str, name: str, tensor: Tensor) -> None:
+        """Rows `(T, B, ...)` may lie anywhere; each row, and what is packed, has to be dense."""
+        if tensor.dim() == 3 and tensor.stride(-1) == 1 and tensor.dtype == self.dtype:
+            tensor = self.keep(tensor)
+        else:
+            tensor = self.dense(tensor)
+        if tensor.dim() == 3:
+            setattr(self.problem, f"{kind}_step", tensor.stride(0))
+            setattr(self.problem, f"{kind}_row", tensor.stride(1))
+        self.set(name, tensor)
+
+    def run(self, function: str) -> None:
+        library = _library()
+        if isinstance(library, str):
+            raise RuntimeError(library)
+        failed = getattr(library, function)(ctypes.byref(self.problem), variant)
+        if failed == 1:
+            raise MemoryError(f"{function}: no memory for its scratch space")
+        if failed:
+            raise RuntimeError(f"{function}: no cell number {self.problem.cell}, variant {variant}")

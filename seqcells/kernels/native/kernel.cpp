@@ -1,0 +1,126 @@
+// The C interface: chooses the instruction set, orders the rows, and runs.
+#include <cstdlib>
+
+#include "problem.hpp"
+
+using seqcells::Plan;
+using seqcells::Problem;
+
+#define DECLARE(variant)                         \
+  namespace variant {                            \
+  int forward(const Problem &, const Plan &);    \
+  int backward(const Problem &, const Plan &);   \
+  }
+
+DECLARE(seqcells_portable)
+#ifdef SEQCELLS_X86
+DECLARE(seqcells_avx2)
+DECLARE(seqcells_avx512)
+#endif
+
+namespace {
+
+struct Variant {
+  const char *name;
+  int (*forward)(const Problem &, const Plan &);
+  int (*backward)(const Problem &, const Plan &);
+  bool runs;
+};
+
+// The best first.
+const Variant *variants(int &count) {
+  static const Variant all[] = {
+#ifdef SEQCELLS_X86
+      {"AVX-512", seqcells_avx512::forward, seqcells_avx512::backward,
+       __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")},
+      {"AVX2", seqcells_avx2::forward, seqcells_avx2::backward,
+       __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
+#endif
+      {"portable", seqcells_portable::forward, seqcells_portable::backward, true},
+  };
+  count = sizeof(all) / sizeof(all[0]);
+  return all;
+}
+
+const Variant *chosen(int64_t skip) {
+  int count;
+  for (const Variant *v = variants(count), *end = v + count; v < end; ++v)
+    if (v->runs && skip-- == 0) return v;
+  return nullptr;
+}
+
+// Few sums are not worth a second thread: waking it takes as long.
+int64_t useful_threads(const Problem &p, int64_t rows) {
+  const int64_t products = rows * p.hidden_size * (p.input_size + p.hidden_size);
+  const int64_t most = p.threads < p.batch ? p.threads : p.batch;
+  return products < 100000 || most < 1 ? 1 : most;
+}
+
+class Rows {
+ public:
+  explicit Rows(const Problem &p) : p_(p), T_(p.steps), B_(p.batch) {
+    memory_ = static_cast<int64_t *>(std::malloc((2 * B_ + 3 * T_ + 2) * sizeof(int64_t)));
+  }
+  ~Rows() { std::free(memory_); }
+
+  bool plan(Plan &plan) {
+    if (!memory_) return false;
+    int64_t *order = memory_, *length = order + B_, *alive = length + B_, *start = alive + T_;
+    int64_t *place = start + T_;  // (T + 2,)
+    for (int64_t t = 0; t < T_; ++t) alive[t] = p_.batch_sizes ? p_.batch_sizes[t] : B_;
+    for (int64_t b = 0; b < B_; ++b) order[b] = b;
+    if (p_.lengths) by_length(order, length, alive, place);
+    int64_t rows = 0;
+    for (int64_t t = 0; t < T_; rows += alive[t++]) start[t] = rows;
+    plan = {order, alive, start, useful_threads(p_, rows)};
+    return true;
+  }
+
+ private:
+  // Longest first, equal lengths in the caller's order.
+  void by_length(int64_t *order, int64_t *length, int64_t *alive, int64_t *place) {
+    for (int64_t n = 0; n <= T_ + 1; ++n) place[n] = 0;
+    for (int64_t b = 0; b < B_; ++b) {
+      const int64_t given = p_.lengths[b];
+      length[b] = given < 0 ? 0 : given > T_ ? T_ : given;
+      ++place[length[b]];
+    }
+    int64_t longer = 0;
+    for (int64_t n = T_; n >= 0; --n) {
+      const int64_t equal = place[n];
+      place[n] = longer;
+      longer += equal;
+      if (n) alive[n - 1] = longer;
+    }
+    for (int64_t b = 0; b < B_; ++b) order[place[length[b]]++] = b;
+  }
+
+  const Problem &p_;
+  const int64_t T_, B_;
+  int64_t *memory_;
+};
+
+int run(const Problem &p, int64_t skip, bool back) {
+  const Variant *variant = chosen(skip);
+  Rows rows(p);
+  Plan plan;
+  if (!variant) return 2;
+  if (!rows.plan(plan)) return 1;
+  return (back ? variant->backward : variant->forward)(p, plan);
+}
+
+}  // namespace
+
+#define PUBLIC extern "C" __attribute__((visibility("default")))
+
+// Instruction sets that run here, the best first; null past the last.
+PUBLIC const char *seqcells_variant(int64_t number) {
+  const Variant *variant = chosen(number);
+  return variant ? variant->name : nullptr;
+}
+
+// 0: done. 1: no memory. 2: no such cell or variant.
+PUBLIC int seqcells_forward(const Problem *p, int64_t variant) { return run(*p, variant, false); }
+PUBLIC int seqcells_backward(const Problem *p, int64_t variant) { return run(*p, variant, true); }
+PUBLIC int64_t seqcells_problem_size() { return sizeof(Problem); }

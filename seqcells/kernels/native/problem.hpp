@@ -1,0 +1,31 @@
+// What the caller hands over: one recurrence, forward or backward. Mirrored in cpu.py.
+#pragma once
+#include <cstdint>
+
+namespace seqcells {
+
+struct Problem {
+  int64_t cell, is_double, threads, reverse;
+  int64_t steps, batch, input_size, hidden_size, projection;  // T, B, I, H, P; no projection: P = 0
+  int64_t input_step, input_row;                              // strides of inputs, in elements
+  int64_t grad_step, grad_row;                                // strides of grad_outputs
+  const int64_t *lengths, *batch_sizes;                       // (B,) padded; (T,) packed; or null
+  const uint8_t *resets;                                      // (T, B) or null
+  const void *inputs;
+  const void *weight_ih, *weight_hh, *bias_ih, *bias_hh, *weight_hr;
+  const void *state[2], *fresh[2];
+  void *outputs, *final_state[2], *kept;
+  const void *grad_outputs, *grad_final[2];
+  void *grad_inputs, *grad_state[2], *grad_fresh[2];
+  void *grad_weight_ih, *grad_weight_hh, *grad_bias_ih, *grad_bias_hh, *grad_weight_hr;
+};
+
+// Rows by falling length, so that the rows alive at a step are the first ones.
+struct Plan {
+  const int64_t *order;  // (B,) the caller's row of each sorted row
+  const int64_t *alive;  // (T,) rows that take step t
+  const int64_t *start;  // (T,) rows of all steps before t
+  int64_t threads;
+};
+
+}  // namespace seqcells

@@ -1,0 +1,181 @@
+// Products with weights that are packed once and stay: rows += operand * weights.
+//
+// A panel holds N vectors of output columns, k after k: [K][N][lanes]. A tile of M rows keeps M * N
+// sums in registers while it runs down a panel.
+#pragma once
+#include "vector.hpp"
+
+namespace SEQCELLS_VARIANT {
+
+template <int N>
+constexpr int ROWS = SUMS / N < 8 ? SUMS / N : 8;
+
+// out[m][n * stride ...] += sum_k rows[m][k] * panel[k][n]
+template <class T, int M, int N>
+__attribute__((noinline)) void tile(const T *const *rows, int64_t K, const T *panel, T *const *out,
+                                    int64_t offset, int64_t stride) {
+  constexpr int L = LANES<T>;
+  Vec<T> sum[M][N];
+  const T *row[M];
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m) {
+    row[m] = rows[m];
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) sum[m][n] = load(out[m] + offset + n * stride);
+  }
+  for (int64_t k = 0; k < K; ++k, panel += N * L) {
+    Vec<T> weight[N];
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) weight[n] = load(panel + n * L);
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m) {
+      const T value = row[m][k];
+#pragma GCC unroll 4
+      for (int n = 0; n < N; ++n) sum[m][n] += value * weight[n];
+    }
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) store(out[m] + offset + n * stride, sum[m][n]);
+}
+
+// The tile for m rows, chosen at run time.
+template <class T, int N, int M = ROWS<N>>
+inline void tile_of(int64_t m, const T *const *rows, int64_t K, const T *panel, T *const *out,
+                    int64_t offset, int64_t stride) {
+  if constexpr (M == 0)
+    return;
+  else if (m == M)
+    tile<T, M, N>(rows, K, panel, out, offset, stride);
+  else
+    tile_of<T, N, M - 1>(m, rows, K, panel, out, offset, stride);
+}
+
+// Rows in tiles of nearly equal height: a lone last row would wait for the panel like a full tile.
+template <class T, int N>
+void sweep(int64_t count, const T *const *rows, int64_t K, const T *panel, T *const *out,
+           int64_t offset, int64_t stride) {
+  const int64_t tiles = (count + ROWS<N> - 1) / ROWS<N>;
+  for (int64_t i = 0, at = 0; i < tiles; ++i) {
+    const int64_t height = (count - at) / (tiles - i);
+    tile_of<T, N>(height, rows + at, K, panel, out + at, offset, stride);
+    at += height;
+  }
+}
+
+// Weights in panels. Column vectors stand side by side in the output, or `stride` apart: then a
+// panel takes one vector out of each of N blocks, the gates of the same units.
+template <class T>
+struct Packed {
+  T *data;
+  int64_t K, vectors, stride;  // vectors: in all; stride 0: side by side
+  int gates;
+
+  static int64_t size(int64_t K, int64_t vectors) { return K * vectors * LANES<T>; }
+
+  int width(int64_t first) const {
+    if (stride) return gates;
+    return vectors - first < 4 ? vectors - first : 4;
+  }
+
+  // rows[i] (K values) times the panels, added to out[i] + offset
+  void multiply(int64_t count, const T *const *rows, T *const *out, int64_t offset) const {
+    for (int64_t first = 0; first < vectors; first += width(first)) {
+      const T *panel = data + first * K * LANES<T>;
+      const int64_t step = stride ? stride : LANES<T>;
+      const int64_t at = offset + (stride ? first / gates : first) * LANES<T>;
+      switch (width(first)) {
+        case 4: sweep<T, 4>(count, rows, K, panel, out, at, step); break;
+        case 3: sweep<T, 3>(count, rows, K, panel, out, at, step); break;
+        case 2: sweep<T, 2>(count, rows, K, panel, out, at, step); break;
+        default: sweep<T, 1>(count, rows, K, panel, out, at, step);
+      }
+    }
+  }
+
+  // Fill steps k0 to k0 + n of one column vector from `from[k * by_k + lane * by_lane]`; zeros in
+  // the lanes from `lanes` on.
+  void fill(int64_t vector, int64_t k0, int64_t n, const T *from, int64_t by_k, int64_t by_lane,
+            int64_t lanes) const {
+    constexpr int L = LANES<T>;
+    const int64_t panel = stride ? vector / gates * gates : vector / 4 * 4;
+    const int64_t wide = width(panel);
+    T *to = data + (panel * K + k0 * wide + vector - panel) * L;
+    for (int64_t k = 0; k < n; ++k, to += wide * L, from += by_k) {
+      if (lanes >= L) {
+        for (int lane = 0; lane < L; ++lane) to[lane] = from[lane * by_lane];
+      } else {
+        for (int lane = 0; lane < L; ++lane) to[lane] = lane < lanes ? from[lane * by_lane] : T(0);
+      }
+    }
+  }
+};
+
+// to[m][n ...] += sum_r left[r][m] * right[r][n ...]: a gradient by weights, over many rows
+template <class T, int M, int N>
+__attribute__((noinline)) void outer_tile(int64_t count, const T *left, int64_t left_width,
+                                          const T *right, int64_t right_width, T *to,
+                                          int64_t to_width) {
+  constexpr int L = LANES<T>;
+  Vec<T> sum[M][N];
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) sum[m][n] = load(to + m * to_width + n * L);
+  for (int64_t r = 0; r < count; ++r, left += left_width, right += right_width) {
+    Vec<T> vector[N];
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) vector[n] = load(right + n * L);
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m) {
+      const T value = left[m];
+#pragma GCC unroll 4
+      for (int n = 0; n < N; ++n) sum[m][n] += value * vector[n];
+    }
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) store(to + m * to_width + n * L, sum[m][n]);
+}
+
+template <class T, int N, int M>
+inline void outer_tile_of(int64_t m, int64_t count, const T *left, int64_t left_width,
+                          const T *right, int64_t right_width, T *to, int64_t to_width) {
+  if constexpr (M == 0)
+    return;
+  else if (m == M)
+    outer_tile<T, M, N>(count, left, left_width, right, right_width, to, to_width);
+  else
+    outer_tile_of<T, N, M - 1>(m, count, left, left_width, right, right_width, to, to_width);
+}
+
+template <class T, int N>
+void outer_panel(int64_t count, const T *left, int64_t left_width, int64_t rows, const T *right,
+                 int64_t right_width, T *to, int64_t to_width) {
+  constexpr int M = SUMS / 4;
+  for (int64_t m = 0; m < rows; m += M)
+    outer_tile_of<T, N, M>(rows - m < M ? rows - m : M, count, left + m, left_width, right,
+                           right_width, to + m * to_width, to_width);
+}
+
+// to (rows, columns) += left (count, rows)^T right (count, columns)
+template <class T>
+void add_outer(int64_t count, const T *left, int64_t left_width, int64_t rows, const T *right,
+               int64_t right_width, int64_t columns, T *to, int64_t to_width) {
+  constexpr int L = LANES<T>;
+  for (int64_t n = 0; n < columns;) {
+    const int64_t vectors = (columns - n) / L < 4 ? (columns - n) / L : 4;
+    const T *from = right + n;
+    switch (vectors) {
+      case 4: outer_panel<T, 4>(count, left, left_width, rows, from, right_width, to + n, to_width); break;
+      case 3: outer_panel<T, 3>(count, left, left_width, rows, from, right_width, to + n, to_width); break;
+      case 2: outer_panel<T, 2>(count, left, left_width, rows, from, right_width, to + n, to_width); break;
+      default: outer_panel<T, 1>(count, left, left_width, rows, from, right_width, to + n, to_width);
+    }
+    n += vectors * L;
+  }
+}
+
+}  // namespace SEQCELLS_VARIANT

@@ -1,0 +1,175 @@
+// What both directions of time share: sizes, addresses, scratch memory, and the threads' rows.
+#pragma once
+#include <cstdlib>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "cells.hpp"
+#include "problem.hpp"
+#include "product.hpp"
+
+namespace SEQCELLS_VARIANT {
+
+using seqcells::Plan;
+using seqcells::Problem;
+
+// Rows in scratch memory are padded to 16 units, whatever the register's width.
+inline int64_t padded(int64_t units) { return (units + 15) / 16 * 16; }
+
+// Memory that is touched for the first time costs a page fault every 4 KiB; huge pages spare most.
+inline void prefer_huge_pages(void *memory, int64_t bytes) {
+#ifdef __linux__
+  const uintptr_t page = 1 << 21, from = (reinterpret_cast<uintptr_t>(memory) + page - 1) / page * page;
+  const uintptr_t to = (reinterpret_cast<uintptr_t>(memory) + bytes) / page * page;
+  if (memory && to > from) madvise(reinterpret_cast<void *>(from), to - from, MADV_HUGEPAGE);
+#else
+  (void)memory, (void)bytes;
+#endif
+}
+
+// One block of scratch memory, handed out in pieces; without memory it only counts.
+class Scratch {
+ public:
+  explicit Scratch(char *memory = nullptr) : memory_(memory) {}
+
+  template <class T>
+  T *take(int64_t count) {
+    T *piece = reinterpret_cast<T *>(memory_ + used_);
+    used_ += (count * static_cast<int64_t>(sizeof(T)) + 127) / 128 * 128 + 128;
+    return memory_ ? piece : nullptr;
+  }
+
+  int64_t used() const { return used_; }
+
+ private:
+  char *memory_;
+  int64_t used_ = 0;
+};
+
+struct Freed {
+  void *memory = nullptr;
+  ~Freed() { std::free(memory); }
+  char *allocate(int64_t bytes) {
+    if (posix_memalign(&memory, 4096, bytes)) memory = nullptr;
+    prefer_huge_pages(memory, bytes);
+    return static_cast<char *>(memory);
+  }
+};
+
+template <class Work>
+void in_parallel(int64_t threads, const Work &work) {
+#ifdef _OPENMP
+  if (threads > 1) {
+#pragma omp parallel num_threads(static_cast<int>(threads))
+    work(omp_get_thread_num(), omp_get_num_threads());
+    return;
+  }
+#endif
+  (void)threads;
+  work(0, 1);
+}
+
+template <class T, class Cell>
+struct Sizes {
+  const Problem &p;
+  const Plan &plan;
+  const int64_t T_, B, I, H, units, R, recurrent;  // R: what the recurrent weights read, H or P
+  static constexpr int S = Cell::slots, L = LANES<T>;
+  static constexpr int hidden_at = S - Cell::hidden_slots;  // the first slot with a hidden product
+  static constexpr int early = Cell::hidden_slots - Cell::late_slots;
+
+  Sizes(const Problem &problem, const Plan &plan)
+      : p(problem), plan(plan), T_(p.steps), B(p.batch), I(p.input_size), H(p.hidden_size),
+        units(padded(H)), R(p.projection ? p.projection : H), recurrent(padded(R)) {}
+
+  int64_t sums() const { return S * units; }
+
+  // Rows of the caller: of inputs, of upstream gradients, of outputs.
+  const T *input(int64_t t, int64_t r) const {
+    const T *data = static_cast<const T *>(p.inputs);
+    return p.batch_sizes ? data + (plan.start[t] + r) * I
+                         : data + t * p.input_step + plan.order[r] * p.input_row;
+  }
+  const T *grad_output(int64_t t, int64_t r) const {
+    const T *data = static_cast<const T *>(p.grad_outputs);
+    return p.batch_sizes ? data + (plan.start[t] + r) * R
+                         : data + t * p.grad_step + plan.order[r] * p.grad_row;
+  }
+  int64_t dense(int64_t t, int64_t r) const {
+    return p.batch_sizes ? plan.start[t] + r : t * B + plan.order[r];
+  }
+  T *output(int64_t t, int64_t r) const { return static_cast<T *>(p.outputs) + dense(t, r) * R; }
+  T *kept(int64_t t, int64_t r) const {
+    return static_cast<T *>(p.kept) + (plan.start[t] + r) * Cell::kept * units;
+  }
+  bool resets(int64_t t, int64_t r) const {
+    return p.resets && p.resets[t * B + plan.order[r]];
+  }
+  int64_t state_width(int part) const { return part ? H : R; }
+  int64_t padded_width(int part) const { return part ? units : recurrent; }
+  const T *row_of(const void *const *parts, int part, int64_t r) const {
+    return static_cast<const T *>(parts[part]) + plan.order[r] * state_width(part);
+  }
+  T *row_of(void *const *parts, int part, int64_t r) const {
+    return static_cast<T *>(parts[part]) + plan.order[r] * state_width(part);
+  }
+
+  int64_t step(int64_t number) const { return p.reverse ? T_ - 1 - number : number; }
+
+  // The steps that row r takes are those before its end.
+  int64_t end(int64_t r) const {
+    int64_t low = 0, high = T_;
+    while (low < high) {
+      const int64_t middle = (low + high) / 2;
+      plan.alive[middle] > r ? low = middle + 1 : high = middle;
+    }
+    return low;
+  }
+};
+
+// A thread takes every n-th row by falling length, so that all threads end together.
+struct Share {
+  int64_t thread, threads;
+  int64_t row(int64_t j) const { return thread + j * threads; }
+  int64_t count(int64_t alive) const { return (alive - thread + threads - 1) / threads; }
+};
+
+template <class T>
+inline void copy_padded(T *to, const T *from, int64_t count, int64_t padded_count) {
+  std::memcpy(to, from, count * sizeof(T));
+  std::memset(to + count, 0, (padded_count - count) * sizeof(T));
+}
+
+// Weights with a row for each gate's unit, packed for sums = rows * weights^T.
+template <class T, class Cell>
+void pack_gates(const Sizes<T, Cell> &s, const Packed<T> &to, const T *weights, int64_t width,
+                const int *gates, int slots, const Share &share) {
+  constexpr int L = LANES<T>;
+  for (int64_t group = share.thread; group < s.units / L; group += share.threads)
+    for (int slot = 0; slot < slots; ++slot) {
+      const int64_t lanes = s.H - group * L;
+      const T *from = weights + (gates[slot] * s.H + group * L) * width;
+      const int64_t vector = to.stride ? group * slots + slot : group;
+      to.fill(vector, 0, width, from, 1, width, lanes < 0 ? 0 : lanes);
+    }
+}
+
+// The same weights for gradients = sums * weights: a row of the panel for each unit of each slot.
+template <class T, class Cell>
+void pack_gates_back(const Sizes<T, Cell> &s, const Packed<T> &to, const T *weights, int64_t width,
+                     const int *gates, int slots, const Share &share) {
+  constexpr int L = LANES<T>;
+  for (int64_t vector = share.thread; vector < to.vectors; vector += share.threads)
+    for (int slot = 0; slot < slots; ++slot) {
+      const int64_t lanes = width - vector * L < 0 ? 0 : width - vector * L;
+      const T *from = weights + gates[slot] * s.H * width + vector * L;
+      to.fill(vector, slot * s.units, s.H, from, width, 1, lanes);
+      to.fill(vector, slot * s.units + s.H, s.units - s.H, weights, 0, 0, 0);
+    }
+}
+
+}  // namespace SEQCELLS_VARIANT

@@ -1,0 +1,115 @@
+// Vectors of one register, and the functions that gates are made of. Every variant of the
+// instruction set compiles this anew, in a namespace of its own.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+#ifndef SEQCELLS_VARIANT
+#error "name the variant: -DSEQCELLS_VARIANT=..."
+#endif
+
+namespace SEQCELLS_VARIANT {
+
+#if defined(__AVX512F__)
+constexpr int BYTES = 64;
+#elif defined(__AVX__)
+constexpr int BYTES = 32;
+#else
+constexpr int BYTES = 16;
+#endif
+
+// Sums that a product may hold in registers: 32 registers, or 16.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int SUMS = 24;
+#else
+constexpr int SUMS = 12;
+#endif
+
+template <class T>
+struct Lanes;
+
+template <>
+struct Lanes<float> {
+  typedef float V __attribute__((vector_size(BYTES)));
+  typedef float Loose __attribute__((vector_size(BYTES), aligned(4), may_alias));
+  typedef int32_t Bits __attribute__((vector_size(BYTES)));
+  static constexpr float round = 12582912.0f;  // 1.5 * 2^23: adding it leaves whole numbers
+  static constexpr float log2e = 1.44269504088896341f;
+  static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
+  static constexpr float lowest = -87.0f, highest = 88.0f, tanh_end = 10.0f;
+  static constexpr int mantissa = 23, bias = 127;
+  // exp(r) = 1 + r + r^2 * polynomial(r) for |r| <= ln(2)/2 (Cephes, expf)
+  static constexpr float polynomial[] = {1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f,
+                                         4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
+};
+
+template <>
+struct Lanes<double> {
+  typedef double V __attribute__((vector_size(BYTES)));
+  typedef double Loose __attribute__((vector_size(BYTES), aligned(8), may_alias));
+  typedef int64_t Bits __attribute__((vector_size(BYTES)));
+  static constexpr double round = 6755399441055744.0;  // 1.5 * 2^52
+  static constexpr double log2e = 1.4426950408889634074;
+  static constexpr double ln2_high = 6.93145751953125e-1, ln2_low = 1.42860682030941723212e-6;
+  static constexpr double lowest = -708.0, highest = 709.0, tanh_end = 20.0;
+  static constexpr int mantissa = 52, bias = 1023;
+  // Taylor: the first term left out is below 1e-17
+  static constexpr double polynomial[] = {
+      1 / 6227020800.0, 1 / 479001600.0, 1 / 39916800.0, 1 / 3628800.0, 1 / 362880.0, 1 / 40320.0,
+      1 / 5040.0,       1 / 720.0,       1 / 120.0,      1 / 24.0,      1 / 6.0,      1 / 2.0};
+};
+
+template <class T>
+using Vec = typename Lanes<T>::V;
+template <class T>
+constexpr int LANES = BYTES / sizeof(T);
+
+template <class T>
+inline Vec<T> load(const T *from) {
+  return *reinterpret_cast<const typename Lanes<T>::Loose *>(from);
+}
+
+template <class T>
+inline void store(T *to, Vec<T> value) {
+  *reinterpret_cast<typename Lanes<T>::Loose *>(to) = value;
+}
+
+// 2^n and exp(r) - 1 with x = n ln(2) + r, both to the last bit or so.
+template <class T>
+inline void split_exp(Vec<T> x, Vec<T> &power, Vec<T> &fraction) {
+  using L = Lanes<T>;
+  const Vec<T> shifted = x * L::log2e + L::round;
+  const Vec<T> n = shifted - L::round;
+  const Vec<T> r = (x - n * L::ln2_high) - n * L::ln2_low;
+  Vec<T> sum = r * L::polynomial[0] + L::polynomial[1];
+  for (unsigned i = 2; i < sizeof(L::polynomial) / sizeof(T); ++i) sum = sum * r + L::polynomial[i];
+  fraction = (sum * r) * r + r;
+  typename L::Bits bits;
+  std::memcpy(&bits, &shifted, sizeof bits);
+  bits = (bits << L::mantissa) + (static_cast<decltype(bits[0] + bits[0])>(L::bias) << L::mantissa);
+  std::memcpy(&power, &bits, sizeof bits);
+}
+
+template <class T>
+inline Vec<T> clamp(Vec<T> x, T low, T high) {  // NaN stays NaN
+  const Vec<T> lows = low - Vec<T>{}, highs = high - Vec<T>{};
+  x = x < lows ? lows : x;
+  return x > highs ? highs : x;
+}
+
+template <class T>
+inline Vec<T> sigmoid(Vec<T> x) {
+  Vec<T> power, fraction;
+  split_exp<T>(-clamp<T>(x, -Lanes<T>::highest, -Lanes<T>::lowest), power, fraction);
+  return T(1) / (T(1) + (power * fraction + power));
+}
+
+template <class T>
+inline Vec<T> tanh(Vec<T> x) {  // by exp(2x) - 1, so that small values keep all their digits
+  Vec<T> power, fraction;
+  split_exp<T>(T(2) * clamp<T>(x, -Lanes<T>::tanh_end, Lanes<T>::tanh_end), power, fraction);
+  const Vec<T> less_one = power * fraction + (power - T(1));
+  return less_one / (less_one + T(2));
+}
+
+}  // namespace SEQCELLS_VARIANT
