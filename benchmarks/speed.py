@@ -1,9 +1,13 @@
 """Time our layers against torch.nn's: the same weights, in turn, medians, as ratios.
 
 python -m benchmarks.speed
+
+Training is forward and backward, from a given gradient of the outputs down to the inputs. Ragged
+rows are packed for torch in its time, and its output stays packed; ours get `lengths=`. An error is
+the largest difference of any output, final state or gradient from torch.nn's in float64, relative
+to the largest value there. GFLOP/s are those of the matrix products over steps that are no padding.
 """
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.layers import LIBRARIES, LayerRun, largest_error
+from benchmarks.options import at_least_one, parser_of
 from benchmarks.picture import draw
 from benchmarks.shapes import FAMILIES, GATES, Shape
 from benchmarks.table import Row, summary, table
@@ -44,11 +49,9 @@ def choose(only: str) -> list[list[Shape]]:
 
 
 def main(argv: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser = parser_of(__doc__)
+    parser.add_argument("--rounds", type=at_least_one, default=11)
+    parser.add_argument("--threads", type=at_least_one, default=torch.get_num_threads())
     parser.add_argument("--only", default="", help="part of a shape's name; draws no picture")
     options = parser.parse_args(argv)
     families = choose(options.only)
