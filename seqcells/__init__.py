@@ -1,6 +1,7 @@
 """Recurrent networks for PyTorch, as open as a loop."""
 
 from seqcells import init
+from seqcells.backends import backend, backends
 from seqcells.cells import Cell, GatedCell, GRUCell, LSTMCell, LSTMState, RNNCell
 from seqcells.layers import GRU, LSTM, RNN
 from seqcells.recurrent import Recurrent
@@ -23,6 +24,8 @@ __all__ = [
     "Recurrent",
     "Stack",
     "Trace",
+    "backend",
+    "backends",
     "detach_state",
     "init",
     "trace",

@@ -10,20 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from seqcells.cells import GRUCell, LSTMCell, LSTMState, RNNCell, Weights
-from seqcells.cells.base import check_share, positive_integer
+from seqcells.cells import LSTMState, Weights
+from seqcells.cells.base import EQUATIONS, check_share, positive_integer
 from seqcells.cells.lstm import check_projection
-from seqcells.sequences import as_given, pack, packed_lengths, time_first, unpack
-from seqcells.state import State, check_dtype, conform_state, map_state
+from seqcells.sequences import as_given, time_first
+from seqcells.state import State, autocast, check_dtype, conform_state, map_state
 from seqcells.unroll import unroll
-
-# Cells lend their equations; the weights are each layer's own.
-EQUATIONS = {
-    "RNN_TANH": RNNCell(1, 1, nonlinearity="tanh", device="meta"),
-    "RNN_RELU": RNNCell(1, 1, nonlinearity="relu", device="meta"),
-    "GRU": GRUCell(1, 1, device="meta"),
-    "LSTM": LSTMCell(1, 1, device="meta"),
-}
 
 
 class _Layers(nn.RNNBase):
@@ -100,42 +92,11 @@ class _Layers(nn.RNNBase):
         input, lengths, resets = time_first(input, lengths, resets, self.batch_first)
         if not batched and hx is not None:
             hx = map_state(lambda part: part.unsqueeze(1), hx)
-        hx = self._initial_state(hx, input.shape[1], input)
-        output, state = self._run(input, hx, lengths, resets, self._drop)
+        states = self._initial_states(hx, input.shape[1], input)
+        output, state = self._run(input, states, lengths=lengths, resets=resets)
         if not batched:
             state = map_state(lambda part: part.squeeze(1), state)
         return as_given(output, batched, self.batch_first), state
-
-    def _run(
-        self, input: Tensor, hx: State, lengths: Tensor | None, resets: Tensor | None, drop: Any
-    ) -> tuple[Tensor, Any]:
-        """The recurrence, padded and time first: layer after layer, direction beside direction."""
-        cell = EQUATIONS[self.mode]
-        directions = 2 if self.bidirectional else 1
-        weights = self._weights()
-        final_states = []
-        for layer in range(self.num_layers):
-            outputs = []
-            for direction in range(directions):
-                index = len(final_states)
-                state = map_state(lambda part, index=index: part[index], hx)
-                output, state = unroll(
-                    cell,
-                    weights[index],
-                    input,
-                    state,
-                    fresh_state=None if resets is None else map_state(torch.zeros_like, state),
-                    lengths=lengths,
-                    resets=resets,
-                    reverse=direction == 1,
-                )
-                outputs.append(output)
-                final_states.append(state)
-            input = torch.cat(outputs, dim=-1) if self.bidirectional else outputs[0]
-            if self.dropout and self.training and layer < self.num_layers - 1:
-                input = drop(input)
-        final_state = map_state(lambda *parts: torch.stack(parts), *final_states)
-        return input, tuple(final_state) if self.mode == "LSTM" else final_state
 
     def _run_packed(
         self, input: PackedSequence, hx: Any, lengths: Any, resets: Any
@@ -147,20 +108,56 @@ class _Layers(nn.RNNBase):
             )
         data, batch_sizes, sorted_indices, unsorted_indices = input
         self._check_input(data, (2,))
-        steps = len(batch_sizes)
-        lengths = packed_lengths(batch_sizes).to(data.device)
-        hx = self._initial_state(hx, len(lengths), data)
-        if sorted_indices is not None:
-            hx = map_state(lambda part: part.index_select(1, sorted_indices), hx)
-
-        def drop(output: Tensor) -> Tensor:
-            return unpack(self._drop(pack(output, lengths)), lengths, steps)
-
-        output, state = self._run(unpack(data, lengths, steps), hx, lengths, None, drop)
+        if sorted_indices is None:
+            states = self._initial_states(hx, int(batch_sizes[0]), data)
+        else:
+            states = self._initial_states(hx, len(sorted_indices), data)
+            states = map_state(lambda part: part.index_select(0, sorted_indices), states)
+        output, state = self._run(data, states, batch_sizes=batch_sizes)
         if unsorted_indices is not None:
             state = map_state(lambda part: part.index_select(1, unsorted_indices), state)
-        output = pack(output, lengths)
         return PackedSequence(output, batch_sizes, sorted_indices, unsorted_indices), state
+
+    def _run(
+        self,
+        input: Tensor,
+        states: list[State],
+        *,
+        lengths: Tensor | None = None,
+        batch_sizes: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> tuple[Tensor, Any]:
+        """The recurrence, time first or packed: layer after layer, direction beside direction."""
+        cell = EQUATIONS[self.mode.lower()]
+        weights = self._weights()
+        directions = 2 if self.bidirectional else 1
+        final_states = []
+        for layer in range(self.num_layers):
+            outputs = []
+            for direction in range(directions):
+                state = states[len(final_states)]
+                output, final_state = unroll(
+                    cell,
+                    weights[len(final_states)],
+                    input,
+                    state,
+                    fresh_state=None if resets is None else map_state(torch.zeros_like, state),
+                    lengths=lengths,
+                    batch_sizes=batch_sizes,
+                    resets=resets,
+                    reverse=direction == 1,
+                )
+                outputs.append(output)
+                final_states.append(final_state)
+            input = torch.cat(outputs, dim=-1) if self.bidirectional else output
+            if self.dropout and self.training and layer < self.num_layers - 1:
+                input = F.dropout(input, self.dropout)
+        final_state = map_state(lambda *parts: torch.stack(parts), *final_states)
+        if autocast(input):
+            dtype = self._autocast_dtype(input, packed=batch_sizes is not None)
+            input = input.to(dtype)
+            final_state = map_state(lambda part: part.to(dtype), final_state)
+        return input, tuple(final_state) if self.mode == "LSTM" else final_state
 
     def _weights(self) -> list[Weights]:
         """The weights of each layer and direction, looked up by name as they are now."""
@@ -169,20 +166,25 @@ class _Layers(nn.RNNBase):
             for names in self._all_weights
         ]
 
-    def _drop(self, output: Tensor) -> Tensor:
-        return F.dropout(output, self.dropout)
+    def _initial_states(self, hx: Any, batch_size: int, input: Tensor) -> list[State]:
+        """The state of each layer and direction."""
+        rows, width = len(self._all_weights), self.proj_size or self.hidden_size
+        if hx is None:
+            cell = input.new_zeros(batch_size, self.hidden_size)
+            hidden = input.new_zeros(batch_size, width) if self.proj_size else cell
+            return [LSTMState(hidden, cell) if self.mode == "LSTM" else hidden] * rows
+        expected = input.new_empty(rows, batch_size, width)
+        if self.mode != "LSTM":
+            return list(conform_state(hx, expected, "hx").unbind(0))
+        expected = LSTMState(expected, input.new_empty(rows, batch_size, self.hidden_size))
+        hidden, cell = conform_state(hx, expected, "hx")
+        return [LSTMState(*parts) for parts in zip(hidden.unbind(0), cell.unbind(0))]
 
-    def _initial_state(self, hx: Any, batch_size: int, input: Tensor) -> State:
-        dtype = self.weight_hh_l0.dtype
-        rows = len(self._all_weights)
-        hidden = torch.zeros(
-            rows, batch_size, self.proj_size or self.hidden_size, device=input.device, dtype=dtype
-        )
-        expected = hidden
-        if self.mode == "LSTM":
-            cell = hidden.new_zeros(rows, batch_size, self.hidden_size)
-            expected = LSTMState(hidden, cell)
-        return expected if hx is None else conform_state(hx, expected, "hx")
+    def _autocast_dtype(self, output: Tensor, packed: bool) -> torch.dtype:
+        """What torch.nn's layer gives: the GRU, and the packed LSTM, leave the state's dtype."""
+        if self.mode == "GRU" or (self.mode == "LSTM" and packed) or output.dtype == torch.float64:
+            return output.dtype
+        return torch.get_autocast_dtype(output.device.type)
 
     def _check_input(self, input: Tensor, ranks: tuple[int, ...]) -> None:
         if not isinstance(input, Tensor):

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seqcells.backends import refuse
 from seqcells.cells.base import GatedCell
-from seqcells.sequences import as_given, time_first
+from seqcells.sequences import as_given, time_first, zero_padding
 from seqcells.state import State, conform_state, first_tensor, map_state
 from seqcells.unroll import loop, unroll
 
@@ -139,12 +140,17 @@ def _unrolled(cell: GatedCell, *arguments: Any, **options: Any) -> tuple[Tensor,
     return unroll(cell, cell.weights(), *arguments, **options)
 
 
-def _looped(cell: Any, *arguments: Any, **options: Any) -> tuple[Tensor, State]:
+def _looped(
+    cell: Any, inputs: Tensor, state: State, *, lengths: Tensor | None, **options: Any
+) -> tuple[Tensor, State]:
+    refuse(f"{type(cell).__name__} is a cell that is called at every step")
     output = getattr(cell, "output", first_tensor)
     return loop(
         lambda input, state: (cell(input, state), ()),
         lambda state, _: output(state),
-        *arguments,
+        inputs if lengths is None else zero_padding(inputs, lengths),
+        state,
+        lengths=lengths,
         **options,
     )
 

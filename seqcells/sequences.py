@@ -9,8 +9,10 @@ from torch import Tensor
 
 
 def readable(tensor: Tensor) -> bool:
-    """Whether the values can be read for nothing: on the CPU, and not while compiling."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+    """Whether the values can be read for nothing: on the CPU, in no graph and under no vmap."""
+    if tensor.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    return not torch._C._are_functorch_transforms_active()
 
 
 def time_first(
@@ -21,7 +23,7 @@ def time_first(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Inputs `(T, B, ...)`, lengths `(B,)` and resets `(T, B)`, checked, out of a user's own.
 
-    An input `(T, I)` becomes a batch of one; what stands past a length becomes zero.
+    An input `(T, I)` becomes a batch of one. What stands past a length is left as it is.
 
     Raises:
         TypeError: inputs that are no tensor, lengths or resets of the wrong kind.
@@ -47,7 +49,6 @@ def time_first(
         resets = None if resets is None else resets.transpose(0, 1)
     if lengths is not None:
         lengths = check_lengths(lengths, *inputs.shape[:2], inputs.device)
-        inputs = zero_padding(inputs, lengths)
     return inputs, lengths, resets
 
 

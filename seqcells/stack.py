@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from seqcells.cells.base import check_share
 from seqcells.recurrent import Recurrent
-from seqcells.sequences import as_given, time_first
+from seqcells.sequences import as_given, time_first, zero_padding
 from seqcells.state import State
 
 
@@ -77,9 +77,9 @@ class Stack(nn.Module):
             TypeError: a state, lengths or resets of the wrong kind.
             ValueError: a shape, size, dtype, length or count of states that does not fit.
         """
-        if lengths is not None:  # so that a residual connection adds nothing past a length
+        if lengths is not None and self.residual:  # so that it adds nothing past a length
             clean, lengths, _ = time_first(inputs, lengths, None, self.batch_first)
-            inputs = as_given(clean, True, self.batch_first)
+            inputs = as_given(zero_padding(clean, lengths), True, self.batch_first)
         states = _parts(initial_state, len(self.layers), "initial_state: one state a layer")
         final_states = []
         for number, (layer, state) in enumerate(zip(self.layers, states)):

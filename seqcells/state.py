@@ -33,6 +33,18 @@ def first_tensor(state: State) -> Tensor:
     return state
 
 
+def flat_state(state: State) -> list[Tensor]:
+    """The tensors of a state that holds no states itself; none of None."""
+    if state is None:
+        return []
+    return [state] if isinstance(state, Tensor) else list(state)
+
+
+def form_state(form: State, parts: list[Tensor]) -> State:
+    """The inverse of `flat_state`: a state of these tensors in the form of another."""
+    return parts[0] if isinstance(form, Tensor) else _like(form, parts)
+
+
 def detach_state(state: State) -> State:
     """The same state, cut from its history: for truncated backpropagation through time."""
     return map_state(Tensor.detach, state)
@@ -78,11 +90,17 @@ def conform_state(state: State, expected: State, name: str = "state") -> State:
 
 def check_dtype(tensor: Tensor, expected: torch.dtype, name: str) -> None:
     """Raise a ValueError unless `tensor` has the weights' dtype; autocast makes its own choice."""
-    if tensor.dtype != expected and not torch.is_autocast_enabled(tensor.device.type):
+    if tensor.dtype != expected and not autocast(tensor):
         raise ValueError(
             f"{name}: expected {expected}, the dtype of the weights, got {tensor.dtype}; "
             f"convert it with .to({expected}), or the module"
         )
+
+
+def autocast(tensor: Tensor) -> bool:
+    """Whether autocast is on for the tensor's device."""
+    kind = tensor.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def _like(form: State, parts: list[Any]) -> State:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from seqcells.cells.base import GatedCell
 from seqcells.recurrent import Recurrent, run, runs_unrolled
+from seqcells.sequences import zero_padding
 from seqcells.state import State
 from seqcells.unroll import loop
 
@@ -68,16 +69,19 @@ def trace(
 
 
 def _traced(
-    cell: GatedCell, inputs: Tensor, *arguments: Any, **options: Any
+    cell: GatedCell, inputs: Tensor, state: State, *, lengths: Tensor | None, **options: Any
 ) -> tuple[tuple[Tensor, State, tuple[Tensor, ...]], State]:
     if not len(inputs):
         raise ValueError("inputs: expected at least one step, got none")
+    if lengths is not None:
+        inputs = zero_padding(inputs, lengths)
     weights = cell.weights()
     from_inputs = F.linear(inputs, weights.weight_ih, weights.bias_ih)
     return loop(
         lambda from_input, state: cell.step(weights, from_input, state),
         lambda state, gates: (cell.output(state), state, gates),
         from_inputs,
-        *arguments,
+        state,
+        lengths=lengths,
         **options,
     )

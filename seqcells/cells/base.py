@@ -74,9 +74,18 @@ class GatedCell(Cell):
 
     Parameters: `weight_ih (G*H, I)`, `weight_hh (G*H, H)` and, with `bias`, `bias_ih (G*H)` and
     `bias_hh (G*H)`, in torch's names, order and initial values: uniform in +-1/sqrt(H).
+
+    A cell that a kernel is made for says its name in `kernel`, and stands in `EQUATIONS` by it. A
+    subclass that changes the equations is never given the kernel.
     """
 
     gates: tuple[str, ...]
+    kernel: str | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "kernel" in vars(cls):
+            cls._made_for = tuple(getattr(cls, name) for name in _EQUATIONS)
 
     def __init__(
         self,
@@ -220,6 +229,24 @@ class GatedCell(Cell):
             cell.bias_ih.copy_(bias)
             cell.bias_hh.zero_()
         return cell
+
+
+# A cell for each kernel, by the kernel's name: what the kernel computes, on weights of any size.
+EQUATIONS: dict[str, GatedCell] = {}
+
+# The methods in which a gated cell's equations stand.
+_EQUATIONS = ("activate", "step", "output")
+
+
+def kernel_of(cell: GatedCell) -> str | None:
+    """The kernel made for the cell's equations; None if its class or it itself has others."""
+    if cell.kernel is None:
+        return None
+    kind = type(cell)
+    for name, method in zip(_EQUATIONS, kind._made_for):
+        if getattr(kind, name) is not method or name in vars(cell):
+            return None
+    return cell.kernel
 
 
 def positive_integer(size: int, name: str) -> int:

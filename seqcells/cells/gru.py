@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqcells.cells.base import GatedCell, Weights
+from seqcells.cells.base import EQUATIONS, GatedCell, Weights
 
 
 class GRUCell(GatedCell):
@@ -45,6 +45,10 @@ class GRUCell(GatedCell):
     ) -> None:
         super().__init__(input_size, hidden_size, bias, device, dtype)
         self.reset_after = reset_after
+
+    @property
+    def kernel(self) -> str:
+        return "gru" if self.reset_after else "gru_reset_before"
 
     @staticmethod
     def activate(
@@ -100,3 +104,7 @@ class GRUCell(GatedCell):
 
     def extra_repr(self) -> str:
         return super().extra_repr() + ("" if self.reset_after else ", reset_after=False")
+
+
+EQUATIONS["gru"] = GRUCell(1, 1, device="meta")
+EQUATIONS["gru_reset_before"] = GRUCell(1, 1, reset_after=False, device="meta")

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqcells.cells.base import GatedCell, Weights, positive_integer
+from seqcells.cells.base import EQUATIONS, GatedCell, Weights, positive_integer
 
 
 class LSTMState(NamedTuple):
@@ -41,6 +41,7 @@ class LSTMCell(GatedCell):
     """
 
     gates = ("input", "forget", "candidate", "output")
+    kernel = "lstm"
 
     def __init__(
         self,
@@ -135,3 +136,6 @@ def check_projection(proj_size: int, hidden_size: int) -> None:
             f"proj_size: expected 0 for none, or less than hidden_size ({hidden_size}), "
             f"got {proj_size}"
         )
+
+
+EQUATIONS["lstm"] = LSTMCell(1, 1, device="meta")

@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from seqcells.cells.base import GatedCell
+from seqcells.cells.base import EQUATIONS, GatedCell
 
 NONLINEARITIES = {"tanh": torch.tanh, "relu": torch.relu}
 
@@ -40,6 +40,10 @@ class RNNCell(GatedCell):
         super().__init__(input_size, hidden_size, bias, device, dtype)
         self.nonlinearity = nonlinearity
 
+    @property
+    def kernel(self) -> str:
+        return f"rnn_{self.nonlinearity}"
+
     def activate(
         self, from_input: Tensor, from_hidden: Tensor, state: Tensor
     ) -> tuple[Tensor, tuple[Tensor]]:
@@ -60,3 +64,7 @@ class RNNCell(GatedCell):
     def extra_repr(self) -> str:
         shown = "" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}"
         return super().extra_repr() + shown
+
+
+for _name in NONLINEARITIES:
+    EQUATIONS[f"rnn_{_name}"] = RNNCell(1, 1, nonlinearity=_name, device="meta")

@@ -21,8 +21,9 @@ MAY_IMPORT = {
     "kernels": set(),
     "cells.base": {"state"},
     "cells": {"cells.base", "state"},
-    "unroll": {"cells.base", "kernels", *LEAVES},
-    "recurrent": {"unroll", "cells.base", *LEAVES},
+    "backends": {"kernels"},
+    "unroll": {"cells.base", "backends", "kernels", *LEAVES},
+    "recurrent": {"unroll", "cells.base", "backends", *LEAVES},
     "layers": {"unroll", "cells", "cells.base", *LEAVES},
     "stack": {"recurrent", "cells.base", *LEAVES},
     "trace": {"recurrent", "unroll", "cells.base", *LEAVES},
@@ -38,7 +39,7 @@ MAY_IMPORT = {
 }
 # The public names, gathered in one place that nothing below imports.
 MAY_IMPORT["seqcells"] = {"cells", "init", "layers", "modifiers", "recurrent", "stack", "state"}
-MAY_IMPORT["seqcells"] |= {"trace", "unroll"}
+MAY_IMPORT["seqcells"] |= {"backends", "trace", "unroll"}
 
 SOURCES = [*sorted(PACKAGE.rglob("*.py")), *sorted(ROOT.glob("train.py"))]
 

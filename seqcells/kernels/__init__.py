@@ -1,0 +1,1 @@
+"""Fused recurrences: tensors in, tensors out, no modules."""
