@@ -1,4 +1,4 @@
-"""The CPU kernel: a plain shared library, built when seqcells is installed, called with pointers."""
+"""The CPU kernel: a shared library, built when seqcells is installed, called with pointers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ CELLS = {"rnn_tanh": 0, "rnn_relu": 0, "gru": 4, "gru_reset_before": 3, "lstm": 
 DTYPES = (torch.float32, torch.float64)
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 NUMBERS = (
-    "cell is_double threads reverse steps batch input_size hidden_size projection "
-    "input_step input_row grad_step grad_row"
-).split()
+    *("cell", "is_double", "threads", "reverse"),
+    *("steps", "batch", "input_size", "hidden_size", "projection"),
+    *("input_step", "input_row", "grad_step", "grad_row"),
+)
 
 
 class _Problem(ctypes.Structure):

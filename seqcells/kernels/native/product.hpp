@@ -10,10 +10,14 @@ namespace SEQCELLS_VARIANT {
 template <int N>
 constexpr int ROWS = SUMS / N < 8 ? SUMS / N : 8;
 
-// out[m][n * stride ...] += sum_k rows[m][k] * panel[k][n]
+// The sums of a block start from zero, so that rounding grows with the block, not with the whole.
+constexpr int64_t BLOCK = 128;
+
+// out[m][n * stride ...] += sum over k from first to last of rows[m][k] * panel[k][n]
 template <class T, int M, int N>
-__attribute__((noinline)) void tile(const T *const *rows, int64_t K, const T *panel, T *const *out,
-                                    int64_t offset, int64_t stride) {
+__attribute__((noinline)) void tile(const T *const *rows, int64_t first, int64_t last,
+                                    const T *panel, T *const *out, int64_t offset,
+                                    int64_t stride) {
   constexpr int L = LANES<T>;
   Vec<T> sum[M][N];
   const T *row[M];
@@ -21,9 +25,10 @@ __attribute__((noinline)) void tile(const T *const *rows, int64_t K, const T *pa
   for (int m = 0; m < M; ++m) {
     row[m] = rows[m];
 #pragma GCC unroll 4
-    for (int n = 0; n < N; ++n) sum[m][n] = load(out[m] + offset + n * stride);
+    for (int n = 0; n < N; ++n) sum[m][n] = Vec<T>{};
   }
-  for (int64_t k = 0; k < K; ++k, panel += N * L) {
+  panel += first * N * L;
+  for (int64_t k = first; k < last; ++k, panel += N * L) {
     Vec<T> weight[N];
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) weight[n] = load(panel + n * L);
@@ -37,31 +42,36 @@ __attribute__((noinline)) void tile(const T *const *rows, int64_t K, const T *pa
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
-    for (int n = 0; n < N; ++n) store(out[m] + offset + n * stride, sum[m][n]);
+    for (int n = 0; n < N; ++n) {
+      T *to = out[m] + offset + n * stride;
+      store(to, load(to) + sum[m][n]);
+    }
 }
 
 // The tile for m rows, chosen at run time.
 template <class T, int N, int M = ROWS<N>>
-inline void tile_of(int64_t m, const T *const *rows, int64_t K, const T *panel, T *const *out,
-                    int64_t offset, int64_t stride) {
+inline void tile_of(int64_t m, const T *const *rows, int64_t first, int64_t last, const T *panel,
+                    T *const *out, int64_t offset, int64_t stride) {
   if constexpr (M == 0)
     return;
   else if (m == M)
-    tile<T, M, N>(rows, K, panel, out, offset, stride);
+    tile<T, M, N>(rows, first, last, panel, out, offset, stride);
   else
-    tile_of<T, N, M - 1>(m, rows, K, panel, out, offset, stride);
+    tile_of<T, N, M - 1>(m, rows, first, last, panel, out, offset, stride);
 }
 
 // Rows in tiles of nearly equal height: a lone last row would wait for the panel like a full tile.
 template <class T, int N>
 void sweep(int64_t count, const T *const *rows, int64_t K, const T *panel, T *const *out,
            int64_t offset, int64_t stride) {
-  const int64_t tiles = (count + ROWS<N> - 1) / ROWS<N>;
-  for (int64_t i = 0, at = 0; i < tiles; ++i) {
-    const int64_t height = (count - at) / (tiles - i);
-    tile_of<T, N>(height, rows + at, K, panel, out + at, offset, stride);
-    at += height;
-  }
+  const int64_t tiles = (count + ROWS<N> - 1) / ROWS<N>, blocks = (K + BLOCK - 1) / BLOCK;
+  for (int64_t b = 0; b < blocks; ++b)
+    for (int64_t i = 0, at = 0; i < tiles; ++i) {
+      const int64_t height = (count - at) / (tiles - i);
+      tile_of<T, N>(height, rows + at, K * b / blocks, K * (b + 1) / blocks, panel, out + at,
+                    offset, stride);
+      at += height;
+    }
 }
 
 // Weights in panels. Column vectors stand side by side in the output, or `stride` apart: then a
@@ -85,12 +95,12 @@ struct Packed {
       const T *panel = data + first * K * LANES<T>;
       const int64_t step = stride ? stride : LANES<T>;
       const int64_t at = offset + (stride ? first / gates : first) * LANES<T>;
-      switch (width(first)) {
-        case 4: sweep<T, 4>(count, rows, K, panel, out, at, step); break;
-        case 3: sweep<T, 3>(count, rows, K, panel, out, at, step); break;
-        case 2: sweep<T, 2>(count, rows, K, panel, out, at, step); break;
-        default: sweep<T, 1>(count, rows, K, panel, out, at, step);
-      }
+      const int wide = width(first);
+      const auto run = wide == 4   ? sweep<T, 4>
+                       : wide == 3 ? sweep<T, 3>
+                       : wide == 2 ? sweep<T, 2>
+                                   : sweep<T, 1>;
+      run(count, rows, K, panel, out, at, step);
     }
   }
 
@@ -122,7 +132,7 @@ __attribute__((noinline)) void outer_tile(int64_t count, const T *left, int64_t 
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
-    for (int n = 0; n < N; ++n) sum[m][n] = load(to + m * to_width + n * L);
+    for (int n = 0; n < N; ++n) sum[m][n] = Vec<T>{};
   for (int64_t r = 0; r < count; ++r, left += left_width, right += right_width) {
     Vec<T> vector[N];
 #pragma GCC unroll 4
@@ -137,7 +147,10 @@ __attribute__((noinline)) void outer_tile(int64_t count, const T *left, int64_t 
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
-    for (int n = 0; n < N; ++n) store(to + m * to_width + n * L, sum[m][n]);
+    for (int n = 0; n < N; ++n) {
+      T *at = to + m * to_width + n * L;
+      store(at, load(at) + sum[m][n]);
+    }
 }
 
 template <class T, int N, int M>
@@ -167,13 +180,11 @@ void add_outer(int64_t count, const T *left, int64_t left_width, int64_t rows, c
   constexpr int L = LANES<T>;
   for (int64_t n = 0; n < columns;) {
     const int64_t vectors = (columns - n) / L < 4 ? (columns - n) / L : 4;
-    const T *from = right + n;
-    switch (vectors) {
-      case 4: outer_panel<T, 4>(count, left, left_width, rows, from, right_width, to + n, to_width); break;
-      case 3: outer_panel<T, 3>(count, left, left_width, rows, from, right_width, to + n, to_width); break;
-      case 2: outer_panel<T, 2>(count, left, left_width, rows, from, right_width, to + n, to_width); break;
-      default: outer_panel<T, 1>(count, left, left_width, rows, from, right_width, to + n, to_width);
-    }
+    const auto panel = vectors == 4   ? outer_panel<T, 4>
+                       : vectors == 3 ? outer_panel<T, 3>
+                       : vectors == 2 ? outer_panel<T, 2>
+                                      : outer_panel<T, 1>;
+    panel(count, left, left_width, rows, right + n, right_width, to + n, to_width);
     n += vectors * L;
   }
 }
