@@ -18,6 +18,7 @@ and each of the three operators by C++ where `runs_native`, elsewhere by the rea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -198,9 +199,11 @@ def _forward_train(*arguments: Any) -> list[Tensor]:
 def _backward_through_time(grads: Sequence[Tensor | None], *arguments: Any) -> list[Tensor]:
     *arguments, outputs, kept, need_inputs, need_weights = arguments
     call = Call(*arguments)
-    if runs_native(call.inputs):
-        return cpu.backward(call.cell, grads, *call[1:], outputs, kept, need_inputs, need_weights)
     wanted = _wanted(call, need_inputs, need_weights)
+    if runs_native(call.inputs):
+        needs = (need_inputs, need_weights)
+        found = cpu.backward(call.cell, grads, *call[1:], outputs, kept, *needs)
+        return [grad if want else _nothing(call) for grad, want in zip(found, wanted)]
     leaves = [
         tensor.detach().requires_grad_() if want else tensor
         for tensor, want in zip(call.tensors, wanted)
@@ -214,7 +217,7 @@ def _backward_through_time(grads: Sequence[Tensor | None], *arguments: Any) -> l
 
 def _fake(*arguments: Any) -> list[Tensor]:
     call = Call(*arguments)
-    outputs = call.inputs.new_empty(*call.inputs.shape[:-1], call.state[0].shape[1])
+    outputs = call.inputs.new_empty((*call.inputs.shape[:-1], call.state[0].shape[1]))
     return [outputs, *(part.new_empty(part.shape) for part in call.state)]
 
 
@@ -233,7 +236,7 @@ def _fake_backward(grads: Sequence[Tensor | None], *arguments: Any) -> list[Tens
 
 def _kept(call: Call) -> Tensor:
     """Room for what `_train` keeps, its shape the same on every machine; left empty but by C++."""
-    rows = call.inputs.shape[:-1].numel()
+    rows = math.prod(call.inputs.shape[:-1])
     columns = cpu.kept_columns(call.cell, call.state[-1].shape[1])
     return call.inputs.new_empty(rows, columns if call.inputs.device.type == "cpu" else 0)
 
