@@ -1,12 +1,13 @@
 # make train    set up, train on the embedded corpus (CONFIG=... DATA=... for IMDB)
 # make test     set up, lint, test          make test-all   the long tests as well
+# make sanitize the kernel's tests under AddressSanitizer and UndefinedBehaviorSanitizer
 PYTHON ?= python3
 CONFIG ?= configs/corpus_lstm.yaml
 DATA   ?=
 ARGS   ?=
 BIN    := .venv/bin
 
-.PHONY: train test test-all lint clean
+.PHONY: train test test-all lint sanitize clean
 
 NATIVE := $(wildcard seqcells/kernels/native/*)
 
@@ -27,6 +28,18 @@ test: lint
 
 test-all: lint
 	$(BIN)/python -m pytest $(ARGS)
+
+# The kernel's tests with a build that checks every read and write of memory, and every shift and cast.
+SANITIZED := build/sanitized
+sanitize: .venv/ready
+	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
+	cp -r seqcells tests setup.py setup.cfg pyproject.toml README.md LICENSE $(SANITIZED)
+	cd $(SANITIZED) && rm -f seqcells/kernels/_native.so && \
+	  CXXFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all' \
+	  $(abspath $(BIN))/python setup.py --quiet build_ext --inplace
+	cd $(SANITIZED) && PYTHONPATH=. ASAN_OPTIONS=detect_leaks=0 \
+	  LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libstdc++.so)" \
+	  $(abspath $(BIN))/python -m pytest tests/core/test_kernel.py -m 'not slow' -p no:faulthandler $(ARGS)
 
 clean:
 	rm -rf .venv build seqcells/kernels/_native.so *.egg-info .pytest_cache .ruff_cache .hypothesis

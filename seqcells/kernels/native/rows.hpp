@@ -7,6 +7,11 @@
 #ifdef _OPENMP
 #include <omp.h>
 #endif
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(memory, bytes)
+#endif
 
 #include "cells.hpp"
 #include "problem.hpp"
@@ -38,9 +43,11 @@ class Scratch {
 
   template <class T>
   T *take(int64_t count) {
-    T *piece = reinterpret_cast<T *>(memory_ + used_);
-    used_ += (count * static_cast<int64_t>(sizeof(T)) + 127) / 128 * 128 + 128;
-    return memory_ ? piece : nullptr;
+    const int64_t at = used_, end = at + count * static_cast<int64_t>(sizeof(T));
+    used_ = (end + 127) / 128 * 128 + 128;
+    if (!memory_) return nullptr;
+    ASAN_POISON_MEMORY_REGION(memory_ + end, used_ - end);
+    return reinterpret_cast<T *>(memory_ + at);
   }
 
   int64_t used() const { return used_; }
