@@ -111,7 +111,7 @@ class _Layers(nn.RNNBase):
         if sorted_indices is None:
             states = self._initial_states(hx, int(batch_sizes[0]), data)
         else:
-            states = self._initial_states(hx, len(sorted_indices), data)
+            states = self._initial_states(hx, sorted_indices.shape[0], data)
             states = map_state(lambda part: part.index_select(0, sorted_indices), states)
         output, state = self._run(data, states, batch_sizes=batch_sizes)
         if unsorted_indices is not None:

@@ -85,7 +85,7 @@ class GatedCell(Cell):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "kernel" in vars(cls):
-            cls._made_for = tuple(getattr(cls, name) for name in _EQUATIONS)
+            cls._made_for = tuple(getattr(cls, name) for name in _METHODS)
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ class GatedCell(Cell):
             state = GatedCell.forward(self, input.unsqueeze(0), batched)
             return map_state(lambda part: part.squeeze(0), state)
         self.check_input(input)
-        state = self.initial_state(len(input), device=input.device)
+        state = self.initial_state(input.shape[0], device=input.device)
         if hx is not None:
             state = conform_state(hx, state)
         weights = self.weights()
@@ -234,8 +234,8 @@ class GatedCell(Cell):
 # A cell for each kernel, by the kernel's name: what the kernel computes, on weights of any size.
 EQUATIONS: dict[str, GatedCell] = {}
 
-# The methods in which a gated cell's equations stand.
-_EQUATIONS = ("activate", "step", "output")
+# The methods in which the equations stand.
+_METHODS = ("activate", "step", "output")
 
 
 def kernel_of(cell: GatedCell) -> str | None:
@@ -243,7 +243,7 @@ def kernel_of(cell: GatedCell) -> str | None:
     if cell.kernel is None:
         return None
     kind = type(cell)
-    for name, method in zip(_EQUATIONS, kind._made_for):
+    for name, method in zip(_METHODS, kind._made_for):
         if getattr(kind, name) is not method or name in vars(cell):
             return None
     return cell.kernel
