@@ -74,7 +74,8 @@ def unroll(
         return reference(cell, weights, inputs, initial_state, fresh_state, *steps)
     if inputs.dtype in REDUCED and inputs.device.type == "cpu":
         return _in_float32(cell, weights, inputs, initial_state, fresh_state, *steps)
-    state, fresh = flat_state(initial_state), flat_state(fresh_state)
+    rows = inputs.shape[1] if batch_sizes is None else None
+    state, fresh = (_for_rows(parts, rows) for parts in (initial_state, fresh_state))
     outputs, *final = operators.recurrence(kernel, inputs, state, *weights, fresh, *steps)
     return outputs, form_state(initial_state, final)
 
@@ -134,6 +135,14 @@ def _readable(
     fresh_state = form_state(form, fresh) if fresh else None
     outputs, final = reference(cell, weights, inputs, form_state(form, state), fresh_state, *steps)
     return [outputs, *flat_state(final)]
+
+
+def _for_rows(state: State, rows: int | None) -> list[Tensor]:
+    """The state's tensors, one that stands for all rows spread out."""
+    parts = flat_state(state)
+    if rows is None or all(part.dim() == 2 and part.shape[0] == rows for part in parts):
+        return parts
+    return [part.expand(rows, -1) for part in parts]
 
 
 def _takes_operator(tensors: list[Tensor | None]) -> bool:

@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from seqcells.kernels import cpu
+from seqcells.kernels.checks import check
 
 _ARGUMENTS = (
     "str cell, Tensor inputs, Tensor[] state, Tensor weight_ih, Tensor weight_hh, "
@@ -114,6 +115,13 @@ def transformed() -> bool:
     return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
 
 
+def _batched(grads: Sequence[Tensor | None]) -> bool:
+    """Whether `torch.autograd.grad(..., is_grads_batched=True)` asks, by a vmap of its own."""
+    return any(
+        grad is not None and torch._C._functorch.is_legacy_batchedtensor(grad) for grad in grads
+    )
+
+
 def runs_native(inputs: Tensor) -> bool:
     """Whether C++ computes a recurrence over these inputs."""
     return inputs.is_cpu and inputs.dtype in DTYPES and cpu.unavailable() is None
@@ -152,7 +160,7 @@ class _Recurrence(torch.autograd.Function):
         outputs, kept, *saved = ctx.saved_tensors
         call = Call.join(*ctx.steps, *saved)
         wanted = ctx.needs_input_grad[6:]
-        if torch.is_grad_enabled() or transformed():
+        if torch.is_grad_enabled() or transformed() or _batched(grads):
             found = _read_backward(call, grads, wanted, torch.is_grad_enabled())
         else:
             weights = slice(1 + len(call.state), 6 + len(call.state))
@@ -186,12 +194,14 @@ def _read_backward(
 
 def _forward(*arguments: Any) -> list[Tensor]:
     if runs_native(arguments[1]):
+        check(Call(*arguments))
         return cpu.forward(*arguments, train=False)
     return [_own(result) for result in _readable(*arguments)]
 
 
 def _forward_train(*arguments: Any) -> list[Tensor]:
     if runs_native(arguments[1]):
+        check(Call(*arguments))
         return cpu.forward(*arguments, train=True)
     return [*_forward(*arguments), _kept(Call(*arguments))]
 

@@ -16,7 +16,7 @@ from seqcells.unroll import kernel_of
 T, B, I, H = 4, 3, 4, 5  # noqa: E741
 FORMS = ["padded", "lengths", "packed", "resets", "lengths_resets_reverse", "packed_reverse"]
 GRID = pytest.mark.parametrize(
-    ("kind", "form"), [(kind, form) for kind in OUR_CELLS for form in FORMS], ids="-".join
+    ("kind", "form"), [(kind, form) for kind in OUR_CELLS for form in FORMS]
 )
 
 
@@ -96,6 +96,69 @@ def test_only_what_is_wanted_is_computed(kind, form):
                 other.square().sum(), tensors[number], materialize_grads=True, retain_graph=True
             )
             close(torch.zeros_like(wanted) if gradient is None else gradient, wanted)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*is deprecated")
+@pytest.mark.parametrize("form", ["lengths_resets_reverse", "packed"])
+@pytest.mark.parametrize("kind", OUR_CELLS)
+def test_transforms_look_through_it(kind, form):
+    """As in an exported program, where the operator stands alone."""
+    call = operators.Call(*arguments(kind, form))
+    along = torch.randn_like(call.inputs)
+
+    def value(run, inputs):
+        return sum(part.square().sum() for part in run(*call._replace(inputs=inputs)))
+
+    def transformed(run):
+        def of_inputs(inputs):
+            return value(run, inputs)
+
+        yield torch.func.jvp(of_inputs, (call.inputs,), (along,))
+        yield torch.func.grad(of_inputs)(call.inputs)
+        yield torch.vmap(torch.func.grad(of_inputs))(torch.stack([call.inputs, along]))
+        with forward_ad.dual_level():
+            yield forward_ad.unpack_dual(of_inputs(forward_ad.make_dual(call.inputs, along)))
+        leaf = call.inputs.clone().requires_grad_()
+        first = torch.autograd.grad(of_inputs(leaf), leaf, create_graph=True)[0]
+        yield torch.autograd.grad(first, leaf, torch.stack([first, along]), is_grads_batched=True)
+
+    answers = [list(transformed(run)) for run in (operators.recurrence, operators._readable)]
+    for found, expected in zip(*answers):
+        close(found, expected)
+        assert all(part.any() for part in leaves(found))
+
+
+def spoilt(call):
+    """Calls that native code would overrun memory with."""
+    wide, long = torch.zeros(B, H + 1, dtype=F64), torch.zeros(B + 1, H, dtype=F64)
+    yield call._replace(state=[wide, *call.state[1:]])
+    yield call._replace(state=[long, *call.state[1:]])
+    yield call._replace(state=[])
+    yield call._replace(state=[*call.state, call.state[0]])
+    yield call._replace(fresh=[wide, *call.fresh[1:]])
+    yield call._replace(fresh=[])
+    yield call._replace(inputs=call.inputs[..., 1:])
+    yield call._replace(inputs=call.inputs[0, 0])
+    yield call._replace(weight_hh=call.weight_hh[1:])
+    yield call._replace(weight_ih=call.weight_ih[1:])
+    yield call._replace(bias_hh=call.bias_hh[1:])
+    yield call._replace(lengths=torch.tensor([1, 2]))
+    yield call._replace(resets=call.resets[1:])
+    yield call._replace(resets=call.resets.double())
+
+
+@pytest.mark.skipif(operators.cpu.unavailable() is not None, reason="no native code here")
+@pytest.mark.parametrize("kind", OUR_CELLS)
+def test_sizes_that_do_not_fit_are_refused(kind):
+    call = operators.Call(*arguments(kind, "lengths_resets"))
+    operators.recurrence(*call)
+    for spoiled in spoilt(call):
+        with pytest.raises(ValueError, match=r"expected .*got"):
+            operators.recurrence(*spoiled)
+    packed = operators.Call(*arguments(kind, "packed"))
+    for sizes in ([3, 2, 2], [3, 2, 3], [4, 2, 1, 1], [2, 3, 2, 1], [], [3, 3, 3, -1]):
+        with pytest.raises(ValueError, match=r"batch_sizes: expected .*got"):
+            operators.recurrence(*packed._replace(batch_sizes=torch.tensor(sizes)))
 
 
 def test_inference_keeps_nothing():

@@ -1,0 +1,65 @@
+"""That the sizes of a call fit together: native code goes by them, and would overrun memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Of each cell: the gates, and the parts of the state.
+CELLS = {
+    "rnn_tanh": (1, 1),
+    "rnn_relu": (1, 1),
+    "gru": (3, 1),
+    "gru_reset_before": (3, 1),
+    "lstm": (4, 2),
+}
+
+
+def check(call: Any) -> None:
+    """Raise a ValueError unless all sizes of an operator's `Call` fit together."""
+    gates, parts = CELLS[call.cell]
+    for name, state, count in (
+        ("state", call.state, parts),
+        ("fresh", call.fresh, 0 if call.resets is None else parts),
+    ):
+        if len(state) != count:
+            raise ValueError(f"{name}: expected {count} tensors, got {len(state)}")
+    hidden = call.state[-1].shape[-1]
+    width = hidden if call.weight_hr is None else len(call.weight_hr)
+    rows, features, fused = len(call.state[0]), call.inputs.shape[-1], gates * hidden
+    for state in (call.state, call.fresh):
+        for part, columns in zip(state, (width, hidden)):
+            _expect("state", part, (rows, columns))
+    _expect("weight_ih", call.weight_ih, (fused, features))
+    _expect("weight_hh", call.weight_hh, (fused, width))
+    _expect("bias_ih", call.bias_ih, (fused,))
+    _expect("bias_hh", call.bias_hh, (fused,))
+    _expect("weight_hr", call.weight_hr, (width, hidden))
+    _expect("lengths", call.lengths, (rows,))
+    if call.batch_sizes is None:
+        steps = len(call.inputs)
+        _expect("inputs", call.inputs, (steps, rows, features))
+    else:
+        steps = len(call.batch_sizes)
+        _expect("inputs", call.inputs, (len(call.inputs), features))
+        _check_batch_sizes(call.batch_sizes.tolist(), rows, len(call.inputs))
+    _expect("resets", call.resets, (steps, rows))
+    if call.resets is not None and call.resets.dtype != torch.bool:
+        raise ValueError(f"resets: expected a bool tensor, got {call.resets.dtype}")
+
+
+def _check_batch_sizes(sizes: list[int], rows: int, cells: int) -> None:
+    falling = sizes == sorted(sizes, reverse=True) and sizes[:1] == [rows] and sizes[-1] >= 0
+    if not falling or sum(sizes) != cells:
+        raise ValueError(
+            f"batch_sizes: expected falling numbers from {rows}, in all {cells}, got {sizes}"
+        )
+
+
+def _expect(name: str, tensor: Tensor | None, shape: tuple[int, ...]) -> None:
+    if tensor is not None and (tensor.shape != shape or not tensor.is_cpu):
+        raise ValueError(
+            f"{name}: expected shape {shape} on cpu, got {tuple(tensor.shape)} on {tensor.device}"
+        )
