@@ -152,7 +152,7 @@ class _Layers(nn.RNNBase):
             input = torch.cat(outputs, dim=-1) if self.bidirectional else output
             if self.dropout and self.training and layer < self.num_layers - 1:
                 input = F.dropout(input, self.dropout)
-        final_state = map_state(lambda *parts: torch.stack(parts), *final_states)
+        final_state = map_state(_stack, *final_states)
         if autocast(input):
             dtype = self._autocast_dtype(input, packed=batch_sizes is not None)
             input = input.to(dtype)
@@ -161,10 +161,9 @@ class _Layers(nn.RNNBase):
 
     def _weights(self) -> list[Weights]:
         """The weights of each layer and direction, looked up by name as they are now."""
-        return [
-            Weights(**{name.partition("_l")[0]: getattr(self, name) for name in names})
-            for names in self._all_weights
-        ]
+        biases = () if self.bias else (None, None)
+        found = [[getattr(self, name) for name in names] for names in self._all_weights]
+        return [Weights(*weights[:2], *biases, *weights[2:]) for weights in found]
 
     def _initial_states(self, hx: Any, batch_size: int, input: Tensor) -> list[State]:
         """The state of each layer and direction."""
@@ -198,6 +197,10 @@ class _Layers(nn.RNNBase):
                 f"I={self.input_size} features; got shape {tuple(input.shape)}"
             )
         check_dtype(input, self.weight_ih_l0.dtype, "input")
+
+
+def _stack(*parts: Tensor) -> Tensor:
+    return parts[0].unsqueeze(0) if len(parts) == 1 else torch.stack(parts)
 
 
 class RNN(_Layers):

@@ -27,8 +27,8 @@ def check(call: Any) -> None:
         if len(state) != count:
             raise ValueError(f"{name}: expected {count} tensors, got {len(state)}")
     hidden = call.state[-1].shape[-1]
-    width = hidden if call.weight_hr is None else len(call.weight_hr)
-    rows, features, fused = len(call.state[0]), call.inputs.shape[-1], gates * hidden
+    width = hidden if call.weight_hr is None else call.weight_hr.shape[0]
+    rows, features, fused = call.state[0].shape[0], call.inputs.shape[-1], gates * hidden
     for state in (call.state, call.fresh):
         for part, columns in zip(state, (width, hidden)):
             _expect("state", part, (rows, columns))
@@ -39,12 +39,12 @@ def check(call: Any) -> None:
     _expect("weight_hr", call.weight_hr, (width, hidden))
     _expect("lengths", call.lengths, (rows,))
     if call.batch_sizes is None:
-        steps = len(call.inputs)
+        steps = call.inputs.shape[0]
         _expect("inputs", call.inputs, (steps, rows, features))
     else:
-        steps = len(call.batch_sizes)
-        _expect("inputs", call.inputs, (len(call.inputs), features))
-        _check_batch_sizes(call.batch_sizes.tolist(), rows, len(call.inputs))
+        steps = call.batch_sizes.shape[0]
+        _expect("inputs", call.inputs, (call.inputs.shape[0], features))
+        _check_batch_sizes(call.batch_sizes.tolist(), rows, call.inputs.shape[0])
     _expect("resets", call.resets, (steps, rows))
     if call.resets is not None and call.resets.dtype != torch.bool:
         raise ValueError(f"resets: expected a bool tensor, got {call.resets.dtype}")

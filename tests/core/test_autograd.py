@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 import seqcells
 from seqcells import Recurrent
+from seqcells.kernels import cpu
 
 T, B, I, H = 6, 4, 4, 5  # noqa: E741
 KINDS = pytest.mark.parametrize("kind", LAYERS)
@@ -90,6 +91,8 @@ def test_saved_tensors_pass_through_hooks(kind):
 def test_a_change_of_what_is_saved_is_noticed(kind, what):
     model, inputs = make_layers(kind, I, H)[0], random(T, B, I)
     outputs, _ = model(inputs)
+    if what == "outputs" and cpu.unavailable():
+        pytest.skip("the readable loop keeps the outputs of each step apart")
     with torch.no_grad():
         {"inputs": inputs, "outputs": outputs, "weight_hh_l0": model.weight_hh_l0}[what].add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
