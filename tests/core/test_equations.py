@@ -8,6 +8,8 @@ from core_helpers import F64, close, random
 
 import seqcells
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 T, B, I, H = 7, 3, 4, 5  # noqa: E741
 
 # name: (the class, its options, the shapes of its published weights)

@@ -10,8 +10,11 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import seqcells
 from seqcells.testing import assert_parity
 
-# torch says so of its own float32 layer.
-pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+pytestmark = [
+    pytest.mark.usefixtures("each_backend"),
+    # torch says so of its own float32 layer.
+    pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN"),
+]
 
 T, B, I, H = 6, 4, 4, 5  # noqa: E741
 LENGTHS = [3, 6, 1, 4]

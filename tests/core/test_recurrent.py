@@ -9,6 +9,12 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from seqcells import Recurrent, detach_state
 
+# By the readable loop, and by the kernel for the cells that have one.
+pytestmark = [
+    pytest.mark.usefixtures("each_backend"),
+    pytest.mark.parametrize("each_backend", ["reference", "auto"], indirect=True),
+]
+
 T, B = 6, 4
 LENGTHS = [3, 6, 0, 4]
 
