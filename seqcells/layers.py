@@ -77,6 +77,10 @@ class _Layers(nn.RNNBase):
             resets: bool, shaped as the input's first two dimensions; where true, the state starts
                 anew from zero before that step, in each direction's own order.
 
+        Under autocast the arithmetic is float32, and the results have the types that torch.nn's
+        layers give: autocast's own for the RNN, and for the LSTM unless packed; else the type of
+        the initial state, which is the input's where there is none. float64 stays float64.
+
         Returns:
             output: `(T, B, D*H)`, laid out as the input, packed if it was packed.
             h_n: each row's final state, shaped as `hx`.
@@ -108,10 +112,9 @@ class _Layers(nn.RNNBase):
             )
         data, batch_sizes, sorted_indices, unsorted_indices = input
         self._check_input(data, (2,))
-        if sorted_indices is None:
-            states = self._initial_states(hx, int(batch_sizes[0]), data)
-        else:
-            states = self._initial_states(hx, sorted_indices.shape[0], data)
+        batch_size = int(batch_sizes[0]) if sorted_indices is None else sorted_indices.shape[0]
+        states = self._initial_states(hx, batch_size, data)
+        if hx is not None and sorted_indices is not None:
             states = map_state(lambda part: part.index_select(0, sorted_indices), states)
         output, state = self._run(data, states, batch_sizes=batch_sizes)
         if unsorted_indices is not None:
@@ -180,7 +183,7 @@ class _Layers(nn.RNNBase):
         return [LSTMState(*parts) for parts in zip(hidden.unbind(0), cell.unbind(0))]
 
     def _autocast_dtype(self, output: Tensor, packed: bool) -> torch.dtype:
-        """What torch.nn's layer gives: the GRU, and the packed LSTM, leave the state's dtype."""
+        """What torch.nn's layer gives (see `forward`); `output` has the initial state's dtype."""
         if self.mode == "GRU" or (self.mode == "LSTM" and packed) or output.dtype == torch.float64:
             return output.dtype
         return torch.get_autocast_dtype(output.device.type)

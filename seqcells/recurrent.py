@@ -62,6 +62,9 @@ class Recurrent(nn.Module):
             resets: bool, shaped as the input's first two dimensions; where true, the state starts
                 anew from the cell's initial state before that step in the direction of running.
 
+        A cell that a kernel is made for computes in float32 under autocast too, and its results
+        have the type of the initial state; without one, the inputs' type.
+
         Returns:
             outputs: `(T, B, H)`, laid out as the inputs.
             final_state: each row's state after its last step. A cell without `initial_state`

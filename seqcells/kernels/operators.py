@@ -117,9 +117,10 @@ def transformed() -> bool:
 
 def _batched(grads: Sequence[Tensor | None]) -> bool:
     """Whether `torch.autograd.grad(..., is_grads_batched=True)` asks, by a vmap of its own."""
-    return any(
-        grad is not None and torch._C._functorch.is_legacy_batchedtensor(grad) for grad in grads
-    )
+    if torch.compiler.is_compiling():
+        return False
+    found = (grad for grad in grads if grad is not None)
+    return any(torch._C._functorch.is_legacy_batchedtensor(grad) for grad in found)
 
 
 def runs_native(inputs: Tensor) -> bool:
