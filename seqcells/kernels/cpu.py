@@ -17,7 +17,7 @@ DTYPES = (torch.float32, torch.float64)
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 NUMBERS = (
     *("cell", "is_double", "threads", "reverse"),
-    *("steps", "batch", "input_size", "hidden_size", "projection"),
+    *("steps", "batch", "gates", "input_size", "hidden_size", "projection"),
     *("input_step", "input_row", "grad_step", "grad_row"),
 )
 
@@ -200,6 +200,7 @@ class _Call:
         problem.steps = len(batch_sizes) if packed else len(inputs)
         problem.batch, problem.input_size = len(state[0]), inputs.shape[-1]
         problem.hidden_size = state[-1].shape[1]
+        problem.gates = len(weights[0]) // problem.hidden_size
         problem.projection = 0 if weights[-1] is None else state[0].shape[1]
         self.set_rows("input", "inputs", inputs)
         for name, part in zip(WEIGHTS, weights):

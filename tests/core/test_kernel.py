@@ -25,7 +25,7 @@ LAYERS = {
 class Case:
     """A cell or a layer of random shape, its inputs, and upstream gradients for all results."""
 
-    def __init__(self, seed):
+    def __init__(self, seed, few=False):
         choose = random.Random(seed)
         torch.manual_seed(seed)
         self.kind = choose.choice(sorted(OUR_CELLS))
@@ -33,6 +33,9 @@ class Case:
         self.I, self.H = choose.choice(SIZES), choose.choice(SIZES[3:])
         self.dtype = choose.choice((torch.float32, F64))
         self.threads = choose.choice((1, 2, 3))
+        if few:
+            self.T, self.B, self.H = 7, choose.choice((1, 2, 5)), choose.choice((193, 256, 300))
+            self.threads = 2
         self.reverse = choose.random() < 0.5
         self.batch_first = choose.random() < 0.3
         self.train = choose.random() < 0.8
@@ -124,8 +127,8 @@ def error(found, exact):
     return difference.max().item() / largest if largest else difference.max().item()
 
 
-def check(seed):
-    case = Case(seed)
+def check(seed, **options):
+    case = Case(seed, **options)
     before = torch.get_num_threads()
     torch.set_num_threads(case.threads)
     try:
@@ -157,6 +160,12 @@ def instruction_set(request, monkeypatch):
 def test_random_shapes(instruction_set, group):
     for seed in range(20):
         check(1000 * instruction_set + 20 * group + seed)
+
+
+def test_few_rows_of_many_units(instruction_set):
+    """Here two threads divide the units and meet at every step."""
+    for seed in range(16):
+        check(100 * instruction_set + seed, few=True)
 
 
 @pytest.mark.slow

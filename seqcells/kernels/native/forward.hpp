@@ -1,4 +1,4 @@
-// Forward through time. Each thread runs its own rows from the first step to the last:
+// Forward through time. Each group of threads runs its own rows from the first step to the last:
 //
 //   z  = bias + W_ih x_t        for a few steps at once, as many rows as keep z in the cache
 //   z += W_hh h                 step by step
@@ -18,12 +18,13 @@ struct Forward : Sizes<T, Cell> {
 
   Packed<T> inward, hidden, late, projection;
   T *bias;
+  Barrier *barriers;
 
   Forward(const Problem &problem, const Plan &plan) : Base(problem, plan) {}
 
   struct Rows {
     T *sums, *state[2], *gated, *unprojected;
-    const T **from;
+    const T **from;  // each thread's own
     T **to;
   };
 
@@ -33,8 +34,8 @@ struct Forward : Sizes<T, Cell> {
   }
 
  private:
-  int64_t rows_of_thread() const { return (B + plan.threads - 1) / plan.threads; }
-  int64_t chunk_rows() const { return rows_of_thread() > CHUNK ? rows_of_thread() : CHUNK; }
+  int64_t most_rows() const { return (B + plan.groups - 1) / plan.groups; }
+  int64_t chunk_rows() const { return most_rows() > CHUNK ? most_rows() : CHUNK; }
 
   void shared(Scratch &scratch) {
     const auto take = [&](int64_t K, int64_t vectors, int gates) {
@@ -47,53 +48,55 @@ struct Forward : Sizes<T, Cell> {
     if (Cell::late_slots) late = take(R, groups * Cell::late_slots, Cell::late_slots);
     if (p.projection) projection = take(H, recurrent / L, 1);
     bias = scratch.take<T>(S * units);
+    barriers = scratch.take<Barrier>(plan.groups);
   }
 
-  Rows local(Scratch &scratch) const {
-    const int64_t rows = rows_of_thread();
+  Rows local(Scratch &scratch, int64_t part) const {
+    const int64_t rows = most_rows();
     Rows x{};
     x.sums = scratch.take<T>(chunk_rows() * S * units);
     for (int part = 0; part < Cell::states; ++part)
       x.state[part] = scratch.take<T>(rows * this->padded_width(part));
     if (Cell::late_slots) x.gated = scratch.take<T>(rows * units);
     if (p.projection) x.unprojected = scratch.take<T>(rows * units);
-    x.from = scratch.take<const T *>(chunk_rows());
-    x.to = scratch.take<T *>(chunk_rows());
+    x.from = scratch.take<const T *>(plan.parts * chunk_rows()) + part * chunk_rows();
+    x.to = scratch.take<T *>(plan.parts * chunk_rows()) + part * chunk_rows();
     return x;
   }
 
   int run() {
     Scratch count, counted;
     shared(count);
-    local(counted);
+    local(counted, 0);
     Freed block;
-    char *memory = block.allocate(count.used() + plan.threads * counted.used());
+    char *memory = block.allocate(count.used() + plan.groups * counted.used());
     if (!memory) return 1;
     Scratch pieces(memory);
     shared(pieces);
     prefer_huge_pages(p.outputs, T_ * B * R * sizeof(T));
+    for (int64_t n = 0; n < plan.groups; ++n) barriers[n] = Barrier();
     prefer_huge_pages(p.kept, T_ * B * Cell::kept * units * sizeof(T));
-    in_parallel(plan.threads, [&](int64_t n, int64_t of) { pack({n, of}); });
-    in_parallel(plan.threads, [&](int64_t n, int64_t of) {
-      for (; n < plan.threads; n += of) {  // whatever the team's size, the shares are the same
-        Scratch own(memory + count.used() + n * counted.used());
-        Rows rows = local(own);
-        through_time(rows, {n, plan.threads});
-      }
+    in_parallel(plan.groups * plan.parts, [&](int64_t n, int64_t of) { pack(n, of); });
+    in_shares(plan, barriers, [&](const Share &share) {
+      Scratch own(memory + count.used() + share.group * counted.used());
+      Rows rows = local(own, share.part);
+      through_time(rows, share);
     });
     return 0;
   }
 
-  void pack(const Share &share) {
+  void pack(int64_t thread, int64_t threads) {
     const auto weights = [](const void *data) { return static_cast<const T *>(data); };
-    pack_gates(*this, inward, weights(p.weight_ih), I, Cell::input_gates, Cell::input_slots, share);
-    pack_gates(*this, hidden, weights(p.weight_hh), R, Cell::hidden_gates, early, share);
+    pack_gates(*this, inward, weights(p.weight_ih), I, Cell::input_gates, Cell::input_slots, thread,
+               threads);
+    pack_gates(*this, hidden, weights(p.weight_hh), R, Cell::hidden_gates, early, thread,
+               threads);
     if constexpr (Cell::late_slots > 0)
       pack_gates(*this, late, weights(p.weight_hh), R, Cell::hidden_gates + early,
-                 Cell::late_slots, share);
-    for (int64_t v = share.thread; p.projection && v < projection.vectors; v += share.threads)
+                 Cell::late_slots, thread, threads);
+    for (int64_t v = thread; p.projection && v < projection.vectors; v += threads)
       projection.fill(v, 0, H, weights(p.weight_hr) + v * L * H, 1, H, R > v * L ? R - v * L : 0);
-    if (share.thread) return;
+    if (thread) return;
     std::memset(bias, 0, S * units * sizeof(T));
     const T *inward_bias = weights(p.bias_ih), *hidden_bias = weights(p.bias_hh);
     for (int64_t u = 0; inward_bias && u < H; ++u) {
@@ -106,8 +109,10 @@ struct Forward : Sizes<T, Cell> {
 
   void through_time(Rows &x, const Share &share) const {
     const int64_t rows = share.count(B);
-    for (int part = 0; part < Cell::states; ++part)
-      for (int64_t j = 0; j < rows; ++j) start(x, p.state, part, j, share);
+    const Columns mine = share.columns(units);
+    for (int64_t j = 0; j < rows; ++j)
+      if (share.takes(j)) start(x, p.state, j, share);
+    share.meet();
     for (int64_t number = 0; number < T_;) {
       const int64_t first = number;
       int64_t filled = 0;
@@ -117,10 +122,11 @@ struct Forward : Sizes<T, Cell> {
         for (int64_t j = 0; j < alive; ++j, ++filled) {
           x.from[filled] = this->input(t, share.row(j));
           x.to[filled] = x.sums + filled * S * units;
-          std::memcpy(x.to[filled], bias, S * units * sizeof(T));
+          for (int slot = 0; slot < S; ++slot)
+            copy(x.to[filled] + slot * units, bias + slot * units, mine);
         }
       }
-      inward.multiply(filled, x.from, x.to, 0);
+      inward.multiply(filled, x.from, x.to, 0, mine);
       T *sums = x.sums;
       for (int64_t n = first; n < number; ++n) {
         const int64_t t = this->step(n), alive = share.count(plan.alive[t]);
@@ -128,60 +134,83 @@ struct Forward : Sizes<T, Cell> {
         sums += alive * S * units;
       }
     }
-    for (int64_t j = 0; j < rows; ++j) {
-      const int64_t r = share.row(j);
-      for (int part = 0; part < Cell::states; ++part)
-        std::memcpy(this->row_of(p.final_state, part, r), x.state[part] + j * this->padded_width(part),
-                    this->state_width(part) * sizeof(T));
-      for (int64_t t = p.lengths ? this->end(r) : T_; t < T_; ++t)
-        std::memset(this->output(t, r), 0, R * sizeof(T));
+    for (int64_t j = 0; j < rows; ++j)
+      if (share.takes(j)) finish(x, j, share.row(j));
+  }
+
+  void start(Rows &x, const void *const *from, int64_t j, const Share &share) const {
+    for (int part = 0; part < Cell::states; ++part) {
+      const int64_t width = this->padded_width(part);
+      copy_padded(x.state[part] + j * width, this->row_of(from, part, share.row(j)),
+                  this->state_width(part), width);
     }
   }
 
-  void start(Rows &x, const void *const *from, int part, int64_t j, const Share &share) const {
-    const int64_t width = this->padded_width(part);
-    copy_padded(x.state[part] + j * width, this->row_of(from, part, share.row(j)),
-                this->state_width(part), width);
+  void finish(Rows &x, int64_t j, int64_t r) const {
+    for (int part = 0; part < Cell::states; ++part)
+      std::memcpy(this->row_of(p.final_state, part, r),
+                  x.state[part] + j * this->padded_width(part), this->state_width(part) * sizeof(T));
+    for (int64_t t = p.lengths ? this->end(r) : T_; t < T_; ++t)
+      std::memset(this->output(t, r), 0, R * sizeof(T));
   }
 
   void one_step(Rows &x, T *sums, int64_t t, int64_t alive, const Share &share) const {
+    const Columns mine = share.columns(units);
     for (int64_t j = 0; j < alive; ++j) {
-      if (this->resets(t, share.row(j)))
-        for (int part = 0; part < Cell::states; ++part) start(x, p.fresh, part, j, share);
+      if (share.takes(j) && this->resets(t, share.row(j))) start(x, p.fresh, j, share);
       x.from[j] = x.state[0] + j * recurrent;
       x.to[j] = sums + j * S * units;
     }
-    hidden.multiply(alive, x.from, x.to, hidden_at * units);
+    if (p.resets) share.meet();
+    hidden.multiply(alive, x.from, x.to, hidden_at * units, mine);
     if constexpr (Cell::late_slots > 0) {
       for (int64_t j = 0; j < alive; ++j) {
-        for (int64_t u = 0; u < units; u += L) {
-          V z[S], state[2] = {load(x.state[0] + j * recurrent + u)};
-          for (int s = 0; s < S; ++s) z[s] = load(x.to[j] + s * units + u);
-          store(x.gated + j * units + u, Cell::late(z, state));
-        }
+        gate(x.to[j], x.state[0] + j * recurrent, x.gated + j * units, mine);
         x.from[j] = x.gated + j * units;
       }
-      late.multiply(alive, x.from, x.to, (S - Cell::late_slots) * units);
+      share.meet();
+      late.multiply(alive, x.from, x.to, (S - Cell::late_slots) * units, mine);
+    } else {
+      share.meet();  // everyone has read the state that now changes
     }
     for (int64_t j = 0; j < alive; ++j) {
       T *h = p.projection ? x.unprojected + j * units : x.state[0] + j * recurrent;
       T *c = Cell::states > 1 ? x.state[1] + j * units : nullptr;
-      activate(x.to[j], h, c, p.kept ? this->kept(t, share.row(j)) : nullptr);
+      activate(x.to[j], h, c, p.kept ? this->kept(t, share.row(j)) : nullptr, mine);
     }
-    if (p.projection) {
-      for (int64_t j = 0; j < alive; ++j) {
-        x.from[j] = x.unprojected + j * units;
-        x.to[j] = x.state[0] + j * recurrent;
-        std::memset(x.to[j], 0, recurrent * sizeof(T));
-      }
-      projection.multiply(alive, x.from, x.to, 0);
-    }
+    if (p.projection) project(x, alive, share);
+    const Columns own = share.columns(recurrent), shown = {own.from, own.to < R ? own.to : R};
     for (int64_t j = 0; j < alive; ++j)
-      std::memcpy(this->output(t, share.row(j)), x.state[0] + j * recurrent, R * sizeof(T));
+      copy(this->output(t, share.row(j)), x.state[0] + j * recurrent, shown);
+    share.meet();
   }
 
-  void activate(const T *sums, T *h, T *c, T *keep) const {
-    for (int64_t u = 0; u < units; u += L) {
+  static void copy(T *to, const T *from, Columns columns) {
+    if (columns.to > columns.from)
+      std::memcpy(to + columns.from, from + columns.from, (columns.to - columns.from) * sizeof(T));
+  }
+
+  void project(Rows &x, int64_t alive, const Share &share) const {
+    const Columns mine = share.columns(recurrent);
+    for (int64_t j = 0; j < alive; ++j) {
+      x.from[j] = x.unprojected + j * units;
+      x.to[j] = x.state[0] + j * recurrent;
+      std::memset(x.to[j] + mine.from, 0, (mine.to - mine.from) * sizeof(T));
+    }
+    share.meet();
+    projection.multiply(alive, x.from, x.to, 0, mine);
+  }
+
+  void gate(const T *sums, const T *h, T *gated, Columns mine) const {
+    for (int64_t u = mine.from; u < mine.to; u += L) {
+      V z[S], state[2] = {load(h + u)};
+      for (int s = 0; s < S; ++s) z[s] = load(sums + s * units + u);
+      store(gated + u, Cell::late(z, state));
+    }
+  }
+
+  void activate(const T *sums, T *h, T *c, T *keep, Columns mine) const {
+    for (int64_t u = mine.from; u < mine.to; u += L) {
       V z[S], state[2] = {load(h + u)}, values[Cell::kept + 1];
       for (int s = 0; s < S; ++s) z[s] = load(sums + s * units + u);
       if constexpr (Cell::states > 1) state[1] = load(c + u);

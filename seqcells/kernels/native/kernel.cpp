@@ -50,11 +50,22 @@ const Variant *chosen(int64_t skip) {
   return nullptr;
 }
 
-// Few sums are not worth a second thread: waking it takes as long.
-int64_t useful_threads(const Problem &p, int64_t rows) {
-  const int64_t products = rows * p.hidden_size * (p.input_size + p.hidden_size);
-  const int64_t most = p.threads < p.batch ? p.threads : p.batch;
-  return products < 100000 || most < 1 ? 1 : most;
+// Products below which a second thread is not worth waking, and, in one step of one row, below
+// which the threads are not worth bringing together.
+constexpr int64_t WAKING = 400000, MEETING = 60000;
+
+// Rows make the best shares: threads that have their own never wait. Where there are too few of
+// them for a whole tile a thread, and steps are long, the threads divide the units instead.
+void divide(const Problem &p, int64_t rows, Plan &plan) {
+  const int64_t recurrent = p.gates * p.hidden_size * p.hidden_size;
+  const int64_t step = recurrent + p.gates * p.hidden_size * p.input_size;
+  plan.groups = plan.parts = 1;
+  if (p.threads < 2 || rows * step < WAKING) return;
+  const bool meets = recurrent >= MEETING && (p.batch + 5) / 6 < p.threads;
+  const int64_t wanted = meets ? (p.batch + 5) / 6 : p.batch;
+  plan.groups = wanted < p.threads ? wanted : p.threads;
+  const int64_t most = (p.hidden_size + 63) / 64, parts = p.threads / plan.groups;
+  if (meets) plan.parts = parts < most ? parts : most;
 }
 
 class Rows {
@@ -73,7 +84,8 @@ class Rows {
     if (p_.lengths) by_length(order, length, alive, place);
     int64_t rows = 0;
     for (int64_t t = 0; t < T_; rows += alive[t++]) start[t] = rows;
-    plan = {order, alive, start, useful_threads(p_, rows)};
+    plan = {order, alive, start, 1, 1};
+    divide(p_, rows, plan);
     return true;
   }
 

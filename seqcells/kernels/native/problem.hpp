@@ -6,7 +6,7 @@ namespace seqcells {
 
 struct Problem {
   int64_t cell, is_double, threads, reverse;
-  int64_t steps, batch, input_size, hidden_size, projection;  // T, B, I, H, P; no projection: P = 0
+  int64_t steps, batch, gates, input_size, hidden_size, projection;  // T, B, G, I, H, P (or 0)
   int64_t input_step, input_row;                              // strides of inputs, in elements
   int64_t grad_step, grad_row;                                // strides of grad_outputs
   const int64_t *lengths, *batch_sizes;                       // (B,) padded; (T,) packed; or null
@@ -25,7 +25,8 @@ struct Plan {
   const int64_t *order;  // (B,) the caller's row of each sorted row
   const int64_t *alive;  // (T,) rows that take step t
   const int64_t *start;  // (T,) rows of all steps before t
-  int64_t threads;
+  // Threads in groups: a group has its own rows, the `parts` threads of a group share its units.
+  int64_t groups, parts;
 };
 
 }  // namespace seqcells

@@ -74,6 +74,11 @@ void sweep(int64_t count, const T *const *rows, int64_t K, const T *panel, T *co
     }
 }
 
+// Columns of an output: a thread's part of them.
+struct Columns {
+  int64_t from, to;
+};
+
 // Weights in panels. Column vectors stand side by side in the output, or `stride` apart: then a
 // panel takes one vector out of each of N blocks, the gates of the same units.
 template <class T>
@@ -89,9 +94,11 @@ struct Packed {
     return vectors - first < 4 ? vectors - first : 4;
   }
 
-  // rows[i] (K values) times the panels, added to out[i] + offset
-  void multiply(int64_t count, const T *const *rows, T *const *out, int64_t offset) const {
-    for (int64_t first = 0; first < vectors; first += width(first)) {
+  // rows[i] (K values) times the panels of these columns, added to out[i] + offset
+  void multiply(int64_t count, const T *const *rows, T *const *out, int64_t offset,
+                Columns columns) const {
+    const int64_t last = columns.to / LANES<T> * gates;
+    for (int64_t first = columns.from / LANES<T> * gates; first < last; first += width(first)) {
       const T *panel = data + first * K * LANES<T>;
       const int64_t step = stride ? stride : LANES<T>;
       const int64_t at = offset + (stride ? first / gates : first) * LANES<T>;
@@ -112,13 +119,18 @@ struct Packed {
     const int64_t panel = stride ? vector / gates * gates : vector / 4 * 4;
     const int64_t wide = width(panel);
     T *to = data + (panel * K + k0 * wide + vector - panel) * L;
-    for (int64_t k = 0; k < n; ++k, to += wide * L, from += by_k) {
-      if (lanes >= L) {
-        for (int lane = 0; lane < L; ++lane) to[lane] = from[lane * by_lane];
-      } else {
-        for (int lane = 0; lane < L; ++lane) to[lane] = lane < lanes ? from[lane * by_lane] : T(0);
+    int64_t k = 0;
+    if (lanes >= L && by_k == 1)
+      for (; k + L <= n; k += L, from += L) {
+        Vec<T> square[L];
+        for (int lane = 0; lane < L; ++lane) square[lane] = load(from + lane * by_lane);
+        transpose<T>(square);
+        for (int i = 0; i < L; ++i, to += wide * L) store(to, square[i]);
       }
-    }
+    else if (lanes >= L && by_lane == 1)
+      for (; k < n; ++k, to += wide * L, from += by_k) store(to, load(from));
+    for (; k < n; ++k, to += wide * L, from += by_k)
+      for (int lane = 0; lane < L; ++lane) to[lane] = lane < lanes ? from[lane * by_lane] : T(0);
   }
 };
 

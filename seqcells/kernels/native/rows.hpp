@@ -1,5 +1,7 @@
 // What both directions of time share: sizes, addresses, scratch memory, and the threads' rows.
 #pragma once
+#include <sched.h>
+
 #include <cstdlib>
 #ifdef __linux__
 #include <sys/mman.h>
@@ -138,12 +140,50 @@ struct Sizes {
   }
 };
 
-// A thread takes every n-th row by falling length, so that all threads end together.
-struct Share {
-  int64_t thread, threads;
-  int64_t row(int64_t j) const { return thread + j * threads; }
-  int64_t count(int64_t alive) const { return (alive - thread + threads - 1) / threads; }
+// Where the threads of a group wait for each other.
+struct Barrier {
+  int64_t arrived = 0, round = 0;
+
+  void wait(int64_t parts) {
+    const int64_t now = __atomic_load_n(&round, __ATOMIC_ACQUIRE);
+    if (__atomic_add_fetch(&arrived, 1, __ATOMIC_ACQ_REL) == parts) {
+      __atomic_store_n(&arrived, 0, __ATOMIC_RELAXED);
+      __atomic_store_n(&round, now + 1, __ATOMIC_RELEASE);
+      return;
+    }
+    for (int spins = 0; __atomic_load_n(&round, __ATOMIC_ACQUIRE) == now; ++spins)
+      if (spins > 4000) sched_yield();
+  }
 };
+
+// A thread's share of the work. A group takes every n-th row by falling length, so that all groups
+// end together; where there are fewer rows than threads can use, the threads of a group divide
+// the columns of every product among them, and meet between the steps.
+struct Share {
+  int64_t group, groups, part, parts;
+  Barrier *barrier;
+
+  int64_t row(int64_t j) const { return group + j * groups; }
+  int64_t count(int64_t alive) const { return (alive - group + groups - 1) / groups; }
+  bool takes(int64_t j) const { return j % parts == part; }
+  void meet() const {
+    if (parts > 1) barrier->wait(parts);
+  }
+  Columns columns(int64_t width) const {  // in whole panels
+    const int64_t blocks = (width + 63) / 64, end = blocks * (part + 1) / parts * 64;
+    return {blocks * part / parts * 64, end < width ? end : width};
+  }
+};
+
+// Runs `work` once for each share. A team that came out smaller than asked divides no columns.
+template <class Work>
+void in_shares(const Plan &plan, Barrier *barriers, const Work &work) {
+  in_parallel(plan.groups * plan.parts, [&](int64_t thread, int64_t threads) {
+    const int64_t parts = threads == plan.groups * plan.parts ? plan.parts : 1;
+    for (int64_t g = thread / parts; g < plan.groups; g += threads / parts)
+      work(Share{g, plan.groups, thread % parts, parts, barriers + g});
+  });
+}
 
 template <class T>
 inline void copy_padded(T *to, const T *from, int64_t count, int64_t padded_count) {
@@ -154,9 +194,9 @@ inline void copy_padded(T *to, const T *from, int64_t count, int64_t padded_coun
 // Weights with a row for each gate's unit, packed for sums = rows * weights^T.
 template <class T, class Cell>
 void pack_gates(const Sizes<T, Cell> &s, const Packed<T> &to, const T *weights, int64_t width,
-                const int *gates, int slots, const Share &share) {
+                const int *gates, int slots, int64_t thread, int64_t threads) {
   constexpr int L = LANES<T>;
-  for (int64_t group = share.thread; group < s.units / L; group += share.threads)
+  for (int64_t group = thread; group < s.units / L; group += threads)
     for (int slot = 0; slot < slots; ++slot) {
       const int64_t lanes = s.H - group * L;
       const T *from = weights + (gates[slot] * s.H + group * L) * width;
@@ -168,9 +208,9 @@ void pack_gates(const Sizes<T, Cell> &s, const Packed<T> &to, const T *weights, 
 // The same weights for gradients = sums * weights: a row of the panel for each unit of each slot.
 template <class T, class Cell>
 void pack_gates_back(const Sizes<T, Cell> &s, const Packed<T> &to, const T *weights, int64_t width,
-                     const int *gates, int slots, const Share &share) {
+                     const int *gates, int slots, int64_t thread, int64_t threads) {
   constexpr int L = LANES<T>;
-  for (int64_t vector = share.thread; vector < to.vectors; vector += share.threads)
+  for (int64_t vector = thread; vector < to.vectors; vector += threads)
     for (int slot = 0; slot < slots; ++slot) {
       const int64_t lanes = width - vector * L < 0 ? 0 : width - vector * L;
       const T *from = weights + gates[slot] * s.H * width + vector * L;

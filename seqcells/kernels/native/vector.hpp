@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #ifndef SEQCELLS_VARIANT
 #error "name the variant: -DSEQCELLS_VARIANT=..."
@@ -72,6 +73,35 @@ inline Vec<T> load(const T *from) {
 template <class T>
 inline void store(T *to, Vec<T> value) {
   *reinterpret_cast<typename Lanes<T>::Loose *>(to) = value;
+}
+
+// Lane by lane from both: the lower halves, or the upper ones.
+template <class T, bool upper, std::size_t... i>
+inline Vec<T> interleave(Vec<T> a, Vec<T> b, std::index_sequence<i...>) {
+#if __has_builtin(__builtin_shufflevector)
+  return __builtin_shufflevector(a, b, (i / 2 + upper * LANES<T> / 2 + i % 2 * LANES<T>)...);
+#else
+  const T *both[] = {reinterpret_cast<const T *>(&a), reinterpret_cast<const T *>(&b)};
+  return Vec<T>{both[i % 2][i / 2 + upper * LANES<T> / 2]...};
+#endif
+}
+
+// As many vectors as lanes: a square matrix, whose transpose is log2(lanes) perfect shuffles.
+template <class T>
+inline void transpose(Vec<T> *rows) {
+  constexpr int L = LANES<T>;
+  constexpr auto lanes = std::make_index_sequence<L>();
+  Vec<T> next[L];
+#pragma GCC unroll 4
+  for (int width = 1; width < L; width *= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < L / 2; ++i) {
+      next[2 * i] = interleave<T, false>(rows[i], rows[i + L / 2], lanes);
+      next[2 * i + 1] = interleave<T, true>(rows[i], rows[i + L / 2], lanes);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < L; ++i) rows[i] = next[i];
+  }
 }
 
 // 2^n and exp(r) - 1 with x = n ln(2) + r, both to the last bit or so.

@@ -1,0 +1,181 @@
+// The products of the backward pass that need no order of time, for a few hundred rows at once:
+//
+//   dx = W_ih^T dz        dW += dz [h', x, 1]^T
+//
+// where h' is the state before the step, and the column of ones makes the bias's gradient. Every
+// group of threads adds up a dW of its own; they are added in the groups' order at the end.
+#pragma once
+#include "rows.hpp"
+
+namespace SEQCELLS_VARIANT {
+
+template <class T, class Cell>
+struct Gradients : Sizes<T, Cell> {
+  using Base = Sizes<T, Cell>;
+  using Base::B, Base::H, Base::I, Base::L, Base::R, Base::S, Base::early, Base::hidden_at, Base::p,
+      Base::plan, Base::recurrent, Base::units;
+  static constexpr int64_t CHUNK = 128;  // rows whose gradients go into the weights at once
+  static constexpr bool has_late = Cell::late_slots > 0, has_cell = Cell::states > 1;
+
+  Packed<T> inward, hidden, late, projection;
+  Barrier *barriers;
+
+  Gradients(const Problem &problem, const Plan &plan) : Base(problem, plan) {}
+
+  // `left` holds [h', x, 1, what the late slots read] of each row, `dz` its gradients.
+  struct Rows {
+    T *left, *dz, *dx, *dh, *dc, *fresh[2], *dm, *e, *before_cell, *after, *projected, *unprojected;
+    T *weights, *projection_weights;
+    const T **from;
+    T **to, **inputs_to;
+    int64_t filled;
+  };
+
+  bool wants_weights() const { return p.grad_weight_ih; }
+  int64_t most_rows() const { return (B + plan.groups - 1) / plan.groups; }
+  int64_t chunk_rows() const { return most_rows() > CHUNK ? most_rows() : CHUNK; }
+  int64_t input_at() const { return recurrent; }
+  int64_t late_at() const { return recurrent + padded(I + 1); }
+  int64_t left_width() const { return late_at() + (has_late ? units : 0) + 16; }
+  int64_t sums() const { return S * units; }
+  int64_t dz_width() const { return sums() + 16; }  // no power of two: it would share cache sets
+
+  void shared(Scratch &scratch) {
+    const auto take = [&](int64_t K, int64_t columns) {
+      const int64_t vectors = columns / L;
+      return Packed<T>{scratch.take<T>(Packed<T>::size(K, vectors)), K, vectors, 0, 1};
+    };
+    if (p.grad_inputs) inward = take(Cell::input_slots * units, padded(I));
+    hidden = take(early * units, recurrent);
+    if (has_late) late = take(Cell::late_slots * units, recurrent);
+    if (p.projection) projection = take(R, units);
+    barriers = scratch.take<Barrier>(plan.groups);
+  }
+
+  Rows local(Scratch &scratch, int64_t part) const {
+    const int64_t rows = most_rows(), chunk = chunk_rows();
+    const auto take = [&](int64_t count) { return scratch.take<T>(count); };
+    Rows x{};
+    x.left = take(chunk * left_width());
+    x.dz = take(chunk * dz_width());
+    if (p.grad_inputs) x.dx = take(chunk * padded(I));
+    x.dh = take(rows * recurrent);
+    if (has_cell) x.dc = take(rows * units), x.before_cell = take(plan.parts * units) + part * units;
+    for (int part = 0; p.resets && part < Cell::states; ++part)
+      x.fresh[part] = take(rows * this->padded_width(part));
+    if (has_late) x.e = take(rows * units);
+    if (!Cell::kept) x.after = take(plan.parts * units) + part * units;
+    if (p.projection) {
+      x.dm = take(rows * units);
+      x.projected = take(chunk * recurrent), x.unprojected = take(chunk * units);
+      if (wants_weights()) x.projection_weights = take(R * units);
+    }
+    if (wants_weights()) x.weights = take(left_width() * sums());
+    x.from = scratch.take<const T *>(plan.parts * chunk) + part * chunk;
+    x.to = scratch.take<T *>(plan.parts * chunk) + part * chunk;
+    x.inputs_to = scratch.take<T *>(plan.parts * chunk) + part * chunk;
+    return x;
+  }
+
+  static void clear(T *row, Columns columns) {
+    if (columns.to > columns.from)
+      std::memset(row + columns.from, 0, (columns.to - columns.from) * sizeof(T));
+  }
+
+  void pack(int64_t thread, int64_t threads) {
+    const auto weights = [](const void *data) { return static_cast<const T *>(data); };
+    if (p.grad_inputs)
+      pack_gates_back(*this, inward, weights(p.weight_ih), I, Cell::input_gates, Cell::input_slots,
+                      thread, threads);
+    pack_gates_back(*this, hidden, weights(p.weight_hh), R, Cell::hidden_gates, early, thread,
+                    threads);
+    if constexpr (has_late)
+      pack_gates_back(*this, late, weights(p.weight_hh), R, Cell::hidden_gates + early,
+                      Cell::late_slots, thread, threads);
+    for (int64_t v = thread; p.projection && v < projection.vectors; v += threads)
+      projection.fill(v, 0, R, weights(p.weight_hr) + v * L, H, 1, H > v * L ? H - v * L : 0);
+  }
+
+  // The products that need no order of time, for the rows gathered so far.
+  void flush(Rows &x, const Share &share) const {
+    const int64_t rows = x.filled;
+    x.filled = 0;
+    if (p.grad_inputs) input_gradients(x, rows, share);
+    if (wants_weights()) {
+      add(x, rows, 0, R, hidden_at, early, share);
+      if (has_late) add(x, rows, late_at(), R, S - Cell::late_slots, Cell::late_slots, share);
+      add(x, rows, input_at(), I, 0, Cell::input_slots, share);
+      add(x, rows, input_at() + I, 1, 0, S, share);
+    }
+    const Columns mine = share.columns(units);
+    if (x.projection_weights)
+      add_outer(rows, x.projected, recurrent, R, x.unprojected + mine.from, units,
+                mine.to - mine.from, x.projection_weights + mine.from, units);
+    share.meet();
+  }
+
+  void input_gradients(Rows &x, int64_t rows, const Share &share) const {
+    const Columns mine = share.columns(padded(I));
+    for (int64_t j = 0; j < rows; ++j) {
+      x.from[j] = x.dz + j * dz_width();
+      x.to[j] = x.dx + j * padded(I);
+      clear(x.to[j], mine);
+    }
+    inward.multiply(rows, x.from, x.to, 0, mine);
+    const int64_t end = mine.to < I ? mine.to : I;
+    for (int64_t j = 0; j < rows && end > mine.from; ++j)
+      std::memcpy(x.inputs_to[j] + mine.from, x.to[j] + mine.from, (end - mine.from) * sizeof(T));
+  }
+
+  // The weights that `count` columns of `left` meet, in these slots
+  void add(Rows &x, int64_t rows, int64_t left, int64_t count, int slot, int slots,
+           const Share &share) const {
+    const Columns mine = share.columns(slots * units);
+    const int64_t at = slot * units + mine.from;
+    add_outer(rows, x.left + left, left_width(), count, x.dz + at, dz_width(), mine.to - mine.from,
+              x.weights + left * sums() + at, sums());
+  }
+
+  template <class RowsOf>
+  void add_up(const RowsOf &rows_of, int64_t thread, int64_t threads) const {
+    const auto gradient = [](void *data) { return static_cast<T *>(data); };
+    const auto bias_at = (input_at() + I) * sums();
+    for (int64_t block = thread; block < units / 16; block += threads) {
+      const int64_t first = block * 16, count = H - first < 16 ? H - first : 16;
+      const auto add = [&](T *to, int64_t width, int gate, int64_t from, int64_t slot) {
+        sum_groups(rows_of, to + (gate * H + first) * width, width, count,
+                    from + slot * units + first);
+      };
+      for (int s = 0; s < Cell::input_slots; ++s) {
+        add(gradient(p.grad_weight_ih), I, Cell::input_gates[s], input_at() * sums(), s);
+        if (p.grad_bias_ih) add(gradient(p.grad_bias_ih), 1, Cell::input_gates[s], bias_at, s);
+      }
+      for (int s = 0; s < Cell::hidden_slots; ++s) {
+        const int64_t from = s < early ? 0 : late_at() * sums();
+        add(gradient(p.grad_weight_hh), R, Cell::hidden_gates[s], from, hidden_at + s);
+        if (p.grad_bias_hh)
+          add(gradient(p.grad_bias_hh), 1, Cell::hidden_gates[s], bias_at, hidden_at + s);
+      }
+    }
+    for (int64_t n = 0; p.projection && n < plan.groups; ++n) {
+      const T *from = rows_of(n, 0).projection_weights;
+      T *to = gradient(p.grad_weight_hr);
+      for (int64_t r = thread; r < R; r += threads)
+        for (int64_t u = 0; u < H; ++u)
+          to[r * H + u] = n ? to[r * H + u] + from[r * units + u] : from[r * units + u];
+    }
+  }
+
+  // to[u][k] = the sum over all groups of their weights' gradient at [k][u]
+  template <class RowsOf>
+  void sum_groups(const RowsOf &rows_of, T *to, int64_t width, int64_t count, int64_t at) const {
+    for (int64_t n = 0; n < plan.groups; ++n) {
+      const T *from = rows_of(n, 0).weights + at;
+      for (int64_t k = 0; k < width; ++k, from += sums())
+        for (int64_t u = 0; u < count; ++u)
+          to[u * width + k] = n ? to[u * width + k] + from[u] : from[u];
+    }
+  }
+};
+
+}  // namespace SEQCELLS_VARIANT
