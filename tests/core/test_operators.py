@@ -121,6 +121,19 @@ def test_transforms_look_through_it(kind, form):
         leaf = call.inputs.clone().requires_grad_()
         first = torch.autograd.grad(of_inputs(leaf), leaf, create_graph=True)[0]
         yield torch.autograd.grad(first, leaf, torch.stack([first, along]), is_grads_batched=True)
+        leaf = call.inputs.clone().requires_grad_()
+        outputs = run(*call._replace(inputs=leaf))[0]
+        upstream, moving = torch.stack([outputs.detach().cos(), outputs.detach().sin()])
+
+        def backward(upstream):
+            return torch.autograd.grad(outputs, leaf, upstream, retain_graph=True)
+
+        yield torch.autograd.grad(
+            outputs, leaf, torch.stack([upstream, moving]), True, is_grads_batched=True
+        )
+        yield torch.vmap(backward)(torch.stack([upstream, moving]))
+        with forward_ad.dual_level():
+            yield forward_ad.unpack_dual(backward(forward_ad.make_dual(upstream, moving))[0])
 
     answers = [list(transformed(run)) for run in (operators.recurrence, operators._readable)]
     for found, expected in zip(*answers):
