@@ -62,6 +62,14 @@ def test_the_private_operators_are_sound(kind, form):
         opcheck(torch.ops.seqcells._backward.default, (grads, *call, *rest), test_utils=checks)
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", OUR_CELLS)
+def test_they_are_sound_without_native_code(kind, form, monkeypatch):
+    monkeypatch.setattr(operators.cpu, "unavailable", lambda: "not built")
+    test_the_operator_is_sound(kind, form, True)
+    test_the_private_operators_are_sound(kind, form)
+
+
 @GRID
 def test_it_is_the_readable_loop(kind, form):
     """Results and gradients, through the operator and through the loop that specifies it."""
@@ -172,6 +180,20 @@ def test_sizes_that_do_not_fit_are_refused(kind):
     for sizes in ([3, 2, 2], [3, 2, 3], [4, 2, 1, 1], [2, 3, 2, 1], [], [3, 3, 3, -1]):
         with pytest.raises(ValueError, match=r"batch_sizes: expected .*got"):
             operators.recurrence(*packed._replace(batch_sizes=torch.tensor(sizes)))
+
+
+@pytest.mark.skipif(operators.cpu.unavailable() is not None, reason="no native code here")
+def test_what_has_no_gradient_is_no_zeros(monkeypatch):
+    """The kernel is told which results nothing depends on."""
+    seen, backward = [], operators.cpu.backward
+    monkeypatch.setattr(
+        operators.cpu, "backward", lambda *call: seen.append(call[1]) or backward(*call)
+    )
+    operators.recurrence(*arguments("lstm", "padded", grad=True))[2].sum().backward()
+    ((outputs, hidden, cell),) = seen
+    assert outputs is None
+    assert hidden is None
+    assert cell.shape == (B, H)
 
 
 def test_inference_keeps_nothing():
