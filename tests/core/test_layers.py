@@ -22,9 +22,11 @@ FORMS = ["padded", "sorted", "unsorted", "unbatched", "lengths"]
 DTYPES = {"f64": F64, "f32": torch.float32}
 
 
-def parity(kind, form, *, hx=True, dtype=F64, batch_first=False, sizes=(T, B, I, H), **options):
-    """Run one point of the grid."""
-    steps, rows, features, hidden = sizes
+def parity(kind, form, *, hx=True, dtype=F64, batch_first=False, **options):
+    """Run one point of the grid; in float32 with more units, as the error of a few is luck."""
+    steps, rows, features, hidden = (T, B, I, H) if dtype == F64 else (T, B, 24, 32)
+    if kind == "lstm_proj" and dtype != F64:
+        options["proj_size"] = 20
     batch_first = batch_first and form != "unbatched"
     ours, theirs = make_layers(
         kind, features, hidden, dtype=dtype, batch_first=batch_first, **options
@@ -78,8 +80,7 @@ def test_depth_direction_and_bias(kind, num_layers, bidirectional, bias):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", LAYERS)
 def test_float32_errs_no_more_than_twice_torch(kind, form):
-    options = {"num_layers": 2, "bidirectional": True, "sizes": (T, B, 24, 32)}
-    parity(kind, form, dtype=torch.float32, **options)
+    parity(kind, form, dtype=torch.float32, num_layers=2, bidirectional=True)
 
 
 @pytest.mark.slow
@@ -88,14 +89,12 @@ def test_float32_errs_no_more_than_twice_torch(kind, form):
 @pytest.mark.parametrize("kind", LAYERS)
 def test_the_whole_grid(kind, form, dtype):
     for layers, ways, bias, first, hx in product((1, 2, 3), *[(False, True)] * 4):
-        sizes = (T, B, I, H) if dtype == "f64" else (T, B, 24, 32)
         parity(
             kind,
             form,
             hx=hx,
             dtype=DTYPES[dtype],
             batch_first=first,
-            sizes=sizes,
             num_layers=layers,
             bidirectional=ways,
             bias=bias,
