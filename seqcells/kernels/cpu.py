@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Sequence
-from ctypes import c_int64, c_void_p
+from ctypes import c_int64
 from pathlib import Path
 
 import torch
@@ -13,33 +13,21 @@ from torch import Tensor
 
 # What a cell keeps of each unit and step for its backward pass; in the order of variant.cpp.
 CELLS = {"rnn_tanh": 0, "rnn_relu": 0, "gru": 4, "gru_reset_before": 3, "lstm": 5}
+NUMBERS = {name: number for number, name in enumerate(CELLS)}
 DTYPES = (torch.float32, torch.float64)
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-NUMBERS = (
+
+# The members of `Problem` in native/problem.hpp, each of eight bytes.
+MEMBERS = (
     *("cell", "is_double", "threads", "reverse"),
     *("steps", "batch", "gates", "input_size", "hidden_size", "projection"),
     *("input_step", "input_row", "grad_step", "grad_row"),
+    *("lengths", "batch_sizes", "resets", "inputs", *WEIGHTS, "state", "cell_state"),
+    *("fresh", "fresh_cell", "outputs", "final_state", "final_cell", "kept"),
+    *("grad_outputs", "grad_final", "grad_final_cell", "grad_inputs", "grad_state"),
+    *("grad_cell_state", "grad_fresh", "grad_fresh_cell", *(f"grad_{name}" for name in WEIGHTS)),
 )
-
-
-class _Problem(ctypes.Structure):
-    """`Problem` in native/problem.hpp."""
-
-    _fields_ = [
-        *((name, c_int64) for name in NUMBERS),
-        *((name, c_void_p) for name in ("lengths", "batch_sizes", "resets", "inputs", *WEIGHTS)),
-        ("state", c_void_p * 2),
-        ("fresh", c_void_p * 2),
-        ("outputs", c_void_p),
-        ("final_state", c_void_p * 2),
-        ("kept", c_void_p),
-        ("grad_outputs", c_void_p),
-        ("grad_final", c_void_p * 2),
-        ("grad_inputs", c_void_p),
-        ("grad_state", c_void_p * 2),
-        ("grad_fresh", c_void_p * 2),
-        *((f"grad_{name}", c_void_p) for name in WEIGHTS),
-    ]
+_Problem = c_int64 * len(MEMBERS)
 
 
 @functools.cache
@@ -56,7 +44,7 @@ def _library() -> ctypes.CDLL | str:
     except OSError as error:
         return f"{found[0].name} cannot be loaded ({error}); install seqcells anew"
     for name in ("seqcells_forward", "seqcells_backward"):
-        getattr(library, name).argtypes = [ctypes.POINTER(_Problem), c_int64]
+        getattr(library, name).argtypes = [_Problem, c_int64]
     library.seqcells_variant.argtypes = [c_int64]
     library.seqcells_variant.restype = ctypes.c_char_p
     library.seqcells_problem_size.restype = c_int64
@@ -119,9 +107,9 @@ def forward(
     rows = inputs.shape[:-1]
     results = [inputs.new_empty(*rows, state[0].shape[1]), *map(torch.empty_like, call.state)]
     call.set("outputs", results[0])
-    call.set_all("final_state", results[1:])
+    call.set_pair(("final_state", "final_cell"), results[1:])
     if train:
-        kept = inputs.new_empty(rows.numel(), kept_columns(cell, call.problem.hidden_size))
+        kept = inputs.new_empty(rows.numel(), kept_columns(cell, call.hidden_size))
         call.set("kept", kept)
         results.append(kept)
     call.run("seqcells_forward")
@@ -156,7 +144,8 @@ def backward(
     grad_outputs, *grad_final = grads
     if grad_outputs is not None:
         call.set_rows("grad", "grad_outputs", grad_outputs)
-    call.set_all("grad_final", [grad if grad is None else call.dense(grad) for grad in grad_final])
+    grad_final = [grad if grad is None else call.dense(grad) for grad in grad_final]
+    call.set_pair(("grad_final", "grad_final_cell"), grad_final)
     nothing = inputs.new_empty(0)
     grad_inputs = inputs.new_empty(inputs.shape) if need_inputs else nothing
     grad_state = [torch.empty_like(part) for part in call.state]
@@ -166,8 +155,8 @@ def backward(
         for part in weights
     ]
     call.set("grad_inputs", grad_inputs)
-    call.set_all("grad_state", grad_state)
-    call.set_all("grad_fresh", grad_fresh)
+    call.set_pair(("grad_state", "grad_cell_state"), grad_state)
+    call.set_pair(("grad_fresh", "grad_fresh_cell"), grad_fresh)
     for name, grad in zip(WEIGHTS, grad_weights):
         call.set(f"grad_{name}", grad)
     call.run("seqcells_backward")
@@ -190,26 +179,28 @@ class _Call:
         reverse: bool,
     ) -> None:
         self.kept_alive: list[Tensor] = []
-        self.problem = problem = _Problem()
         self.dtype = inputs.dtype
-        packed = batch_sizes is not None
-        problem.cell = list(CELLS).index(cell)
-        problem.is_double = self.dtype == torch.float64
-        problem.threads = torch.get_num_threads()
-        problem.reverse = reverse
-        problem.steps = len(batch_sizes) if packed else len(inputs)
-        problem.batch, problem.input_size = len(state[0]), inputs.shape[-1]
-        problem.hidden_size = state[-1].shape[1]
-        problem.gates = len(weights[0]) // problem.hidden_size
-        problem.projection = 0 if weights[-1] is None else state[0].shape[1]
+        self.state = [self.dense(part) for part in state]
+        self.fresh = [self.dense(part) for part in fresh]
+        self.hidden_size = state[-1].shape[1]
+        self.members = {
+            "cell": NUMBERS[cell],
+            "is_double": self.dtype == torch.float64,
+            "threads": torch.get_num_threads(),
+            "reverse": reverse,
+            "steps": (inputs if batch_sizes is None else batch_sizes).shape[0],
+            "batch": state[0].shape[0],
+            "gates": weights[0].shape[0] // self.hidden_size,
+            "input_size": inputs.shape[-1],
+            "hidden_size": self.hidden_size,
+            "projection": 0 if weights[-1] is None else state[0].shape[1],
+        }
         self.set_rows("input", "inputs", inputs)
         for name, part in zip(WEIGHTS, weights):
             if part is not None:
                 self.set(name, self.dense(part))
-        self.state = [self.dense(part) for part in state]
-        self.fresh = [self.dense(part) for part in fresh]
-        self.set_all("state", self.state)
-        self.set_all("fresh", self.fresh)
+        self.set_pair(("state", "cell_state"), self.state)
+        self.set_pair(("fresh", "fresh_cell"), self.fresh)
         for name, numbers in (("lengths", lengths), ("batch_sizes", batch_sizes)):
             if numbers is not None:
                 self.set(name, self.keep(numbers.to(torch.int64).contiguous()))
@@ -221,35 +212,36 @@ class _Call:
         return tensor
 
     def dense(self, tensor: Tensor) -> Tensor:
-        if tensor.dtype != self.dtype or tensor.device.type != "cpu":
+        if tensor.dtype != self.dtype or not tensor.is_cpu:
             raise TypeError(f"expected {self.dtype} on cpu, got {tensor.dtype} on {tensor.device}")
         return self.keep(tensor.contiguous())
 
     def set(self, name: str, tensor: Tensor) -> None:
-        setattr(self.problem, name, tensor.data_ptr() or None)
+        self.members[name] = tensor.data_ptr()
 
-    def set_all(self, name: str, tensors: Sequence[Tensor | None]) -> None:
-        pointers = getattr(self.problem, name)
-        for number, tensor in enumerate(tensors):
-            pointers[number] = None if tensor is None else tensor.data_ptr()
+    def set_pair(self, names: tuple[str, str], state: Sequence[Tensor | None]) -> None:
+        for name, tensor in zip(names, state):
+            if tensor is not None:
+                self.set(name, tensor)
 
     def set_rows(self, kind: str, name: str, tensor: Tensor) -> None:
         """Rows `(T, B, ...)` may lie anywhere; each row, and what is packed, has to be dense."""
         if tensor.dim() == 3 and tensor.stride(-1) == 1 and tensor.dtype == self.dtype:
-            tensor = self.keep(tensor)
+            self.keep(tensor)
         else:
             tensor = self.dense(tensor)
         if tensor.dim() == 3:
-            setattr(self.problem, f"{kind}_step", tensor.stride(0))
-            setattr(self.problem, f"{kind}_row", tensor.stride(1))
+            self.members[f"{kind}_step"], self.members[f"{kind}_row"], _ = tensor.stride()
         self.set(name, tensor)
 
     def run(self, function: str) -> None:
         library = _library()
         if isinstance(library, str):
             raise RuntimeError(library)
-        failed = getattr(library, function)(ctypes.byref(self.problem), variant)
+        problem = _Problem(*[self.members.get(name, 0) for name in MEMBERS])
+        failed = getattr(library, function)(problem, variant)
         if failed == 1:
             raise MemoryError(f"{function}: no memory for its scratch space")
         if failed:
-            raise RuntimeError(f"{function}: no cell number {self.problem.cell}, variant {variant}")
+            cell = self.members["cell"]
+            raise RuntimeError(f"{function}: no cell number {cell}, variant {variant}")

@@ -1,6 +1,7 @@
 """The C++ kernel against the readable loop, over random shapes, on every instruction set."""
 
 import random
+import time
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ LAYERS = {
 class Case:
     """A cell or a layer of random shape, its inputs, and upstream gradients for all results."""
 
-    def __init__(self, seed, few=False):
+    def __init__(self, seed, few=False, single=False):
         choose = random.Random(seed)
         torch.manual_seed(seed)
         self.kind = choose.choice(sorted(OUR_CELLS))
@@ -36,6 +37,8 @@ class Case:
         if few:
             self.T, self.B, self.H = 7, choose.choice((1, 2, 5)), choose.choice((193, 256, 300))
             self.threads = 2
+        if single:
+            self.T, self.B, self.I, self.H, self.threads = 150, 1, 33, choose.choice((64, 80)), 2
         self.reverse = choose.random() < 0.5
         self.batch_first = choose.random() < 0.3
         self.train = choose.random() < 0.8
@@ -166,6 +169,27 @@ def test_few_rows_of_many_units(instruction_set):
     """Here two threads divide the units and meet at every step."""
     for seed in range(16):
         check(100 * instruction_set + seed, few=True)
+
+
+def test_a_single_row(instruction_set):
+    """Here a second thread does what does not depend on time, if it is awake."""
+    for seed in range(16):
+        check(100 * instruction_set + seed, single=True)
+        rested, *quick = one_by_one(Case(seed, single=True))
+        for results in quick:
+            for name, value in rested.items():
+                assert torch.equal(value, results[name]), (seed, name)
+
+
+def one_by_one(case):
+    """The results of a call after a rest, and of calls in quick succession."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(case.threads)
+    try:
+        time.sleep(0.005)
+        return [case.compute("cpu", case.dtype) for _ in range(4)]
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.slow

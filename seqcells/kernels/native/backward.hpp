@@ -4,7 +4,8 @@
 //   dz, dh', dc' = the cell's gradient  elementwise (cells.hpp)
 //   dh' += W_hh^T dz                    step by step
 //
-// and for the rows of many steps at once, while they are in the cache, dx and dW (gradients.hpp).
+// and for a chunk of steps at once, while it is in the cache, dx and dW (gradients.hpp). In a pair,
+// one thread makes these of the chunks that the other, on its way through time, leaves behind.
 #pragma once
 #include "gradients.hpp"
 
@@ -14,12 +15,13 @@ template <class T, class Cell>
 struct Backward : Gradients<T, Cell> {
   using Base = Gradients<T, Cell>;
   using Rows = typename Base::Rows;
+  using Chunk = typename Base::Chunk;
   using V = Vec<T>;
   using Base::B, Base::H, Base::I, Base::L, Base::R, Base::S, Base::T_, Base::early,
       Base::hidden_at, Base::p, Base::plan, Base::recurrent, Base::units;
-  using Base::add_up, Base::barriers, Base::chunk_rows, Base::clear, Base::dz_width, Base::flush,
-      Base::has_cell, Base::has_late, Base::hidden, Base::input_at, Base::late, Base::late_at,
-      Base::left_width, Base::local, Base::pack, Base::projection, Base::shared, Base::sums,
+  using Base::add_up, Base::chunk_rows, Base::clear, Base::dz_width, Base::flush, Base::has_cell,
+      Base::has_late, Base::hidden, Base::input_at, Base::late, Base::late_at, Base::left_width,
+      Base::local, Base::meetings, Base::pack, Base::projection, Base::shared, Base::sums,
       Base::wants_weights;
 
   Backward(const Problem &problem, const Plan &plan) : Base(problem, plan) {}
@@ -34,26 +36,44 @@ struct Backward : Gradients<T, Cell> {
     Scratch count, counted;
     shared(count);
     local(counted, 0);
-    Freed block;
-    char *memory = block.allocate(count.used() + plan.groups * counted.used());
+    char *memory = block().of(count.used() + plan.groups * counted.used());
     if (!memory) return 1;
     Scratch pieces(memory);
     shared(pieces);
-    const auto rows_of = [&](int64_t group, int64_t part) {
+    const auto rows_of = [&](int64_t group, int64_t seat) {
       Scratch own(memory + count.used() + group * counted.used());
-      return local(own, part);
+      return local(own, seat);
     };
-    const int64_t threads = plan.groups * plan.parts;
-    for (int64_t n = 0; n < plan.groups; ++n) barriers[n] = Barrier();
+    for (int64_t n = 0; n < plan.groups; ++n) meetings[n] = Meeting();
     if (p.grad_inputs) prefer_huge_pages(p.grad_inputs, T_ * B * I * sizeof(T));
-    in_parallel(threads, [&](int64_t n, int64_t of) { pack(n, of); });
-    in_shares(plan, barriers, [&](const Share &share) {
-      Rows rows = rows_of(share.group, share.part);
-      through_time(rows, share);
+    in_parallel(threads_of(plan), [&](int64_t thread, int64_t threads) {
+      pack(thread, threads);
+      meet_all(threads);
+      in_shares(plan, meetings, thread, threads, [&](const Share &share) {
+        Rows rows = rows_of(share.group, share.seat);
+        share.runs() ? through_time(rows, share) : behind_time(rows, share);
+      });
+      if (!wants_weights()) return;
+      meet_all(threads);
+      add_up(rows_of, thread, threads);
     });
-    if (wants_weights())
-      in_parallel(threads, [&](int64_t n, int64_t of) { add_up(rows_of, n, of); });
+    block().done();
     return 0;
+  }
+
+  // Steps of a chunk, from `past` down to `first`, as they ran forward.
+  struct Span {
+    int64_t first, past, rows, number;
+  };
+
+  Span earlier(const Span &s, const Share &share) const {
+    int64_t first = s.first, rows = 0;
+    for (; first > 0; --first) {
+      const int64_t alive = share.count(plan.alive[this->step(first - 1)]);
+      if (rows + alive > chunk_rows()) break;
+      rows += alive;
+    }
+    return {first, s.first, rows, s.number + 1};
   }
 
   void through_time(Rows &x, const Share &share) const {
@@ -66,15 +86,43 @@ struct Backward : Gradients<T, Cell> {
     for (int64_t k = 0; x.projection_weights && k < R; ++k)
       clear(x.projection_weights + k * units, share.columns(units));
     share.meet();
-    for (int64_t number = T_; number-- > 0;) {
-      const int64_t t = this->step(number), alive = share.count(plan.alive[t]);
-      if (x.filled + alive > chunk_rows()) flush(x, share);
-      one_step(x, t, number ? this->step(number - 1) : -1, alive, share);
-      x.filled += alive;
+    Span last{0, 0, 0, -1}, one_before = last;  // chunks of a pair that may be unsettled
+    for (Span s = earlier({T_, 0, 0, -1}, share); s.past > 0; s = earlier(s, share)) {
+      if (one_before.number >= 0) settle(x, one_before, share);
+      const Chunk &c = x.chunks[share.paired ? s.number % 2 : 0];
+      for (int64_t number = s.past, filled = 0; number-- > s.first;) {
+        const int64_t t = this->step(number), alive = share.count(plan.alive[t]);
+        one_step(x, c, filled, t, number ? this->step(number - 1) : -1, alive, share);
+        filled += alive;
+      }
+      if (!share.paired) {
+        flush(x, c, s.rows, share);
+        continue;
+      }
+      share.meeting->relay.give(s.number);
+      one_before = last, last = s;
     }
-    flush(x, share);
+    if (one_before.number >= 0) settle(x, one_before, share);
+    if (last.number >= 0) settle(x, last, share);
     for (int64_t j = 0; j < rows; ++j)
       if (share.takes(j)) finish(x, j, share.row(j));
+  }
+
+  // Sees to it that a chunk is flushed. They are flushed in order: each adds to the last one's sums.
+  void settle(Rows &x, const Span &s, const Share &share) const {
+    Relay &relay = share.meeting->relay;
+    if (relay.begin(s.number)) {
+      flush(x, x.chunks[s.number % 2], s.rows, share);
+      relay.finish(s.number);
+    }
+    wait_for(relay.done, s.number + 1);
+  }
+
+  void behind_time(Rows &x, const Share &share) const {
+    for (Span s = earlier({T_, 0, 0, -1}, share); s.past > 0; s = earlier(s, share)) {
+      wait_for(share.meeting->relay.given, s.number + 1);
+      settle(x, s, share);
+    }
   }
 
   void start(Rows &x, int64_t j, int64_t r) const {
@@ -112,17 +160,19 @@ struct Backward : Gradients<T, Cell> {
     return previous >= 0 && r < plan.alive[previous] ? Before::step : Before::initial;
   }
 
-  void one_step(Rows &x, int64_t t, int64_t previous, int64_t alive, const Share &share) const {
-    T *const left = x.left + x.filled * left_width(), *const dz = x.dz + x.filled * dz_width();
+  void one_step(Rows &x, const Chunk &c, int64_t filled, int64_t t, int64_t previous, int64_t alive,
+                const Share &share) const {
+    T *const left = c.left + filled * left_width(), *const dz = c.dz + filled * dz_width();
     for (int64_t j = 0; j < alive; ++j) {
       const int64_t r = share.row(j);
       if (share.takes(j)) gather(left + j * left_width(), x.dh + j * recurrent, t, previous, r);
-      if (p.grad_inputs) x.inputs_to[x.filled + j] = grad_input(t, r);
+      if (p.grad_inputs) c.inputs_to[filled + j] = grad_input(t, r);
     }
     share.meet();
-    if (p.projection) unproject(x, alive, share);
+    if (p.projection) unproject(x, c, filled, alive, share);
     for (int64_t j = 0; j < alive; ++j)
       elementwise(x, t, previous, share.row(j), j, left + j * left_width(), dz + j * dz_width(),
+                  p.projection ? c.unprojected + (filled + j) * units : nullptr,
                   share.columns(units));
     share.meet();
     if constexpr (has_late) through_late(x, t, alive, left, dz, share);
@@ -130,7 +180,7 @@ struct Backward : Gradients<T, Cell> {
       x.from[j] = dz + j * dz_width() + hidden_at * units;
       x.to[j] = x.dh + j * recurrent;
     }
-    hidden.multiply(alive, x.from, x.to, 0, share.columns(recurrent));
+    hidden.multiply(alive, x.from, x.to, 0, share.columns(recurrent), filled % 2);
     share.meet();
     for (int64_t j = 0; p.resets && j < alive; ++j)
       if (share.takes(j) && this->resets(t, share.row(j))) {
@@ -158,10 +208,10 @@ struct Backward : Gradients<T, Cell> {
   }
 
   // h = W_hr m: dm = W_hr^T dh, and dh is kept for dW_hr.
-  void unproject(Rows &x, int64_t alive, const Share &share) const {
+  void unproject(Rows &x, const Chunk &c, int64_t filled, int64_t alive, const Share &share) const {
     const Columns mine = share.columns(units);
     for (int64_t j = 0; j < alive; ++j) {
-      T *dh = x.dh + j * recurrent, *kept = x.projected + (x.filled + j) * recurrent;
+      T *dh = x.dh + j * recurrent, *kept = c.projected + (filled + j) * recurrent;
       if (share.takes(j)) {
         std::memcpy(kept, dh, recurrent * sizeof(T));
         clear(dh, {0, recurrent});
@@ -175,10 +225,9 @@ struct Backward : Gradients<T, Cell> {
   }
 
   void elementwise(Rows &x, int64_t t, int64_t previous, int64_t r, int64_t j, const T *left,
-                   T *dz, Columns mine) const {
+                   T *dz, T *m, Columns mine) const {
     const T *keep = this->kept(t, r), *c = nullptr;
     T *dh = p.projection ? x.dm + j * units : x.dh + j * recurrent, *dc = x.dc + j * units;
-    T *m = p.projection ? x.unprojected + (x.filled + j) * units : nullptr;
     if constexpr (has_cell) {
       const Before from = before(t, previous, r);
       c = x.before_cell;

@@ -1,8 +1,10 @@
 // Forward through time. Each group of threads runs its own rows from the first step to the last:
 //
-//   z  = bias + W_ih x_t        for a few steps at once, as many rows as keep z in the cache
+//   z  = bias + W_ih x_t        for a chunk of steps at once, whose z stays in the cache
 //   z += W_hh h                 step by step
 //   h, c = cell(z, h, c)
+//
+// In a pair, one thread prepares chunks while the other runs through those that are ready.
 #pragma once
 #include "rows.hpp"
 
@@ -14,18 +16,22 @@ struct Forward : Sizes<T, Cell> {
   using V = Vec<T>;
   using Base::B, Base::H, Base::I, Base::L, Base::R, Base::S, Base::T_, Base::early,
       Base::hidden_at, Base::p, Base::plan, Base::recurrent, Base::units;
-  static constexpr int64_t CHUNK = 48;  // rows of z that are prepared at once, at least
+  static constexpr int64_t CHUNK = 48, SHORT = 24;  // rows of z in a chunk, at least; in a pair's
 
   Packed<T> inward, hidden, late, projection;
   T *bias;
-  Barrier *barriers;
+  Meeting *meetings;
 
   Forward(const Problem &problem, const Plan &plan) : Base(problem, plan) {}
 
   struct Rows {
-    T *sums, *state[2], *gated, *unprojected;
+    T *sums[2], *state[2], *gated, *unprojected;
     const T **from;  // each thread's own
     T **to;
+  };
+
+  struct Chunk {
+    int64_t first, past, number;  // its steps, as they run
   };
 
   static int run(const Problem &problem, const Plan &plan) {
@@ -35,7 +41,10 @@ struct Forward : Sizes<T, Cell> {
 
  private:
   int64_t most_rows() const { return (B + plan.groups - 1) / plan.groups; }
-  int64_t chunk_rows() const { return most_rows() > CHUNK ? most_rows() : CHUNK; }
+  int64_t chunk_rows() const {
+    const int64_t least = plan.pairs ? SHORT : CHUNK;
+    return most_rows() > least ? most_rows() : least;
+  }
 
   void shared(Scratch &scratch) {
     const auto take = [&](int64_t K, int64_t vectors, int gates) {
@@ -48,19 +57,19 @@ struct Forward : Sizes<T, Cell> {
     if (Cell::late_slots) late = take(R, groups * Cell::late_slots, Cell::late_slots);
     if (p.projection) projection = take(H, recurrent / L, 1);
     bias = scratch.take<T>(S * units);
-    barriers = scratch.take<Barrier>(plan.groups);
+    meetings = scratch.take<Meeting>(plan.groups);
   }
 
-  Rows local(Scratch &scratch, int64_t part) const {
-    const int64_t rows = most_rows();
+  Rows local(Scratch &scratch, int64_t seat) const {
+    const int64_t rows = most_rows(), chunk = chunk_rows();
     Rows x{};
-    x.sums = scratch.take<T>(chunk_rows() * S * units);
+    for (int n = 0; n <= plan.pairs; ++n) x.sums[n] = scratch.take<T>(chunk * S * units);
     for (int part = 0; part < Cell::states; ++part)
       x.state[part] = scratch.take<T>(rows * this->padded_width(part));
     if (Cell::late_slots) x.gated = scratch.take<T>(rows * units);
     if (p.projection) x.unprojected = scratch.take<T>(rows * units);
-    x.from = scratch.take<const T *>(plan.parts * chunk_rows()) + part * chunk_rows();
-    x.to = scratch.take<T *>(plan.parts * chunk_rows()) + part * chunk_rows();
+    x.from = scratch.take<const T *>(plan.seats() * chunk) + seat * chunk;
+    x.to = scratch.take<T *>(plan.seats() * chunk) + seat * chunk;
     return x;
   }
 
@@ -68,20 +77,23 @@ struct Forward : Sizes<T, Cell> {
     Scratch count, counted;
     shared(count);
     local(counted, 0);
-    Freed block;
-    char *memory = block.allocate(count.used() + plan.groups * counted.used());
+    char *memory = block().of(count.used() + plan.groups * counted.used());
     if (!memory) return 1;
     Scratch pieces(memory);
     shared(pieces);
+    for (int64_t n = 0; n < plan.groups; ++n) meetings[n] = Meeting();
     prefer_huge_pages(p.outputs, T_ * B * R * sizeof(T));
-    for (int64_t n = 0; n < plan.groups; ++n) barriers[n] = Barrier();
     prefer_huge_pages(p.kept, T_ * B * Cell::kept * units * sizeof(T));
-    in_parallel(plan.groups * plan.parts, [&](int64_t n, int64_t of) { pack(n, of); });
-    in_shares(plan, barriers, [&](const Share &share) {
-      Scratch own(memory + count.used() + share.group * counted.used());
-      Rows rows = local(own, share.part);
-      through_time(rows, share);
+    in_parallel(threads_of(plan), [&](int64_t thread, int64_t threads) {
+      pack(thread, threads);
+      meet_all(threads);
+      in_shares(plan, meetings, thread, threads, [&](const Share &share) {
+        Scratch own(memory + count.used() + share.group * counted.used());
+        Rows rows = local(own, share.seat);
+        share.runs() ? through_time(rows, share) : ahead_of_time(rows, share);
+      });
     });
+    block().done();
     return 0;
   }
 
@@ -109,33 +121,60 @@ struct Forward : Sizes<T, Cell> {
 
   void through_time(Rows &x, const Share &share) const {
     const int64_t rows = share.count(B);
-    const Columns mine = share.columns(units);
     for (int64_t j = 0; j < rows; ++j)
       if (share.takes(j)) start(x, p.state, j, share);
     share.meet();
-    for (int64_t number = 0; number < T_;) {
-      const int64_t first = number;
-      int64_t filled = 0;
-      for (; number < T_; ++number) {
-        const int64_t t = this->step(number), alive = share.count(plan.alive[t]);
-        if (filled && filled + alive > chunk_rows()) break;
-        for (int64_t j = 0; j < alive; ++j, ++filled) {
-          x.from[filled] = this->input(t, share.row(j));
-          x.to[filled] = x.sums + filled * S * units;
-          for (int slot = 0; slot < S; ++slot)
-            copy(x.to[filled] + slot * units, bias + slot * units, mine);
-        }
-      }
-      inward.multiply(filled, x.from, x.to, 0, mine);
-      T *sums = x.sums;
-      for (int64_t n = first; n < number; ++n) {
+    for (Chunk c = after({0, 0, -1}, share); c.first < T_; c = after(c, share)) {
+      if (!share.paired || share.meeting->relay.begin(c.number))
+        prepare(x, c, share);
+      else
+        wait_for(share.meeting->relay.given, c.number + 1);
+      T *sums = sums_of(x, c);
+      for (int64_t n = c.first; n < c.past; ++n) {
         const int64_t t = this->step(n), alive = share.count(plan.alive[t]);
-        one_step(x, sums, t, alive, share);
+        one_step(x, sums, t, alive, n % 2, share);
         sums += alive * S * units;
       }
+      if (share.paired) share.meeting->relay.finish(c.number);
     }
     for (int64_t j = 0; j < rows; ++j)
       if (share.takes(j)) finish(x, j, share.row(j));
+  }
+
+  void ahead_of_time(Rows &x, const Share &share) const {
+    Relay &relay = share.meeting->relay;
+    for (Chunk c = after({0, 0, -1}, share); c.first < T_; c = after(c, share)) {
+      wait_for(relay.done, c.number - 1);  // whose sums make room
+      if (!relay.begin(c.number)) continue;
+      prepare(x, c, share);
+      relay.give(c.number);
+    }
+  }
+
+  Chunk after(const Chunk &c, const Share &share) const {
+    int64_t past = c.past;
+    for (int64_t rows = 0; past < T_; ++past) {
+      rows += share.count(plan.alive[this->step(past)]);
+      if (past > c.past && rows > chunk_rows()) break;
+    }
+    return {c.past, past, c.number + 1};
+  }
+
+  T *sums_of(const Rows &x, const Chunk &c) const { return x.sums[plan.pairs ? c.number % 2 : 0]; }
+
+  void prepare(Rows &x, const Chunk &c, const Share &share) const {
+    const Columns mine = share.columns(units);
+    T *sums = sums_of(x, c);
+    int64_t filled = 0;
+    for (int64_t n = c.first; n < c.past; ++n) {
+      const int64_t t = this->step(n), alive = share.count(plan.alive[t]);
+      for (int64_t j = 0; j < alive; ++j, ++filled, sums += S * units) {
+        x.from[filled] = this->input(t, share.row(j));
+        x.to[filled] = sums;
+        for (int slot = 0; slot < S; ++slot) copy(sums + slot * units, bias + slot * units, mine);
+      }
+    }
+    inward.multiply(filled, x.from, x.to, 0, mine);
   }
 
   void start(Rows &x, const void *const *from, int64_t j, const Share &share) const {
@@ -154,7 +193,7 @@ struct Forward : Sizes<T, Cell> {
       std::memset(this->output(t, r), 0, R * sizeof(T));
   }
 
-  void one_step(Rows &x, T *sums, int64_t t, int64_t alive, const Share &share) const {
+  void one_step(Rows &x, T *sums, int64_t t, int64_t alive, bool down, const Share &share) const {
     const Columns mine = share.columns(units);
     for (int64_t j = 0; j < alive; ++j) {
       if (share.takes(j) && this->resets(t, share.row(j))) start(x, p.fresh, j, share);
@@ -162,7 +201,7 @@ struct Forward : Sizes<T, Cell> {
       x.to[j] = sums + j * S * units;
     }
     if (p.resets) share.meet();
-    hidden.multiply(alive, x.from, x.to, hidden_at * units, mine);
+    hidden.multiply(alive, x.from, x.to, hidden_at * units, mine, down);
     if constexpr (Cell::late_slots > 0) {
       for (int64_t j = 0; j < alive; ++j) {
         gate(x.to[j], x.state[0] + j * recurrent, x.gated + j * units, mine);

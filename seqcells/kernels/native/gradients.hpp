@@ -14,26 +14,34 @@ struct Gradients : Sizes<T, Cell> {
   using Base = Sizes<T, Cell>;
   using Base::B, Base::H, Base::I, Base::L, Base::R, Base::S, Base::early, Base::hidden_at, Base::p,
       Base::plan, Base::recurrent, Base::units;
-  static constexpr int64_t CHUNK = 128;  // rows whose gradients go into the weights at once
+  static constexpr int64_t CHUNK = 128, SHORT = 32;  // rows of a chunk, at least; of a pair's
   static constexpr bool has_late = Cell::late_slots > 0, has_cell = Cell::states > 1;
 
   Packed<T> inward, hidden, late, projection;
-  Barrier *barriers;
+  Meeting *meetings;
 
   Gradients(const Problem &problem, const Plan &plan) : Base(problem, plan) {}
 
-  // `left` holds [h', x, 1, what the late slots read] of each row, `dz` its gradients.
+  // Rows of some steps: `left` holds [h', x, 1, what the late slots read], `dz` the gradients.
+  struct Chunk {
+    T *left, *dz, *projected, *unprojected;
+    T **inputs_to;
+  };
+
   struct Rows {
-    T *left, *dz, *dx, *dh, *dc, *fresh[2], *dm, *e, *before_cell, *after, *projected, *unprojected;
+    Chunk chunks[2];
+    T *dx, *dh, *dc, *fresh[2], *dm, *e, *before_cell, *after;
     T *weights, *projection_weights;
-    const T **from;
-    T **to, **inputs_to;
-    int64_t filled;
+    const T **from;  // each thread's own
+    T **to;
   };
 
   bool wants_weights() const { return p.grad_weight_ih; }
   int64_t most_rows() const { return (B + plan.groups - 1) / plan.groups; }
-  int64_t chunk_rows() const { return most_rows() > CHUNK ? most_rows() : CHUNK; }
+  int64_t chunk_rows() const {
+    const int64_t least = plan.pairs ? SHORT : CHUNK;
+    return most_rows() > least ? most_rows() : least;
+  }
   int64_t input_at() const { return recurrent; }
   int64_t late_at() const { return recurrent + padded(I + 1); }
   int64_t left_width() const { return late_at() + (has_late ? units : 0) + 16; }
@@ -49,31 +57,35 @@ struct Gradients : Sizes<T, Cell> {
     hidden = take(early * units, recurrent);
     if (has_late) late = take(Cell::late_slots * units, recurrent);
     if (p.projection) projection = take(R, units);
-    barriers = scratch.take<Barrier>(plan.groups);
+    meetings = scratch.take<Meeting>(plan.groups);
   }
 
-  Rows local(Scratch &scratch, int64_t part) const {
+  Rows local(Scratch &scratch, int64_t seat) const {
     const int64_t rows = most_rows(), chunk = chunk_rows();
     const auto take = [&](int64_t count) { return scratch.take<T>(count); };
+    const auto own = [&](int64_t count) { return take(plan.seats() * count) + seat * count; };
     Rows x{};
-    x.left = take(chunk * left_width());
-    x.dz = take(chunk * dz_width());
+    for (int n = 0; n <= plan.pairs; ++n) {
+      Chunk &c = x.chunks[n];
+      c.left = take(chunk * left_width());
+      c.dz = take(chunk * dz_width());
+      if (p.projection) c.projected = take(chunk * recurrent), c.unprojected = take(chunk * units);
+      c.inputs_to = scratch.take<T *>(plan.parts * chunk) + (plan.pairs ? 0 : seat * chunk);
+    }
     if (p.grad_inputs) x.dx = take(chunk * padded(I));
     x.dh = take(rows * recurrent);
-    if (has_cell) x.dc = take(rows * units), x.before_cell = take(plan.parts * units) + part * units;
+    if (has_cell) x.dc = take(rows * units), x.before_cell = own(units);
     for (int part = 0; p.resets && part < Cell::states; ++part)
       x.fresh[part] = take(rows * this->padded_width(part));
     if (has_late) x.e = take(rows * units);
-    if (!Cell::kept) x.after = take(plan.parts * units) + part * units;
+    if (!Cell::kept) x.after = own(units);
     if (p.projection) {
       x.dm = take(rows * units);
-      x.projected = take(chunk * recurrent), x.unprojected = take(chunk * units);
       if (wants_weights()) x.projection_weights = take(R * units);
     }
     if (wants_weights()) x.weights = take(left_width() * sums());
-    x.from = scratch.take<const T *>(plan.parts * chunk) + part * chunk;
-    x.to = scratch.take<T *>(plan.parts * chunk) + part * chunk;
-    x.inputs_to = scratch.take<T *>(plan.parts * chunk) + part * chunk;
+    x.from = scratch.take<const T *>(plan.seats() * chunk) + seat * chunk;
+    x.to = scratch.take<T *>(plan.seats() * chunk) + seat * chunk;
     return x;
   }
 
@@ -96,43 +108,41 @@ struct Gradients : Sizes<T, Cell> {
       projection.fill(v, 0, R, weights(p.weight_hr) + v * L, H, 1, H > v * L ? H - v * L : 0);
   }
 
-  // The products that need no order of time, for the rows gathered so far.
-  void flush(Rows &x, const Share &share) const {
-    const int64_t rows = x.filled;
-    x.filled = 0;
-    if (p.grad_inputs) input_gradients(x, rows, share);
+  // The products that need no order of time.
+  void flush(Rows &x, const Chunk &c, int64_t rows, const Share &share) const {
+    if (p.grad_inputs) input_gradients(x, c, rows, share);
     if (wants_weights()) {
-      add(x, rows, 0, R, hidden_at, early, share);
-      if (has_late) add(x, rows, late_at(), R, S - Cell::late_slots, Cell::late_slots, share);
-      add(x, rows, input_at(), I, 0, Cell::input_slots, share);
-      add(x, rows, input_at() + I, 1, 0, S, share);
+      add(x, c, rows, 0, R, hidden_at, early, share);
+      if (has_late) add(x, c, rows, late_at(), R, S - Cell::late_slots, Cell::late_slots, share);
+      add(x, c, rows, input_at(), I, 0, Cell::input_slots, share);
+      add(x, c, rows, input_at() + I, 1, 0, S, share);
     }
     const Columns mine = share.columns(units);
     if (x.projection_weights)
-      add_outer(rows, x.projected, recurrent, R, x.unprojected + mine.from, units,
+      add_outer(rows, c.projected, recurrent, R, c.unprojected + mine.from, units,
                 mine.to - mine.from, x.projection_weights + mine.from, units);
     share.meet();
   }
 
-  void input_gradients(Rows &x, int64_t rows, const Share &share) const {
+  void input_gradients(Rows &x, const Chunk &c, int64_t rows, const Share &share) const {
     const Columns mine = share.columns(padded(I));
     for (int64_t j = 0; j < rows; ++j) {
-      x.from[j] = x.dz + j * dz_width();
+      x.from[j] = c.dz + j * dz_width();
       x.to[j] = x.dx + j * padded(I);
       clear(x.to[j], mine);
     }
     inward.multiply(rows, x.from, x.to, 0, mine);
     const int64_t end = mine.to < I ? mine.to : I;
     for (int64_t j = 0; j < rows && end > mine.from; ++j)
-      std::memcpy(x.inputs_to[j] + mine.from, x.to[j] + mine.from, (end - mine.from) * sizeof(T));
+      std::memcpy(c.inputs_to[j] + mine.from, x.to[j] + mine.from, (end - mine.from) * sizeof(T));
   }
 
   // The weights that `count` columns of `left` meet, in these slots
-  void add(Rows &x, int64_t rows, int64_t left, int64_t count, int slot, int slots,
+  void add(Rows &x, const Chunk &c, int64_t rows, int64_t left, int64_t count, int slot, int slots,
            const Share &share) const {
     const Columns mine = share.columns(slots * units);
     const int64_t at = slot * units + mine.from;
-    add_outer(rows, x.left + left, left_width(), count, x.dz + at, dz_width(), mine.to - mine.from,
+    add_outer(rows, c.left + left, left_width(), count, c.dz + at, dz_width(), mine.to - mine.from,
               x.weights + left * sums() + at, sums());
   }
 

@@ -1,4 +1,6 @@
 // The C interface: chooses the instruction set, orders the rows, and runs.
+#include <atomic>
+#include <chrono>
 #include <cstdlib>
 
 #include "problem.hpp"
@@ -54,18 +56,31 @@ const Variant *chosen(int64_t skip) {
 // which the threads are not worth bringing together.
 constexpr int64_t WAKING = 400000, MEETING = 60000;
 
+// Nanoseconds for which threads go on looking for work. To wake one later costs as much again,
+// so that a pair is for programs that call in quick succession; its results are those of one.
+constexpr int64_t AWAKE = 500000;
+std::atomic<int64_t> last_end{0};
+
+int64_t now() {
+  return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
 // Rows make the best shares: threads that have their own never wait. Where there are too few of
-// them for a whole tile a thread, and steps are long, the threads divide the units instead.
+// them for a whole tile a thread, and steps are long, the threads divide the units instead; where
+// steps are short and threads to spare, they pair up.
 void divide(const Problem &p, int64_t rows, Plan &plan) {
   const int64_t recurrent = p.gates * p.hidden_size * p.hidden_size;
   const int64_t step = recurrent + p.gates * p.hidden_size * p.input_size;
   plan.groups = plan.parts = 1;
+  plan.pairs = plan.awake = false;
   if (p.threads < 2 || rows * step < WAKING) return;
   const bool meets = recurrent >= MEETING && (p.batch + 5) / 6 < p.threads;
   const int64_t wanted = meets ? (p.batch + 5) / 6 : p.batch;
   plan.groups = wanted < p.threads ? wanted : p.threads;
   const int64_t most = (p.hidden_size + 63) / 64, parts = p.threads / plan.groups;
   if (meets) plan.parts = parts < most ? parts : most;
+  plan.pairs = plan.parts == 1 && parts > 1;
+  plan.awake = plan.pairs && now() - last_end.load(std::memory_order_relaxed) < AWAKE;
 }
 
 class Rows {
@@ -84,7 +99,7 @@ class Rows {
     if (p_.lengths) by_length(order, length, alive, place);
     int64_t rows = 0;
     for (int64_t t = 0; t < T_; rows += alive[t++]) start[t] = rows;
-    plan = {order, alive, start, 1, 1};
+    plan = {order, alive, start, 1, 1, false, false};
     divide(p_, rows, plan);
     return true;
   }
@@ -119,7 +134,9 @@ int run(const Problem &p, int64_t skip, bool back) {
   Plan plan;
   if (!variant) return 2;
   if (!rows.plan(plan)) return 1;
-  return (back ? variant->backward : variant->forward)(p, plan);
+  const int failed = (back ? variant->backward : variant->forward)(p, plan);
+  last_end.store(now(), std::memory_order_relaxed);
+  return failed;
 }
 
 }  // namespace

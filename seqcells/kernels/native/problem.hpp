@@ -26,7 +26,11 @@ struct Plan {
   const int64_t *alive;  // (T,) rows that take step t
   const int64_t *start;  // (T,) rows of all steps before t
   // Threads in groups: a group has its own rows, the `parts` threads of a group share its units.
+  // `pairs`: two may share a group's time instead, and do so if `awake`.
   int64_t groups, parts;
+  bool pairs, awake;
+
+  int64_t seats() const { return pairs ? 2 : parts; }
 };
 
 }  // namespace seqcells

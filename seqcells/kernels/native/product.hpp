@@ -13,22 +13,22 @@ constexpr int ROWS = SUMS / N < 8 ? SUMS / N : 8;
 // The sums of a block start from zero, so that rounding grows with the block, not with the whole.
 constexpr int64_t BLOCK = 128;
 
+// Sums that are added to in turn, so that none waits for the one before: few sums are several.
+constexpr int turns(int sums) { return sums < 4 ? 4 : sums < 8 ? 2 : 1; }
+
 // out[m][n * stride ...] += sum over k from first to last of rows[m][k] * panel[k][n]
 template <class T, int M, int N>
 __attribute__((noinline)) void tile(const T *const *rows, int64_t first, int64_t last,
                                     const T *panel, T *const *out, int64_t offset,
                                     int64_t stride) {
-  constexpr int L = LANES<T>;
-  Vec<T> sum[M][N];
+  constexpr int L = LANES<T>, TURNS = turns(M * N);
+  Vec<T> sum[TURNS][M][N];
   const T *row[M];
 #pragma GCC unroll 8
-  for (int m = 0; m < M; ++m) {
-    row[m] = rows[m];
-#pragma GCC unroll 4
-    for (int n = 0; n < N; ++n) sum[m][n] = Vec<T>{};
-  }
+  for (int m = 0; m < M; ++m) row[m] = rows[m];
+  std::memset(&sum, 0, sizeof sum);
   panel += first * N * L;
-  for (int64_t k = first; k < last; ++k, panel += N * L) {
+  const auto add = [&](int64_t k, Vec<T>(&to)[M][N]) __attribute__((always_inline)) {
     Vec<T> weight[N];
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) weight[n] = load(panel + n * L);
@@ -36,15 +36,23 @@ __attribute__((noinline)) void tile(const T *const *rows, int64_t first, int64_t
     for (int m = 0; m < M; ++m) {
       const T value = row[m][k];
 #pragma GCC unroll 4
-      for (int n = 0; n < N; ++n) sum[m][n] += value * weight[n];
+      for (int n = 0; n < N; ++n) to[m][n] += value * weight[n];
     }
-  }
+    panel += N * L;
+  };
+  int64_t k = first;
+  for (; k + TURNS <= last; k += TURNS)
+#pragma GCC unroll 4
+    for (int turn = 0; turn < TURNS; ++turn) add(k + turn, sum[turn]);
+  for (; TURNS > 1 && k < last; ++k) add(k, sum[0]);
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) {
+#pragma GCC unroll 4
+      for (int turn = 1; turn < TURNS; ++turn) sum[0][m][n] += sum[turn][m][n];
       T *to = out[m] + offset + n * stride;
-      store(to, load(to) + sum[m][n]);
+      store(to, load(to) + sum[0][m][n]);
     }
 }
 
@@ -94,19 +102,22 @@ struct Packed {
     return vectors - first < 4 ? vectors - first : 4;
   }
 
-  // rows[i] (K values) times the panels of these columns, added to out[i] + offset
-  void multiply(int64_t count, const T *const *rows, T *const *out, int64_t offset,
-                Columns columns) const {
-    const int64_t last = columns.to / LANES<T> * gates;
-    for (int64_t first = columns.from / LANES<T> * gates; first < last; first += width(first)) {
+  // rows[i] (K values) times the panels of these columns, added to out[i] + offset. In turn up
+  // and down the panels, a step finds in the cache what the one before it read last.
+  void multiply(int64_t count, const T *const *rows, T *const *out, int64_t offset, Columns columns,
+                bool down = false) const {
+    const int64_t from = columns.from / LANES<T> * gates, last = columns.to / LANES<T> * gates;
+    const int64_t wide = stride ? gates : 4, panels = (last - from + wide - 1) / wide;
+    for (int64_t n = 0; n < panels; ++n) {
+      const int64_t first = from + (down ? panels - 1 - n : n) * wide;
       const T *panel = data + first * K * LANES<T>;
       const int64_t step = stride ? stride : LANES<T>;
       const int64_t at = offset + (stride ? first / gates : first) * LANES<T>;
-      const int wide = width(first);
-      const auto run = wide == 4   ? sweep<T, 4>
-                       : wide == 3 ? sweep<T, 3>
-                       : wide == 2 ? sweep<T, 2>
-                                   : sweep<T, 1>;
+      const int abreast = width(first);
+      const auto run = abreast == 4   ? sweep<T, 4>
+                       : abreast == 3 ? sweep<T, 3>
+                       : abreast == 2 ? sweep<T, 2>
+                                      : sweep<T, 1>;
       run(count, rows, K, panel, out, at, step);
     }
   }

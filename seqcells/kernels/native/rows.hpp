@@ -1,27 +1,21 @@
 // What both directions of time share: sizes, addresses, scratch memory, and the threads' rows.
 #pragma once
-#include <sched.h>
-
 #include <cstdlib>
 #ifdef __linux__
 #include <sys/mman.h>
-#endif
-#ifdef _OPENMP
-#include <omp.h>
 #endif
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
 #else
 #define ASAN_POISON_MEMORY_REGION(memory, bytes)
+#define ASAN_UNPOISON_MEMORY_REGION(memory, bytes)
 #endif
 
 #include "cells.hpp"
-#include "problem.hpp"
-#include "product.hpp"
+#include "threads.hpp"
 
 namespace SEQCELLS_VARIANT {
 
-using seqcells::Plan;
 using seqcells::Problem;
 
 // Rows in scratch memory are padded to 16 units, whatever the register's width.
@@ -59,27 +53,43 @@ class Scratch {
   int64_t used_ = 0;
 };
 
-struct Freed {
-  void *memory = nullptr;
-  ~Freed() { std::free(memory); }
-  char *allocate(int64_t bytes) {
-    if (posix_memalign(&memory, 4096, bytes)) memory = nullptr;
-    prefer_huge_pages(memory, bytes);
-    return static_cast<char *>(memory);
+// The calling thread's scratch memory: it stays for the next call, unless it is large.
+class Block {
+ public:
+  char *of(int64_t bytes) {
+    if (bytes > bytes_) {
+      release();
+      if (posix_memalign(&memory_, 4096, bytes)) memory_ = nullptr;
+      if (!memory_) return nullptr;
+      bytes_ = bytes;
+      prefer_huge_pages(memory_, bytes);
+    }
+    ASAN_UNPOISON_MEMORY_REGION(memory_, bytes_);
+    return static_cast<char *>(memory_);
   }
+
+  void done() {
+    if (bytes_ > LARGE) release();
+  }
+
+  ~Block() { release(); }
+
+ private:
+  static constexpr int64_t LARGE = 32 << 20;
+
+  void release() {
+    ASAN_UNPOISON_MEMORY_REGION(memory_, bytes_);
+    std::free(memory_);
+    memory_ = nullptr, bytes_ = 0;
+  }
+
+  void *memory_ = nullptr;
+  int64_t bytes_ = 0;
 };
 
-template <class Work>
-void in_parallel(int64_t threads, const Work &work) {
-#ifdef _OPENMP
-  if (threads > 1) {
-#pragma omp parallel num_threads(static_cast<int>(threads))
-    work(omp_get_thread_num(), omp_get_num_threads());
-    return;
-  }
-#endif
-  (void)threads;
-  work(0, 1);
+inline Block &block() {
+  static thread_local Block own;
+  return own;
 }
 
 template <class T, class Cell>
@@ -139,51 +149,6 @@ struct Sizes {
     return low;
   }
 };
-
-// Where the threads of a group wait for each other.
-struct Barrier {
-  int64_t arrived = 0, round = 0;
-
-  void wait(int64_t parts) {
-    const int64_t now = __atomic_load_n(&round, __ATOMIC_ACQUIRE);
-    if (__atomic_add_fetch(&arrived, 1, __ATOMIC_ACQ_REL) == parts) {
-      __atomic_store_n(&arrived, 0, __ATOMIC_RELAXED);
-      __atomic_store_n(&round, now + 1, __ATOMIC_RELEASE);
-      return;
-    }
-    for (int spins = 0; __atomic_load_n(&round, __ATOMIC_ACQUIRE) == now; ++spins)
-      if (spins > 4000) sched_yield();
-  }
-};
-
-// A thread's share of the work. A group takes every n-th row by falling length, so that all groups
-// end together; where there are fewer rows than threads can use, the threads of a group divide
-// the columns of every product among them, and meet between the steps.
-struct Share {
-  int64_t group, groups, part, parts;
-  Barrier *barrier;
-
-  int64_t row(int64_t j) const { return group + j * groups; }
-  int64_t count(int64_t alive) const { return (alive - group + groups - 1) / groups; }
-  bool takes(int64_t j) const { return j % parts == part; }
-  void meet() const {
-    if (parts > 1) barrier->wait(parts);
-  }
-  Columns columns(int64_t width) const {  // in whole panels
-    const int64_t blocks = (width + 63) / 64, end = blocks * (part + 1) / parts * 64;
-    return {blocks * part / parts * 64, end < width ? end : width};
-  }
-};
-
-// Runs `work` once for each share. A team that came out smaller than asked divides no columns.
-template <class Work>
-void in_shares(const Plan &plan, Barrier *barriers, const Work &work) {
-  in_parallel(plan.groups * plan.parts, [&](int64_t thread, int64_t threads) {
-    const int64_t parts = threads == plan.groups * plan.parts ? plan.parts : 1;
-    for (int64_t g = thread / parts; g < plan.groups; g += threads / parts)
-      work(Share{g, plan.groups, thread % parts, parts, barriers + g});
-  });
-}
 
 template <class T>
 inline void copy_padded(T *to, const T *from, int64_t count, int64_t padded_count) {
