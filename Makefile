@@ -1,5 +1,6 @@
 # make train    set up, train on the embedded corpus (CONFIG=... DATA=... for IMDB)
 # make test     set up, lint, test          make test-all   the long tests as well
+# make kernels  write the kernels' C++ anew from the cells' equations
 # make sanitize the kernel's tests under AddressSanitizer and UndefinedBehaviorSanitizer
 PYTHON ?= python3
 CONFIG ?= configs/corpus_lstm.yaml
@@ -7,7 +8,7 @@ DATA   ?=
 ARGS   ?=
 BIN    := .venv/bin
 
-.PHONY: train test test-all lint sanitize clean
+.PHONY: train test test-all lint kernels sanitize clean
 
 NATIVE := $(wildcard seqcells/kernels/native/*)
 
@@ -28,6 +29,9 @@ test: lint
 
 test-all: lint
 	$(BIN)/python -m pytest $(ARGS)
+
+kernels: .venv/ready
+	$(BIN)/python -c 'from seqcells.generate import write_built_in; write_built_in()'
 
 # The kernel's tests with a build that checks every read and write of memory, and every shift and cast.
 SANITIZED := build/sanitized

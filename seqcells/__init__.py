@@ -2,8 +2,34 @@
 
 from seqcells import init
 from seqcells.backends import backend, backends
-from seqcells.cells import Cell, GatedCell, GRUCell, LSTMCell, LSTMState, RNNCell
+from seqcells.cells import (
+    Cell,
+    CoupledLSTMCell,
+    GatedCell,
+    GRUCell,
+    IndRNNCell,
+    LayerNormGRUCell,
+    LayerNormLSTMCell,
+    LightLSTMCell,
+    LinearCell,
+    LSTMCell,
+    LSTMState,
+    MGUCell,
+    MinGRUCell,
+    MinLSTMCell,
+    PeepholeLSTMCell,
+    RNNCell,
+)
+from seqcells.flow import gradient_flow
 from seqcells.layers import GRU, LSTM, RNN
+from seqcells.modifiers import (
+    DropConnect,
+    LearnedState,
+    RecurrentDropout,
+    VariationalDropout,
+    Zoneout,
+)
+from seqcells.noise import Noise
 from seqcells.recurrent import Recurrent
 from seqcells.stack import Stack
 from seqcells.state import detach_state
@@ -16,17 +42,34 @@ __all__ = [
     "LSTM",
     "RNN",
     "Cell",
+    "CoupledLSTMCell",
+    "DropConnect",
     "GRUCell",
     "GatedCell",
+    "IndRNNCell",
     "LSTMCell",
     "LSTMState",
+    "LayerNormGRUCell",
+    "LayerNormLSTMCell",
+    "LearnedState",
+    "LightLSTMCell",
+    "LinearCell",
+    "MGUCell",
+    "MinGRUCell",
+    "MinLSTMCell",
+    "Noise",
+    "PeepholeLSTMCell",
     "RNNCell",
     "Recurrent",
+    "RecurrentDropout",
     "Stack",
     "Trace",
+    "VariationalDropout",
+    "Zoneout",
     "backend",
     "backends",
     "detach_state",
+    "gradient_flow",
     "init",
     "trace",
 ]

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from seqcells.cells import LSTMState, Weights
-from seqcells.cells.base import EQUATIONS, check_share, positive_integer
+from seqcells.cells.base import EQUATIONS
+from seqcells.cells.checks import check_share, positive_integer
 from seqcells.cells.lstm import check_projection
 from seqcells.sequences import as_given, time_first
 from seqcells.state import State, autocast, check_dtype, conform_state, map_state

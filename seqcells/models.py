@@ -4,76 +4,16 @@ Every model maps `tokens (T, B)`, padded with zeros, and `lengths (B,)` to logit
 the log-odds that a text is positive. Padding never changes a result.
 """
 
-import math
-from dataclasses import dataclass
-from typing import Any, Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import seqcells
+from seqcells.model_config import CELLS, LAYERS, ModelConfig, modified
 from seqcells.sequences import valid_steps
 
 VECTOR_SCALE = 0.1
-
-
-def check_setting(valid: bool, key: str, expected: str, value: Any) -> None:
-    """Raise, naming the setting by its dotted key, unless it is valid."""
-    if not valid:
-        raise ValueError(f"{key}: expected {expected}, got {value!r}")
-
-
-@dataclass
-class ModelConfig:
-    """The classifier, or one of the two baselines.
-
-    Attributes:
-        kind: a recurrent network; or each of the words on its own, averaged; or a fixed window
-        cell: the recurrent cell
-        backend: our layers, or torch.nn's: the same weights and batches under the same seed
-        embedding_size: size of the word vectors
-        hidden_size: size of the recurrent state (or of the window's hidden layer)
-        num_layers: how many recurrent layers stand on each other
-        bidirectional: read the text in both directions
-        readout: what becomes of the states: the last, or the max and mean over time
-        embedding_dropout: dropout of whole words' vectors
-        dropout: dropout before the head, and between the recurrent layers
-        window: how many words the window model reads
-        recurrent_init: torch's uniform weights, or orthogonal ones, for the recurrence
-        forget_bias: start of the LSTM's forget bias (null: as torch)
-    """
-
-    kind: Literal["recurrent", "words", "window"] = "recurrent"
-    cell: Literal["rnn", "gru", "lstm"] = "lstm"
-    backend: Literal["seqcells", "torch"] = "seqcells"
-    embedding_size: int = 100
-    hidden_size: int = 128
-    num_layers: int = 1
-    bidirectional: bool = False
-    readout: Literal["last", "max", "mean", "max_mean"] = "max_mean"
-    embedding_dropout: float = 0.0
-    dropout: float = 0.0
-    window: int = 20
-    recurrent_init: Literal["uniform", "orthogonal"] = "uniform"
-    forget_bias: float | None = None
-
-    def __post_init__(self):
-        for name in ("embedding_size", "hidden_size", "num_layers", "window"):
-            value = getattr(self, name)
-            check_setting(value >= 1, f"model.{name}", "a whole number of at least 1", value)
-        for name in ("embedding_dropout", "dropout"):
-            value = getattr(self, name)
-            check_setting(
-                0 <= value < 1, f"model.{name}", "a share of at least 0 and below 1", value
-            )
-        if self.forget_bias is not None:
-            key, bias = "model.forget_bias", self.forget_bias
-            check_setting(math.isfinite(bias), key, "a finite number or null", bias)
-            check_setting(
-                self.cell == "lstm", key, f"null, as the {self.cell} has no forget gate", bias
-            )
 
 
 def maximum_over_time(outputs: Tensor, lengths: Tensor) -> Tensor:
@@ -94,6 +34,28 @@ def word_vectors(vocabulary_size: int, size: int) -> nn.Embedding:
     with torch.no_grad():
         embedding.weight.mul_(VECTOR_SCALE)
     return embedding
+
+
+def build_recurrence(config: ModelConfig) -> nn.Module:
+    """A layer of torch.nn's or its twin, or a stack of cells where there is no layer."""
+    directions = 1 + config.bidirectional
+    dropout = config.dropout if config.num_layers > 1 else 0.0
+    if config.cell in LAYERS and not config.modifiers:
+        layers = {"seqcells": seqcells, "torch": nn}[config.backend]
+        return getattr(layers, config.cell.upper())(
+            config.embedding_size,
+            config.hidden_size,
+            config.num_layers,
+            dropout=dropout,
+            bidirectional=config.bidirectional,
+        )
+    entries = []
+    for number in range(config.num_layers):
+        size = config.hidden_size * directions if number else config.embedding_size
+        cells = [CELLS[config.cell](size, config.hidden_size) for _ in range(directions)]
+        cells = [modified(cell, config.modifiers) for cell in cells]
+        entries.append(tuple(cells) if config.bidirectional else cells[0])
+    return seqcells.Stack(entries, dropout=dropout)
 
 
 class WordDropout(nn.Module):
@@ -127,14 +89,7 @@ class TextClassifier(nn.Module):
         self.readout = config.readout
         self.embedding = word_vectors(vocabulary_size, config.embedding_size)
         self.embedding_dropout = WordDropout(config.embedding_dropout)
-        layers = {"seqcells": seqcells, "torch": nn}[config.backend]
-        self.recurrent = getattr(layers, config.cell.upper())(
-            config.embedding_size,
-            config.hidden_size,
-            config.num_layers,
-            dropout=config.dropout if config.num_layers > 1 else 0.0,
-            bidirectional=config.bidirectional,
-        )
+        self.recurrent = build_recurrence(config)
         if config.recurrent_init == "orthogonal":
             seqcells.init.orthogonal_(self.recurrent)
         if config.forget_bias is not None:
@@ -149,20 +104,25 @@ class TextClassifier(nn.Module):
         return self.head(self.dropout(self.read(outputs, final, lengths))).squeeze(-1)
 
     def recur(self, words: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Outputs `(T, B, D*H)` and the final hidden states `(L*D, B, H)`."""
+        """Outputs `(T, B, D*H)` and the last layer's final hidden state `(B, D*H)`."""
         if isinstance(self.recurrent, (nn.RNN, nn.GRU, nn.LSTM)):
             packed = pack_padded_sequence(words, lengths, enforce_sorted=False)
             outputs, state = self.recurrent(packed)
             outputs, _ = pad_packed_sequence(outputs, total_length=len(words))
         else:
             outputs, state = self.recurrent(words, lengths=lengths)
-        return outputs, state[0] if isinstance(state, tuple) else state
+        if isinstance(self.recurrent, seqcells.Stack):
+            layer, last = self.recurrent.layers[-1], state[-1]
+            pairs = zip(layer, last) if isinstance(layer, nn.ModuleList) else [(layer, last)]
+            return outputs, torch.cat([run.cell.output(part) for run, part in pairs], -1)
+        hidden = state[0] if isinstance(state, tuple) else state
+        directions = 2 if self.recurrent.bidirectional else 1
+        return outputs, torch.cat(list(hidden[-directions:]), -1)
 
     def read(self, outputs: Tensor, final: Tensor, lengths: Tensor) -> Tensor:
         """One vector of features a text."""
         if self.readout == "last":
-            directions = 2 if self.recurrent.bidirectional else 1
-            return torch.cat(list(final[-directions:]), -1)
+            return final
         pooled = []
         if "max" in self.readout:
             pooled.append(maximum_over_time(outputs, lengths))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,9 +10,13 @@ from torch import Tensor, nn
 
 from seqcells.backends import refuse
 from seqcells.cells.base import GatedCell
+from seqcells.cells.checks import check_cell
+from seqcells.loop import loop
+from seqcells.modified import Modifier, as_it_stands, call, innermost, noise_of
+from seqcells.noise import Noise
 from seqcells.sequences import as_given, time_first, zero_padding
 from seqcells.state import State, conform_state, first_tensor, map_state
-from seqcells.unroll import loop, unroll
+from seqcells.unroll import unroll
 
 
 class Recurrent(nn.Module):
@@ -49,6 +52,7 @@ class Recurrent(nn.Module):
         initial_state: State = None,
         lengths: Tensor | Sequence[int] | None = None,
         resets: Tensor | None = None,
+        noise: Noise | None = None,
     ) -> tuple[Any, State]:
         """Run the cell over all steps.
 
@@ -61,6 +65,8 @@ class Recurrent(nn.Module):
                 its own end.
             resets: bool, shaped as the input's first two dimensions; where true, the state starts
                 anew from the cell's initial state before that step in the direction of running.
+            noise: what the sequence runs with in place of what the cell's modifiers would draw:
+                see `Recurrent.noise`.
 
         A cell that a kernel is made for computes in float32 under autocast too, and its results
         have the type of the initial state; without one, the inputs' type.
@@ -71,7 +77,7 @@ class Recurrent(nn.Module):
                 leaves zeros where it took no step.
 
         Raises:
-            TypeError: a state, lengths or resets of the wrong kind.
+            TypeError: a state, lengths, resets or noise of the wrong kind.
             ValueError: a shape, size, dtype or length that does not fit; lengths without a batch.
         """
         return run(
@@ -81,9 +87,37 @@ class Recurrent(nn.Module):
             initial_state,
             lengths,
             resets,
+            noise,
             batch_first=self.batch_first,
             reverse=self.reverse,
         )
+
+    def noise(
+        self, inputs: Tensor, initial_state: State = None, before: Noise | None = None
+    ) -> Noise:
+        """What the cell's modifiers draw for these inputs, to be passed in with them.
+
+        A call draws for itself what it is not given. To know the masks, to run with the same
+        twice, or to carry those of a sequence through truncated backpropagation, draw them first::
+
+            state = noise = None
+            for chunk in inputs.split(35):
+                noise = recurrent.noise(chunk, state, before=noise)
+                outputs, state = recurrent(chunk, state, noise=noise)
+                loss(outputs).backward()
+                state = detach_state(state)
+
+        `before` is the noise of the steps before these: from it comes what holds for a whole
+        sequence, as a mask of `VariationalDropout`; what is drawn at every step is drawn.
+
+        Raises:
+            TypeError, ValueError: as a call.
+        """
+        batched = not isinstance(inputs, Tensor) or inputs.dim() > 2
+        inputs, *_ = time_first(inputs, None, None, self.batch_first)
+        state, _ = _first_states(self.cell, inputs, initial_state, batched)
+        drawn = noise_of(self.cell, None, state, inputs.shape[0]) or Noise()
+        return drawn if before is None else before.carried(drawn, state)
 
     def extra_repr(self) -> str:
         cell = [] if isinstance(self.cell, nn.Module) else [f"cell={self.cell!r}"]
@@ -98,6 +132,7 @@ def run(
     initial_state: State,
     lengths: Tensor | Sequence[int] | None,
     resets: Tensor | None,
+    noise: Noise | None,
     *,
     batch_first: bool,
     reverse: bool,
@@ -105,11 +140,9 @@ def run(
     """Check the arguments, bring them to `(T, B, ...)`, run `method`, and lay the result out."""
     batched = not isinstance(inputs, Tensor) or inputs.dim() > 2
     inputs, lengths, resets = time_first(inputs, lengths, resets, batch_first)
-    if isinstance(cell, GatedCell):
-        cell.check_input(inputs)
-    if not batched and initial_state is not None:
-        initial_state = map_state(lambda part: part.unsqueeze(0), initial_state)
-    state, fresh_state = _first_states(cell, inputs, initial_state)
+    if isinstance(innermost(cell), GatedCell):
+        innermost(cell).check_input(inputs)
+    state, fresh_state = _first_states(cell, inputs, initial_state, batched)
     kept, final_state = method(
         cell,
         inputs,
@@ -118,15 +151,20 @@ def run(
         lengths=lengths,
         resets=resets,
         reverse=reverse,
+        noise=noise_of(cell, noise, state, inputs.shape[0]),
     )
     if not batched:
         final_state = map_state(lambda part: part.squeeze(0), final_state)
     return map_state(lambda part: as_given(part, batched, batch_first), kept), final_state
 
 
-def _first_states(cell: Any, inputs: Tensor, initial_state: State) -> tuple[State, State]:
+def _first_states(
+    cell: Any, inputs: Tensor, initial_state: State, batched: bool
+) -> tuple[State, State]:
     """The state to start from, and the one a reset restarts from: None asks the cell itself."""
     steps, batch_size = inputs.shape[:2]
+    if not batched and initial_state is not None:
+        initial_state = map_state(lambda part: part.unsqueeze(0), initial_state)
     make = getattr(cell, "initial_state", None)
     if make is not None:
         dtype = inputs.dtype if inputs.is_floating_point() else None
@@ -139,8 +177,8 @@ def _first_states(cell: Any, inputs: Tensor, initial_state: State) -> tuple[Stat
     return initial_state, None
 
 
-def _unrolled(cell: GatedCell, *arguments: Any, **options: Any) -> tuple[Tensor, State]:
-    return unroll(cell, cell.weights(), *arguments, **options)
+def _unrolled(cell: GatedCell | Modifier, *arguments: Any, **options: Any) -> tuple[Tensor, State]:
+    return unroll(innermost(cell), cell.weights(), *arguments, **options)
 
 
 def _looped(
@@ -149,7 +187,7 @@ def _looped(
     refuse(f"{type(cell).__name__} is a cell that is called at every step")
     output = getattr(cell, "output", first_tensor)
     return loop(
-        lambda input, state: (cell(input, state), ()),
+        lambda input, state, noise: (call(cell, input, state, noise), ()),
         lambda state, _: output(state),
         inputs if lengths is None else zero_padding(inputs, lengths),
         state,
@@ -161,30 +199,13 @@ def _looped(
 def runs_unrolled(cell: Any) -> bool:
     """Whether the cell is no more than its equations: a gated cell that is called as it stands.
 
-    A forward of its own or a hook on it has to see every step, so it is called at every step.
+    A forward of its own or a hook, on it or a modifier around it, has to see every step, so the
+    cell is called at every step.
     """
-    if not isinstance(cell, GatedCell) or type(cell).forward is not GatedCell.forward:
-        return False
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return "forward" not in vars(cell) and not any(getattr(cell, name) for name in hooks)
-
-
-def check_cell(cell: Any) -> Any:
-    """The cell, or a TypeError that says what a cell is."""
-    wanted = "expected a cell, a callable (input, state) -> state"
-    if isinstance(cell, type):
-        raise TypeError(f"{wanted}, got the class {cell.__name__}; make an instance of it")
-    function = cell.forward if isinstance(cell, nn.Module) else cell
-    if not callable(cell) or function == nn.Module.forward.__get__(cell):
-        raise TypeError(f"{wanted}, got {type(cell).__name__}")
-    try:
-        signature = inspect.signature(function)
-    except ValueError:  # a builtin tells none: it shows at its first step
-        return cell
-    if isinstance(cell, nn.RNNBase) or "lengths" in signature.parameters:
-        raise TypeError(f"{wanted}, got {type(cell).__name__}, which runs over time by itself")
-    try:
-        signature.bind(None, None)
-    except TypeError as error:
-        raise TypeError(f"{wanted}, got {type(cell).__name__}: {error}") from error
-    return cell
+    if isinstance(cell, nn.Module) and any(getattr(cell, name) for name in hooks):
+        return False
+    if not isinstance(cell, Modifier):
+        return as_it_stands(cell)
+    own = type(cell).forward is Modifier.forward and "forward" not in vars(cell)
+    return own and runs_unrolled(cell.cell)

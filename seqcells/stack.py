@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqcells.cells.base import check_share
+from seqcells.cells.checks import check_share
+from seqcells.noise import Noise
 from seqcells.recurrent import Recurrent
 from seqcells.sequences import as_given, time_first, zero_padding
 from seqcells.state import State
@@ -62,32 +63,40 @@ class Stack(nn.Module):
         initial_state: Sequence[State] | None = None,
         lengths: Tensor | Sequence[int] | None = None,
         resets: Tensor | None = None,
+        noise: Sequence[Any] | None = None,
     ) -> tuple[Tensor, tuple[State, ...]]:
         """Run all layers; the arguments are `Recurrent`'s.
 
         Args:
             initial_state: one state a layer, a pair of states for a layer of two directions; None
                 in any of these places asks the cell for its own.
+            noise: likewise one a layer or a pair, as `noise` draws it; None in any of these places
+                lets the cell's modifiers draw.
 
         Returns:
             outputs: the last layer's, laid out as the inputs.
             final_state: a tuple in the form of `initial_state`.
 
         Raises:
-            TypeError: a state, lengths or resets of the wrong kind.
+            TypeError: a state, lengths, resets or noise of the wrong kind.
             ValueError: a shape, size, dtype, length or count of states that does not fit.
         """
         if lengths is not None and self.residual:  # so that it adds nothing past a length
             clean, lengths, _ = time_first(inputs, lengths, None, self.batch_first)
             inputs = as_given(zero_padding(clean, lengths), True, self.batch_first)
         states = _parts(initial_state, len(self.layers), "initial_state: one state a layer")
+        noises = _parts(noise, len(self.layers), "noise: one a layer")
         final_states = []
-        for number, (layer, state) in enumerate(zip(self.layers, states)):
+        for number, (layer, state, own) in enumerate(zip(self.layers, states, noises)):
             if isinstance(layer, Recurrent):
-                outputs, final_state = layer(inputs, state, lengths, resets)
+                outputs, final_state = layer(inputs, state, lengths, resets, own)
             else:
                 pair = _parts(state, 2, f"initial_state[{number}]: one state a direction")
-                runs = [run(inputs, start, lengths, resets) for run, start in zip(layer, pair)]
+                drawn = _parts(own, 2, f"noise[{number}]: one a direction")
+                runs = [
+                    run(inputs, start, lengths, resets, one)
+                    for run, start, one in zip(layer, pair, drawn)
+                ]
                 outputs = torch.cat([output for output, _ in runs], dim=-1)
                 final_state = tuple(final for _, final in runs)
             if self.residual and outputs.shape == inputs.shape:
@@ -97,6 +106,27 @@ class Stack(nn.Module):
             final_states.append(final_state)
             inputs = outputs
         return outputs, tuple(final_states)
+
+    def noise(
+        self,
+        inputs: Tensor,
+        initial_state: Sequence[State] | None = None,
+        before: Sequence[Any] | None = None,
+    ) -> tuple[Noise | tuple[Noise, Noise], ...]:
+        """What the cells' modifiers draw: `Recurrent.noise` of each layer, a pair for two."""
+        states = _parts(initial_state, len(self.layers), "initial_state: one state a layer")
+        earlier = _parts(before, len(self.layers), "before: one a layer")
+        noises = []
+        for number, (layer, state, old) in enumerate(zip(self.layers, states, earlier)):
+            if isinstance(layer, Recurrent):
+                noises.append(layer.noise(inputs, state, old))
+            else:
+                pair = _parts(state, 2, f"initial_state[{number}]: one state a direction")
+                olds = _parts(old, 2, f"before[{number}]: one a direction")
+                noises.append(
+                    tuple(run.noise(inputs, *each) for run, *each in zip(layer, pair, olds))
+                )
+        return tuple(noises)
 
     def extra_repr(self) -> str:
         flags = [f"{name}=True" for name in ("batch_first", "residual") if getattr(self, name)]

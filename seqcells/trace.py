@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from seqcells.cells.base import GatedCell
+from seqcells.loop import loop
+from seqcells.modified import Modifier, innermost
+from seqcells.noise import Noise, noisy_step, settle
 from seqcells.recurrent import Recurrent, run, runs_unrolled
 from seqcells.sequences import zero_padding
 from seqcells.state import State
-from seqcells.unroll import loop
 
 
 class Trace(NamedTuple):
@@ -37,11 +38,13 @@ def trace(
     initial_state: State = None,
     lengths: Tensor | Sequence[int] | None = None,
     resets: Tensor | None = None,
+    noise: Noise | None = None,
 ) -> Trace:
     """Run `recurrent` and keep everything: `trace(...).gates["forget"]` is `(T, B, H)`.
 
     The arguments are those of `Recurrent`'s call. The equations are the cell's own, and autograd
-    follows as it does there.
+    follows as it does there. What is shown of a modified cell is as its noise made it, but for the
+    gates: they stand as `activate` computed them, a candidate before its dropout.
 
     Raises:
         TypeError: no `Recurrent`, or one whose cell names no gates.
@@ -53,7 +56,7 @@ def trace(
     if not runs_unrolled(cell):
         raise TypeError(
             f"recurrent: expected a GatedCell without hooks or a forward of its own, "
-            f"got {type(cell).__name__}"
+            f"got {type(innermost(cell)).__name__}"
         )
     (outputs, states, gates), final_state = run(
         cell,
@@ -62,6 +65,7 @@ def trace(
         initial_state,
         lengths,
         resets,
+        noise,
         batch_first=recurrent.batch_first,
         reverse=recurrent.reverse,
     )
@@ -69,19 +73,27 @@ def trace(
 
 
 def _traced(
-    cell: GatedCell, inputs: Tensor, state: State, *, lengths: Tensor | None, **options: Any
+    cell: GatedCell | Modifier,
+    inputs: Tensor,
+    state: State,
+    *,
+    lengths: Tensor | None,
+    noise: Noise | None,
+    **options: Any,
 ) -> tuple[tuple[Tensor, State, tuple[Tensor, ...]], State]:
     if not len(inputs):
         raise ValueError("inputs: expected at least one step, got none")
     if lengths is not None:
         inputs = zero_padding(inputs, lengths)
-    weights = cell.weights()
-    from_inputs = F.linear(inputs, weights.weight_ih, weights.bias_ih)
+    weights, noise = settle(cell.weights(), noise)
+    cell = innermost(cell)
+    from_inputs = cell.from_inputs(weights, inputs)
     return loop(
-        lambda from_input, state: cell.step(weights, from_input, state),
+        lambda from_input, state, noise: noisy_step(cell, weights, from_input, state, noise),
         lambda state, gates: (cell.output(state), state, gates),
         from_inputs,
         state,
         lengths=lengths,
+        noise=noise,
         **options,
     )

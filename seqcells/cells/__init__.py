@@ -1,8 +1,34 @@
-"""One step in time: the protocol and the cells that keep it, one file a cell."""
+"""One step in time: the protocol and the cells that keep it, one file a family."""
 
 from seqcells.cells.base import Cell, GatedCell, Weights
+from seqcells.cells.coupled import CoupledLSTMCell
 from seqcells.cells.gru import GRUCell
+from seqcells.cells.indrnn import IndRNNCell
+from seqcells.cells.layer_norm import LayerNormGRUCell, LayerNormLSTMCell
+from seqcells.cells.light import LightLSTMCell
+from seqcells.cells.linear import LinearCell
 from seqcells.cells.lstm import LSTMCell, LSTMState
+from seqcells.cells.mgu import MGUCell
+from seqcells.cells.minimal import MinGRUCell, MinLSTMCell
+from seqcells.cells.peephole import PeepholeLSTMCell
 from seqcells.cells.rnn import RNNCell
 
-__all__ = ["Cell", "GRUCell", "GatedCell", "LSTMCell", "LSTMState", "RNNCell", "Weights"]
+__all__ = [
+    "Cell",
+    "CoupledLSTMCell",
+    "GRUCell",
+    "GatedCell",
+    "IndRNNCell",
+    "LSTMCell",
+    "LSTMState",
+    "LayerNormGRUCell",
+    "LayerNormLSTMCell",
+    "LightLSTMCell",
+    "LinearCell",
+    "MGUCell",
+    "MinGRUCell",
+    "MinLSTMCell",
+    "PeepholeLSTMCell",
+    "RNNCell",
+    "Weights",
+]

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqcells.cells.checks import positive_integer
+from seqcells.noise import Noise, drop_of, noisy_step, read, settle
 from seqcells.state import State, check_dtype, conform_state, first_tensor, map_state
 
 
@@ -16,10 +18,11 @@ class Weights(NamedTuple):
     """A cell's weights as one sequence uses them: fetched once, the same at every step."""
 
     weight_ih: Tensor
-    weight_hh: Tensor
+    weight_hh: Tensor | None
     bias_ih: Tensor | None = None
     bias_hh: Tensor | None = None
     weight_hr: Tensor | None = None
+    parameters: Tensor | None = None  # for a kernel: those that the step reads beside the products
 
 
 class Cell(nn.Module):
@@ -73,17 +76,25 @@ class GatedCell(Cell):
                     +-----------+      +-----------+
 
     Parameters: `weight_ih (G*H, I)`, `weight_hh (G*H, H)` and, with `bias`, `bias_ih (G*H)` and
-    `bias_hh (G*H)`, in torch's names, order and initial values: uniform in +-1/sqrt(H).
+    `bias_hh (G*H)`, in torch's names, order and initial values: uniform in +-1/sqrt(H). A cell with
+    further ones adds them in `parameter_shapes`, and `activate` finds them on `self`.
+
+    Parameter count: `G*H*(I + H + 2)`.
 
     A cell that a kernel is made for says its name in `kernel`, and stands in `EQUATIONS` by it. A
-    subclass that changes the equations is never given the kernel.
+    subclass that changes the equations is never given the kernel. With `compile=True` beside its
+    base, `class Highway(GatedCell, compile=True)`, it gets one of its own: see
+    `seqcells.kernels.tracing` for what `activate` may then be made of.
     """
 
     gates: tuple[str, ...]
     kernel: str | None = None
+    compiles: bool = False
 
-    def __init_subclass__(cls, **options: Any) -> None:
+    def __init_subclass__(cls, compile: bool | None = None, **options: Any) -> None:
         super().__init_subclass__(**options)
+        if compile is not None:
+            cls.compiles = compile
         if "kernel" in vars(cls):
             cls._made_for = tuple(getattr(cls, name) for name in _METHODS)
 
@@ -100,18 +111,23 @@ class GatedCell(Cell):
         super().__init__()
         self.input_size = positive_integer(input_size, "input_size")
         self.hidden_size = positive_integer(hidden_size, "hidden_size")
+        self.recurrent_size = recurrent_size or hidden_size
         self.bias = bias
-        rows = len(self.gates) * hidden_size
-        shapes = {
-            "weight_ih": (rows, input_size),
-            "weight_hh": (rows, recurrent_size or hidden_size),
-            "bias_ih": (rows,) if bias else None,
-            "bias_hh": (rows,) if bias else None,
-        }
-        for name, shape in shapes.items():
+        for name, shape in self.parameter_shapes().items():
             empty = None if shape is None else torch.empty(shape, device=device, dtype=dtype)
             self.register_parameter(name, None if empty is None else nn.Parameter(empty))
         self.reset_parameters()
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...] | None]:
+        """Each parameter's shape by its name, None where there is none; a cell may have others."""
+        rows = len(self.gates) * self.hidden_size
+        bias = (rows,) if self.bias else None
+        return {
+            "weight_ih": (rows, self.input_size),
+            "weight_hh": (rows, self.recurrent_size),
+            "bias_ih": bias,
+            "bias_hh": bias,
+        }
 
     def reset_parameters(self) -> None:
         """Draw every parameter anew, uniform in +-1/sqrt(H), with torch's random numbers."""
@@ -133,27 +149,39 @@ class GatedCell(Cell):
         """The state before the first step: zeros `(B, H)`."""
         return self._zeros(batch_size, self.hidden_size, device, dtype)
 
+    def from_inputs(self, weights: Weights, inputs: Tensor) -> Tensor:
+        """`W_ih x + b_ih`, of one step's inputs `(B, I)` or of all steps' `(T, B, I)` at once."""
+        return F.linear(inputs, weights.weight_ih, weights.bias_ih)
+
     def activate(
         self, from_input: Tensor, from_hidden: Tensor, state: State
     ) -> tuple[State, tuple[Tensor, ...]]:
         """The cell's equations, given `W_ih x + b_ih` and `W_hh h + b_hh`, each `(B, G*H)`.
 
         Returns the next state, and the gates in the order of their names.
+
+        A cell with a candidate may take a fourth argument, `drop: Tensor | None = None`, `(B, H)`,
+        and multiply it onto the candidate where that enters the state (`RecurrentDropout`).
         """
         raise NotImplementedError(f"{type(self).__name__} writes no activate: see GatedCell")
 
     def step(
-        self, weights: Weights, from_input: Tensor, state: State
+        self, weights: Weights, from_input: Tensor, state: State, noise: Noise | None = None
     ) -> tuple[State, tuple[Tensor, ...]]:
-        """One step from the input's product on; returns the next state and the gates."""
-        from_hidden = F.linear(self.output(state), weights.weight_hh, weights.bias_hh)
-        return self.activate(from_input, from_hidden, state)
+        """One step from the input's product on; returns the next state and the gates.
 
-    def forward(self, input: Tensor, hx: State | None = None) -> State:
+        Of the step's noise it takes the factors on the hidden state and on the candidate.
+        """
+        hidden = read(self.output(state), noise)
+        from_hidden = F.linear(hidden, weights.weight_hh, weights.bias_hh)
+        return self.activate(from_input, from_hidden, state, *drop_of(noise))
+
+    def forward(self, input: Tensor, hx: State | None = None, noise: Noise | None = None) -> State:
         """One step; `hx`, torch's name for the state before it, is zero when left out.
 
         Shapes:
-            input `(B, I)`, states `(B, H)`; without a batch `(I,)` and `(H,)`.
+            input `(B, I)`, states `(B, H)`; without a batch `(I,)` and `(H,)`; `noise` always with
+            a batch and without a time.
 
         Raises:
             TypeError: a state of another kind than the cell's own.
@@ -166,15 +194,14 @@ class GatedCell(Cell):
             )
         if input.dim() == 1:
             batched = None if hx is None else map_state(lambda part: part.unsqueeze(0), hx)
-            state = GatedCell.forward(self, input.unsqueeze(0), batched)
+            state = GatedCell.forward(self, input.unsqueeze(0), batched, noise)
             return map_state(lambda part: part.squeeze(0), state)
         self.check_input(input)
         state = self.initial_state(input.shape[0], device=input.device)
         if hx is not None:
             state = conform_state(hx, state)
-        weights = self.weights()
-        from_input = F.linear(input, weights.weight_ih, weights.bias_ih)
-        return self.step(weights, from_input, state)[0]
+        weights, noise = settle(self.weights(), noise)
+        return noisy_step(self, weights, self.from_inputs(weights, input), state, noise)[0]
 
     def check_input(self, input: Tensor) -> None:
         """Raise a ValueError unless features and dtype fit the weights."""
@@ -183,18 +210,21 @@ class GatedCell(Cell):
                 f"input: expected {self.input_size} features, got {input.shape[-1]} "
                 f"in shape {tuple(input.shape)}"
             )
-        check_dtype(input, self.weight_ih.dtype, "input")
+        check_dtype(input, self._any_parameter().dtype, "input")
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
 
     def _zeros(self, rows: int, columns: int, device: Any, dtype: Any) -> Tensor:
-        return torch.zeros(
-            rows,
-            columns,
-            device=device or self.weight_hh.device,
-            dtype=dtype or self.weight_hh.dtype,
-        )
+        if device is None or dtype is None:
+            own = self._any_parameter()
+            device, dtype = device or own.device, dtype or own.dtype
+        return torch.zeros(rows, columns, device=device, dtype=dtype)
+
+    def _any_parameter(self) -> Tensor:
+        """One that tells device and dtype, and evaluates no parametrization for it."""
+        parameter = next(self.parameters(), None)
+        return self.weight_ih if parameter is None else parameter
 
     def _concatenated(self) -> tuple[list[Tensor], list[Tensor]]:
         """Each gate's matrix on `[hidden, input]` and its one bias, in the gates' order."""
@@ -235,7 +265,7 @@ class GatedCell(Cell):
 EQUATIONS: dict[str, GatedCell] = {}
 
 # The methods in which the equations stand.
-_METHODS = ("activate", "step", "output")
+_METHODS = ("from_inputs", "activate", "step", "output")
 
 
 def kernel_of(cell: GatedCell) -> str | None:
@@ -247,20 +277,3 @@ def kernel_of(cell: GatedCell) -> str | None:
         if getattr(kind, name) is not method or name in vars(cell):
             return None
     return cell.kernel
-
-
-def positive_integer(size: int, name: str) -> int:
-    """The size, or an error that names it."""
-    if not isinstance(size, int) or isinstance(size, bool):
-        raise TypeError(f"{name}: expected an integer, got {type(size).__name__}")
-    if size < 1:
-        raise ValueError(f"{name}: expected at least 1, got {size}")
-    return size
-
-
-def check_share(share: float, name: str) -> None:
-    """Raise unless `share` is a number from 0 to 1."""
-    if not isinstance(share, (int, float)) or isinstance(share, bool):
-        raise TypeError(f"{name}: expected a number, got {type(share).__name__}")
-    if not 0 <= share <= 1:
-        raise ValueError(f"{name}: expected a share from 0 to 1, got {share}")

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqcells.cells.base import EQUATIONS, GatedCell, Weights
+from seqcells.noise import Noise, drop_of, kept, read
 
 
 class GRUCell(GatedCell):
@@ -52,32 +53,33 @@ class GRUCell(GatedCell):
 
     @staticmethod
     def activate(
-        from_input: Tensor, from_hidden: Tensor, state: Tensor
+        from_input: Tensor, from_hidden: Tensor, state: Tensor, drop: Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         input_reset, input_update, input_candidate = from_input.chunk(3, dim=-1)
         hidden_reset, hidden_update, hidden_candidate = from_hidden.chunk(3, dim=-1)
         reset = torch.sigmoid(input_reset + hidden_reset)
         update = torch.sigmoid(input_update + hidden_update)
         candidate = torch.tanh(input_candidate + reset * hidden_candidate)
-        hidden = (1 - update) * candidate + update * state
+        hidden = (1 - update) * kept(candidate, drop) + update * state
         return hidden, (reset, update, candidate)
 
     def step(
-        self, weights: Weights, from_input: Tensor, state: Tensor
+        self, weights: Weights, from_input: Tensor, state: Tensor, noise: Noise | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         if self.reset_after:
-            return super().step(weights, from_input, state)
+            return super().step(weights, from_input, state, noise)
         H = state.shape[-1]
         weight_gates, weight_candidate = weights.weight_hh.split((2 * H, H))
         bias_gates, bias_candidate = (
             (None, None) if weights.bias_hh is None else weights.bias_hh.split((2 * H, H))
         )
         from_input, input_candidate = from_input.split((2 * H, H), dim=-1)
-        from_hidden = F.linear(state, weight_gates, bias_gates)
+        seen = read(state, noise)
+        from_hidden = F.linear(seen, weight_gates, bias_gates)
         reset, update = torch.sigmoid(from_input + from_hidden).chunk(2, dim=-1)
-        from_reset = F.linear(reset * state, weight_candidate, bias_candidate)
+        from_reset = F.linear(reset * seen, weight_candidate, bias_candidate)
         candidate = torch.tanh(input_candidate + from_reset)
-        hidden = (1 - update) * candidate + update * state
+        hidden = (1 - update) * kept(candidate, *drop_of(noise)) + update * state
         return hidden, (reset, update, candidate)
 
     def to_concatenated(self) -> dict[str, Tensor]:

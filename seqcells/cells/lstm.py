@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqcells.cells.base import EQUATIONS, GatedCell, Weights, positive_integer
+from seqcells.cells.base import EQUATIONS, GatedCell, Weights
+from seqcells.cells.checks import positive_integer
+from seqcells.noise import Noise, kept
 
 
 class LSTMState(NamedTuple):
@@ -83,21 +85,25 @@ class LSTMCell(GatedCell):
 
     @staticmethod
     def activate(
-        from_input: Tensor, from_hidden: Tensor, state: LSTMState
+        from_input: Tensor, from_hidden: Tensor, state: LSTMState, drop: Tensor | None = None
     ) -> tuple[LSTMState, tuple[Tensor, ...]]:
         input, forget, candidate, output = (from_input + from_hidden).chunk(4, dim=-1)
         input = torch.sigmoid(input)
         forget = torch.sigmoid(forget)
         candidate = torch.tanh(candidate)
         output = torch.sigmoid(output)
-        cell = forget * state.cell + input * candidate
+        cell = forget * state.cell + input * kept(candidate, drop)
         hidden = output * torch.tanh(cell)
         return LSTMState(hidden, cell), (input, forget, candidate, output)
 
     def step(
-        self, weights: Weights, from_input: Tensor, state: LSTMState
+        self,
+        weights: Weights,
+        from_input: Tensor,
+        state: LSTMState,
+        noise: Noise | None = None,
     ) -> tuple[LSTMState, tuple[Tensor, ...]]:
-        state, gates = super().step(weights, from_input, state)
+        state, gates = super().step(weights, from_input, state, noise)
         if weights.weight_hr is not None:
             state = state._replace(hidden=F.linear(state.hidden, weights.weight_hr))
         return state, gates

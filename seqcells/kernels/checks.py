@@ -7,19 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Of each cell: the gates, and the parts of the state.
-CELLS = {
-    "rnn_tanh": (1, 1),
-    "rnn_relu": (1, 1),
-    "gru": (3, 1),
-    "gru_reset_before": (3, 1),
-    "lstm": (4, 2),
-}
+from seqcells.kernels.catalogue import kind_of
 
 
 def check(call: Any) -> None:
     """Raise a ValueError unless all sizes of an operator's `Call` fit together."""
-    gates, parts = CELLS[call.cell]
+    _, gates, parts, _, parameters, has_hidden = kind_of(call.cell)
     for name, state, count in (
         ("state", call.state, parts),
         ("fresh", call.fresh, 0 if call.resets is None else parts),
@@ -37,6 +30,10 @@ def check(call: Any) -> None:
     _expect("bias_ih", call.bias_ih, (fused,))
     _expect("bias_hh", call.bias_hh, (fused,))
     _expect("weight_hr", call.weight_hr, (width, hidden))
+    for name, needed in (("weight_hh", has_hidden), ("parameters", parameters > 0)):
+        if (getattr(call, name) is None) == needed:
+            raise ValueError(f"{name}: expected {'one' if needed else 'none'} for {call.cell!r}")
+    _expect("parameters", call.parameters, (parameters, hidden))
     _expect("lengths", call.lengths, (rows,))
     if call.batch_sizes is None:
         steps = call.inputs.shape[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import subprocess
 from collections.abc import Sequence
 from ctypes import c_int64
 from pathlib import Path
@@ -11,11 +12,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-# What a cell keeps of each unit and step for its backward pass; in the order of variant.cpp.
-CELLS = {"rnn_tanh": 0, "rnn_relu": 0, "gru": 4, "gru_reset_before": 3, "lstm": 5}
-NUMBERS = {name: number for number, name in enumerate(CELLS)}
+from seqcells.kernels.catalogue import NUMBERS, kind_of, source_of
+from seqcells.kernels.compiler import compiled
+from seqcells.kernels.program import Program
+from seqcells.kernels.source import Functor
+
 DTYPES = (torch.float32, torch.float64)
-WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "parameters")
 
 # The members of `Problem` in native/problem.hpp, each of eight bytes.
 MEMBERS = (
@@ -45,6 +48,7 @@ def _library() -> ctypes.CDLL | str:
         return f"{found[0].name} cannot be loaded ({error}); install seqcells anew"
     for name in ("seqcells_forward", "seqcells_backward"):
         getattr(library, name).argtypes = [_Problem, c_int64]
+    library.seqcells_run.argtypes = [_Problem, ctypes.c_void_p]
     library.seqcells_variant.argtypes = [c_int64]
     library.seqcells_variant.restype = ctypes.c_char_p
     library.seqcells_problem_size.restype = c_int64
@@ -79,9 +83,38 @@ def instruction_set() -> str:
     return instruction_sets()[variant]
 
 
+def refusal(kernel: str) -> str | None:
+    """Why native code cannot run this kernel, and what to do; compiles one that is not built in."""
+    if (reason := unavailable()) is not None or kernel in NUMBERS:
+        return reason
+    return _compiled(kernel, instruction_set())
+
+
+@functools.cache
+def _compiled(kernel: str, instructions: str) -> str | None:
+    """None once the kernel's own library is there, or why it cannot be."""
+    try:
+        _own(kernel, instructions, "forward")
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = [
+            line for line in (getattr(error, "stderr", "") or "").split("\n") if "error" in line
+        ]
+        why = said[0] if said else error
+        return f"its kernel cannot be compiled ({why}); install g++ or clang++, or set CXX"
+    return None
+
+
+@functools.cache
+def _own(kernel: str, instructions: str, function: str) -> ctypes.c_void_p:
+    """The address of a function of the library that is made for this kernel alone."""
+    header = source_of({kernel: Functor("Own", Program.parse(kernel))})
+    library = ctypes.CDLL(str(compiled(header, instructions)))
+    return ctypes.cast(getattr(library, f"seqcells_alone_{function}"), ctypes.c_void_p)
+
+
 def kept_columns(cell: str, hidden_size: int) -> int:
     """The width of what a training step keeps for the backward pass."""
-    return CELLS[cell] * (-(-hidden_size // 16) * 16)
+    return kind_of(cell).kept * (-(-hidden_size // 16) * 16)
 
 
 def forward(
@@ -89,10 +122,11 @@ def forward(
     inputs: Tensor,
     state: Sequence[Tensor],
     weight_ih: Tensor,
-    weight_hh: Tensor,
+    weight_hh: Tensor | None,
     bias_ih: Tensor | None,
     bias_hh: Tensor | None,
     weight_hr: Tensor | None,
+    parameters: Tensor | None,
     fresh: Sequence[Tensor],
     lengths: Tensor | None,
     batch_sizes: Tensor | None,
@@ -102,7 +136,7 @@ def forward(
     train: bool,
 ) -> list[Tensor]:
     """`[outputs, *final_state]` and, with `train`, what `backward` needs."""
-    weights = (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr)
+    weights = (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, parameters)
     call = _Call(cell, inputs, state, weights, fresh, lengths, batch_sizes, resets, reverse)
     rows = inputs.shape[:-1]
     results = [inputs.new_empty(*rows, state[0].shape[1]), *map(torch.empty_like, call.state)]
@@ -112,7 +146,7 @@ def forward(
         kept = inputs.new_empty(rows.numel(), kept_columns(cell, call.hidden_size))
         call.set("kept", kept)
         results.append(kept)
-    call.run("seqcells_forward")
+    call.run("forward")
     return results
 
 
@@ -122,10 +156,11 @@ def backward(
     inputs: Tensor,
     state: Sequence[Tensor],
     weight_ih: Tensor,
-    weight_hh: Tensor,
+    weight_hh: Tensor | None,
     bias_ih: Tensor | None,
     bias_hh: Tensor | None,
     weight_hr: Tensor | None,
+    parameters: Tensor | None,
     fresh: Sequence[Tensor],
     lengths: Tensor | None,
     batch_sizes: Tensor | None,
@@ -136,8 +171,8 @@ def backward(
     need_inputs: bool,
     need_weights: bool,
 ) -> list[Tensor]:
-    """The gradients of inputs, state, the five weights, fresh state; empty where there is none."""
-    weights = (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr)
+    """The gradients of inputs, state, the six weights, fresh state; empty where there is none."""
+    weights = (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, parameters)
     call = _Call(cell, inputs, state, weights, fresh, lengths, batch_sizes, resets, reverse)
     call.set("outputs", call.dense(outputs))
     call.set("kept", call.dense(kept))
@@ -159,7 +194,7 @@ def backward(
     call.set_pair(("grad_fresh", "grad_fresh_cell"), grad_fresh)
     for name, grad in zip(WEIGHTS, grad_weights):
         call.set(f"grad_{name}", grad)
-    call.run("seqcells_backward")
+    call.run("backward")
     return [grad_inputs, *grad_state, *grad_weights, *grad_fresh]
 
 
@@ -178,13 +213,14 @@ class _Call:
         resets: Tensor | None,
         reverse: bool,
     ) -> None:
+        self.kernel = cell
         self.kept_alive: list[Tensor] = []
         self.dtype = inputs.dtype
         self.state = [self.dense(part) for part in state]
         self.fresh = [self.dense(part) for part in fresh]
         self.hidden_size = state[-1].shape[1]
         self.members = {
-            "cell": NUMBERS[cell],
+            "cell": NUMBERS.get(cell, 0),
             "is_double": self.dtype == torch.float64,
             "threads": torch.get_num_threads(),
             "reverse": reverse,
@@ -193,7 +229,7 @@ class _Call:
             "gates": weights[0].shape[0] // self.hidden_size,
             "input_size": inputs.shape[-1],
             "hidden_size": self.hidden_size,
-            "projection": 0 if weights[-1] is None else state[0].shape[1],
+            "projection": 0 if weights[4] is None else state[0].shape[1],
         }
         self.set_rows("input", "inputs", inputs)
         for name, part in zip(WEIGHTS, weights):
@@ -239,9 +275,11 @@ class _Call:
         if isinstance(library, str):
             raise RuntimeError(library)
         problem = _Problem(*[self.members.get(name, 0) for name in MEMBERS])
-        failed = getattr(library, function)(problem, variant)
+        if self.kernel in NUMBERS:
+            failed = getattr(library, f"seqcells_{function}")(problem, variant)
+        else:
+            failed = library.seqcells_run(problem, _own(self.kernel, instruction_set(), function))
         if failed == 1:
             raise MemoryError(f"{function}: no memory for its scratch space")
         if failed:
-            cell = self.members["cell"]
-            raise RuntimeError(f"{function}: no cell number {cell}, variant {variant}")
+            raise RuntimeError(f"{function}: no kernel {self.kernel!r}, variant {variant}")

@@ -30,8 +30,8 @@ from seqcells.kernels import cpu
 from seqcells.kernels.checks import check
 
 _ARGUMENTS = (
-    "str cell, Tensor inputs, Tensor[] state, Tensor weight_ih, Tensor weight_hh, "
-    "Tensor? bias_ih, Tensor? bias_hh, Tensor? weight_hr, Tensor[] fresh, "
+    "str cell, Tensor inputs, Tensor[] state, Tensor weight_ih, Tensor? weight_hh, "
+    "Tensor? bias_ih, Tensor? bias_hh, Tensor? weight_hr, Tensor? parameters, Tensor[] fresh, "
     "Tensor? lengths, Tensor? batch_sizes, Tensor? resets, bool reverse"
 )
 _SCHEMAS = (
@@ -63,19 +63,21 @@ def specify(readable: Callable[..., list[Tensor]]) -> Callable[..., list[Tensor]
 class Call(NamedTuple):
     """The arguments of `recurrence`.
 
-    `inputs (T, B, I)`, or packed `(N, I)` with `batch_sizes (T,)` on the CPU; `state` and, with
-    `resets (T, B)`, `fresh` hold a tensor for each part of the cell's state, the hidden one first;
-    `lengths (B,)`. Results are `[outputs, *final_state]`.
+    `cell` names its kernel (`catalogue.kind_of`), and `parameters (n, H)` are what its step reads
+    beside the products. `inputs (T, B, I)`, or packed `(N, I)` with `batch_sizes (T,)` on the CPU;
+    `state` and, with `resets (T, B)`, `fresh` hold a tensor for each part of the cell's state, the
+    hidden one first; `lengths (B,)`. Results are `[outputs, *final_state]`.
     """
 
     cell: str
     inputs: Tensor
     state: Sequence[Tensor]
     weight_ih: Tensor
-    weight_hh: Tensor
+    weight_hh: Tensor | None
     bias_ih: Tensor | None
     bias_hh: Tensor | None
     weight_hr: Tensor | None
+    parameters: Tensor | None
     fresh: Sequence[Tensor]
     lengths: Tensor | None
     batch_sizes: Tensor | None
@@ -85,12 +87,12 @@ class Call(NamedTuple):
     @property
     def steps(self) -> tuple[Any, ...]:
         """What cannot be differentiated, with the number of the state's parts."""
-        return self.cell, len(self.state), self.reverse, *self[9:12]
+        return self.cell, len(self.state), self.reverse, *self[10:13]
 
     @property
     def tensors(self) -> list[Tensor | None]:
         """What can be, in the order in which `_backward` returns the gradients."""
-        return [self.inputs, *self.state, *self[3:8], *self.fresh]
+        return [self.inputs, *self.state, *self[3:9], *self.fresh]
 
     @classmethod
     def join(
@@ -104,8 +106,8 @@ class Call(NamedTuple):
         *tensors: Tensor | None,
     ) -> Self:
         """The call of these `steps` and `tensors`."""
-        inputs, state, fresh = tensors[0], tensors[1 : 1 + parts], tensors[6 + parts :]
-        weights = tensors[1 + parts : 6 + parts]
+        inputs, state, fresh = tensors[0], tensors[1 : 1 + parts], tensors[7 + parts :]
+        weights = tensors[1 + parts : 7 + parts]
         rest = (lengths, batch_sizes, resets, reverse)
         return cls(cell, inputs, list(state), *weights, list(fresh), *rest)
 
@@ -115,7 +117,7 @@ def transformed() -> bool:
     return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
 
 
-def _batched(grads: Sequence[Tensor | None]) -> bool:
+def batched(grads: Sequence[Tensor | None]) -> bool:
     """Whether `torch.autograd.grad(..., is_grads_batched=True)` asks, by a vmap of its own."""
     if torch.compiler.is_compiling():
         return False
@@ -123,9 +125,9 @@ def _batched(grads: Sequence[Tensor | None]) -> bool:
     return any(torch._C._functorch.is_legacy_batchedtensor(grad) for grad in found)
 
 
-def runs_native(inputs: Tensor) -> bool:
+def runs_native(kernel: str, inputs: Tensor) -> bool:
     """Whether C++ computes a recurrence over these inputs."""
-    return inputs.is_cpu and inputs.dtype in DTYPES and cpu.unavailable() is None
+    return inputs.is_cpu and inputs.dtype in DTYPES and cpu.refusal(kernel) is None
 
 
 # Which operator answers: autograd's and functorch's keys.
@@ -161,10 +163,10 @@ class _Recurrence(torch.autograd.Function):
         outputs, kept, *saved = ctx.saved_tensors
         call = Call.join(*ctx.steps, *saved)
         wanted = ctx.needs_input_grad[6:]
-        if torch.is_grad_enabled() or transformed() or _batched(grads):
+        if torch.is_grad_enabled() or transformed() or batched(grads):
             found = _read_backward(call, grads, wanted, torch.is_grad_enabled())
         else:
-            weights = slice(1 + len(call.state), 6 + len(call.state))
+            weights = slice(1 + len(call.state), 7 + len(call.state))
             found = _backward(grads, *call, outputs, kept, wanted[0], any(wanted[weights]))
             found = [grad if want else None for grad, want in zip(found, wanted)]
         return None, None, None, None, None, None, *found
@@ -194,14 +196,14 @@ def _read_backward(
 
 
 def _forward(*arguments: Any) -> list[Tensor]:
-    if runs_native(arguments[1]):
+    if runs_native(*arguments[:2]):
         check(Call(*arguments))
         return cpu.forward(*arguments, train=False)
     return [_own(result) for result in _readable(*arguments)]
 
 
 def _forward_train(*arguments: Any) -> list[Tensor]:
-    if runs_native(arguments[1]):
+    if runs_native(*arguments[:2]):
         check(Call(*arguments))
         return cpu.forward(*arguments, train=True)
     return [*_forward(*arguments), _kept(Call(*arguments))]
@@ -211,7 +213,7 @@ def _backward_through_time(grads: Sequence[Tensor | None], *arguments: Any) -> l
     *arguments, outputs, kept, need_inputs, need_weights = arguments
     call = Call(*arguments)
     wanted = _wanted(call, need_inputs, need_weights)
-    if runs_native(call.inputs):
+    if runs_native(call.cell, call.inputs):
         needs = (need_inputs, need_weights)
         found = cpu.backward(call.cell, grads, *call[1:], outputs, kept, *needs)
         return [grad if want else _nothing(call) for grad, want in zip(found, wanted)]
@@ -254,7 +256,7 @@ def _kept(call: Call) -> Tensor:
 
 def _wanted(call: Call, need_inputs: bool, need_weights: bool) -> list[bool]:
     """Which of the call's tensors `_backward` returns a gradient for."""
-    weights = [weight is not None and need_weights for weight in call[3:8]]
+    weights = [weight is not None and need_weights for weight in call[3:9]]
     return [need_inputs, *[True] * len(call.state), *weights, *[True] * len(call.fresh)]
 
 

@@ -1,6 +1,6 @@
 """Training: configuration, data, loop, checkpoints, results."""
 
-from seqcells.models import ModelConfig
+from seqcells.model_config import ModelConfig
 from seqcells.training.commands import command
 from seqcells.training.config import Config, DataConfig, TrainingConfig
 from seqcells.training.data import TrainingData, encode, load_data, load_split, start_from_vectors

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from seqcells.models import ModelConfig, check_setting
+from seqcells.model_config import ModelConfig, check_setting
 
 
 @dataclass

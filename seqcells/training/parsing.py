@@ -9,7 +9,7 @@ import jsonargparse
 import yaml
 
 from seqcells.files import write_atomically
-from seqcells.models import ModelConfig
+from seqcells.model_config import ModelConfig
 from seqcells.training.config import Config, DataConfig, TrainingConfig
 
 PARTS = {"data": DataConfig, "model": ModelConfig, "training": TrainingConfig}

@@ -32,9 +32,22 @@ OUR_CELLS = {
     "lstm_proj": (seqcells.LSTMCell, {"proj_size": 3}),
 }
 
+# Those of them, and of the others, that have kernels.
+KERNEL_CELLS = {
+    **OUR_CELLS,
+    "lstm_peephole": (seqcells.PeepholeLSTMCell, {}),
+    "lstm_coupled": (seqcells.CoupledLSTMCell, {}),
+    "lstm_light": (seqcells.LightLSTMCell, {}),
+    "mgu": (seqcells.MGUCell, {}),
+    "indrnn_relu": (seqcells.IndRNNCell, {}),
+    "indrnn_tanh": (seqcells.IndRNNCell, {"nonlinearity": "tanh"}),
+    "min_gru": (seqcells.MinGRUCell, {}),
+    "min_lstm": (seqcells.MinLSTMCell, {}),
+}
+
 
 def make_cell(kind: str, inputs: int = 4, hidden: int = 5, **options) -> seqcells.GatedCell:
-    cell, more = OUR_CELLS[kind]
+    cell, more = KERNEL_CELLS[kind]
     return cell(inputs, hidden, **{"dtype": F64, **more, **options})
 
 

@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 import torch
-from core_helpers import F64, OUR_CELLS, leaves, make_cell, random, row
+from core_helpers import F64, leaves, random, row
+from every_cell import EVERY, make
 from torch import nn
 
 import seqcells
@@ -81,8 +82,18 @@ class Highway(seqcells.GatedCell):
         return carry * state + (1 - carry) * candidate, (carry, candidate)
 
 
+def learned_state(cell):
+    cell = seqcells.LearnedState(cell)
+    nn.init.normal_(cell.start)
+    return cell
+
+
 MAKE = {
-    **{f"our_{kind}": lambda kind=kind: make_cell(kind, I, H) for kind in OUR_CELLS},
+    **{f"our_{kind}": lambda kind=kind: make(kind, I, H) for kind in EVERY},
+    "zoneout": lambda: seqcells.Zoneout(make("lstm", I, H), (0.3, 0.6)).eval(),
+    "zoneout_scan": lambda: seqcells.Zoneout(make("min_gru", I, H), 0.3).eval(),
+    "zoneout_torch": lambda: seqcells.Zoneout(nn.LSTMCell(I, H, dtype=F64), 0.3).eval(),
+    "learned_state": lambda: learned_state(make("gru", I, H)),
     "torch_rnn": lambda: nn.RNNCell(I, H, dtype=F64),
     "torch_gru": lambda: nn.GRUCell(I, H, dtype=F64),
     "torch_lstm": lambda: nn.LSTMCell(I, H, dtype=F64),
@@ -127,6 +138,7 @@ def by_hand(cell, inputs, state=None, lengths=None, resets=None, reverse=False):
             now = cell(inputs[t, b : b + 1], None if fresh else now)
             outputs[t, b] = pick(now)[0]
         if now is None:
-            now = [torch.zeros_like(part[:1]) for part in leaves(probe)]
+            start = getattr(cell, "initial_state", lambda *_, **options: None)(1, dtype=F64)
+            now = [torch.zeros_like(part[:1]) for part in leaves(probe)] if start is None else start
         finals.append(leaves(now))
     return outputs, [torch.cat(parts) for parts in zip(*finals)]

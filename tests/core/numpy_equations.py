@@ -28,17 +28,6 @@ def gru_step(W, a_prev, x):
     return u * z + (1 - u) * a_prev
 
 
-def gru_reset_after_step(P, a_prev, x):
-    """As torch and cuDNN have it, on torch's own parameters, rows r, z, n."""
-    from_x = P["weight_ih"] @ x + P["bias_ih"][:, None]
-    from_a = P["weight_hh"] @ a_prev + P["bias_hh"][:, None]
-    (xr, xz, xn), (ar, az, an) = np.split(from_x, 3), np.split(from_a, 3)
-    r = sigma(xr + ar)
-    z = sigma(xz + az)
-    n = np.tanh(xn + r * an)
-    return (1 - z) * n + z * a_prev
-
-
 def lstm_step(W, a_prev, c_prev, x):
     """Returns a, c, and what the backward pass needs."""
     concat = np.concatenate([a_prev, x])

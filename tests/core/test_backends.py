@@ -140,10 +140,10 @@ def test_what_the_kernel_cannot_run_is_read(inputs, words, native):
 
 def test_a_reason_for_every_obstacle():
     single, double = torch.zeros(2), torch.zeros(2, dtype=torch.float64)
-    assert "float32, float64" in obstacle([torch.zeros(2, dtype=torch.complex64)])
-    assert "one dtype" in obstacle([single, None, double])
+    assert "float32, float64" in obstacle("lstm", [torch.zeros(2, dtype=torch.complex64)])
+    assert "one dtype" in obstacle("lstm", [single, None, double])
     seen = []
-    torch.vmap(lambda x: seen.append(obstacle([x])) or x)(single)
+    torch.vmap(lambda x: seen.append(obstacle("lstm", [x])) or x)(single)
     assert "transform" in seen[0]
 
 

@@ -1,10 +1,8 @@
 """One step: the twins of torch's cells, the projected LSTM, gradients, bad input."""
 
-import copy
-
 import pytest
 import torch
-from core_helpers import CELLS, F64, OUR_CELLS, close, leaves, make_cell, random, random_state, same
+from core_helpers import CELLS, F64, OUR_CELLS, close, make_cell, random, random_state, same
 from torch import nn
 
 import seqcells
@@ -69,11 +67,6 @@ def test_prints_as_torch(kind, bias):
     assert repr(ours) == repr(theirs)
 
 
-def test_prints_what_torch_has_not():
-    assert repr(make_cell("gru_reset_before")) == "GRUCell(4, 5, reset_after=False)"
-    assert repr(make_cell("lstm_proj")) == "LSTMCell(4, 5, proj_size=3)"
-
-
 def test_an_lstm_state_unpacks_and_has_names():
     hidden, cell = state = make_cell("lstm")(random(3, 4))
     assert isinstance(state, seqcells.LSTMState)
@@ -103,46 +96,6 @@ def test_projection_draws_the_same_weights_as_torch():
     torch.manual_seed(1)
     cell = make_cell("lstm_proj")
     same(list(cell.parameters()), list(layer.parameters()))
-
-
-@pytest.mark.parametrize("check", [torch.autograd.gradcheck, torch.autograd.gradgradcheck])
-@pytest.mark.parametrize("kind", OUR_CELLS)
-def test_gradients(kind, check):
-    cell = make_cell(kind, 2, 4)
-    if kind == "rnn_relu":  # away from the kink, where differences are no derivatives
-        nn.init.constant_(cell.bias_ih, 3.0)
-    names = [name for name, _ in cell.named_parameters()]
-    state = leaves(random_state(cell, 2))
-
-    def step(x, *rest):
-        hx, parameters = rest[: len(state)], dict(zip(names, rest[len(state) :]))
-        hx = hx[0] if len(hx) == 1 else hx
-        return tuple(leaves(torch.func.functional_call(cell, parameters, (x, hx))))
-
-    points = [random(2, 2), *state, *(parameter.detach() for parameter in cell.parameters())]
-    assert check(step, [point.requires_grad_() for point in points])
-
-
-@pytest.mark.parametrize("kind", OUR_CELLS)
-def test_copies_and_dtypes(kind):
-    cell = make_cell(kind)
-    inputs = random(3, 4)
-    same(copy.deepcopy(cell)(inputs), cell(inputs))
-    single = cell.to(torch.float32)
-    assert all(part.dtype == torch.float32 for part in leaves(single(inputs.float())))
-    blank = make_cell(kind, device="meta")
-    assert all(parameter.is_meta for parameter in blank.parameters())
-
-
-@pytest.mark.parametrize("kind", OUR_CELLS)
-def test_the_initial_state_is_zero_on_request_elsewhere(kind):
-    cell = make_cell(kind)
-    state = cell.initial_state(3)
-    close(cell(inputs := random(3, 4)), cell(inputs, state))
-    assert not any(part.any() for part in leaves(state))
-    assert all(part.dtype == F64 for part in leaves(state))
-    other = cell.initial_state(2, device="meta", dtype=torch.float16)
-    assert all(part.is_meta and part.dtype == torch.float16 for part in leaves(other))
 
 
 LSTM, GRU = "lstm", "gru"

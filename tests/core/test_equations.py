@@ -4,7 +4,7 @@ import numpy as np
 import numpy_equations as published
 import pytest
 import torch
-from core_helpers import F64, close, random
+from core_helpers import close, random
 
 import seqcells
 
@@ -68,23 +68,6 @@ def test_rnn_and_gru_one_step_and_over_time(kind, phi, options):
         a = step(a, columns(inputs[t]))
         agree(outputs[t], a)
     agree(final, a)
-
-
-def test_gru_with_the_reset_after_the_product():
-    cell = seqcells.GRUCell(I, H, dtype=F64)
-    P = {name: value.detach().numpy() for name, value in cell.named_parameters()}
-    layer = seqcells.GRU(I, H, dtype=F64)
-    layer.load_state_dict({f"{name}_l0": value for name, value in cell.state_dict().items()})
-    inputs, state = random(T, B, I), random(B, H)
-    one = published.gru_reset_after_step(P, columns(state), columns(inputs[0]))
-    agree(cell(inputs[0], state), one)
-
-    outputs, final = layer(inputs, state.unsqueeze(0))
-    a = columns(state)
-    for t in range(T):
-        a = published.gru_reset_after_step(P, a, columns(inputs[t]))
-        agree(outputs[t], a)
-    agree(final[0], a)
 
 
 def test_lstm_one_step_and_over_time():

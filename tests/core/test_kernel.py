@@ -5,7 +5,7 @@ import time
 
 import pytest
 import torch
-from core_helpers import F64, OUR_CELLS, leaves
+from core_helpers import F64, KERNEL_CELLS, leaves
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 import seqcells
@@ -29,7 +29,7 @@ class Case:
     def __init__(self, seed, few=False, single=False):
         choose = random.Random(seed)
         torch.manual_seed(seed)
-        self.kind = choose.choice(sorted(OUR_CELLS))
+        self.kind = choose.choice(sorted(KERNEL_CELLS))
         self.T, self.B = choose.choice((1, 2, 3, 7, 20, 40)), choose.choice((1, 2, 3, 8, 13, 33))
         self.I, self.H = choose.choice(SIZES), choose.choice(SIZES[3:])
         self.dtype = choose.choice((torch.float32, F64))
@@ -56,7 +56,7 @@ class Case:
         self.upstream = [choose.random() < 0.8 for _ in range(3)]
 
     def build(self, bias):
-        cell, options = OUR_CELLS[self.kind]
+        cell, options = KERNEL_CELLS[self.kind]
         options = {**options, "bias": bias, "dtype": self.dtype}
         if self.packed:
             layers = 2 if self.reverse else 1
@@ -161,8 +161,8 @@ def instruction_set(request, monkeypatch):
 
 @pytest.mark.parametrize("group", range(4))
 def test_random_shapes(instruction_set, group):
-    for seed in range(20):
-        check(1000 * instruction_set + 20 * group + seed)
+    for seed in range(30):
+        check(1000 * instruction_set + 30 * group + seed)
 
 
 def test_few_rows_of_many_units(instruction_set):
@@ -200,8 +200,8 @@ def test_a_thousand_random_shapes(instruction_set, group):
 
 
 def test_the_cases_cover_every_kind():
-    cases = [Case(seed) for seed in range(80)]
-    assert {case.kind for case in cases} == set(OUR_CELLS)
+    cases = [Case(seed) for seed in range(120)]
+    assert {case.kind for case in cases} == set(KERNEL_CELLS)
     for name in ("reverse", "batch_first", "train", "packed"):
         assert len({getattr(case, name) for case in cases}) == 2
     assert any(case.resets is not None and case.lengths is not None for case in cases)

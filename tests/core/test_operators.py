@@ -4,19 +4,33 @@ import copy
 
 import pytest
 import torch
-from core_helpers import F64, OUR_CELLS, close, leaves, make_cell, random, random_state
+from core_helpers import (
+    F64,
+    KERNEL_CELLS,
+    OUR_CELLS,
+    close,
+    leaves,
+    make_cell,
+    random,
+    random_state,
+)
 from torch.autograd import forward_ad
 from torch.library import opcheck
 
 import seqcells
 from seqcells.cells.base import EQUATIONS
+from seqcells.generate import kernel_weights
 from seqcells.kernels import operators
 from seqcells.unroll import kernel_of
 
 T, B, I, H = 4, 3, 4, 5  # noqa: E741
 FORMS = ["padded", "lengths", "packed", "resets", "lengths_resets_reverse", "packed_reverse"]
 GRID = pytest.mark.parametrize(
-    ("kind", "form"), [(kind, form) for kind in OUR_CELLS for form in FORMS]
+    ("kind", "form"),
+    [
+        *((kind, form) for kind in OUR_CELLS for form in FORMS),
+        *(("lstm_peephole", form) for form in ("lengths", "resets", "packed_reverse")),
+    ],
 )
 
 
@@ -31,7 +45,11 @@ def arguments(kind, form, grad=False, **options):
     state, fresh = leaves(random_state(cell, B)), leaves(random_state(cell, B))
     for tensor in (inputs, *state, *fresh):
         tensor.requires_grad_(grad)
-    weights = [part if part is None or grad else part.detach() for part in cell.weights()]
+    weights = kernel_weights(kernel_of(cell), cell, cell.weights())
+    weights = [
+        part if part is None or (part.is_leaf and grad) else part.detach().requires_grad_(grad)
+        for part in weights
+    ]
     if resets is None:
         fresh = []
     steps = (lengths, batch_sizes, resets, "reverse" in form)
@@ -229,7 +247,7 @@ def test_what_is_private_in_torch_is_still_there():
 
 
 def test_every_kernel_has_its_equations_and_no_other_has():
-    assert {kernel_of(make_cell(kind)) for kind in OUR_CELLS} == set(EQUATIONS)
+    assert {kernel_of(make_cell(kind)) for kind in KERNEL_CELLS} == set(EQUATIONS)
     for name, cell in EQUATIONS.items():
         assert kernel_of(cell) == name
 

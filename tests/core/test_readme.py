@@ -26,5 +26,17 @@ def test_block_runs(number):
     exec(BLOCKS[number], names)
 
 
+@pytest.mark.slow
+def test_the_walk_through_of_a_new_cell_runs(tmp_path, monkeypatch, capsys):
+    """Its blocks build on each other."""
+    monkeypatch.setenv("SEQCELLS_CACHE", str(tmp_path))
+    page = (README.parent / "docs" / "own_cell.md").read_text(encoding="utf-8")
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, names)
+    assert names["loss"] < 0.01
+    assert "ms a step" in capsys.readouterr().out
+
+
 def test_there_is_python_to_run():
     assert len(BLOCKS) >= 4

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from core_helpers import F64, OUR_CELLS, close, leaves, make_cell, random, random_state, same
+from core_helpers import F64, OUR_CELLS, close, leaves, make_cell, random, same
 from invented_cells import MAKE, H, I, by_hand, some_state
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -197,22 +197,3 @@ def test_detach_state_cuts_the_history(kind):
     assert not inputs.grad[0].any()
     assert inputs.grad[1].any()
     assert type(detach_state(state)) is type(state)
-
-
-@DIRECTIONS
-@pytest.mark.parametrize("check", [torch.autograd.gradcheck, torch.autograd.gradgradcheck])
-@pytest.mark.parametrize("kind", ["rnn_tanh", "gru", "gru_reset_before", "lstm"])
-def test_gradients_through_time(kind, check, reverse):
-    cell = make_cell(kind, 2, 2)
-    run, names = Recurrent(cell, reverse=reverse), [f"cell.{n}" for n, _ in cell.named_parameters()]
-    state = leaves(random_state(cell, 2))
-    resets = torch.tensor([[0, 0], [0, 1], [0, 0]], dtype=torch.bool)
-
-    def call(inputs, *rest):
-        hx, parameters = rest[: len(state)], dict(zip(names, rest[len(state) :]))
-        hx = hx[0] if len(hx) == 1 else hx
-        outputs, final = torch.func.functional_call(run, parameters, (inputs, hx, [3, 2], resets))
-        return outputs, *leaves(final)
-
-    points = [random(3, 2, 2), *state, *(parameter.detach() for parameter in cell.parameters())]
-    assert check(call, [point.requires_grad_() for point in points])

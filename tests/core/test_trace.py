@@ -6,21 +6,12 @@ from core_helpers import OUR_CELLS, close, leaves, make_cell, random, random_sta
 from invented_cells import Highway, Leaky, by_hand
 from torch import nn
 
-from seqcells import LSTM, GRUCell, LSTMState, Recurrent, backend, trace
+from seqcells import LSTM, GRUCell, Recurrent, backend, trace
 
 T, B, I, H = 6, 3, 4, 5  # noqa: E741
 LENGTHS = [4, 6, 0]
 KINDS = pytest.mark.parametrize("kind", OUR_CELLS)
 DIRECTIONS = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-
-NAMES = {
-    "rnn_tanh": ("hidden",),
-    "rnn_relu": ("hidden",),
-    "gru": ("reset", "update", "candidate"),
-    "gru_reset_before": ("reset", "update", "candidate"),
-    "lstm": ("input", "forget", "candidate", "output"),
-    "lstm_proj": ("input", "forget", "candidate", "output"),
-}
 
 
 def some_resets():
@@ -47,52 +38,6 @@ def test_outputs_and_final_state_are_recurrents(kind, lengths, resets, reverse):
     close(run(inputs, state, lengths, resets), (outputs, final))
     assert type(traced.final_state) is type(final)
     assert type(traced.states) is type(final)
-    assert tuple(traced.gates) == NAMES[kind]
-
-
-def equations(kind, cell, x, state):
-    """The gates of one step, written again on torch's parameters."""
-    h = state if isinstance(state, torch.Tensor) else state[0]
-    from_x = (x @ cell.weight_ih.T + cell.bias_ih).split(H, -1)
-    weights, biases = cell.weight_hh.split(H), cell.bias_hh.split(H)
-    from_h = [h @ weight.T + bias for weight, bias in zip(weights, biases)]
-    if kind.startswith("rnn"):
-        phi = torch.tanh if kind == "rnn_tanh" else torch.relu
-        return {"hidden": phi(from_x[0] + from_h[0])}
-    if kind.startswith("lstm"):
-        act = dict(zip(NAMES["lstm"], (torch.sigmoid, torch.sigmoid, torch.tanh, torch.sigmoid)))
-        return {name: act[name](a + b) for name, a, b in zip(act, from_x, from_h)}
-    reset, update = ((from_x[n] + from_h[n]).sigmoid() for n in (0, 1))
-    if kind == "gru":
-        return {
-            "reset": reset,
-            "update": update,
-            "candidate": (from_x[2] + reset * from_h[2]).tanh(),
-        }
-    product = (reset * h) @ weights[2].T + biases[2]
-    return {"reset": reset, "update": update, "candidate": (from_x[2] + product).tanh()}
-
-
-@DIRECTIONS
-@KINDS
-def test_gates_and_states_are_the_equations(kind, reverse):
-    cell = make_cell(kind)
-    inputs, state, resets = random(T, B, I), random_state(cell, B), some_resets()
-    traced = trace(Recurrent(cell, reverse=reverse), inputs, state, LENGTHS, resets)
-    fresh = leaves(cell.initial_state(B))
-    for b in range(B):
-        now = [part[b] for part in leaves(state)]
-        order = range(LENGTHS[b])
-        for t in reversed(order) if reverse else order:
-            if resets[t, b]:
-                now = [part[b] for part in fresh]
-            given = now[0] if len(now) == 1 else LSTMState(*now)
-            for name, value in equations(kind, cell, inputs[t, b], given).items():
-                close(traced.gates[name][t, b], value)
-            now = leaves(cell(inputs[t, b], given))
-            close([part[t, b] for part in leaves(traced.states)], now)
-        for part in (*leaves(traced.states), *traced.gates.values(), traced.outputs):
-            assert not part[LENGTHS[b] :, b].any()
 
 
 @DIRECTIONS

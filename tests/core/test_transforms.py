@@ -7,7 +7,7 @@ from torch.autograd import forward_ad
 from torch.func import functional_call, grad, hessian, jacrev, jvp, vmap
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from seqcells import Recurrent
+from seqcells import MinGRUCell, Recurrent
 
 # torch says so of its own forward mode.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*is deprecated")
@@ -22,6 +22,7 @@ MODELS = {
     "lstm_proj": lambda: make_layers("lstm_proj", I, H)[0],
     "recurrent_gru": lambda: Recurrent(make_cell("gru_reset_before", I, H), reverse=True),
     "recurrent_lstm": lambda: Recurrent(make_cell("lstm", I, H)),
+    "recurrent_min_gru": lambda: Recurrent(MinGRUCell(I, H, dtype=F64), reverse=True),
 }
 KINDS = pytest.mark.parametrize("kind", MODELS)
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from seqcells.models import ModelConfig, build_model
+from seqcells.model_config import ModelConfig
+from seqcells.models import build_model
 from seqcells.text.corpus import make_corpus
 from seqcells.training import Config, Run, Trainer, TrainingConfig, load_data
 

@@ -31,7 +31,10 @@ def test_defaults_below_file_below_command_line(yaml_file):
 
 
 def test_written_configuration_reads_back(tmp_path):
-    config, *_ = parse(["--data.source=imdb", "--data.path=x y", "--training.clip_value=0.5"])
+    options = ["--data.source=imdb", "--data.path=x y", "--training.clip_value=0.5"]
+    options += ["--model.modifiers", "{zoneout: [0.05, 0.5], learned_state: true}"]
+    config, *_ = parse([*options, "--model.modifiers.drop_connect", "0.2"])
+    assert list(config.model.modifiers) == ["zoneout", "learned_state", "drop_connect"]
     save_config(config, tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml") == config
 
@@ -58,6 +61,17 @@ def test_written_configuration_reads_back(tmp_path):
         (["--model.dropout", "1.5"], "model.dropout"),
         (["--model.embedding_dropout", "-0.1"], "model.embedding_dropout"),
         (["--model.cell=gru", "--model.forget_bias=1"], "model.forget_bias"),
+        (["--model.cell=mgu", "--model.backend=torch"], "model.backend"),
+        (["--model.modifiers.zoneout=0.1", "--model.backend=torch"], "model.backend"),
+        (["--model.cell=min_gru", "--model.recurrent_init=orthogonal"], "model.recurrent_init"),
+        (["--model.modifiers", "0.1"], "model.modifiers"),
+        (["--model.modifiers.zonout", "0.1"], "model.modifiers"),
+        (["--model.modifiers.zoneout", "1.5"], "model.modifiers"),
+        (["--model.modifiers.zoneout", "much"], "model.modifiers"),
+        (["--model.modifiers.zoneout", "true"], "model.modifiers.zoneout"),
+        (["--model.modifiers.learned_state", "0.5"], "model.modifiers.learned_state"),
+        (["--model.modifiers.drop_connect", "[0.1, 0.2]"], "model.modifiers"),
+        (["--model.cell=rnn", "--model.modifiers.recurrent_dropout=0.1"], "model.modifiers"),
         (["--model.bidirectional", "perhaps"], "model.bidirectional"),
         (["--data.source", "reuters"], "data.source"),
         (["--data.max_tokens", "0"], "data.max_tokens"),

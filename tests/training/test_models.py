@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import seqcells
-from seqcells.models import ModelConfig, build_model
+from seqcells.model_config import CELLS, MODIFIERS, ModelConfig
+from seqcells.models import build_model
 
 WORDS = 30
 LENGTHS = [6, 1, 4, 7]
@@ -31,6 +32,9 @@ every_model = pytest.mark.parametrize(
         {"cell": "lstm", "bidirectional": True, "num_layers": 2, "readout": "last"},
         {"cell": "rnn", "bidirectional": True},
         {"backend": "torch", "bidirectional": True},
+        *({"cell": cell, "readout": "last"} for cell in CELLS),
+        {"modifiers": {"zoneout": [0.1, 0.5], "learned_state": True}, "readout": "last"},
+        {"cell": "min_gru", "num_layers": 2, "bidirectional": True, "modifiers": {"zoneout": 0.2}},
         {"kind": "words"},
         {"kind": "window"},
     ],
@@ -160,3 +164,45 @@ def test_depth_and_cells_follow_the_configuration():
     assert model.recurrent.bidirectional
     assert model.recurrent.dropout == 0.25
     assert copy.deepcopy(model).state_dict().keys() == model.state_dict().keys()
+
+
+def test_every_cell_and_modifier_can_be_chosen():
+    for known, base in ((CELLS, seqcells.GatedCell), (MODIFIERS, seqcells.modifiers.Modifier)):
+        public = {getattr(seqcells, name) for name in seqcells.__all__}
+        classes = {kind for kind in public if isinstance(kind, type) and issubclass(kind, base)}
+        assert set(known.values()) == classes - {seqcells.GatedCell, seqcells.LinearCell}
+
+
+def test_a_stack_of_modified_cells():
+    """Two layers in both directions read the ends of their last layer, forwards and backwards."""
+    modifiers = {"learned_state": True, "drop_connect": 0.5}
+    settings = {"cell": "lstm", "num_layers": 2, "bidirectional": True, "dropout": 0.3}
+    model = make_model(modifiers=modifiers, readout="last", **settings).eval()
+    assert isinstance(model.recurrent, seqcells.Stack)
+    assert model.recurrent.dropout == 0.3
+    forward, backward = (run.cell for run in model.recurrent.layers[1])
+    assert isinstance(forward, seqcells.DropConnect)
+    assert isinstance(forward.cell, seqcells.LearnedState)
+    assert (forward.share, forward.input_size, backward.hidden_size) == (0.5, 8, 4)
+    tokens, lengths = make_batch()
+    outputs, final = model.recur(model.embedding(tokens), lengths)
+    for row, length in enumerate(LENGTHS):
+        ends = torch.cat([outputs[length - 1, row, :4], outputs[0, row, 4:]])
+        torch.testing.assert_close(final[row], ends)
+
+
+@pytest.mark.parametrize("name", [name for name in MODIFIERS if name != "learned_state"])
+def test_modifiers_act_in_training_only(name):
+    model, (tokens, lengths) = make_model(modifiers={name: 0.5}), make_batch()
+    assert not torch.equal(model(tokens, lengths), model(tokens, lengths))
+    torch.manual_seed(3)
+    first = model(tokens, lengths)
+    torch.manual_seed(3)
+    assert torch.equal(model(tokens, lengths), first)
+    model.eval()
+    assert torch.equal(model(tokens, lengths), model(tokens, lengths))
+
+
+def test_modifiers_without_effect_leave_the_cell():
+    model = make_model(modifiers={"learned_state": False})
+    assert isinstance(model.recurrent.layers[0].cell, seqcells.LSTMCell)

@@ -49,6 +49,19 @@ def test_an_interrupted_run_ends_with_the_same_weights(count, unbroken, make_tra
     assert len(resumed.run.epochs.read_text().splitlines()) == 2
 
 
+def test_the_masks_of_modifiers_go_on_too(make_trainer, reopen):
+    modifiers = {"zoneout": [0.1, 0.3], "drop_connect": 0.2, "learned_state": True}
+    unbroken = make_trainer(epochs=1, model={"modifiers": modifiers})
+    unbroken.fit()
+    broken = make_trainer(epochs=1, model={"modifiers": modifiers})
+    with pytest.raises(InterruptedRunError):
+        broken.fit(interrupt_after(4))
+    resumed = reopen(broken.run.folder)
+    assert resumed.run.config.model.modifiers == modifiers
+    resumed.fit()
+    assert_same(weights(resumed), weights(unbroken))
+
+
 def test_a_kill_costs_little(unbroken, make_trainer, reopen):
     """What was saved within the epoch is enough, though nobody said goodbye."""
     broken = make_trainer(epochs=2, save_seconds=1e-9)

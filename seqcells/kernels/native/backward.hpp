@@ -21,7 +21,7 @@ struct Backward : Gradients<T, Cell> {
       Base::hidden_at, Base::p, Base::plan, Base::recurrent, Base::units;
   using Base::add_up, Base::chunk_rows, Base::clear, Base::dz_width, Base::flush, Base::has_cell,
       Base::has_late, Base::hidden, Base::input_at, Base::late, Base::late_at, Base::left_width,
-      Base::local, Base::meetings, Base::pack, Base::projection, Base::shared, Base::sums,
+      Base::local, Base::meetings, Base::pack, Base::parameters, Base::projection, Base::shared, Base::sums,
       Base::wants_weights;
 
   Backward(const Problem &problem, const Plan &plan) : Base(problem, plan) {}
@@ -85,11 +85,14 @@ struct Backward : Gradients<T, Cell> {
       clear(x.weights + k * sums(), mine);
     for (int64_t k = 0; x.projection_weights && k < R; ++k)
       clear(x.projection_weights + k * units, share.columns(units));
+    for (int n = 0; n < Cell::parameters; ++n) clear(x.parameters + n * units, share.columns(units));
     share.meet();
     Span last{0, 0, 0, -1}, one_before = last;  // chunks of a pair that may be unsettled
     for (Span s = earlier({T_, 0, 0, -1}, share); s.past > 0; s = earlier(s, share)) {
       if (one_before.number >= 0) settle(x, one_before, share);
       const Chunk &c = x.chunks[share.paired ? s.number % 2 : 0];
+      for (int n = 0; n < Cell::parameters; ++n)
+        clear(c.parameters + n * units, share.columns(units));
       for (int64_t number = s.past, filled = 0; number-- > s.first;) {
         const int64_t t = this->step(number), alive = share.count(plan.alive[t]);
         one_step(x, c, filled, t, number ? this->step(number - 1) : -1, alive, share);
@@ -172,15 +175,17 @@ struct Backward : Gradients<T, Cell> {
     if (p.projection) unproject(x, c, filled, alive, share);
     for (int64_t j = 0; j < alive; ++j)
       elementwise(x, t, previous, share.row(j), j, left + j * left_width(), dz + j * dz_width(),
-                  p.projection ? c.unprojected + (filled + j) * units : nullptr,
+                  p.projection ? c.unprojected + (filled + j) * units : nullptr, c.parameters,
                   share.columns(units));
     share.meet();
     if constexpr (has_late) through_late(x, t, alive, left, dz, share);
-    for (int64_t j = 0; j < alive; ++j) {
-      x.from[j] = dz + j * dz_width() + hidden_at * units;
-      x.to[j] = x.dh + j * recurrent;
+    if constexpr (early > 0) {
+      for (int64_t j = 0; j < alive; ++j) {
+        x.from[j] = dz + j * dz_width() + hidden_at * units;
+        x.to[j] = x.dh + j * recurrent;
+      }
+      hidden.multiply(alive, x.from, x.to, 0, share.columns(recurrent), filled % 2);
     }
-    hidden.multiply(alive, x.from, x.to, 0, share.columns(recurrent), filled % 2);
     share.meet();
     for (int64_t j = 0; p.resets && j < alive; ++j)
       if (share.takes(j) && this->resets(t, share.row(j))) {
@@ -225,7 +230,7 @@ struct Backward : Gradients<T, Cell> {
   }
 
   void elementwise(Rows &x, int64_t t, int64_t previous, int64_t r, int64_t j, const T *left,
-                   T *dz, T *m, Columns mine) const {
+                   T *dz, T *m, T *dp, Columns mine) const {
     const T *keep = this->kept(t, r), *c = nullptr;
     T *dh = p.projection ? x.dm + j * units : x.dh + j * recurrent, *dc = x.dc + j * units;
     if constexpr (has_cell) {
@@ -237,20 +242,25 @@ struct Backward : Gradients<T, Cell> {
         copy_padded(x.before_cell, this->row_of(from == Before::fresh ? p.fresh : p.state, 1, r),
                     H, units);
     }
-    if constexpr (!Cell::kept) copy_padded(x.after, this->output(t, r), R, units);
+    if constexpr (Cell::reads_after) copy_padded(x.after, this->output(t, r), R, units);
     for (int64_t u = mine.from; u < mine.to; u += L) {
       V values[Cell::kept + 1], states[2] = {}, after[1] = {}, grad[2] = {load(dh + u)}, out[S];
+      V own[Cell::parameters + 1], own_grad[Cell::parameters + 1];
       for (int k = 0; k < Cell::kept; ++k) values[k] = load(keep + k * units + u);
+      for (int n = 0; n < Cell::parameters; ++n) own[n] = load(parameters + n * units + u);
       if (!p.projection) states[0] = load(left + u);
       if constexpr (has_cell) states[1] = load(c + u), grad[1] = load(dc + u);
-      if constexpr (!Cell::kept) after[0] = load(x.after + u);
-      Cell::backward(values, states, after, grad, out);
+      if constexpr (Cell::reads_after) after[0] = load(x.after + u);
+      Cell::backward(values, states, after, own, grad, out, own_grad);
       for (int s = 0; s < S; ++s) store(dz + s * units + u, out[s]);
-      if (!p.projection) store(dh + u, grad[0]);
-      if constexpr (has_cell) {
-        store(dc + u, grad[1]);
-        if (m) store(m + u, Cell::unprojected(values));
+      for (int n = 0; n < Cell::parameters; ++n) {
+        T *to = dp + n * units + u;
+        store(to, load(to) + own_grad[n]);
       }
+      if (!p.projection) store(dh + u, grad[0]);
+      if constexpr (has_cell) store(dc + u, grad[1]);
+      if constexpr (Cell::projects)
+        if (m) store(m + u, Cell::unprojected(values));
     }
   }
 

@@ -19,7 +19,7 @@ struct Forward : Sizes<T, Cell> {
   static constexpr int64_t CHUNK = 48, SHORT = 24;  // rows of z in a chunk, at least; in a pair's
 
   Packed<T> inward, hidden, late, projection;
-  T *bias;
+  T *bias, *parameters;
   Meeting *meetings;
 
   Forward(const Problem &problem, const Plan &plan) : Base(problem, plan) {}
@@ -57,6 +57,7 @@ struct Forward : Sizes<T, Cell> {
     if (Cell::late_slots) late = take(R, groups * Cell::late_slots, Cell::late_slots);
     if (p.projection) projection = take(H, recurrent / L, 1);
     bias = scratch.take<T>(S * units);
+    parameters = scratch.take<T>(Cell::parameters * units);
     meetings = scratch.take<Meeting>(plan.groups);
   }
 
@@ -109,6 +110,7 @@ struct Forward : Sizes<T, Cell> {
     for (int64_t v = thread; p.projection && v < projection.vectors; v += threads)
       projection.fill(v, 0, H, weights(p.weight_hr) + v * L * H, 1, H, R > v * L ? R - v * L : 0);
     if (thread) return;
+    this->pack_parameters(parameters);
     std::memset(bias, 0, S * units * sizeof(T));
     const T *inward_bias = weights(p.bias_ih), *hidden_bias = weights(p.bias_hh);
     for (int64_t u = 0; inward_bias && u < H; ++u) {
@@ -201,7 +203,8 @@ struct Forward : Sizes<T, Cell> {
       x.to[j] = sums + j * S * units;
     }
     if (p.resets) share.meet();
-    hidden.multiply(alive, x.from, x.to, hidden_at * units, mine, down);
+    if constexpr (early > 0)
+      hidden.multiply(alive, x.from, x.to, hidden_at * units, mine, down);
     if constexpr (Cell::late_slots > 0) {
       for (int64_t j = 0; j < alive; ++j) {
         gate(x.to[j], x.state[0] + j * recurrent, x.gated + j * units, mine);
@@ -250,10 +253,11 @@ struct Forward : Sizes<T, Cell> {
 
   void activate(const T *sums, T *h, T *c, T *keep, Columns mine) const {
     for (int64_t u = mine.from; u < mine.to; u += L) {
-      V z[S], state[2] = {load(h + u)}, values[Cell::kept + 1];
+      V z[S], state[2] = {load(h + u)}, values[Cell::kept + 1], own[Cell::parameters + 1];
       for (int s = 0; s < S; ++s) z[s] = load(sums + s * units + u);
+      for (int n = 0; n < Cell::parameters; ++n) own[n] = load(parameters + n * units + u);
       if constexpr (Cell::states > 1) state[1] = load(c + u);
-      Cell::forward(z, state, values);
+      Cell::forward(z, state, own, values);
       store(h + u, state[0]);
       if constexpr (Cell::states > 1) store(c + u, state[1]);
       if (keep)

@@ -18,20 +18,22 @@ struct Gradients : Sizes<T, Cell> {
   static constexpr bool has_late = Cell::late_slots > 0, has_cell = Cell::states > 1;
 
   Packed<T> inward, hidden, late, projection;
+  T *parameters;
   Meeting *meetings;
 
   Gradients(const Problem &problem, const Plan &plan) : Base(problem, plan) {}
 
-  // Rows of some steps: `left` holds [h', x, 1, what the late slots read], `dz` the gradients.
+  // Rows of some steps: `left` holds [h', x, 1, what the late slots read], `dz` the gradients;
+  // `parameters` the gradient of the cell's own ones, summed over the rows.
   struct Chunk {
-    T *left, *dz, *projected, *unprojected;
+    T *left, *dz, *projected, *unprojected, *parameters;
     T **inputs_to;
   };
 
   struct Rows {
     Chunk chunks[2];
     T *dx, *dh, *dc, *fresh[2], *dm, *e, *before_cell, *after;
-    T *weights, *projection_weights;
+    T *weights, *projection_weights, *parameters;
     const T **from;  // each thread's own
     T **to;
   };
@@ -57,6 +59,7 @@ struct Gradients : Sizes<T, Cell> {
     hidden = take(early * units, recurrent);
     if (has_late) late = take(Cell::late_slots * units, recurrent);
     if (p.projection) projection = take(R, units);
+    parameters = scratch.take<T>(Cell::parameters * units);
     meetings = scratch.take<Meeting>(plan.groups);
   }
 
@@ -70,6 +73,7 @@ struct Gradients : Sizes<T, Cell> {
       c.left = take(chunk * left_width());
       c.dz = take(chunk * dz_width());
       if (p.projection) c.projected = take(chunk * recurrent), c.unprojected = take(chunk * units);
+      c.parameters = take(Cell::parameters * units);
       c.inputs_to = scratch.take<T *>(plan.parts * chunk) + (plan.pairs ? 0 : seat * chunk);
     }
     if (p.grad_inputs) x.dx = take(chunk * padded(I));
@@ -78,12 +82,13 @@ struct Gradients : Sizes<T, Cell> {
     for (int part = 0; p.resets && part < Cell::states; ++part)
       x.fresh[part] = take(rows * this->padded_width(part));
     if (has_late) x.e = take(rows * units);
-    if (!Cell::kept) x.after = own(units);
+    if (Cell::reads_after) x.after = own(units);
     if (p.projection) {
       x.dm = take(rows * units);
       if (wants_weights()) x.projection_weights = take(R * units);
     }
     if (wants_weights()) x.weights = take(left_width() * sums());
+    x.parameters = take(Cell::parameters * units);
     x.from = scratch.take<const T *>(plan.seats() * chunk) + seat * chunk;
     x.to = scratch.take<T *>(plan.seats() * chunk) + seat * chunk;
     return x;
@@ -104,6 +109,7 @@ struct Gradients : Sizes<T, Cell> {
     if constexpr (has_late)
       pack_gates_back(*this, late, weights(p.weight_hh), R, Cell::hidden_gates + early,
                       Cell::late_slots, thread, threads);
+    if (thread == 0) this->pack_parameters(parameters);
     for (int64_t v = thread; p.projection && v < projection.vectors; v += threads)
       projection.fill(v, 0, R, weights(p.weight_hr) + v * L, H, 1, H > v * L ? H - v * L : 0);
   }
@@ -112,12 +118,15 @@ struct Gradients : Sizes<T, Cell> {
   void flush(Rows &x, const Chunk &c, int64_t rows, const Share &share) const {
     if (p.grad_inputs) input_gradients(x, c, rows, share);
     if (wants_weights()) {
-      add(x, c, rows, 0, R, hidden_at, early, share);
+      if (early) add(x, c, rows, 0, R, hidden_at, early, share);
       if (has_late) add(x, c, rows, late_at(), R, S - Cell::late_slots, Cell::late_slots, share);
       add(x, c, rows, input_at(), I, 0, Cell::input_slots, share);
       add(x, c, rows, input_at() + I, 1, 0, S, share);
     }
     const Columns mine = share.columns(units);
+    for (int n = 0; n < Cell::parameters; ++n)
+      for (int64_t u = mine.from; u < mine.to; ++u)
+        x.parameters[n * units + u] += c.parameters[n * units + u];
     if (x.projection_weights)
       add_outer(rows, c.projected, recurrent, R, c.unprojected + mine.from, units,
                 mine.to - mine.from, x.projection_weights + mine.from, units);
@@ -167,6 +176,12 @@ struct Gradients : Sizes<T, Cell> {
           add(gradient(p.grad_bias_hh), 1, Cell::hidden_gates[s], bias_at, hidden_at + s);
       }
     }
+    for (int64_t k = thread; p.grad_parameters && k < Cell::parameters; k += threads)
+      for (int64_t n = 0; n < plan.groups; ++n) {
+        const T *from = rows_of(n, 0).parameters + k * units;
+        T *to = gradient(p.grad_parameters) + k * H;
+        for (int64_t u = 0; u < H; ++u) to[u] = n ? to[u] + from[u] : from[u];
+      }
     for (int64_t n = 0; p.projection && n < plan.groups; ++n) {
       const T *from = rows_of(n, 0).projection_weights;
       T *to = gradient(p.grad_weight_hr);

@@ -69,7 +69,7 @@ int64_t now() {
 // them for a whole tile a thread, and steps are long, the threads divide the units instead; where
 // steps are short and threads to spare, they pair up.
 void divide(const Problem &p, int64_t rows, Plan &plan) {
-  const int64_t recurrent = p.gates * p.hidden_size * p.hidden_size;
+  const int64_t recurrent = p.weight_hh ? p.gates * p.hidden_size * p.hidden_size : 0;
   const int64_t step = recurrent + p.gates * p.hidden_size * p.input_size;
   plan.groups = plan.parts = 1;
   plan.pairs = plan.awake = false;
@@ -128,13 +128,13 @@ class Rows {
   int64_t *memory_;
 };
 
-int run(const Problem &p, int64_t skip, bool back) {
-  const Variant *variant = chosen(skip);
+using Function = int(const Problem &, const Plan &);
+
+int run(const Problem &p, Function *function) {
   Rows rows(p);
   Plan plan;
-  if (!variant) return 2;
   if (!rows.plan(plan)) return 1;
-  const int failed = (back ? variant->backward : variant->forward)(p, plan);
+  const int failed = function(p, plan);
   last_end.store(now(), std::memory_order_relaxed);
   return failed;
 }
@@ -150,6 +150,14 @@ PUBLIC const char *seqcells_variant(int64_t number) {
 }
 
 // 0: done. 1: no memory. 2: no such cell or variant.
-PUBLIC int seqcells_forward(const Problem *p, int64_t variant) { return run(*p, variant, false); }
-PUBLIC int seqcells_backward(const Problem *p, int64_t variant) { return run(*p, variant, true); }
+PUBLIC int seqcells_forward(const Problem *p, int64_t number) {
+  const Variant *variant = chosen(number);
+  return variant ? run(*p, variant->forward) : 2;
+}
+PUBLIC int seqcells_backward(const Problem *p, int64_t number) {
+  const Variant *variant = chosen(number);
+  return variant ? run(*p, variant->backward) : 2;
+}
+// A function of another library that was compiled from variant.cpp
+PUBLIC int seqcells_run(const Problem *p, Function *function) { return run(*p, function); }
 PUBLIC int64_t seqcells_problem_size() { return sizeof(Problem); }

@@ -13,11 +13,13 @@ struct Problem {
   const uint8_t *resets;                                      // (T, B) or null
   const void *inputs;
   const void *weight_ih, *weight_hh, *bias_ih, *bias_hh, *weight_hr;
+  const void *parameters;  // (parameters, H), those that the step has beside the products
   const void *state[2], *fresh[2];
   void *outputs, *final_state[2], *kept;
   const void *grad_outputs, *grad_final[2];
   void *grad_inputs, *grad_state[2], *grad_fresh[2];
   void *grad_weight_ih, *grad_weight_hh, *grad_bias_ih, *grad_bias_hh, *grad_weight_hr;
+  void *grad_parameters;
 };
 
 // Rows by falling length, so that the rows alive at a step are the first ones.

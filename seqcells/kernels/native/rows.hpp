@@ -11,8 +11,12 @@
 #define ASAN_UNPOISON_MEMORY_REGION(memory, bytes)
 #endif
 
-#include "cells.hpp"
 #include "threads.hpp"
+
+#ifndef SEQCELLS_CELLS_FROM
+#define SEQCELLS_CELLS_FROM "generated.hpp"
+#endif
+#include SEQCELLS_CELLS_FROM
 
 namespace SEQCELLS_VARIANT {
 
@@ -92,6 +96,12 @@ inline Block &block() {
   return own;
 }
 
+template <class T>
+inline void copy_padded(T *to, const T *from, int64_t count, int64_t padded_count) {
+  std::memcpy(to, from, count * sizeof(T));
+  std::memset(to + count, 0, (padded_count - count) * sizeof(T));
+}
+
 template <class T, class Cell>
 struct Sizes {
   const Problem &p;
@@ -137,6 +147,11 @@ struct Sizes {
     return static_cast<T *>(parts[part]) + plan.order[r] * state_width(part);
   }
 
+  void pack_parameters(T *to) const {
+    for (int n = 0; n < Cell::parameters; ++n)
+      copy_padded(to + n * units, static_cast<const T *>(p.parameters) + n * H, H, units);
+  }
+
   int64_t step(int64_t number) const { return p.reverse ? T_ - 1 - number : number; }
 
   // The steps that row r takes are those before its end.
@@ -149,12 +164,6 @@ struct Sizes {
     return low;
   }
 };
-
-template <class T>
-inline void copy_padded(T *to, const T *from, int64_t count, int64_t padded_count) {
-  std::memcpy(to, from, count * sizeof(T));
-  std::memset(to + count, 0, (padded_count - count) * sizeof(T));
-}
 
 // Weights with a row for each gate's unit, packed for sums = rows * weights^T.
 template <class T, class Cell>

@@ -1,4 +1,5 @@
-// All cells for one instruction set: compiled once for each, with that set's flags.
+// All cells for one instruction set: compiled once for each, with that set's flags. A user's own
+// cell is compiled so too, alone (seqcells/kernels/compiler.py).
 #include "backward.hpp"
 #include "forward.hpp"
 
@@ -10,25 +11,26 @@ int of_type(const Problem &p, const Plan &plan) {
                      : Direction<float, Cell<float>>::run(p, plan);
 }
 
-template <class T>
-using RNNTanh = RNN<T, false>;
-template <class T>
-using RNNReLU = RNN<T, true>;
-
-// In the order of CELLS in cpu.py.
+// By its number: its place in seqcells/kernels/catalogue.py.
 template <template <class, class> class Direction>
 int of_cell(const Problem &p, const Plan &plan) {
-  switch (p.cell) {
-    case 0: return of_type<Direction, RNNTanh>(p, plan);
-    case 1: return of_type<Direction, RNNReLU>(p, plan);
-    case 2: return of_type<Direction, GRU>(p, plan);
-    case 3: return of_type<Direction, GRUResetBefore>(p, plan);
-    case 4: return of_type<Direction, LSTM>(p, plan);
-    default: return 2;
-  }
+#define SEQCELLS_CALL(Cell) of_type<Direction, Cell>,
+  constexpr int (*cells[])(const Problem &, const Plan &) = {SEQCELLS_CELLS(SEQCELLS_CALL)};
+  const int64_t count = sizeof(cells) / sizeof(cells[0]);
+  return p.cell < 0 || p.cell >= count ? 2 : cells[p.cell](p, plan);
 }
 
 int forward(const Problem &p, const Plan &plan) { return of_cell<Forward>(p, plan); }
 int backward(const Problem &p, const Plan &plan) { return of_cell<Backward>(p, plan); }
 
 }  // namespace SEQCELLS_VARIANT
+
+#ifdef SEQCELLS_ALONE
+#define PUBLIC extern "C" __attribute__((visibility("default")))
+PUBLIC int seqcells_alone_forward(const seqcells::Problem &p, const seqcells::Plan &plan) {
+  return SEQCELLS_VARIANT::forward(p, plan);
+}
+PUBLIC int seqcells_alone_backward(const seqcells::Problem &p, const seqcells::Plan &plan) {
+  return SEQCELLS_VARIANT::backward(p, plan);
+}
+#endif

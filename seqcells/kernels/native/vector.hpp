@@ -142,4 +142,24 @@ inline Vec<T> tanh(Vec<T> x) {  // by exp(2x) - 1, so that small values keep all
   return less_one / (less_one + T(2));
 }
 
+// log(1 + exp(x)) = max(x, 0) + 2 artanh(u / (2 + u)) with u = exp(-|x|), by its power series
+template <class T>
+inline Vec<T> softplus(Vec<T> x) {
+  const Vec<T> size = clamp<T>(x < Vec<T>{} ? -x : x, T(0), Lanes<T>::highest);
+  Vec<T> power, fraction;
+  split_exp<T>(-size, power, fraction);
+  const Vec<T> u = power * fraction + power, z = u / (u + T(2)), square = z * z;
+  constexpr int terms = sizeof(T) == 4 ? 9 : 18;
+  Vec<T> sum = T(1) / T(2 * terms - 1) - Vec<T>{};
+  for (int n = terms - 1; n > 0; --n) sum = sum * square + T(1) / T(2 * n - 1);
+  return (x < Vec<T>{} ? Vec<T>{} : x) + T(2) * z * sum;
+}
+
+template <class T>
+inline Vec<T> exp(Vec<T> x) {
+  Vec<T> power, fraction;
+  split_exp<T>(clamp<T>(x, Lanes<T>::lowest, Lanes<T>::highest), power, fraction);
+  return power * fraction + power;
+}
+
 }  // namespace SEQCELLS_VARIANT

@@ -1,0 +1,84 @@
+"""The minimal gated unit (Zhou et al. 2016)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seqcells.cells.base import EQUATIONS, GatedCell, Weights
+from seqcells.noise import Noise, drop_of, kept, read
+
+
+class MGUCell(GatedCell):
+    r"""Minimal gated unit (Zhou et al., "Minimal gated unit for recurrent neural networks", 2016)::
+
+        f = sigma(W_if x + b_if + W_hf h' + b_hf)
+        n =  tanh(W_in x + b_in + f * (W_hn h' + b_hn))       reset_after=True, as our GRU
+        n =  tanh(W_in x + b_in + W_hn (f * h') + b_hn)       reset_after=False, as published
+        h = (1 - f) * h' + f * n
+
+    A GRU with one gate for both of its own: where f is open, the state is renewed, and what it
+    is renewed with sees the last state. The paper calls it the forget gate. Here it is named
+    `gate`, because the forget gates of the other cells keep the state where they are open.
+
+    The arguments and state are `GRUCell`'s; two gates' parameters, rows f, n.
+
+    Parameter count: `2*H*(I + H + 2)`.
+
+    Raises:
+        TypeError, ValueError: sizes that are no positive integers.
+    """
+
+    gates = ("gate", "candidate")
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        reset_after: bool = True,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, device, dtype)
+        self.reset_after = reset_after
+
+    @property
+    def kernel(self) -> str | None:
+        return "mgu" if self.reset_after else None
+
+    @staticmethod
+    def activate(
+        from_input: Tensor, from_hidden: Tensor, state: Tensor, drop: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        input_gate, input_candidate = from_input.chunk(2, dim=-1)
+        hidden_gate, hidden_candidate = from_hidden.chunk(2, dim=-1)
+        gate = torch.sigmoid(input_gate + hidden_gate)
+        candidate = torch.tanh(input_candidate + gate * hidden_candidate)
+        hidden = (1 - gate) * state + gate * kept(candidate, drop)
+        return hidden, (gate, candidate)
+
+    def step(
+        self, weights: Weights, from_input: Tensor, state: Tensor, noise: Noise | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        if self.reset_after:
+            return super().step(weights, from_input, state, noise)
+        weight_gate, weight_candidate = weights.weight_hh.chunk(2)
+        bias_gate, bias_candidate = (
+            (None, None) if weights.bias_hh is None else weights.bias_hh.chunk(2)
+        )
+        input_gate, input_candidate = from_input.chunk(2, dim=-1)
+        seen = read(state, noise)
+        gate = torch.sigmoid(input_gate + F.linear(seen, weight_gate, bias_gate))
+        from_reset = F.linear(gate * seen, weight_candidate, bias_candidate)
+        candidate = torch.tanh(input_candidate + from_reset)
+        hidden = (1 - gate) * state + gate * kept(candidate, *drop_of(noise))
+        return hidden, (gate, candidate)
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + ("" if self.reset_after else ", reset_after=False")
+
+
+EQUATIONS["mgu"] = MGUCell(1, 1, device="meta")

@@ -1,0 +1,216 @@
+"""Kernels out of equations: a cell's `activate` as a program, and the programs as C++."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.utils import parametrize
+
+from seqcells.cells.base import EQUATIONS, GatedCell, Weights
+from seqcells.cells.linear import LinearCell
+from seqcells.kernels.catalogue import BUILT_IN, BY_HAND, source_of
+from seqcells.kernels.compiler import NATIVE
+from seqcells.kernels.program import Program, UntraceableError
+from seqcells.kernels.source import Functor
+from seqcells.state import State, first_tensor, flat_state, form_state
+
+
+class Found(NamedTuple):
+    """What tracing a cell came to; it stays with the cell as long as `made_from` is the same."""
+
+    made_from: Any
+    kernel: str | None = None
+    reason: str = ""
+    names: Sequence[str] = ()  # of the parameters that the kernel reads
+
+
+def kernel_for(cell: GatedCell) -> tuple[str | None, str]:
+    """The text of the cell's program, which names a kernel of its own, or None and the reason.
+
+    It is traced when it is first asked for, and again when a number or a flag of the cell has
+    changed. A graph that is being compiled goes by what was traced before.
+    """
+    found: Found | None = vars(cell).get("_program")
+    if torch.compiler.is_compiling():
+        return (None, "it was never run") if found is None else (found.kernel, found.reason)
+    plain = (bool, int, float, str)
+    made_from = type(cell), [item for item in vars(cell).items() if type(item[1]) in plain]
+    if found is None or found.made_from != made_from:
+        try:
+            _check_methods(cell)
+            traced, names = trace(cell)
+            found = Found(made_from, str(traced), names=names)
+        except UntraceableError as reason:
+            found = Found(made_from, reason=str(reason))
+        vars(cell)["_program"] = found
+    return found.kernel, found.reason
+
+
+def _check_methods(cell: GatedCell) -> None:
+    usual = {"step": (GatedCell.step, LinearCell.step), "from_inputs": (GatedCell.from_inputs,)}
+    usual["output"] = (GatedCell.output,)
+    for name, methods in usual.items():
+        if getattr(type(cell), name) not in methods or name in vars(cell):
+            raise UntraceableError(f"{type(cell).__name__} has a {name} of its own")
+
+
+def program(cell: GatedCell) -> Program:
+    """The cell's elementwise part; for a cell without a matrix on the hidden state, its step.
+
+    Raises:
+        UntraceableError: what no kernel can compute, and why.
+    """
+    return trace(cell)[0]
+
+
+def trace(cell: GatedCell) -> tuple[Program, list[str]]:
+    """The cell's program, and the names of the parameters that it reads beside the products.
+
+    Raises:
+        UntraceableError: what no kernel can compute, and why.
+    """
+    from seqcells.kernels.tracing import program_of  # what it imports takes half a second
+
+    device = cell.weight_ih.device
+    state = cell.initial_state(2, device="cpu" if device.type == "meta" else device)
+    parts = flat_state(state)
+    if len(parts) > 2 or any(part.shape != (2, cell.hidden_size) for part in parts):
+        raise UntraceableError(
+            f"{type(cell).__name__}: expected a state of one or two parts (B, H), got "
+            f"{[tuple(part.shape) for part in parts]}"
+        )
+
+    def activate(given: dict[str, Tensor], from_input: Tensor, from_hidden: Tensor, state: State):
+        twin = _with(cell, given)
+        if _has_matrix(cell):
+            return twin.activate(from_input, from_hidden, state)
+        return twin.step(Weights(None, given.get("weight_hh")), from_input, state)
+
+    own = {name: torch.empty_like(value, device=parts[0].device) for name, value in _own(cell)}
+    return program_of(
+        activate,
+        len(cell.gates),
+        _has_matrix(cell),
+        cell.hidden_size,
+        parts,
+        lambda parts: form_state(state, parts),
+        own,
+    )
+
+
+def kernel_weights(kernel: str, cell: GatedCell, weights: Weights) -> Weights:
+    """The weights as the cell's kernel takes them: what the step reads beside the products, one
+    row a number that each unit has, goes into `parameters`."""
+    if kernel in EQUATIONS:
+        names = [name for name, _ in _own(EQUATIONS[kernel])]
+    else:
+        names = vars(cell)["_program"].names
+    found = [weights.weight_hh if name == "weight_hh" else getattr(cell, name) for name in names]
+    if not _has_matrix(cell):
+        weights = weights._replace(weight_hh=None)
+    rows = [value.reshape(-1, cell.hidden_size) for value in found]
+    return weights._replace(parameters=torch.cat(rows) if rows else None)
+
+
+def _has_matrix(cell: GatedCell) -> bool:
+    """Whether there is a product with the hidden state; a vector is one number a unit."""
+    shape = cell.parameter_shapes()["weight_hh"]
+    return shape is not None and len(shape) == 2
+
+
+def _own(cell: GatedCell) -> list[tuple[str, Tensor]]:
+    """The parameters that the step reads beside the products."""
+    names = [name for name, value in cell._parameters.items() if value is not None]
+    if parametrize.is_parametrized(cell):
+        names += cell.parametrizations
+    products = set(Weights._fields) - (set() if _has_matrix(cell) else {"weight_hh"})
+    return [(name, getattr(cell, name)) for name in names if name not in products]
+
+
+def _with(cell: GatedCell, parameters: dict[str, Tensor]) -> GatedCell:
+    """The cell with these tensors in its parameters' place."""
+    kind = type(cell).__bases__[0] if parametrize.is_parametrized(cell) else type(cell)
+    twin = kind.__new__(kind)
+    vars(twin).update(vars(cell) | {"_parameters": {}} | parameters)
+    return twin
+
+
+@functools.cache
+def interpreted(kernel: str) -> Interpreted:
+    """What a kernel computes, as a cell without weights of its own."""
+    return Interpreted(program(EQUATIONS[kernel]) if kernel in EQUATIONS else Program.parse(kernel))
+
+
+class Interpreted:
+    """A cell by its program alone: what `unroll.reference` needs of one."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+
+    def initial_state(self, batch_size: int) -> State:
+        """A state in the cell's form, of no width."""
+        parts = (torch.empty(batch_size, 0),) * self.program.states
+        return parts if len(parts) > 1 else parts[0]
+
+    def from_inputs(self, weights: Weights, inputs: Tensor) -> Tensor:
+        return F.linear(inputs, weights.weight_ih, weights.bias_ih)
+
+    def output(self, state: State) -> Tensor:
+        return first_tensor(state)
+
+    def step(self, weights: Weights, from_input: Tensor, state: State) -> tuple[State, tuple[()]]:
+        gates, parts = self.program.gates, flat_state(state)
+        known = {f"s{n}": part for n, part in enumerate(parts)}
+        fused = {"x": from_input}
+        if self.program.hidden:
+            fused["h"] = F.linear(parts[0], weights.weight_hh, weights.bias_hh)
+        for kind, product in fused.items():
+            known |= {f"{kind}{n}": gate for n, gate in enumerate(product.chunk(gates, dim=-1))}
+        if weights.parameters is not None:
+            known |= {f"p{n}": row for n, row in enumerate(weights.parameters)}
+        results = self.program.run(known, compute)
+        return form_state(state, results), ()
+
+
+def compute(operation: str, *operands: Tensor | float) -> Tensor:
+    """What a program's operation means."""
+    return _COMPUTE[operation](*operands)
+
+
+_COMPUTE = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "div": operator.truediv,
+    "neg": operator.neg,
+    "abs": torch.abs,
+    "exp": torch.exp,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "softplus": F.softplus,
+    "where_positive": lambda a, b, c: torch.where(a > 0, b, c),
+}
+
+
+def built_in_header() -> str:
+    """What native/generated.hpp has to hold."""
+    functors = {
+        name: Functor(kind.functor, program(EQUATIONS[name]), projects=name == "lstm")
+        for name, kind in BUILT_IN.items()
+        if name not in BY_HAND
+    }
+    return source_of(functors, tuple(BUILT_IN[name].functor for name in BY_HAND))
+
+
+def write_built_in() -> None:
+    """Write native/generated.hpp anew: `make kernels`."""
+    path = NATIVE / "generated.hpp"
+    path.write_text(built_in_header())
+    print(f"Kernels: {path}")

@@ -1,0 +1,252 @@
+"""A kernel for a user's own cell: compiled from its `activate` when it is first run."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from core_helpers import F64, close, leaves, random
+from torch.autograd import gradcheck, gradgradcheck
+
+import seqcells
+from seqcells.kernels import cpu, operators
+from seqcells.kernels.compiler import cache_folder
+
+T, B, I, H = 9, 4, 3, 21  # noqa: E741
+LENGTHS = [9, 0, 3, 7]
+
+pytestmark = pytest.mark.skipif(
+    cpu.unavailable() is not None, reason=f"no native code here: {cpu.unavailable()}"
+)
+
+
+class Blend(seqcells.GatedCell, compile=True):
+    """Two parts of a state, a gate that takes its products apart, parameters and a number."""
+
+    gates = ("carry", "reset", "candidate")
+
+    def __init__(self, *sizes, slope=0.3, **options):
+        super().__init__(*sizes, **options)
+        self.slope = slope
+        shape = (2 * self.hidden_size,)
+        self.scale = torch.nn.Parameter(torch.rand(shape, dtype=self.weight_ih.dtype))
+
+    def initial_state(self, batch_size, **options):
+        return (super().initial_state(batch_size, **options),) * 2
+
+    def activate(self, from_input, from_hidden, state):
+        _, slow = state
+        inward, inner = self.scale.chunk(2)
+        input_carry, input_reset, input_candidate = from_input.chunk(3, dim=-1)
+        hidden_carry, hidden_reset, hidden_candidate = from_hidden.chunk(3, dim=-1)
+        carry = torch.sigmoid(input_carry + hidden_carry + inward * slow)
+        reset = torch.sigmoid(input_reset + hidden_reset)
+        candidate = torch.tanh(input_candidate + reset * hidden_candidate)
+        slow = carry * slow + (1 - carry) * torch.clamp(candidate, -0.9, self.slope)
+        return (inner * slow + candidate, slow), (carry, reset, candidate)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_cache(tmp_path_factory):
+    """Compiled anew in every run of the tests, and quickly."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEQCELLS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("CXXFLAGS", "-O1")
+        yield
+
+
+def compute(recurrent, backend, dtype=F64, **options):
+    recurrent.zero_grad()
+    torch.manual_seed(1)
+    inputs = random(T, B, I, dtype=dtype).requires_grad_()
+    start = tuple(random(B, H, dtype=dtype).requires_grad_() for _ in range(2))
+    with seqcells.backend(backend):
+        outputs, final = recurrent(inputs, start, **options)
+        results = [outputs, *leaves(final)]
+        torch.autograd.backward(results, [random(*part.shape, dtype=dtype) for part in results])
+    grads = [source.grad for source in (inputs, *start, *recurrent.parameters())]
+    return [part.detach() for part in results], grads
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize("form", ["padded", "lengths", "resets"])
+def test_it_computes_what_the_loop_does(form, reverse):
+    recurrent = seqcells.Recurrent(Blend(I, H, dtype=F64), reverse=reverse)
+    options = {
+        "padded": {},
+        "lengths": {"lengths": LENGTHS},
+        "resets": {"resets": torch.rand(T, B) < 0.3, "lengths": LENGTHS},
+    }[form]
+    close(compute(recurrent, "cpu", **options), compute(recurrent, "reference", **options))
+
+
+def test_in_float32_too():
+    recurrent = seqcells.Recurrent(Blend(I, H))
+    ours, loop = (compute(recurrent, backend, torch.float32) for backend in ("cpu", "reference"))
+    close(ours, loop, 1e-5)
+
+
+def test_the_kernel_ran(monkeypatch):
+    ran = []
+    forward = cpu.forward
+    monkeypatch.setattr(cpu, "forward", lambda *a, **o: ran.append(a[0]) or forward(*a, **o))
+    seqcells.Recurrent(Blend(I, H))(torch.randn(T, B, I))
+    (kernel,) = ran
+    assert kernel.startswith("gates 3 hidden 1 states 2 parameters 2\n")
+
+
+def test_gradients_of_gradients():
+    recurrent = seqcells.Recurrent(Blend(2, 3, dtype=F64))
+    inputs, scale = random(3, 2, 2).requires_grad_(), recurrent.cell.scale
+
+    def run(inputs, scale):
+        return torch.func.functional_call(recurrent, {"cell.scale": scale}, (inputs,))[0]
+
+    assert gradcheck(run, (inputs, scale))
+    assert gradgradcheck(run, (inputs, scale))
+
+
+def test_a_number_that_changes_is_heeded():
+    cell = Blend(I, H, dtype=F64)
+    inputs = 3 * random(T, B, I)
+    recurrent = seqcells.Recurrent(cell)
+    before = recurrent(inputs)[0]
+    cell.slope = -0.2
+    after = recurrent(inputs)[0]
+    assert not torch.equal(before, after)
+    with seqcells.backend("reference"):
+        close(after, recurrent(inputs)[0])
+
+
+def test_a_parameter_that_no_step_reads_is_left_alone():
+    class Started(Blend):
+        def __init__(self, *sizes, **options):
+            super().__init__(*sizes, **options)
+            self.start = torch.nn.Parameter(torch.rand(2, self.hidden_size, dtype=F64))
+
+        def initial_state(self, batch_size, **options):
+            return tuple(part.expand(batch_size, -1) for part in self.start)
+
+    class StartedGRU(seqcells.MinGRUCell):
+        def __init__(self, *sizes, **options):
+            super().__init__(*sizes, **options)
+            self.start = torch.nn.Parameter(torch.rand(self.hidden_size, dtype=F64))
+
+        def initial_state(self, batch_size, **options):
+            return self.start.expand(batch_size, -1)
+
+    for cell in (Started(I, H, dtype=F64), StartedGRU(I, H, dtype=F64)):
+        found = []
+        for backend in ("cpu", "reference"):
+            torch.manual_seed(0)
+            with seqcells.backend(backend):
+                outputs = seqcells.Recurrent(cell)(random(T, B, I))[0]
+                found.append([outputs, *torch.autograd.grad(outputs.sum(), cell.start)])
+        close(*found)
+
+
+def test_both_directions_and_layers_in_a_stack():
+    stack = seqcells.Stack(
+        [(Blend(I, 5, dtype=F64), Blend(I, 5, dtype=F64)), Blend(10, 4, dtype=F64)]
+    )
+    inputs = random(T, B, I)
+    with seqcells.backend("cpu"):
+        ours = stack(inputs, lengths=LENGTHS)
+    with seqcells.backend("reference"):
+        close(ours, stack(inputs, lengths=LENGTHS))
+
+
+def test_weights_may_be_parametrized():
+    cell = torch.nn.utils.parametrizations.weight_norm(Blend(I, H, dtype=F64), "scale", dim=0)
+    recurrent = seqcells.Recurrent(cell)
+    close(compute(recurrent, "cpu"), compute(recurrent, "reference"))
+
+
+def test_compiled_by_torch_it_is_one_node():
+    graphs = []
+
+    def look(graph, _):
+        graphs.append(graph)
+        return graph
+
+    recurrent, inputs = seqcells.Recurrent(Blend(I, H)), torch.randn(T, B, I)
+    expected = recurrent(inputs)
+    torch._dynamo.reset()
+    close(torch.compile(recurrent, backend=look, fullgraph=True)(inputs), expected)
+    (graph,) = graphs
+    assert [node.target for node in graph.graph.nodes].count(operators.recurrence) == 1
+
+
+def test_it_is_compiled_once_and_stays_for_other_processes(monkeypatch):
+    seqcells.Recurrent(Blend(I, H))(torch.randn(T, B, I))
+    assert cache_folder().stat().st_mode & 0o077 == 0
+    stamps = {path: path.stat().st_mtime_ns for path in cache_folder().iterdir()}
+    assert stamps
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    code = (
+        "import torch, seqcells\n"
+        "from test_own_kernels import Blend\n"
+        "with seqcells.backend('cpu'): seqcells.Recurrent(Blend(3, 21))(torch.randn(9, 4, 3))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert {path: path.stat().st_mtime_ns for path in cache_folder().iterdir()} == stamps
+
+
+def test_an_exported_program_runs_in_a_fresh_process(tmp_path, monkeypatch):
+    recurrent, inputs = seqcells.Recurrent(Blend(I, H)), torch.randn(T, B, I)
+    expected = recurrent(inputs)[0]
+    program = torch.export.export(recurrent, (inputs,))
+    torch.export.save(program, tmp_path / "program.pt2")
+    torch.save((inputs, expected), tmp_path / "expected.pt")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    code = (
+        "import sys, torch, seqcells\n"
+        "program = torch.export.load(sys.argv[1] + '/program.pt2').module()\n"
+        "inputs, expected = torch.load(sys.argv[1] + '/expected.pt')\n"
+        "torch.testing.assert_close(program(inputs)[0], expected)\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code, str(tmp_path)], check=True)
+
+
+def test_without_a_compiler_the_general_path_runs_and_says_why(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    recurrent = seqcells.Recurrent(Blend(I, H, slope=0.125))
+    recurrent(torch.randn(T, B, I))
+    with (
+        seqcells.backend("cpu"),
+        pytest.raises(RuntimeError, match=r"cannot be compiled .*no-such-compiler.*g\+\+ or clang"),
+    ):
+        recurrent(torch.randn(T, B, I))
+
+
+class Normed(seqcells.GatedCell, compile=True):
+    gates = ("only",)
+
+    @staticmethod
+    def activate(from_input, from_hidden, state):
+        new = torch.softmax(from_input + from_hidden, dim=-1)
+        return new, (new,)
+
+
+class Stepping(Blend):
+    def step(self, weights, from_input, state):
+        return super().step(weights, from_input, state)
+
+
+@pytest.mark.parametrize(
+    ("cell", "reason"), [(Normed, "_softmax"), (Stepping, "a step of its own")]
+)
+def test_what_no_kernel_can_do_runs_on_the_general_path_and_says_why(cell, reason):
+    recurrent = seqcells.Recurrent(cell(I, H))
+    recurrent(torch.randn(T, B, I))
+    with seqcells.backend("cpu"), pytest.raises(RuntimeError, match=reason):
+        recurrent(torch.randn(T, B, I))
+
+
+def test_a_cell_that_does_not_ask_gets_none():
+    class Plain(Blend, compile=False):
+        pass
+
+    with seqcells.backend("cpu"), pytest.raises(RuntimeError, match="has no kernel"):
+        seqcells.Recurrent(Plain(I, H))(torch.randn(T, B, I))
