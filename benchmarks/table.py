@@ -1,7 +1,7 @@
 """What was measured, as markdown."""
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks.shapes import Shape
@@ -73,3 +73,13 @@ def summary(rows: Sequence[Row]) -> Iterator[str]:
         yield f"Our time with packed input over that with `lengths=`: {', '.join(shares)}."
     worst = min(rows, key=lambda row: row.ratio)
     yield f"Smallest ratio: {worst.ratio:.2f} ({worst.shape.name}, {worst.cell}, {worst.mode})."
+
+
+def markdown(
+    words: Sequence[str], figures: Sequence[str], rows: Iterable[Sequence[str]]
+) -> Iterator[str]:
+    """A table of any columns: those of words, then those of figures, to the right."""
+    yield f"| {' | '.join([*words, *figures])} |"
+    yield "|" + "---|" * len(words) + "---:|" * len(figures)
+    for row in rows:
+        yield f"| {' | '.join(row)} |"

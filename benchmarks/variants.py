@@ -1,0 +1,246 @@
+"""Time the further cells against the plain ones, a Python loop, and torchrecurrent's.
+
+python -m benchmarks.variants
+
+A step of training: forward, and backward from a given gradient of the outputs down to the inputs.
+All columns of a row are taken in turn, with the same weights and inputs. The loop calls, step after
+step, a cell as torch.nn has them: torch.nn's own, or else our equations with both products in the
+call, without checks.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+import seqcells
+from benchmarks.options import at_least_one, parser_of
+from benchmarks.shapes import SHAPES, Shape
+from benchmarks.table import markdown
+from benchmarks.timing import in_turn
+from seqcells import GatedCell, LSTMState, Recurrent
+
+try:
+    import torchrecurrent
+except ImportError:
+    torchrecurrent = None
+
+NAMES = ("small", "medium")
+SEED = 0
+PLAIN = {"GRU": seqcells.GRUCell, "LSTM": seqcells.LSTMCell}
+THEIR_NAMES = {"weight_peephole": "weight_ph"}
+
+
+class OwnLSTM(GatedCell):
+    """The LSTM as a user may write it: no kernel is made for it."""
+
+    gates = ("input", "forget", "candidate", "output")
+
+    def initial_state(self, batch_size: int, **kind: Any) -> LSTMState:
+        return LSTMState(*(GatedCell.initial_state(self, batch_size, **kind) for _ in range(2)))
+
+    @staticmethod
+    def activate(
+        from_input: Tensor, from_hidden: Tensor, state: LSTMState
+    ) -> tuple[LSTMState, tuple[Tensor, ...]]:
+        input, forget, candidate, output = (from_input + from_hidden).chunk(4, dim=-1)
+        input, forget, output = input.sigmoid(), forget.sigmoid(), output.sigmoid()
+        candidate = candidate.tanh()
+        cell = forget * state.cell + input * candidate
+        return LSTMState(output * cell.tanh(), cell), (input, forget, candidate, output)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A cell of ours and what it is measured against.
+
+    `plain` is the plain cell to compare with, `twin` torch.nn's cell of the same equations,
+    `theirs` torchrecurrent's layer with its options; `note` says how that one's equations differ.
+    """
+
+    name: str
+    cell: Callable[[int, int], GatedCell]
+    plain: str
+    twin: type[nn.RNNCellBase] | None = None
+    theirs: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+
+VARIANTS = (
+    Variant("RNN", seqcells.RNNCell, "GRU", twin=nn.RNNCell),
+    Variant("GRU", seqcells.GRUCell, "GRU", twin=nn.GRUCell),
+    Variant("LSTM", seqcells.LSTMCell, "LSTM", twin=nn.LSTMCell),
+    Variant("LayerNormLSTM", seqcells.LayerNormLSTMCell, "LSTM"),
+    Variant("LayerNormGRU", seqcells.LayerNormGRUCell, "GRU"),
+    Variant("PeepholeLSTM", seqcells.PeepholeLSTMCell, "LSTM", theirs="PeepholeLSTM"),
+    Variant("CoupledLSTM", seqcells.CoupledLSTMCell, "LSTM"),
+    Variant("LightLSTM", seqcells.LightLSTMCell, "LSTM"),
+    Variant(
+        "MGU",
+        seqcells.MGUCell,
+        "GRU",
+        theirs="MGU",
+        note="torchrecurrent's gate acts before the product, ours after it",
+    ),
+    Variant("MGU, reset before", partial(seqcells.MGUCell, reset_after=False), "GRU", theirs="MGU"),
+    Variant(
+        "IndRNN",
+        seqcells.IndRNNCell,
+        "GRU",
+        theirs="IndRNN",
+        options={"nonlinearity": "relu", "recurrent_bias": False},
+    ),
+    Variant("MinGRU", seqcells.MinGRUCell, "GRU"),
+    Variant("MinLSTM", seqcells.MinLSTMCell, "LSTM"),
+    Variant("a user's own LSTM", OwnLSTM, "LSTM"),
+)
+
+
+class Stepped(nn.Module):
+    """Our equations as a cell of torch.nn's style: input and state in, the next state out."""
+
+    def __init__(self, cell: GatedCell) -> None:
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, input: Tensor, state: Any = None) -> Any:
+        if state is None:
+            state = self.cell.initial_state(len(input))
+        weights = self.cell.weights()
+        return self.cell.step(weights, self.cell.from_inputs(weights, input), state)[0]
+
+
+class Loop(nn.Module):
+    """A cell over time as a loop in Python."""
+
+    def __init__(self, cell: nn.Module) -> None:
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Any]:
+        state, outputs = None, []
+        for input in inputs:
+            state = self.cell(input, state)
+            outputs.append(state if isinstance(state, Tensor) else state[0])
+        return torch.stack(outputs), state
+
+
+class Training:
+    """A step of training without an optimiser, each time it is called."""
+
+    def __init__(self, module: nn.Module, shape: Shape) -> None:
+        dtype = next(module.parameters()).dtype
+        generator = torch.Generator().manual_seed(SEED)
+        sizes = (shape.steps, shape.batch)
+        inputs = torch.randn(*sizes, shape.features, dtype=dtype, generator=generator)
+        self.gradient = torch.randn(*sizes, shape.hidden, dtype=dtype, generator=generator)
+        self.module, self.inputs = module, inputs.requires_grad_()
+
+    def __call__(self) -> Tensor:
+        self.inputs.grad = None
+        self.module.zero_grad()
+        outputs, _ = self.module(self.inputs)
+        outputs.backward(self.gradient)
+        return outputs
+
+
+def sides(
+    variant: Variant, shape: Shape, dtype: torch.dtype = torch.float32
+) -> dict[str, Training | None]:
+    """What is timed, by column; None where torchrecurrent has no such cell, or is not there."""
+    torch.manual_seed(SEED)
+    sizes = shape.features, shape.hidden
+    cell = variant.cell(*sizes).to(dtype)
+    modules = {
+        "seqcells": Recurrent(cell),
+        "plain": Recurrent(PLAIN[variant.plain](*sizes).to(dtype)),
+        "loop": Loop(_twin(variant, cell)),
+        "torchrecurrent": _theirs(variant, cell),
+    }
+    return {name: module and Training(module, shape) for name, module in modules.items()}
+
+
+def _twin(variant: Variant, cell: GatedCell) -> nn.Module:
+    if variant.twin is None:
+        return Stepped(cell)
+    twin = variant.twin(cell.input_size, cell.hidden_size, dtype=cell.weight_ih.dtype)
+    twin.load_state_dict(cell.state_dict())
+    return twin
+
+
+@torch.no_grad()
+def _theirs(variant: Variant, cell: GatedCell) -> nn.Module | None:
+    """torchrecurrent's layer with our cell's weights."""
+    if torchrecurrent is None or variant.theirs is None:
+        return None
+    layer = getattr(torchrecurrent, variant.theirs)(
+        cell.input_size, cell.hidden_size, dtype=cell.weight_ih.dtype, **variant.options
+    )
+    for name, parameter in cell.named_parameters():
+        own = "vector_u" if name == "weight_hh" and parameter.dim() == 1 else name
+        getattr(layer.cells[0], THEIR_NAMES.get(own, own)).copy_(parameter)
+    return layer
+
+
+def measure(
+    variant: Variant, shape: Shape, rounds: int, tick: Callable[[], object]
+) -> dict[str, float]:
+    """Median seconds by column, of what there is."""
+    runs = {name: run for name, run in sides(variant, shape).items() if run}
+    return dict(zip(runs, in_turn(list(runs.values()), rounds, tick)))
+
+
+def row(variant: Variant, shape: Shape, times: Mapping[str, float]) -> list[str]:
+    ours = times["seqcells"]
+    theirs = "none"
+    if "torchrecurrent" in times:
+        theirs = f"{times['torchrecurrent'] / ours:.2f}" + ("*" if variant.note else "")
+    elif variant.theirs:
+        theirs = "not installed"
+    return [
+        str(shape),
+        variant.name,
+        variant.plain,
+        f"{1e3 * ours:.2f}",
+        f"{ours / times['plain']:.2f}",
+        f"{times['loop'] / ours:.2f}",
+        theirs,
+    ]
+
+
+def footnotes() -> Iterator[str]:
+    for variant in VARIANTS:
+        if variant.note:
+            yield f"\\* {variant.name}: {variant.note}."
+    if torchrecurrent is None:
+        yield "torchrecurrent is not installed: `pip install torchrecurrent`."
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = parser_of(__doc__)
+    parser.add_argument("--rounds", type=at_least_one, default=7)
+    parser.add_argument("--threads", type=at_least_one, default=torch.get_num_threads())
+    options = parser.parse_args(argv)
+    torch.set_num_threads(options.threads)
+    cases = [(SHAPES[name], variant) for name in NAMES for variant in VARIANTS]
+    rows = []
+    with tqdm(total=len(cases) * options.rounds, leave=False, disable=None) as bar:
+        for shape, variant in cases:
+            bar.set_description(f"{shape.name} {variant.name}")
+            rows.append(row(variant, shape, measure(variant, shape, options.rounds, bar.update)))
+    print(
+        f"torch {torch.__version__}, {options.threads} threads, medians of {options.rounds} "
+        "rounds, float32, training\n"
+    )
+    figures = ["seqcells, ms", "seqcells / plain", "loop / seqcells", "torchrecurrent / seqcells"]
+    print("\n".join([*markdown(["shape", "cell", "plain"], figures, rows), "", *footnotes()]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

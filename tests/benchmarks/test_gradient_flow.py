@@ -1,0 +1,45 @@
+"""That the gradients' benchmark prints and draws what the docs show, at a tiny size."""
+
+import pytest
+from test_benchmarks import rows_of
+
+from benchmarks import gradient_flow
+
+STEPS = 60
+
+
+@pytest.fixture
+def folder(monkeypatch, tmp_path):
+    monkeypatch.setattr(gradient_flow, "STEPS", STEPS)
+    monkeypatch.setattr(gradient_flow, "ROWS", 3)
+    monkeypatch.setattr(gradient_flow, "SWEEP", [0.5, 3.0])
+    monkeypatch.setattr(gradient_flow, "FOLDER", tmp_path)
+    return tmp_path
+
+
+def test_tables_and_pictures(folder, capsys):
+    gradient_flow.main([])
+    printed = capsys.readouterr().out
+    cells, weights, clipping = (part for part in printed.split("Picture: ")[:3])
+    factors = {row[0]: float(row[-1]) for row in rows_of(cells)}
+    assert list(factors) == list(gradient_flow.CELLS)
+    assert factors["RNN"] < 0.7 < factors["LSTM, forget bias 1"] < factors["LSTM, chrono"] < 1
+    assert factors["GRU"] < 0.7 < factors["GRU, chrono"] < 1
+    gains = [float(row[-1]) for row in rows_of(weights)]
+    assert len(gains) == len(gradient_flow.GAINS) + 1
+    assert gains[0] < 0.5
+    assert gains[4] > 1
+    small, large = rows_of(clipping)
+    assert float(large[1]) > 1e3 > float(small[1])
+    assert float(large[2]) == gradient_flow.MAX_NORM
+    assert float(large[3]) < 0.1
+    names = ("cells", "clipping", "weights")
+    assert sorted(path.name for path in folder.iterdir()) == [f"gradients_{n}.svg" for n in names]
+    drawn = {path.name: path.read_bytes() for path in folder.iterdir()}
+    gradient_flow.main([])
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == drawn
+
+
+def test_theorys_ceiling_is_one(folder):
+    for gain in (0.5, 1.0, 2.0):
+        assert (gradient_flow.flow(gradient_flow.plain(gain)) <= gradient_flow.ceiling(gain)).all()

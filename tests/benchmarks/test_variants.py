@@ -1,0 +1,89 @@
+"""That the variants' benchmark compares like with like, and prints what it promises."""
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+from test_benchmarks import rows_of
+from torch.testing import assert_close
+
+from benchmarks import variants
+from benchmarks.shapes import SHAPES
+from seqcells import GRUCell, LSTMCell
+
+TINY = replace(SHAPES["small"], steps=6, batch=3, features=4, hidden=5)
+BY_NAME = {variant.name: variant for variant in variants.VARIANTS}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def results(run):
+    """Outputs, and the gradient of the inputs and of the input weights."""
+    outputs = run()
+    weights = dict(run.module.named_parameters())
+    (weight,) = (value.grad for name, value in weights.items() if name.endswith("weight_ih"))
+    return outputs.detach(), run.inputs.grad, weight.clone()
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_a_row_compares_the_same_equations(name):
+    runs = variants.sides(BY_NAME[name], TINY, torch.float64)
+    ours = results(runs["seqcells"])
+    assert_close(results(runs["loop"]), ours)
+    if BY_NAME[name].theirs is None:
+        assert runs["torchrecurrent"] is None
+        return
+    pytest.importorskip("torchrecurrent")
+    theirs = results(runs["torchrecurrent"])
+    if BY_NAME[name].note:
+        assert not torch.allclose(theirs[0], ours[0])
+    else:
+        assert_close(theirs, ours)
+
+
+def test_the_plain_cells_and_the_own_one():
+    assert {name for name, kind in BY_NAME.items() if kind.twin} == {"RNN", "GRU", "LSTM"}
+    plain = [variants.sides(BY_NAME[name], TINY)["plain"] for name in ("GRU", "LSTM")]
+    assert [type(run.module.cell) for run in plain] == [GRUCell, LSTMCell]
+    own = variants.sides(BY_NAME["a user's own LSTM"], TINY)
+    assert own["seqcells"].module.cell.kernel is None
+    own["seqcells"].module.cell.load_state_dict(own["plain"].module.cell.state_dict())
+    assert_close(own["seqcells"](), own["plain"]())
+
+
+@pytest.fixture
+def _tiny(monkeypatch):
+    monkeypatch.setattr(variants, "SHAPES", dict.fromkeys(variants.NAMES, TINY))
+    monkeypatch.setattr("benchmarks.timing.SHORTEST", 1e-6)
+
+
+@pytest.mark.usefixtures("_tiny")
+def test_the_table(capsys):
+    pytest.importorskip("torchrecurrent")
+    variants.main(["--rounds", "1", "--threads", "1"])
+    printed = capsys.readouterr().out
+    rows = rows_of(printed)
+    assert [row[1] for row in rows] == 2 * list(BY_NAME)
+    for row in rows:
+        assert all(re.fullmatch(r"\d+\.\d\d", figure) for figure in row[3:6])
+        variant = BY_NAME[row[1]]
+        assert (row[6] == "none") == (variant.theirs is None)
+        assert row[6].endswith("*") == bool(variant.note)
+    assert r"\* MGU: torchrecurrent's gate acts before" in printed
+
+
+@pytest.mark.usefixtures("_tiny")
+def test_without_torchrecurrent(monkeypatch, capsys):
+    monkeypatch.setattr(variants, "torchrecurrent", None)
+    kept = [BY_NAME["GRU"], BY_NAME["PeepholeLSTM"]]
+    monkeypatch.setattr(variants, "VARIANTS", kept)
+    variants.main(["--rounds", "1", "--threads", "1"])
+    printed = capsys.readouterr().out
+    assert [row[6] for row in rows_of(printed)] == 2 * ["none", "not installed"]
+    assert "pip install torchrecurrent" in printed
