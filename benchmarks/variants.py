@@ -37,7 +37,7 @@ THEIR_NAMES = {"weight_peephole": "weight_ph"}
 
 
 class OwnLSTM(GatedCell):
-    """The LSTM as a user may write it: no kernel is made for it."""
+    """The LSTM as a user may write it."""
 
     gates = ("input", "forget", "candidate", "output")
 
@@ -53,6 +53,10 @@ class OwnLSTM(GatedCell):
         candidate = candidate.tanh()
         cell = forget * state.cell + input * candidate
         return LSTMState(output * cell.tanh(), cell), (input, forget, candidate, output)
+
+
+class CompiledLSTM(OwnLSTM, compile=True):
+    """The same with a kernel of its own."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,8 @@ VARIANTS = (
     ),
     Variant("MinGRU", seqcells.MinGRUCell, "GRU"),
     Variant("MinLSTM", seqcells.MinLSTMCell, "LSTM"),
-    Variant("a user's own LSTM", OwnLSTM, "LSTM"),
+    Variant("a user's own LSTM", OwnLSTM, "LSTM", twin=nn.LSTMCell),
+    Variant("the same, compiled", CompiledLSTM, "LSTM", twin=nn.LSTMCell),
 )
 
 

@@ -11,6 +11,7 @@ import os
 import platform
 import shlex
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,6 +90,8 @@ def _compile(header: str, options: Sequence[str], library: Path) -> None:
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         source, unfinished = Path(folder, "own.hpp"), Path(folder, library.name)
         source.write_text(header)
+        if sys.stderr.isatty():
+            print("seqcells: compiling a kernel, once; some seconds", file=sys.stderr)
         given = f'-DSEQCELLS_CELLS_FROM="{source}"'
         code = [str(NATIVE / "variant.cpp"), "-I", str(NATIVE), "-shared", "-o", str(unfinished)]
         subprocess.run(

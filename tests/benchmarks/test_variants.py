@@ -16,6 +16,13 @@ TINY = replace(SHAPES["small"], steps=6, batch=3, features=4, hidden=5)
 BY_NAME = {variant.name: variant for variant in variants.VARIANTS}
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEQCELLS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _one_thread():
     threads = torch.get_num_threads()
@@ -48,7 +55,13 @@ def test_a_row_compares_the_same_equations(name):
 
 
 def test_the_plain_cells_and_the_own_one():
-    assert {name for name, kind in BY_NAME.items() if kind.twin} == {"RNN", "GRU", "LSTM"}
+    own_ones = {"a user's own LSTM", "the same, compiled"}
+    assert {name for name, kind in BY_NAME.items() if kind.twin} == {
+        "RNN",
+        "GRU",
+        "LSTM",
+        *own_ones,
+    }
     plain = [variants.sides(BY_NAME[name], TINY)["plain"] for name in ("GRU", "LSTM")]
     assert [type(run.module.cell) for run in plain] == [GRUCell, LSTMCell]
     own = variants.sides(BY_NAME["a user's own LSTM"], TINY)
