@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,11 +13,13 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 
 from seqcells.cells.base import EQUATIONS, GatedCell, Weights
+from seqcells.cells.checks import takes
 from seqcells.cells.linear import LinearCell
 from seqcells.kernels.catalogue import BUILT_IN, BY_HAND, source_of
 from seqcells.kernels.compiler import NATIVE
 from seqcells.kernels.program import Program, UntraceableError
 from seqcells.kernels.source import Functor
+from seqcells.noise import Noise, drop_of, read
 from seqcells.state import State, first_tensor, flat_state, form_state
 
 
@@ -28,6 +30,15 @@ class Found(NamedTuple):
     kernel: str | None = None
     reason: str = ""
     names: Sequence[str] = ()  # of the parameters that the kernel reads
+
+
+def constant(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What the compiler is to call, and not to look into.
+
+    As `torch.compiler.assume_constant_result`, for which all of dynamo is imported: a second.
+    """
+    function._dynamo_marked_constant = True
+    return function
 
 
 def kernel_for(cell: GatedCell) -> tuple[str | None, str]:
@@ -86,11 +97,18 @@ def trace(cell: GatedCell) -> tuple[Program, list[str]]:
             f"{[tuple(part.shape) for part in parts]}"
         )
 
-    def activate(given: dict[str, Tensor], from_input: Tensor, from_hidden: Tensor, state: State):
+    def activate(
+        given: dict[str, Tensor],
+        from_input: Tensor,
+        from_hidden: Tensor,
+        state: State,
+        *drop: Tensor,
+    ) -> Any:
         twin = _with(cell, given)
         if _has_matrix(cell):
-            return twin.activate(from_input, from_hidden, state)
-        return twin.step(Weights(None, given.get("weight_hh")), from_input, state)
+            return twin.activate(from_input, from_hidden, state, *drop)
+        noise = [Noise(candidate=factor) for factor in drop]
+        return twin.step(Weights(None, given.get("weight_hh")), from_input, state, *noise)
 
     own = {name: torch.empty_like(value, device=parts[0].device) for name, value in _own(cell)}
     return program_of(
@@ -101,6 +119,7 @@ def trace(cell: GatedCell) -> tuple[Program, list[str]]:
         parts,
         lambda parts: form_state(state, parts),
         own,
+        takes(cell.activate, 4),
     )
 
 
@@ -108,14 +127,29 @@ def kernel_weights(kernel: str, cell: GatedCell, weights: Weights) -> Weights:
     """The weights as the cell's kernel takes them: what the step reads beside the products, one
     row a number that each unit has, goes into `parameters`."""
     if kernel in EQUATIONS:
-        names = [name for name, _ in _own(EQUATIONS[kernel])]
+        counts = _own_counts(kernel)
     else:
-        names = vars(cell)["_program"].names
-    found = [weights.weight_hh if name == "weight_hh" else getattr(cell, name) for name in names]
+        counts = [(name, 0) for name in vars(cell)["_program"].names]
+    rows = []
+    for name, count in counts:
+        value = weights.weight_hh if name == "weight_hh" else getattr(cell, name)
+        if value is None:  # a cell without biases, by a kernel that adds them
+            value = weights.weight_ih.new_zeros(count * cell.hidden_size)
+        rows.append(value.reshape(-1, cell.hidden_size))
     if not _has_matrix(cell):
         weights = weights._replace(weight_hh=None)
-    rows = [value.reshape(-1, cell.hidden_size) for value in found]
     return weights._replace(parameters=torch.cat(rows) if rows else None)
+
+
+@constant
+def _own_counts(kernel: str) -> tuple[tuple[str, int], ...]:
+    """Of the parameters that a built-in kernel reads, how many numbers a unit has in each."""
+    return _counted(kernel)
+
+
+@functools.cache
+def _counted(kernel: str) -> tuple[tuple[str, int], ...]:
+    return tuple((name, len(value)) for name, value in _own(EQUATIONS[kernel]))
 
 
 def _has_matrix(cell: GatedCell) -> bool:
@@ -129,7 +163,9 @@ def _own(cell: GatedCell) -> list[tuple[str, Tensor]]:
     names = [name for name, value in cell._parameters.items() if value is not None]
     if parametrize.is_parametrized(cell):
         names += cell.parametrizations
-    products = set(Weights._fields) - (set() if _has_matrix(cell) else {"weight_hh"})
+    weights = cell.weights()._asdict()
+    products = {name for name, value in weights.items() if value is not None}
+    products -= set() if _has_matrix(cell) else {"weight_hh"}
     return [(name, getattr(cell, name)) for name in names if name not in products]
 
 
@@ -164,12 +200,14 @@ class Interpreted:
     def output(self, state: State) -> Tensor:
         return first_tensor(state)
 
-    def step(self, weights: Weights, from_input: Tensor, state: State) -> tuple[State, tuple[()]]:
+    def step(
+        self, weights: Weights, from_input: Tensor, state: State, noise: Noise | None = None
+    ) -> tuple[State, tuple[()]]:
         gates, parts = self.program.gates, flat_state(state)
-        known = {f"s{n}": part for n, part in enumerate(parts)}
+        known = {f"s{n}": part for n, part in enumerate(parts)} | {"d0": (*drop_of(noise), 1.0)[0]}
         fused = {"x": from_input}
         if self.program.hidden:
-            fused["h"] = F.linear(parts[0], weights.weight_hh, weights.bias_hh)
+            fused["h"] = F.linear(read(parts[0], noise), weights.weight_hh, weights.bias_hh)
         for kind, product in fused.items():
             known |= {f"{kind}{n}": gate for n, gate in enumerate(product.chunk(gates, dim=-1))}
         if weights.parameters is not None:
@@ -195,6 +233,9 @@ _COMPUTE = {
     "tanh": torch.tanh,
     "relu": torch.relu,
     "softplus": F.softplus,
+    "sqrt": torch.sqrt,
+    "rsqrt": torch.rsqrt,
+    "mean": lambda a: a.mean(-1, keepdim=True),
     "where_positive": lambda a, b, c: torch.where(a > 0, b, c),
 }
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import parametrize
 
 from seqcells.noise import Noise
 from seqcells.sequences import readable, valid_steps
@@ -55,6 +57,13 @@ def loop(
     if not steps:
         return map_state(lambda part: part.new_zeros(0, *part.shape), keep(state, ())), state
     return map_state(lambda *parts: torch.stack(parts), *kept), state
+
+
+def evaluated_once(cell: Any) -> AbstractContextManager[None]:
+    """Within it a cell's parametrizations are evaluated once, however many steps read them."""
+    if torch.compiler.is_compiling() or not parametrize.is_parametrized(cell):
+        return nullcontext()
+    return parametrize.cached()
 
 
 def step_masks(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from seqcells.cells.base import GatedCell
-from seqcells.loop import loop
+from seqcells.loop import evaluated_once, loop
 from seqcells.modified import Modifier, innermost
 from seqcells.noise import Noise, noisy_step, settle
 from seqcells.recurrent import Recurrent, run, runs_unrolled
@@ -88,12 +88,13 @@ def _traced(
     weights, noise = settle(cell.weights(), noise)
     cell = innermost(cell)
     from_inputs = cell.from_inputs(weights, inputs)
-    return loop(
-        lambda from_input, state, noise: noisy_step(cell, weights, from_input, state, noise),
-        lambda state, gates: (cell.output(state), state, gates),
-        from_inputs,
-        state,
-        lengths=lengths,
-        noise=noise,
-        **options,
-    )
+    with evaluated_once(cell):
+        return loop(
+            lambda from_input, state, noise: noisy_step(cell, weights, from_input, state, noise),
+            lambda state, gates: (cell.output(state), state, gates),
+            from_inputs,
+            state,
+            lengths=lengths,
+            noise=noise,
+            **options,
+        )

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from seqcells.backends import chosen, refuse
 from seqcells.cells.base import EQUATIONS, GatedCell, Weights, kernel_of
 from seqcells.cells.linear import is_linear
-from seqcells.generate import interpreted, kernel_for, kernel_weights
+from seqcells.generate import constant, interpreted, kernel_for, kernel_weights
 from seqcells.kernels import cpu, operators
-from seqcells.kernels.catalogue import PRODUCTS_ALONE
-from seqcells.loop import loop
+from seqcells.kernels.catalogue import PRODUCTS_ALONE, kind_of
+from seqcells.loop import evaluated_once, loop
 from seqcells.noise import Noise, noisy_coefficients, noisy_step, settle
 from seqcells.scan import linear_recurrence
 from seqcells.sequences import pack, packed_lengths, unpack, zero_padding
@@ -64,19 +64,22 @@ def unroll(
     if autocast(inputs):
         with torch.autocast(inputs.device.type, enabled=False):
             return _in_float32(cell, weights, inputs, initial_state, fresh_state, *steps, noise)
-    if noise is not None:
-        refuse("no kernel takes the noise of modifiers: what they drop or keep at every step")
+    if noise is not None and noise.hidden is not None and not _takes(kernel)[0]:
+        refuse("the kernel of a cell without a matrix on its hidden state takes no factor on it")
         return reference(cell, weights, inputs, initial_state, fresh_state, *steps, noise)
     packed = weights if kernel in PRODUCTS_ALONE else kernel_weights(kernel, cell, weights)
     fresh_state = None if resets is None else fresh_state
+    factors = _factors(kernel, noise)
     tensors = [inputs, *flat_state(initial_state), *packed, *flat_state(fresh_state)]
+    if noise is not None:
+        tensors += [*factors[:2], *factors[2]]
     if not _takes_operator(kernel, tensors):
-        return reference(cell, weights, inputs, initial_state, fresh_state, *steps)
+        return reference(cell, weights, inputs, initial_state, fresh_state, *steps, noise)
     if inputs.dtype in REDUCED and inputs.device.type == "cpu":
-        return _in_float32(cell, weights, inputs, initial_state, fresh_state, *steps, None)
+        return _in_float32(cell, weights, inputs, initial_state, fresh_state, *steps, noise)
     rows = inputs.shape[1] if batch_sizes is None else None
     state, fresh = (_for_rows(parts, rows) for parts in (initial_state, fresh_state))
-    outputs, *final = operators.recurrence(kernel, inputs, state, *packed, fresh, *steps)
+    outputs, *final = operators.call(kernel, inputs, state, *packed, fresh, *factors, *steps, False)
     return outputs, form_state(initial_state, final)
 
 
@@ -118,7 +121,8 @@ def reference(
         outputs, final_state = linear_recurrence(*coefficients, initial_state, **options)
     else:
         keep, options["noise"] = (lambda state, _: cell.output(state)), noise
-        outputs, final_state = loop(step, keep, from_inputs, initial_state, **options)
+        with evaluated_once(cell):
+            outputs, final_state = loop(step, keep, from_inputs, initial_state, **options)
     return (outputs if batch_sizes is None else pack(outputs, lengths)), final_state
 
 
@@ -134,6 +138,9 @@ def _readable(
     weight_hr: Tensor | None,
     parameters: Tensor | None,
     fresh: list[Tensor],
+    read: Tensor | None,
+    drop: Tensor | None,
+    zone: list[Tensor],
     *steps: Any,
 ) -> list[Tensor]:
     """`reference` in the operators' terms: the cell by its kernel's name, states as lists."""
@@ -142,8 +149,19 @@ def _readable(
     form = cell.initial_state(0)
     weights = Weights(weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, parameters)
     fresh_state = form_state(form, fresh) if fresh else None
-    outputs, final = reference(cell, weights, inputs, form_state(form, state), fresh_state, *steps)
+    noise = Noise(read, drop, form_state(form, zone) if zone else None)
+    _, noise = settle(weights, noise)
+    state = form_state(form, state)
+    outputs, final = reference(cell, weights, inputs, state, fresh_state, *steps[:-1], noise)
     return [outputs, *flat_state(final)]
+
+
+def _factors(kernel: str, noise: Noise | None) -> tuple[Tensor | None, Tensor | None, list[Tensor]]:
+    """The noise as an operator takes it: `read`, `drop` and `zone`."""
+    if noise is None:
+        return None, None, []
+    drop = noise.candidate if _takes(kernel)[1] else None
+    return noise.hidden, drop, flat_state(noise.zone)
 
 
 def _for_rows(state: State, rows: int | None) -> list[Tensor]:
@@ -172,12 +190,16 @@ def _takes_operator(kernel: str, tensors: list[Tensor | None]) -> bool:
     return compiling or reason is None
 
 
+@constant
 def _missing(kernel: str) -> str | None:
     return cpu.refusal(kernel)
 
 
-# As torch.compiler.assume_constant_result does, for which all of dynamo is imported: a second.
-_missing._dynamo_marked_constant = True
+@constant
+def _takes(kernel: str) -> tuple[bool, bool]:
+    """Whether there is a product with the hidden state, and whether there is a candidate."""
+    kind = kind_of(kernel)
+    return kind.hidden, kind.drops
 
 
 def obstacle(kernel: str, tensors: list[Tensor | None]) -> str | None:

@@ -6,17 +6,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqcells.cells.base import GatedCell, Weights
+from seqcells.cells.base import EQUATIONS, GatedCell, Weights
 from seqcells.cells.gru import GRUCell
 from seqcells.cells.lstm import LSTMState
 from seqcells.cells.variants import LSTMVariant
-from seqcells.noise import Noise, drop_of, kept, read
+from seqcells.noise import kept
 
 EPSILON = 1e-5  # as nn.LayerNorm
 
 
 class _NormedCell(GatedCell):
-    """A gated cell whose two products are normed before their biases are added.
+    """A gated cell that norms its two products before it adds their biases.
 
     `norms` says how many gates, in their order, share each norm.
     """
@@ -36,20 +36,9 @@ class _NormedCell(GatedCell):
             elif name.startswith("shift"):
                 nn.init.zeros_(parameter)
 
-    def from_inputs(self, weights: Weights, inputs: Tensor) -> Tensor:
-        """The normed product with the inputs, and its bias."""
-        return self._normed(F.linear(inputs, weights.weight_ih), self.gain_ih, weights.bias_ih)
-
-    def step(
-        self,
-        weights: Weights,
-        from_input: Tensor,
-        state: Tensor | LSTMState,
-        noise: Noise | None = None,
-    ) -> tuple[Tensor | LSTMState, tuple[Tensor, ...]]:
-        product = F.linear(read(self.output(state), noise), weights.weight_hh)
-        from_hidden = self._normed(product, self.gain_hh, weights.bias_hh)
-        return self.activate(from_input, from_hidden, state, *drop_of(noise))
+    def weights(self) -> Weights:
+        """Those of the products: the biases come after the norms."""
+        return Weights(self.weight_ih, self.weight_hh)
 
     def _normed(self, product: Tensor, gain: Tensor, shift: Tensor | None) -> Tensor:
         blocks = product.split([gates * self.hidden_size for gates in self.norms], dim=-1)
@@ -81,6 +70,7 @@ class LayerNormLSTMCell(_NormedCell, LSTMVariant):
     """
 
     gates = ("input", "forget", "candidate", "output")
+    kernel = "lstm_layer_norm"
     norms = (4,)
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...] | None]:
@@ -96,6 +86,8 @@ class LayerNormLSTMCell(_NormedCell, LSTMVariant):
         state: LSTMState,
         drop: Tensor | None = None,
     ) -> tuple[LSTMState, tuple[Tensor, ...]]:
+        from_input = self._normed(from_input, self.gain_ih, self.bias_ih)
+        from_hidden = self._normed(from_hidden, self.gain_hh, self.bias_hh)
         input, forget, candidate, output = (from_input + from_hidden).chunk(4, dim=-1)
         input = torch.sigmoid(input)
         forget = torch.sigmoid(forget)
@@ -130,5 +122,16 @@ class LayerNormGRUCell(_NormedCell):
     """
 
     gates = ("reset", "update", "candidate")
+    kernel = "gru_layer_norm"
     norms = (2, 1)
-    activate = staticmethod(GRUCell.activate)
+
+    def activate(
+        self, from_input: Tensor, from_hidden: Tensor, state: Tensor, drop: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        from_input = self._normed(from_input, self.gain_ih, self.bias_ih)
+        from_hidden = self._normed(from_hidden, self.gain_hh, self.bias_hh)
+        return GRUCell.activate(from_input, from_hidden, state, drop)
+
+
+EQUATIONS["lstm_layer_norm"] = LayerNormLSTMCell(1, 1, device="meta")
+EQUATIONS["gru_layer_norm"] = LayerNormGRUCell(1, 1, device="meta")

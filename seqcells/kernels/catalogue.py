@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from seqcells.kernels.program import Program
 from seqcells.kernels.source import Functor
 
 
 class Kind(NamedTuple):
-    """A cell as its kernel sees it: `kept` values a unit and step wait for the backward pass."""
+    """A cell as its kernel sees it: `kept` values a unit and step wait for the backward pass.
+
+    Zoneout keeps more: the hidden state as it was made, if the backward pass `reads_after`, and the
+    second part of the state as it came out.
+    """
 
     functor: str
     gates: int
@@ -18,23 +22,48 @@ class Kind(NamedTuple):
     kept: int
     parameters: int = 0
     hidden: bool = True
+    reads_after: bool = False
+    drops: bool = False
+    whole_rows: bool = False
+
+    @classmethod
+    def of(cls, functor: Functor) -> Self:
+        """What a program's functor needs."""
+        program, step = functor.program, functor.step
+        return cls(
+            functor.name,
+            program.gates,
+            program.states,
+            step.kept,
+            program.parameters,
+            program.hidden,
+            step.reads_after,
+            program.drops,
+            program.whole_rows,
+        )
+
+    def zoned(self) -> int:
+        """How many more values a unit and step are kept for zoneout."""
+        return self.reads_after + (self.states > 1)
 
 
 # In the order of SEQCELLS_CELLS in native/generated.hpp.
 BUILT_IN = {
-    "rnn_tanh": Kind("RNNTanh", 1, 1, 0),
-    "rnn_relu": Kind("RNNReLU", 1, 1, 0),
-    "gru": Kind("GRU", 3, 1, 4),
-    "lstm": Kind("LSTM", 4, 2, 5),
-    "lstm_peephole": Kind("PeepholeLSTM", 4, 2, 5, 3),
-    "lstm_coupled": Kind("CoupledLSTM", 3, 2, 4),
-    "lstm_light": Kind("LightLSTM", 2, 2, 3),
-    "mgu": Kind("MGU", 2, 1, 3),
-    "indrnn_relu": Kind("IndRNNReLU", 1, 1, 0, 1, hidden=False),
-    "indrnn_tanh": Kind("IndRNNTanh", 1, 1, 0, 1, hidden=False),
-    "min_gru": Kind("MinGRU", 2, 1, 2, hidden=False),
-    "min_lstm": Kind("MinLSTM", 3, 1, 5, hidden=False),
-    "gru_reset_before": Kind("GRUResetBefore", 3, 1, 3),
+    "rnn_tanh": Kind("RNNTanh", 1, 1, 0, reads_after=True),
+    "rnn_relu": Kind("RNNReLU", 1, 1, 0, reads_after=True),
+    "gru": Kind("GRU", 3, 1, 4, drops=True),
+    "lstm": Kind("LSTM", 4, 2, 5, drops=True),
+    "lstm_peephole": Kind("PeepholeLSTM", 4, 2, 5, 3, drops=True),
+    "lstm_coupled": Kind("CoupledLSTM", 3, 2, 4, drops=True),
+    "lstm_light": Kind("LightLSTM", 2, 2, 3, reads_after=True, drops=True),
+    "lstm_layer_norm": Kind("LayerNormLSTM", 4, 2, 18, 18, drops=True, whole_rows=True),
+    "gru_layer_norm": Kind("LayerNormGRU", 3, 1, 14, 12, drops=True, whole_rows=True),
+    "mgu": Kind("MGU", 2, 1, 3, drops=True),
+    "indrnn_relu": Kind("IndRNNReLU", 1, 1, 0, 1, hidden=False, reads_after=True),
+    "indrnn_tanh": Kind("IndRNNTanh", 1, 1, 0, 1, hidden=False, reads_after=True),
+    "min_gru": Kind("MinGRU", 2, 1, 2, hidden=False, drops=True),
+    "min_lstm": Kind("MinLSTM", 3, 1, 5, hidden=False, drops=True),
+    "gru_reset_before": Kind("GRUResetBefore", 3, 1, 3, drops=True),
 }
 NUMBERS = {name: number for number, name in enumerate(BUILT_IN)}
 
@@ -56,11 +85,7 @@ def kind_of(kernel: str) -> Kind:
     """
     if kernel in BUILT_IN:
         return BUILT_IN[kernel]
-    program = Program.parse(kernel)
-    functor = Functor("Own", program)
-    return Kind(
-        "Own", program.gates, program.states, functor.kept, program.parameters, program.hidden
-    )
+    return Kind.of(Functor("Own", Program.parse(kernel)))
 
 
 def source_of(functors: dict[str, Functor], by_hand: tuple[str, ...] = ()) -> str:

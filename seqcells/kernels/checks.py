@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from seqcells.kernels.call import Call
 from seqcells.kernels.catalogue import kind_of
 
 
-def check(call: Any) -> None:
+def check(call: Call) -> None:
     """Raise a ValueError unless all sizes of an operator's `Call` fit together."""
-    _, gates, parts, _, parameters, has_hidden = kind_of(call.cell)
+    kind = kind_of(call.cell)
+    gates, parts, parameters = kind.gates, kind.states, kind.parameters
     for name, state, count in (
         ("state", call.state, parts),
         ("fresh", call.fresh, 0 if call.resets is None else parts),
@@ -30,7 +30,7 @@ def check(call: Any) -> None:
     _expect("bias_ih", call.bias_ih, (fused,))
     _expect("bias_hh", call.bias_hh, (fused,))
     _expect("weight_hr", call.weight_hr, (width, hidden))
-    for name, needed in (("weight_hh", has_hidden), ("parameters", parameters > 0)):
+    for name, needed in (("weight_hh", kind.hidden), ("parameters", parameters > 0)):
         if (getattr(call, name) is None) == needed:
             raise ValueError(f"{name}: expected {'one' if needed else 'none'} for {call.cell!r}")
     _expect("parameters", call.parameters, (parameters, hidden))
@@ -43,8 +43,28 @@ def check(call: Any) -> None:
         _expect("inputs", call.inputs, (call.inputs.shape[0], features))
         _check_batch_sizes(call.batch_sizes.tolist(), rows, call.inputs.shape[0])
     _expect("resets", call.resets, (steps, rows))
+    if call.read is not None or call.drop is not None or call.zone:
+        _check_noise(call, steps, rows, width, hidden)
     if call.resets is not None and call.resets.dtype != torch.bool:
         raise ValueError(f"resets: expected a bool tensor, got {call.resets.dtype}")
+
+
+def _check_noise(call: Call, steps: int, rows: int, width: int, hidden: int) -> None:
+    kind = kind_of(call.cell)
+    if len(call.zone) not in (0, kind.states):
+        raise ValueError(f"zone: expected {kind.states} tensors or none, got {len(call.zone)}")
+    for name, part, taken, columns in (
+        ("read", call.read, kind.hidden, width),
+        ("drop", call.drop, kind.drops, hidden),
+        *(("zone", part, True, size) for part, size in zip(call.zone, (width, hidden))),
+    ):
+        if part is not None and not taken:
+            raise ValueError(f"{name}: expected none for {call.cell!r}")
+        _expect(
+            name,
+            part,
+            (rows, columns) if part is None or part.dim() < 3 else (steps, rows, columns),
+        )
 
 
 def _check_batch_sizes(sizes: list[int], rows: int, cells: int) -> None:

@@ -62,7 +62,7 @@ def cache_folder() -> Path:
 
 
 def compiled(header: str, variant: str) -> Path:
-    """The library of native/variant.cpp with this header's cells, compiled unless it is cached.
+    """The library of native/own.cpp with this header's cells, compiled unless it is cached.
 
     Its name tells all that it was made from: the header, the code around it, the compiler and
     its version, the flags.
@@ -73,8 +73,7 @@ def compiled(header: str, variant: str) -> Path:
     options = [
         *flags(),
         *VARIANTS[variant],
-        "-DSEQCELLS_VARIANT=seqcells_alone",
-        "-DSEQCELLS_ALONE",
+        "-DSEQCELLS_VARIANT=seqcells_own",
     ]
     version = subprocess.run([*command(), "--version"], capture_output=True, check=True).stdout
     parts = [header, *(path.read_text() for path in sorted(NATIVE.glob("*.?pp"))), *command()]
@@ -93,7 +92,7 @@ def _compile(header: str, options: Sequence[str], library: Path) -> None:
         if sys.stderr.isatty():
             print("seqcells: compiling a kernel, once; some seconds", file=sys.stderr)
         given = f'-DSEQCELLS_CELLS_FROM="{source}"'
-        code = [str(NATIVE / "variant.cpp"), "-I", str(NATIVE), "-shared", "-o", str(unfinished)]
+        code = [str(NATIVE / "own.cpp"), "-I", str(NATIVE), "-shared", "-o", str(unfinished)]
         subprocess.run(
             [*command(), *options, given, *code], check=True, capture_output=True, text=True
         )

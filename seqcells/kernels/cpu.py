@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import struct
 import subprocess
 from collections.abc import Sequence
 from ctypes import c_int64
@@ -12,25 +13,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from seqcells.kernels.call import Call
 from seqcells.kernels.catalogue import NUMBERS, kind_of, source_of
 from seqcells.kernels.compiler import compiled
 from seqcells.kernels.program import Program
 from seqcells.kernels.source import Functor
 
 DTYPES = (torch.float32, torch.float64)
-WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "parameters")
 
-# The members of `Problem` in native/problem.hpp, each of eight bytes.
-MEMBERS = (
-    *("cell", "is_double", "threads", "reverse"),
-    *("steps", "batch", "gates", "input_size", "hidden_size", "projection"),
-    *("input_step", "input_row", "grad_step", "grad_row"),
-    *("lengths", "batch_sizes", "resets", "inputs", *WEIGHTS, "state", "cell_state"),
-    *("fresh", "fresh_cell", "outputs", "final_state", "final_cell", "kept"),
-    *("grad_outputs", "grad_final", "grad_final_cell", "grad_inputs", "grad_state"),
-    *("grad_cell_state", "grad_fresh", "grad_fresh_cell", *(f"grad_{name}" for name in WEIGHTS)),
-)
-_Problem = c_int64 * len(MEMBERS)
+# `Problem` in native/problem.hpp: so many members of eight bytes each.
+_MEMBERS = 58
+_PROBLEM = struct.Struct(f"{_MEMBERS}q")
 
 
 @functools.cache
@@ -47,12 +40,11 @@ def _library() -> ctypes.CDLL | str:
     except OSError as error:
         return f"{found[0].name} cannot be loaded ({error}); install seqcells anew"
     for name in ("seqcells_forward", "seqcells_backward"):
-        getattr(library, name).argtypes = [_Problem, c_int64]
-    library.seqcells_run.argtypes = [_Problem, ctypes.c_void_p]
+        getattr(library, name).argtypes = [ctypes.c_char_p, c_int64]
     library.seqcells_variant.argtypes = [c_int64]
     library.seqcells_variant.restype = ctypes.c_char_p
     library.seqcells_problem_size.restype = c_int64
-    if library.seqcells_problem_size() != ctypes.sizeof(_Problem):
+    if library.seqcells_problem_size() != _PROBLEM.size:
         return f"{found[0].name} belongs to another version; install seqcells anew"
     return library
 
@@ -94,7 +86,7 @@ def refusal(kernel: str) -> str | None:
 def _compiled(kernel: str, instructions: str) -> str | None:
     """None once the kernel's own library is there, or why it cannot be."""
     try:
-        _own(kernel, instructions, "forward")
+        _own(kernel, instructions, "float")
     except (OSError, subprocess.CalledProcessError) as error:
         said = [
             line for line in (getattr(error, "stderr", "") or "").split("\n") if "error" in line
@@ -105,181 +97,137 @@ def _compiled(kernel: str, instructions: str) -> str | None:
 
 
 @functools.cache
-def _own(kernel: str, instructions: str, function: str) -> ctypes.c_void_p:
-    """The address of a function of the library that is made for this kernel alone."""
+def _own(kernel: str, instructions: str, kind: str) -> int:
+    """The address of what the loops over time need to know of a kernel that is not built in."""
     header = source_of({kernel: Functor("Own", Program.parse(kernel))})
     library = ctypes.CDLL(str(compiled(header, instructions)))
-    return ctypes.cast(getattr(library, f"seqcells_alone_{function}"), ctypes.c_void_p)
+    return ctypes.addressof(ctypes.c_char.in_dll(library, f"seqcells_own_{kind}"))
 
 
-def kept_columns(cell: str, hidden_size: int) -> int:
+def kept_columns(call: Call) -> int:
     """The width of what a training step keeps for the backward pass."""
-    return kind_of(cell).kept * (-(-hidden_size // 16) * 16)
+    kind = kind_of(call.cell)
+    values = kind.kept + (kind.zoned() if call.zone else 0)
+    return values * (-(-call.state[-1].shape[1] // 16) * 16)
 
 
-def forward(
-    cell: str,
-    inputs: Tensor,
-    state: Sequence[Tensor],
-    weight_ih: Tensor,
-    weight_hh: Tensor | None,
-    bias_ih: Tensor | None,
-    bias_hh: Tensor | None,
-    weight_hr: Tensor | None,
-    parameters: Tensor | None,
-    fresh: Sequence[Tensor],
-    lengths: Tensor | None,
-    batch_sizes: Tensor | None,
-    resets: Tensor | None,
-    reverse: bool,
-    *,
-    train: bool,
-) -> list[Tensor]:
-    """`[outputs, *final_state]` and, with `train`, what `backward` needs."""
-    weights = (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, parameters)
-    call = _Call(cell, inputs, state, weights, fresh, lengths, batch_sizes, resets, reverse)
+def forward(call: Call, *, train: bool) -> list[Tensor]:
+    """`[outputs, *final_state]`, with `call.cells` these, with `train` what `backward` needs."""
+    given, inputs, state = _Given(call), call.inputs, call.state
     rows = inputs.shape[:-1]
-    results = [inputs.new_empty(*rows, state[0].shape[1]), *map(torch.empty_like, call.state)]
-    call.set("outputs", results[0])
-    call.set_pair(("final_state", "final_cell"), results[1:])
-    if train:
-        kept = inputs.new_empty(rows.numel(), kept_columns(cell, call.hidden_size))
-        call.set("kept", kept)
-        results.append(kept)
-    call.run("forward")
-    return results
+    outputs = inputs.new_empty(*rows, state[0].shape[1])
+    final = [part.new_empty(part.shape) for part in state]
+    cells = [inputs.new_empty(*rows, state[1].shape[1])] if call.cells else []
+    kept = [inputs.new_empty(rows.numel(), kept_columns(call))] if train else []
+    done = [outputs.data_ptr(), *_pair(final), *_pair(cells)[:1], *_pair(kept)[:1]]
+    _run(call, "forward", *given.numbers, *done)
+    return [outputs, *final, *cells, *kept]
 
 
 def backward(
-    cell: str,
+    call: Call,
     grads: Sequence[Tensor | None],
-    inputs: Tensor,
-    state: Sequence[Tensor],
-    weight_ih: Tensor,
-    weight_hh: Tensor | None,
-    bias_ih: Tensor | None,
-    bias_hh: Tensor | None,
-    weight_hr: Tensor | None,
-    parameters: Tensor | None,
-    fresh: Sequence[Tensor],
-    lengths: Tensor | None,
-    batch_sizes: Tensor | None,
-    resets: Tensor | None,
-    reverse: bool,
     outputs: Tensor,
     kept: Tensor,
     need_inputs: bool,
     need_weights: bool,
-) -> list[Tensor]:
-    """The gradients of inputs, state, the six weights, fresh state; empty where there is none."""
-    weights = (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, parameters)
-    call = _Call(cell, inputs, state, weights, fresh, lengths, batch_sizes, resets, reverse)
-    call.set("outputs", call.dense(outputs))
-    call.set("kept", call.dense(kept))
+) -> list[Tensor | None]:
+    """The gradients of inputs, state, the six weights, fresh state; None where none is needed."""
+    given, parts = _Given(call), len(call.state)
     grad_outputs, *grad_final = grads
-    if grad_outputs is not None:
-        call.set_rows("grad", "grad_outputs", grad_outputs)
-    grad_final = [grad if grad is None else call.dense(grad) for grad in grad_final]
-    call.set_pair(("grad_final", "grad_final_cell"), grad_final)
-    nothing = inputs.new_empty(0)
-    grad_inputs = inputs.new_empty(inputs.shape) if need_inputs else nothing
-    grad_state = [torch.empty_like(part) for part in call.state]
-    grad_fresh = [torch.empty_like(part) for part in call.fresh]
-    grad_weights = [
-        part.new_empty(part.shape) if need_weights and part is not None else nothing
-        for part in weights
+    grad_cells = grad_final.pop() if call.cells else None
+    grad_outputs, *strides = given.rows(grad_outputs)
+    done = [given.dense(outputs), 0, 0, 0, given.dense(kept)]
+    upstream = [*map(given.dense, grad_final), 0][:2]
+
+    wanted = [call.inputs if need_inputs else None, *call.state]
+    wanted += call[3:9] if need_weights else [None] * 6
+    found = [
+        part if part is None else part.new_empty(part.shape) for part in (*wanted, *call.fresh)
     ]
-    call.set("grad_inputs", grad_inputs)
-    call.set_pair(("grad_state", "grad_cell_state"), grad_state)
-    call.set_pair(("grad_fresh", "grad_fresh_cell"), grad_fresh)
-    for name, grad in zip(WEIGHTS, grad_weights):
-        call.set(f"grad_{name}", grad)
-    call.run("backward")
-    return [grad_inputs, *grad_state, *grad_weights, *grad_fresh]
+    inputs, *pointers = [0 if part is None else part.data_ptr() for part in found]
+    state, weights, fresh = pointers[:parts], pointers[parts : 6 + parts], pointers[6 + parts :]
+    results = [inputs, *[*state, 0][:2], *[*fresh, 0, 0][:2], *weights]
+    numbers = [*given.numbers, *done, *strides, grad_outputs, *upstream, given.dense(grad_cells)]
+    _run(call, "backward", *numbers, *results)
+    return found
 
 
-class _Call:
-    """One call: the problem as the library reads it, and the tensors that have to outlive it."""
+def _pair(tensors: Sequence[Tensor]) -> list[int]:
+    return [*map(Tensor.data_ptr, tensors), 0, 0][:2]
 
-    def __init__(
-        self,
-        cell: str,
-        inputs: Tensor,
-        state: Sequence[Tensor],
-        weights: Sequence[Tensor | None],
-        fresh: Sequence[Tensor],
-        lengths: Tensor | None,
-        batch_sizes: Tensor | None,
-        resets: Tensor | None,
-        reverse: bool,
-    ) -> None:
-        self.kernel = cell
-        self.kept_alive: list[Tensor] = []
-        self.dtype = inputs.dtype
-        self.state = [self.dense(part) for part in state]
-        self.fresh = [self.dense(part) for part in fresh]
-        self.hidden_size = state[-1].shape[1]
-        self.members = {
-            "cell": NUMBERS.get(cell, 0),
-            "is_double": self.dtype == torch.float64,
-            "threads": torch.get_num_threads(),
-            "reverse": reverse,
-            "steps": (inputs if batch_sizes is None else batch_sizes).shape[0],
-            "batch": state[0].shape[0],
-            "gates": weights[0].shape[0] // self.hidden_size,
-            "input_size": inputs.shape[-1],
-            "hidden_size": self.hidden_size,
-            "projection": 0 if weights[4] is None else state[0].shape[1],
-        }
-        self.set_rows("input", "inputs", inputs)
-        for name, part in zip(WEIGHTS, weights):
-            if part is not None:
-                self.set(name, self.dense(part))
-        self.set_pair(("state", "cell_state"), self.state)
-        self.set_pair(("fresh", "fresh_cell"), self.fresh)
-        for name, numbers in (("lengths", lengths), ("batch_sizes", batch_sizes)):
-            if numbers is not None:
-                self.set(name, self.keep(numbers.to(torch.int64).contiguous()))
-        if resets is not None:
-            self.set("resets", self.keep(resets.contiguous()))
 
-    def keep(self, tensor: Tensor) -> Tensor:
+class _Given:
+    """What a call is given, as the library reads it: `numbers`, the first members of `Problem`."""
+
+    def __init__(self, call: Call) -> None:
+        self.dtype = call.inputs.dtype
+        self.kept_alive: list[Tensor] = []  # as long as the library may read them
+        state, weights, resets = call.state, call[3:9], call.resets
+        rows, hidden_size = state[-1].shape
+        inputs, input_step, input_row = self.rows(call.inputs)
+        noise = (call.read, call.drop, *call.zone, None, None)[:4]
+        number, own = NUMBERS.get(call.cell), 0
+        if number is None:
+            kind = "double" if self.dtype == torch.float64 else "float"
+            own = _own(call.cell, instruction_set(), kind)
+        self.numbers = [
+            own,
+            number or 0,
+            self.dtype == torch.float64,
+            torch.get_num_threads(),
+            call.reverse,
+            (call.inputs if call.batch_sizes is None else call.batch_sizes).shape[0],
+            rows,
+            weights[0].shape[0] // hidden_size,
+            call.inputs.shape[-1],
+            hidden_size,
+            0 if call.weight_hr is None else state[0].shape[1],
+            kind_of(call.cell).whole_rows,
+            input_step,
+            input_row,
+            *[0 if part is None or part.dim() < 3 else part.shape[1:].numel() for part in noise],
+            self.whole_numbers(call.lengths),
+            self.whole_numbers(call.batch_sizes),
+            0 if resets is None else self.keep(resets.contiguous()),
+            inputs,
+            *map(self.dense, weights),
+            *map(self.dense, noise),
+            *[*map(self.dense, state), 0][:2],
+            *[*map(self.dense, call.fresh), 0, 0][:2],
+        ]
+
+    def keep(self, tensor: Tensor) -> int:
         self.kept_alive.append(tensor)
-        return tensor
+        return tensor.data_ptr()
 
-    def dense(self, tensor: Tensor) -> Tensor:
-        if tensor.dtype != self.dtype or not tensor.is_cpu:
+    def dense(self, tensor: Tensor | None) -> int:
+        if tensor is None:
+            return 0
+        if tensor.dtype is not self.dtype or not tensor.is_cpu:
             raise TypeError(f"expected {self.dtype} on cpu, got {tensor.dtype} on {tensor.device}")
         return self.keep(tensor.contiguous())
 
-    def set(self, name: str, tensor: Tensor) -> None:
-        self.members[name] = tensor.data_ptr()
+    def whole_numbers(self, tensor: Tensor | None) -> int:
+        return 0 if tensor is None else self.keep(tensor.to(torch.int64).contiguous())
 
-    def set_pair(self, names: tuple[str, str], state: Sequence[Tensor | None]) -> None:
-        for name, tensor in zip(names, state):
-            if tensor is not None:
-                self.set(name, tensor)
-
-    def set_rows(self, kind: str, name: str, tensor: Tensor) -> None:
+    def rows(self, tensor: Tensor | None) -> tuple[int, int, int]:
         """Rows `(T, B, ...)` may lie anywhere; each row, and what is packed, has to be dense."""
-        if tensor.dim() == 3 and tensor.stride(-1) == 1 and tensor.dtype == self.dtype:
-            self.keep(tensor)
-        else:
-            tensor = self.dense(tensor)
-        if tensor.dim() == 3:
-            self.members[f"{kind}_step"], self.members[f"{kind}_row"], _ = tensor.stride()
-        self.set(name, tensor)
+        if tensor is None or tensor.dim() < 3 or tensor.dtype is not self.dtype:
+            return self.dense(tensor), 0, 0
+        if tensor.stride(-1) != 1:
+            tensor = tensor.contiguous()
+        step, row, _ = tensor.stride()
+        return self.keep(tensor), step, row
 
-    def run(self, function: str) -> None:
-        library = _library()
-        if isinstance(library, str):
-            raise RuntimeError(library)
-        problem = _Problem(*[self.members.get(name, 0) for name in MEMBERS])
-        if self.kernel in NUMBERS:
-            failed = getattr(library, f"seqcells_{function}")(problem, variant)
-        else:
-            failed = library.seqcells_run(problem, _own(self.kernel, instruction_set(), function))
-        if failed == 1:
-            raise MemoryError(f"{function}: no memory for its scratch space")
-        if failed:
-            raise RuntimeError(f"{function}: no kernel {self.kernel!r}, variant {variant}")
+
+def _run(call: Call, function: str, *numbers: int) -> None:
+    library = _library()
+    if isinstance(library, str):
+        raise RuntimeError(library)
+    problem = _PROBLEM.pack(*numbers, *[0] * (_MEMBERS - len(numbers)))
+    failed = getattr(library, f"seqcells_{function}")(problem, variant)
+    if failed == 1:
+        raise MemoryError(f"{function}: no memory for its scratch space")
+    if failed:
+        raise RuntimeError(f"{function}: no kernel {call.cell!r}, variant {variant}")

@@ -20,19 +20,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from seqcells.kernels import cpu
+from seqcells.kernels.call import Call
 from seqcells.kernels.checks import check
 
 _ARGUMENTS = (
     "str cell, Tensor inputs, Tensor[] state, Tensor weight_ih, Tensor? weight_hh, "
     "Tensor? bias_ih, Tensor? bias_hh, Tensor? weight_hr, Tensor? parameters, Tensor[] fresh, "
-    "Tensor? lengths, Tensor? batch_sizes, Tensor? resets, bool reverse"
+    "Tensor? read, Tensor? drop, Tensor[] zone, Tensor? lengths, Tensor? batch_sizes, "
+    "Tensor? resets, bool reverse, bool cells"
 )
 _SCHEMAS = (
     f"recurrence({_ARGUMENTS}) -> Tensor[]",
@@ -60,58 +62,6 @@ def specify(readable: Callable[..., list[Tensor]]) -> Callable[..., list[Tensor]
     return readable
 
 
-class Call(NamedTuple):
-    """The arguments of `recurrence`.
-
-    `cell` names its kernel (`catalogue.kind_of`), and `parameters (n, H)` are what its step reads
-    beside the products. `inputs (T, B, I)`, or packed `(N, I)` with `batch_sizes (T,)` on the CPU;
-    `state` and, with `resets (T, B)`, `fresh` hold a tensor for each part of the cell's state, the
-    hidden one first; `lengths (B,)`. Results are `[outputs, *final_state]`.
-    """
-
-    cell: str
-    inputs: Tensor
-    state: Sequence[Tensor]
-    weight_ih: Tensor
-    weight_hh: Tensor | None
-    bias_ih: Tensor | None
-    bias_hh: Tensor | None
-    weight_hr: Tensor | None
-    parameters: Tensor | None
-    fresh: Sequence[Tensor]
-    lengths: Tensor | None
-    batch_sizes: Tensor | None
-    resets: Tensor | None
-    reverse: bool
-
-    @property
-    def steps(self) -> tuple[Any, ...]:
-        """What cannot be differentiated, with the number of the state's parts."""
-        return self.cell, len(self.state), self.reverse, *self[10:13]
-
-    @property
-    def tensors(self) -> list[Tensor | None]:
-        """What can be, in the order in which `_backward` returns the gradients."""
-        return [self.inputs, *self.state, *self[3:9], *self.fresh]
-
-    @classmethod
-    def join(
-        cls,
-        cell: str,
-        parts: int,
-        reverse: bool,
-        lengths: Tensor | None,
-        batch_sizes: Tensor | None,
-        resets: Tensor | None,
-        *tensors: Tensor | None,
-    ) -> Self:
-        """The call of these `steps` and `tensors`."""
-        inputs, state, fresh = tensors[0], tensors[1 : 1 + parts], tensors[7 + parts :]
-        weights = tensors[1 + parts : 7 + parts]
-        rest = (lengths, batch_sizes, resets, reverse)
-        return cls(cell, inputs, list(state), *weights, list(fresh), *rest)
-
-
 def transformed() -> bool:
     """Whether functorch or forward-mode differentiation looks on."""
     return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
@@ -133,15 +83,42 @@ def runs_native(kernel: str, inputs: Tensor) -> bool:
 # Which operator answers: autograd's and functorch's keys.
 
 
+def call(*arguments: Any) -> list[Tensor]:
+    """`recurrence`; where nobody looks on, not even the dispatcher, whose time short calls feel."""
+    if _observed():
+        return recurrence(*arguments)
+    return _answer(_forward, *arguments)
+
+
+def _observed() -> bool:
+    """Whether something watches which operators are called: a compiler, a mode, a profiler."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._len_torch_function_stack() > 0
+        or torch.autograd._profiler_enabled()
+        or torch._C._get_tracing_state() is not None
+    )
+
+
 def _differentiable(keys: Any, *arguments: Any) -> list[Tensor]:
+    def below(*arguments: Any) -> list[Tensor]:
+        return recurrence.redispatch(keys & torch._C._after_autograd_keyset, *arguments)
+
+    return _answer(below, *arguments)
+
+
+def _answer(below: Callable[..., list[Tensor]], *arguments: Any) -> list[Tensor]:
     if forward_ad._current_level >= 0:
         return _readable(*arguments)
     if torch.is_grad_enabled():
         call = Call(*arguments)
+        if any(part is not None and part.requires_grad for part in call.noise):
+            return _readable(*arguments)
         tensors = call.tensors
         if any(tensor is not None and tensor.requires_grad for tensor in tensors):
-            return list(_Recurrence.apply(*call.steps, *tensors))
-    return recurrence.redispatch(keys & torch._C._after_autograd_keyset, *arguments)
+            return list(_Recurrence.apply(*call.flags, *call.rest, *tensors))
+    return below(*arguments)
 
 
 def _looked_through(*arguments: Any) -> list[Tensor]:
@@ -152,24 +129,27 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
         call = Call.join(*arguments)
-        *results, kept = _train(*call)
+        *results, kept = (_train if _observed() else _forward_train)(*call)
         ctx.set_materialize_grads(False)
-        ctx.steps = call.steps[:3]
-        ctx.save_for_backward(results[0], kept, *call.steps[3:], *call.tensors)
+        ctx.flags = call.flags
+        ctx.save_for_backward(results[0], kept, *arguments[len(ctx.flags) :])
         return tuple(results)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         outputs, kept, *saved = ctx.saved_tensors
-        call = Call.join(*ctx.steps, *saved)
-        wanted = ctx.needs_input_grad[6:]
+        call = Call.join(*ctx.flags, *saved)
+        skipped = len(ctx.flags) + len(call.rest)
+        wanted = ctx.needs_input_grad[skipped:]
         if torch.is_grad_enabled() or transformed() or batched(grads):
             found = _read_backward(call, grads, wanted, torch.is_grad_enabled())
         else:
             weights = slice(1 + len(call.state), 7 + len(call.state))
-            found = _backward(grads, *call, outputs, kept, wanted[0], any(wanted[weights]))
+            plain = all(grad is None or type(grad) is Tensor for grad in grads)
+            run = _gradients if plain and not _observed() else _backward
+            found = run(grads, *call, outputs, kept, wanted[0], any(wanted[weights]))
             found = [grad if want else None for grad, want in zip(found, wanted)]
-        return None, None, None, None, None, None, *found
+        return *[None] * skipped, *found
 
 
 def _read_backward(
@@ -180,7 +160,7 @@ def _read_backward(
         aliases = [
             tensor.view_as(tensor) if want else tensor for tensor, want in zip(call.tensors, wanted)
         ]
-        results = _readable(*Call.join(*call.steps, *aliases))
+        results = _readable(*Call.join(*call.flags, *call.rest, *aliases))
     pairs = [(r, g) for r, g in zip(results, grads) if g is not None and r.requires_grad]
     if not pairs:
         return [None] * len(aliases)
@@ -196,42 +176,50 @@ def _read_backward(
 
 
 def _forward(*arguments: Any) -> list[Tensor]:
-    if runs_native(*arguments[:2]):
-        check(Call(*arguments))
-        return cpu.forward(*arguments, train=False)
+    call = Call(*arguments)
+    if runs_native(call.cell, call.inputs):
+        check(call)
+        return cpu.forward(call, train=False)
     return [_own(result) for result in _readable(*arguments)]
 
 
 def _forward_train(*arguments: Any) -> list[Tensor]:
-    if runs_native(*arguments[:2]):
-        check(Call(*arguments))
-        return cpu.forward(*arguments, train=True)
-    return [*_forward(*arguments), _kept(Call(*arguments))]
+    call = Call(*arguments)
+    if runs_native(call.cell, call.inputs):
+        check(call)
+        return cpu.forward(call, train=True)
+    return [*_forward(*arguments), _kept(call)]
 
 
 def _backward_through_time(grads: Sequence[Tensor | None], *arguments: Any) -> list[Tensor]:
+    call, found = Call(*arguments[:-4]), _gradients(grads, *arguments)
+    return [_nothing(call) if grad is None else grad for grad in found]
+
+
+def _gradients(grads: Sequence[Tensor | None], *arguments: Any) -> list[Tensor | None]:
     *arguments, outputs, kept, need_inputs, need_weights = arguments
     call = Call(*arguments)
-    wanted = _wanted(call, need_inputs, need_weights)
     if runs_native(call.cell, call.inputs):
-        needs = (need_inputs, need_weights)
-        found = cpu.backward(call.cell, grads, *call[1:], outputs, kept, *needs)
-        return [grad if want else _nothing(call) for grad, want in zip(found, wanted)]
+        return cpu.backward(call, grads, outputs, kept, need_inputs, need_weights)
+    wanted = _wanted(call, need_inputs, need_weights)
     leaves = [
         tensor.detach().requires_grad_() if want else tensor
         for tensor, want in zip(call.tensors, wanted)
     ]
-    found = _read_backward(Call.join(*call.steps, *leaves), grads, wanted, create_graph=False)
+    call = Call.join(*call.flags, *call.rest, *leaves)
+    found = _read_backward(call, grads, wanted, create_graph=False)
     return [
-        _own(torch.zeros_like(leaf) if grad is None else grad) if want else _nothing(call)
+        _own(torch.zeros_like(leaf) if grad is None else grad) if want else None
         for leaf, grad, want in zip(leaves, found, wanted)
     ]
 
 
 def _fake(*arguments: Any) -> list[Tensor]:
     call = Call(*arguments)
-    outputs = call.inputs.new_empty((*call.inputs.shape[:-1], call.state[0].shape[1]))
-    return [outputs, *(part.new_empty(part.shape) for part in call.state)]
+    rows = call.inputs.shape[:-1]
+    outputs = call.inputs.new_empty((*rows, call.state[0].shape[1]))
+    cells = [call.inputs.new_empty((*rows, call.state[1].shape[1]))] if call.cells else []
+    return [outputs, *(part.new_empty(part.shape) for part in call.state), *cells]
 
 
 def _fake_train(*arguments: Any) -> list[Tensor]:
@@ -250,7 +238,7 @@ def _fake_backward(grads: Sequence[Tensor | None], *arguments: Any) -> list[Tens
 def _kept(call: Call) -> Tensor:
     """Room for what `_train` keeps, its shape the same on every machine; left empty but by C++."""
     rows = math.prod(call.inputs.shape[:-1])
-    columns = cpu.kept_columns(call.cell, call.state[-1].shape[1])
+    columns = cpu.kept_columns(call)
     return call.inputs.new_empty(rows, columns if call.inputs.device.type == "cpu" else 0)
 
 

@@ -15,8 +15,10 @@ The text of a `Program` says what a step does to one unit, in single assignments
 
 `x0`, `x1` and `h0`, `h1` are the gates' products with the input and with the hidden state, biases
 included (`hidden 0`: there are none with the hidden state), `s0` and `s1` the parts of the state
-before the step, `p0`, `p1`, ... the parameters that the step has beside them, one number a unit.
-It returns the parts of the state after it, the hidden one first.
+before the step, `p0`, `p1`, ... the parameters that the step has beside them, one number a unit,
+and `d0` the factor on the candidate (`Noise.candidate`), 1 where there is none. `mean` is the one
+operation that sees other units: the mean over the row. A program returns the parts of the state
+after the step, the hidden one first.
 """
 
 from __future__ import annotations
@@ -30,10 +32,11 @@ from typing import NamedTuple, Self
 OPERATIONS = {
     **dict.fromkeys(("add", "sub", "mul", "div"), 2),
     **dict.fromkeys(("neg", "abs", "exp", "sigmoid", "tanh", "relu", "softplus"), 1),
+    **dict.fromkeys(("sqrt", "rsqrt", "mean"), 1),
     "where_positive": 3,  # a > 0 ? b : c
 }
 # Those worth keeping for the gradient in place of computing them twice.
-COSTLY = ("div", "exp", "sigmoid", "tanh", "softplus")
+COSTLY = ("div", "exp", "sigmoid", "tanh", "softplus", "sqrt", "rsqrt", "mean")
 
 
 class UntraceableError(ValueError):
@@ -78,6 +81,7 @@ class Program(NamedTuple):
     def _is_sound(self) -> bool:
         known = {f"{kind}{n}" for kind in self.products for n in range(self.gates)}
         known |= {f"s{n}" for n in range(self.states)} | {f"p{n}" for n in range(self.parameters)}
+        known.add("d0")
         for n, (operation, *operands) in enumerate(self.values):
             if OPERATIONS.get(operation) != len(operands):
                 return False
@@ -87,6 +91,16 @@ class Program(NamedTuple):
         return len(self.results) == self.states and all(
             result in known or _is_written(result) for result in self.results
         )
+
+    @property
+    def drops(self) -> bool:
+        """Whether it takes a factor on its candidate."""
+        return any("d0" in value for value in self.values)
+
+    @property
+    def whole_rows(self) -> bool:
+        """Whether a unit sees others beside the products."""
+        return any(value[0] == "mean" for value in self.values)
 
     @property
     def products(self) -> str:
@@ -180,11 +194,13 @@ def _order(operand: str) -> tuple[object, ...]:
     """x0 before h0 before v3, as a person would write it."""
     if is_number(operand):
         return (0, 0, float(operand))
-    return ("xhspvg".index(operand[0]) + 1, int(operand[1:]), 0.0)
+    return ("xhspdvg".index(operand[0]) + 1, int(operand[1:]), 0.0)
 
 
 def _shortened(operation: str, *operands: str) -> str | None:
     """The operand or number that a value is equal to, where it is."""
+    if operation == "mean" and is_number(operands[0]):
+        return operands[0]
     if all(map(is_number, operands)) and operation in ("add", "sub", "mul", "neg"):
         left, *rest = map(float, operands)
         return repr(
@@ -235,7 +251,8 @@ def differentiate(program: Program) -> tuple[Writer, dict[str, str]]:
 
 
 # From the gradient g by y = operation(a, b, c), those by a, b and c. tanh' = 1 - y^2,
-# sigma' = y (1 - y), (a / b)' = (1 / b, -y / b).
+# sigma' = y (1 - y), (a / b)' = (1 / b, -y / b). Every unit reads the mean, y_j = sum_k a_k / H, so
+# that the gradient by a_k is sum_j g_j / H: the mean of g.
 _RULES: dict[str, Callable[..., tuple[str, ...]]] = {
     "add": lambda w, g, y, a, b: (g, g),
     "sub": lambda w, g, y, a, b: (g, w("neg", g)),
@@ -248,6 +265,9 @@ _RULES: dict[str, Callable[..., tuple[str, ...]]] = {
     "exp": lambda w, g, y, a: (w("mul", g, y),),
     "softplus": lambda w, g, y, a: (w("mul", g, w("sigmoid", a)),),
     "sigmoid": lambda w, g, y, a: (w("mul", g, w("mul", y, w("sub", "1.0", y))),),
+    "sqrt": lambda w, g, y, a: (w("div", g, w("mul", "2.0", y)),),
+    "rsqrt": lambda w, g, y, a: (w("mul", g, w("mul", "-0.5", w("mul", y, w("mul", y, y)))),),
+    "mean": lambda w, g, y, a: (w("mean", g),),
     "tanh": lambda w, g, y, a: (w("mul", g, w("sub", "1.0", w("mul", y, y))),),
     "relu": lambda w, g, y, a: (w("where_positive", y, g, "0.0"),),
     "abs": lambda w, g, y, a: (

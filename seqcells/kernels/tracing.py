@@ -32,6 +32,8 @@ SAME = {
     aten.tanh.default: "tanh",
     aten.relu.default: "relu",
     aten.softplus.default: "softplus",
+    aten.sqrt.default: "sqrt",
+    aten.rsqrt.default: "rsqrt",
 }
 
 # Those that are several operations of a program.
@@ -55,13 +57,15 @@ SEVERAL: dict[Any, Callable[..., str]] = {
     aten.minimum.default: lambda w, a, b: w("where_positive", w("sub", a, b), b, a),
 }
 
+# Those over a row.
+REDUCTIONS = (aten.mean.dim, aten.sum.dim_IntList, aten.native_layer_norm.default)
+
 # Those that only move units about.
 MOVES = (aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, aten.cat.default)
 SLICES = (aten.slice.Tensor, aten.clone.default, aten.alias.default, operator.getitem)
 
-KNOWN = ", ".join(
-    sorted({str(op).split(".")[1] for op in (*SAME, *SEVERAL, *MOVES, aten.slice.Tensor)})
-)
+_ALL = (*SAME, *SEVERAL, *REDUCTIONS, *MOVES, aten.slice.Tensor)
+KNOWN = ", ".join(sorted({str(op).split(".")[1].removeprefix("native_") for op in _ALL}))
 
 
 def program_of(
@@ -72,6 +76,7 @@ def program_of(
     state: Sequence[Tensor],
     form: Callable[[list[Tensor]], Any],
     parameters: dict[str, nn.Parameter],
+    drop: bool,
 ) -> tuple[Program, list[str]]:
     """The program of `activate(parameters, from_input, from_hidden, state)`, and what it reads.
 
@@ -79,6 +84,7 @@ def program_of(
         activate: a function that returns the next state and the gates.
         hidden: whether there is a product with the hidden state; `from_hidden` is None if not.
         state: parts of the state, each `(2, H)`.
+        drop: whether `activate` takes a factor on the candidate after the state.
         form: makes the state that `activate` takes out of its parts.
         parameters: those that `activate` may read, by name. Those that it does, whose names come
             back, are vectors of one or more numbers a unit.
@@ -88,12 +94,14 @@ def program_of(
     """
     fused = state[0].new_zeros(2, gates * hidden_size)
     tensors = [fused, *([fused.clone()] if hidden else [])]
-    tensors += [part.detach().clone() for part in (*state, *parameters.values())]
+    factor = [torch.ones_like(state[0])] if drop else []
+    tensors += [part.detach().clone() for part in (*state, *factor, *parameters.values())]
+    parts = len(state) + drop
 
     def flat(from_input: Tensor, *rest: Tensor) -> list[Tensor]:
         from_hidden, *rest = rest if hidden else (None, *rest)
-        parts, given = list(rest[: len(state)]), dict(zip(parameters, rest[len(state) :]))
-        new, _ = activate(given, from_input, from_hidden, form(parts))
+        before, given = list(rest[: len(state)]), dict(zip(parameters, rest[parts:]))
+        new, _ = activate(given, from_input, from_hidden, form(before), *rest[len(state) : parts])
         return [new] if isinstance(new, Tensor) else list(new)
 
     try:
@@ -103,7 +111,7 @@ def program_of(
     except Exception as error:
         raise UntraceableError(f"activate cannot be traced: {error}") from error
     inputs = [_names("x", gates), *([_names("h", gates)] if hidden else [])]
-    inputs += [[f"s{n}"] for n in range(len(state))]
+    inputs += [[f"s{n}"] for n in range(len(state))] + [["d0"]] * drop
     nodes = [node for node in graph.nodes if node.op == "placeholder"][len(inputs) :]
     read = {name: bool(node.users) for name, node in zip(parameters, nodes)}
     start = 0
@@ -166,21 +174,58 @@ class _Reader:
         if target is aten.log_sigmoid_forward.default:
             found = [self.write("softplus", self.write("neg", a)) for a in operands[0]]
             return [[self.write("neg", value) for value in found], None]
+        if target in REDUCTIONS:
+            return self.reduce(target, node, *operands)
         if target not in SAME and target not in SEVERAL:
             raise UntraceableError(f"activate calls {target}; a kernel is made of {KNOWN}")
         if node.kwargs:
             raise UntraceableError(f"activate calls {target} with {dict(node.kwargs)}")
-        widths = {len(operand) for operand in operands if isinstance(operand, list)}
-        if len(widths) != 1:
-            raise UntraceableError(f"activate: {target} of parts of different widths")
-        (width,) = widths
         columns = [
             operand
             if isinstance(operand, list)
-            else [None if operand is None else _constant(operand)] * width
+            else [None if operand is None else _constant(operand)]
             for operand in operands
         ]
+        width = max(map(len, columns))  # one that is narrower is a number of the whole row
+        if any(len(column) not in (1, width) for column in columns):
+            raise UntraceableError(f"activate: {target} of parts of different widths")
+        columns = [column * (width // len(column)) for column in columns]
         return [self.apply(target, list(column)) for column in zip(*columns)]
+
+    def reduce(self, target: Any, node: fx.Node, source: list[str], *rest: Any) -> Any:
+        """The mean or the sum of a row, or what layer normalisation makes of it."""
+        write = self.write
+        if target is aten.native_layer_norm.default:
+            shape, gain, shift, epsilon = rest
+            if list(shape) != [node.args[0].meta["val"].shape[-1]]:
+                raise UntraceableError("activate: expected it to norm whole rows")
+            mean = self.mean(source)
+            source = [write("sub", value, mean) for value in source]
+            variance = self.mean([write("mul", value, value) for value in source])
+            scale = write("rsqrt", write("add", variance, repr(epsilon)))
+            source = [write("mul", value, scale) for value in source]
+            for operation, parameter in (("mul", gain), ("add", shift)):
+                if parameter is not None:
+                    source = [write(operation, *pair) for pair in zip(source, parameter)]
+            return [source, None, None]
+        dims, keepdim = rest[0], rest[1:2] == (True,)
+        for dim in dims:
+            self.along_units(node.args[0], dim)
+        if not keepdim or node.kwargs:
+            raise UntraceableError(f"activate: expected {target} with keepdim=True, and no dtype")
+        mean = self.mean(source)
+        if target is aten.mean.dim:
+            return [mean]
+        return [write("mul", mean, repr(float(node.args[0].meta["val"].shape[-1])))]
+
+    def mean(self, values: list[str]) -> str:
+        """Of a row of several blocks."""
+        total = values[0]
+        for value in values[1:]:
+            total = self.write("add", total, value)
+        if len(values) > 1:
+            total = self.write("mul", repr(1 / len(values)), total)
+        return self.write("mean", total)
 
     def apply(self, target: Any, operands: list[Any]) -> str:
         if target in SAME:

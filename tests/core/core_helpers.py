@@ -43,6 +43,8 @@ KERNEL_CELLS = {
     "indrnn_tanh": (seqcells.IndRNNCell, {"nonlinearity": "tanh"}),
     "min_gru": (seqcells.MinGRUCell, {}),
     "min_lstm": (seqcells.MinLSTMCell, {}),
+    "lstm_layer_norm": (seqcells.LayerNormLSTMCell, {}),
+    "gru_layer_norm": (seqcells.LayerNormGRUCell, {}),
 }
 
 

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "loop": {"noise", *LEAVES},
     "modified": {"cells.base", "noise", "state"},
     "backends": {"kernels"},
-    "generate": {"cells.base", "kernels", "state"},
+    "generate": {"cells.base", "kernels", "noise", "state"},
     "flow": {"recurrent", "stack", *LEAVES},
     "unroll": {"cells.base", "backends", "generate", "kernels", "loop", "noise", "scan", *LEAVES},
     "recurrent": {"unroll", "cells.base", "backends", "loop", "modified", "noise", *LEAVES},

@@ -149,7 +149,8 @@ def check(seed, **options):
         assert value.shape == exact[name].shape, f"{name}: {case}"
         allowed = 1e-12
         if case.dtype == torch.float32:
-            allowed = 4 * error(loop[name], exact[name]) + 4 * torch.finfo(torch.float32).eps
+            units = 12 if "norm" in case.kind else 4  # a norm divides by what may be small
+            allowed = 4 * error(loop[name], exact[name]) + units * torch.finfo(torch.float32).eps
         assert error(value, exact[name]) <= allowed, f"{name}: {case}"
 
 

@@ -224,16 +224,6 @@ def test_both_directions_in_a_stack():
     assert not torch.equal(stack(inputs)[0], outputs)
 
 
-def test_no_kernel_drops_at_every_step():
-    run, inputs = Recurrent(Zoneout(make_random("lstm", I, H), 0.3)), random(T, B, I)
-    noise = run.noise(inputs)
-    with backend("reference"):
-        expected = run(inputs, noise=noise)
-    same(run(inputs, noise=noise), expected)
-    with backend("cpu"), pytest.raises(RuntimeError, match=r"cannot run this: .*noise"):
-        run(inputs, noise=noise)
-
-
 @pytest.mark.skipif(cpu.unavailable() is not None, reason="no native code on this machine")
 @pytest.mark.parametrize("kind", ["lstm", "gru", "lstm_proj"])
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])

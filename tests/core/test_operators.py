@@ -53,7 +53,7 @@ def arguments(kind, form, grad=False, **options):
     if resets is None:
         fresh = []
     steps = (lengths, batch_sizes, resets, "reverse" in form)
-    return kernel_of(cell), inputs, state, *weights, fresh, *steps
+    return kernel_of(cell), inputs, state, *weights, fresh, None, None, [], *steps, False
 
 
 @GRID
@@ -112,7 +112,7 @@ def test_only_what_is_wanted_is_computed(kind, form):
         if tensors[number] is None:
             continue
         tensors[number].requires_grad_()
-        one = operators.Call.join(*call.steps, *tensors)
+        one = operators.Call.join(*call.flags, *call.rest, *tensors)
         found, expected = operators.recurrence(*one), operators._readable(*one)
         for result, other in zip(found, expected):
             (gradient,) = torch.autograd.grad(

@@ -11,27 +11,18 @@
 
 namespace SEQCELLS_VARIANT {
 
-template <class T, class Cell>
-struct Backward : Gradients<T, Cell> {
-  using Base = Gradients<T, Cell>;
+template <class T>
+struct Backward : Gradients<T> {
+  using Base = Gradients<T>;
   using Rows = typename Base::Rows;
   using Chunk = typename Base::Chunk;
-  using V = Vec<T>;
-  using Base::B, Base::H, Base::I, Base::L, Base::R, Base::S, Base::T_, Base::early,
-      Base::hidden_at, Base::p, Base::plan, Base::recurrent, Base::units;
-  using Base::add_up, Base::chunk_rows, Base::clear, Base::dz_width, Base::flush, Base::has_cell,
-      Base::has_late, Base::hidden, Base::input_at, Base::late, Base::late_at, Base::left_width,
-      Base::local, Base::meetings, Base::pack, Base::parameters, Base::projection, Base::shared, Base::sums,
-      Base::wants_weights;
+  using Base::B, Base::H, Base::I, Base::L, Base::R, Base::T_, Base::add_up, Base::cell,
+      Base::chunk_rows, Base::clear, Base::dz_width, Base::flush, Base::hidden, Base::input_at,
+      Base::late, Base::late_at, Base::left_width, Base::local, Base::meetings, Base::ones,
+      Base::p, Base::pack, Base::parameters, Base::plan, Base::projection, Base::recurrent,
+      Base::shared, Base::sums, Base::units, Base::wants_weights;
+  using Base::Base;
 
-  Backward(const Problem &problem, const Plan &plan) : Base(problem, plan) {}
-
-  static int run(const Problem &problem, const Plan &plan) {
-    Backward self(problem, plan);
-    return self.run();
-  }
-
- private:
   int run() {
     Scratch count, counted;
     shared(count);
@@ -85,13 +76,13 @@ struct Backward : Gradients<T, Cell> {
       clear(x.weights + k * sums(), mine);
     for (int64_t k = 0; x.projection_weights && k < R; ++k)
       clear(x.projection_weights + k * units, share.columns(units));
-    for (int n = 0; n < Cell::parameters; ++n) clear(x.parameters + n * units, share.columns(units));
+    for (int n = 0; n < cell.parameters; ++n) clear(x.parameters + n * units, share.columns(units));
     share.meet();
     Span last{0, 0, 0, -1}, one_before = last;  // chunks of a pair that may be unsettled
     for (Span s = earlier({T_, 0, 0, -1}, share); s.past > 0; s = earlier(s, share)) {
       if (one_before.number >= 0) settle(x, one_before, share);
       const Chunk &c = x.chunks[share.paired ? s.number % 2 : 0];
-      for (int n = 0; n < Cell::parameters; ++n)
+      for (int n = 0; n < cell.parameters; ++n)
         clear(c.parameters + n * units, share.columns(units));
       for (int64_t number = s.past, filled = 0; number-- > s.first;) {
         const int64_t t = this->step(number), alive = share.count(plan.alive[t]);
@@ -130,7 +121,7 @@ struct Backward : Gradients<T, Cell> {
 
   void start(Rows &x, int64_t j, int64_t r) const {
     T *const grads[2] = {x.dh, x.dc};
-    for (int part = 0; part < Cell::states; ++part) {
+    for (int part = 0; part < cell.states; ++part) {
       const int64_t width = this->padded_width(part), at = j * width;
       if (p.grad_final[part])
         copy_padded(grads[part] + at, this->row_of(p.grad_final, part, r), this->state_width(part),
@@ -143,7 +134,7 @@ struct Backward : Gradients<T, Cell> {
 
   void finish(Rows &x, int64_t j, int64_t r) const {
     const T *const grads[2] = {x.dh, x.dc};
-    for (int part = 0; part < Cell::states; ++part) {
+    for (int part = 0; part < cell.states; ++part) {
       const int64_t at = j * this->padded_width(part), bytes = this->state_width(part) * sizeof(T);
       std::memcpy(this->row_of(p.grad_state, part, r), grads[part] + at, bytes);
       if (p.resets) std::memcpy(this->row_of(p.grad_fresh, part, r), x.fresh[part] + at, bytes);
@@ -166,32 +157,48 @@ struct Backward : Gradients<T, Cell> {
   void one_step(Rows &x, const Chunk &c, int64_t filled, int64_t t, int64_t previous, int64_t alive,
                 const Share &share) const {
     T *const left = c.left + filled * left_width(), *const dz = c.dz + filled * dz_width();
+    T *const through = p.read ? x.dseen : x.dh;  // the gradient by what the recurrent weights read
     for (int64_t j = 0; j < alive; ++j) {
-      const int64_t r = share.row(j);
-      if (share.takes(j)) gather(left + j * left_width(), x.dh + j * recurrent, t, previous, r);
-      if (p.grad_inputs) c.inputs_to[filled + j] = grad_input(t, r);
+      if (share.takes(j)) gather(x, left + j * left_width(), t, previous, j, share.row(j));
+      if (p.grad_inputs) c.inputs_to[filled + j] = grad_input(t, share.row(j));
     }
     share.meet();
     if (p.projection) unproject(x, c, filled, alive, share);
-    for (int64_t j = 0; j < alive; ++j)
-      elementwise(x, t, previous, share.row(j), j, left + j * left_width(), dz + j * dz_width(),
-                  p.projection ? c.unprojected + (filled + j) * units : nullptr, c.parameters,
-                  share.columns(units));
+    for (int64_t j = 0; j < alive; ++j) {
+      BackwardRow<T> row{};
+      row.before = p.read ? x.before + j * recurrent : left + j * left_width();
+      row.dz = dz + j * dz_width();
+      row.m = p.projection ? c.unprojected + (filled + j) * units : nullptr;
+      row.dp = c.parameters;
+      row.units = this->shared_units(share.columns(units));
+      elementwise(x, row, t, previous, share.row(j), j);
+    }
     share.meet();
-    if constexpr (has_late) through_late(x, t, alive, left, dz, share);
-    if constexpr (early > 0) {
+    if (cell.late_slots) through_late(x, through, t, alive, left, dz, share);
+    if (cell.early()) {
       for (int64_t j = 0; j < alive; ++j) {
-        x.from[j] = dz + j * dz_width() + hidden_at * units;
-        x.to[j] = x.dh + j * recurrent;
+        x.from[j] = dz + j * dz_width() + cell.hidden_at() * units;
+        x.to[j] = through + j * recurrent;
       }
       hidden.multiply(alive, x.from, x.to, 0, share.columns(recurrent), filled % 2);
     }
     share.meet();
-    for (int64_t j = 0; p.resets && j < alive; ++j)
-      if (share.takes(j) && this->resets(t, share.row(j))) {
-        move(x.dh + j * recurrent, x.fresh[0] + j * recurrent, recurrent);
-        if (has_cell) move(x.dc + j * units, x.fresh[1] + j * units, units);
-      }
+    for (int64_t j = 0; j < alive; ++j)
+      if (share.takes(j)) settle_row(x, t, j, share.row(j));
+  }
+
+  // By the state before: what passed by the cell, and where that was a fresh one, to there.
+  void settle_row(Rows &x, int64_t t, int64_t j, int64_t r) const {
+    T *dh = x.dh + j * recurrent;
+    if (p.read) {
+      const T *factor = this->noise(p.read, p.read_step, R, t, r), *dseen = x.dseen + j * recurrent;
+      for (int64_t u = 0; u < R; ++u) dh[u] += factor[u] * dseen[u];
+    }
+    if (p.zone[0])
+      for (int64_t u = 0; u < R; ++u) dh[u] += x.stays[j * recurrent + u];
+    if (!this->resets(t, r)) return;
+    move(dh, x.fresh[0] + j * recurrent, recurrent);
+    if (cell.states > 1) move(x.dc + j * units, x.fresh[1] + j * units, units);
   }
 
   static void move(T *from, T *to, int64_t count) {
@@ -199,7 +206,7 @@ struct Backward : Gradients<T, Cell> {
   }
 
   // What the step read, and what its output's readers ask for.
-  void gather(T *row, T *dh, int64_t t, int64_t previous, int64_t r) const {
+  void gather(Rows &x, T *row, int64_t t, int64_t previous, int64_t j, int64_t r) const {
     const Before from = before(t, previous, r);
     copy_padded(row,
                 from == Before::step ? this->output(previous, r)
@@ -207,9 +214,26 @@ struct Backward : Gradients<T, Cell> {
                 R, recurrent);
     std::memcpy(row + input_at(), this->input(t, r), I * sizeof(T));
     row[input_at() + I] = T(1);
-    if (!p.grad_outputs) return;
-    const T *dy = this->grad_output(t, r);
-    for (int64_t u = 0; u < R; ++u) dh[u] += dy[u];
+    T *dh = x.dh + j * recurrent;
+    if (p.grad_outputs) {
+      const T *dy = this->grad_output(t, r);
+      for (int64_t u = 0; u < R; ++u) dh[u] += dy[u];
+    }
+    if (p.grad_cells) {
+      const T *dy = static_cast<const T *>(p.grad_cells) + this->dense(t, r) * H;
+      for (int64_t u = 0; u < H; ++u) x.dc[j * units + u] += dy[u];
+    }
+    if (p.read) {
+      const T *factor = this->noise(p.read, p.read_step, R, t, r);
+      std::memcpy(x.before + j * recurrent, row, recurrent * sizeof(T));
+      for (int64_t u = 0; u < R; ++u) row[u] *= factor[u];
+      clear(x.dseen + j * recurrent, {0, recurrent});
+    }
+    if (p.zone[0]) {
+      const T *share = this->noise(p.zone[0], p.zone_step[0], R, t, r);
+      T *stays = x.stays + j * recurrent;
+      for (int64_t u = 0; u < R; ++u) stays[u] = share[u] * dh[u], dh[u] -= stays[u];
+    }
   }
 
   // h = W_hr m: dm = W_hr^T dh, and dh is kept for dW_hr.
@@ -229,61 +253,47 @@ struct Backward : Gradients<T, Cell> {
     projection.multiply(alive, x.from, x.to, 0, mine);
   }
 
-  void elementwise(Rows &x, int64_t t, int64_t previous, int64_t r, int64_t j, const T *left,
-                   T *dz, T *m, T *dp, Columns mine) const {
-    const T *keep = this->kept(t, r), *c = nullptr;
-    T *dh = p.projection ? x.dm + j * units : x.dh + j * recurrent, *dc = x.dc + j * units;
-    if constexpr (has_cell) {
+  // Between the products.
+  void elementwise(Rows &x, BackwardRow<T> &row, int64_t t, int64_t previous, int64_t r,
+                   int64_t j) const {
+    row.projected = p.projection;
+    row.parameters = parameters;
+    row.keep = this->kept(t, r);
+    row.dh = p.projection ? x.dm + j * units : x.dh + j * recurrent, row.dc = x.dc + j * units;
+    if (cell.states > 1) {
       const Before from = before(t, previous, r);
-      c = x.before_cell;
+      row.before_cell = x.before_cell;
       if (from == Before::step)
-        c = this->kept(previous, r) + Cell::kept_cell * units;
+        row.before_cell = this->kept(previous, r) + cell.blended_at(p.zone[0]) * units;
       else
         copy_padded(x.before_cell, this->row_of(from == Before::fresh ? p.fresh : p.state, 1, r),
                     H, units);
     }
-    if constexpr (Cell::reads_after) copy_padded(x.after, this->output(t, r), R, units);
-    for (int64_t u = mine.from; u < mine.to; u += L) {
-      V values[Cell::kept + 1], states[2] = {}, after[1] = {}, grad[2] = {load(dh + u)}, out[S];
-      V own[Cell::parameters + 1], own_grad[Cell::parameters + 1];
-      for (int k = 0; k < Cell::kept; ++k) values[k] = load(keep + k * units + u);
-      for (int n = 0; n < Cell::parameters; ++n) own[n] = load(parameters + n * units + u);
-      if (!p.projection) states[0] = load(left + u);
-      if constexpr (has_cell) states[1] = load(c + u), grad[1] = load(dc + u);
-      if constexpr (Cell::reads_after) after[0] = load(x.after + u);
-      Cell::backward(values, states, after, own, grad, out, own_grad);
-      for (int s = 0; s < S; ++s) store(dz + s * units + u, out[s]);
-      for (int n = 0; n < Cell::parameters; ++n) {
-        T *to = dp + n * units + u;
-        store(to, load(to) + own_grad[n]);
-      }
-      if (!p.projection) store(dh + u, grad[0]);
-      if constexpr (has_cell) store(dc + u, grad[1]);
-      if constexpr (Cell::projects)
-        if (m) store(m + u, Cell::unprojected(values));
+    if (cell.reads_after) {
+      row.after = p.zone[0] ? row.keep + cell.made_at() * units : x.after;
+      if (!p.zone[0]) copy_padded(x.after, this->output(t, r), R, units);
     }
+    if (cell.drops)
+      row.drop = p.drop ? this->whole(this->noise(p.drop, p.drop_step, H, t, r), x.noise[0]) : ones;
+    if (cell.states > 1 && p.zone[1])
+      row.stays = this->whole(this->noise(p.zone[1], p.zone_step[1], H, t, r), x.noise[1]);
+    row.temps = x.temps;
+    cell.backward(cell, row);
   }
 
-  void through_late(Rows &x, int64_t t, int64_t alive, T *left, T *dz, const Share &share) const {
+  void through_late(Rows &x, T *through, int64_t t, int64_t alive, T *left, T *dz,
+                    const Share &share) const {
     const Columns mine = share.columns(units);
     for (int64_t j = 0; j < alive; ++j) {
-      x.from[j] = dz + j * dz_width() + (S - Cell::late_slots) * units;
+      x.from[j] = dz + j * dz_width() + (cell.slots - cell.late_slots) * units;
       x.to[j] = x.e + j * units;
       clear(x.to[j], mine);
     }
     late.multiply(alive, x.from, x.to, 0, mine);
     for (int64_t j = 0; j < alive; ++j) {
-      const T *keep = this->kept(t, share.row(j));
-      T *row = left + j * left_width(), *out = dz + j * dz_width(), *dh = x.dh + j * recurrent;
-      for (int64_t u = mine.from; u < mine.to; u += L) {
-        V values[Cell::kept], states[1] = {load(row + u)}, grad[1] = {load(dh + u)}, dzs[S];
-        for (int k = 0; k < Cell::kept; ++k) values[k] = load(keep + k * units + u);
-        for (int s = 0; s < S; ++s) dzs[s] = load(out + s * units + u);
-        Cell::backward_late(values, states, load(x.e + j * units + u), grad, dzs);
-        for (int s = 0; s < early; ++s) store(out + s * units + u, dzs[s]);
-        store(dh + u, grad[0]);
-        store(row + late_at() + u, Cell::late_again(values, states));
-      }
+      T *row = left + j * left_width();
+      cell.backward_late({x.e + j * units, this->kept(t, share.row(j)), row, row + late_at(),
+                          dz + j * dz_width(), through + j * recurrent, this->shared_units(mine)});
     }
     share.meet();
   }

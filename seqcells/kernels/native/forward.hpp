@@ -10,22 +10,21 @@
 
 namespace SEQCELLS_VARIANT {
 
-template <class T, class Cell>
-struct Forward : Sizes<T, Cell> {
-  using Base = Sizes<T, Cell>;
-  using V = Vec<T>;
-  using Base::B, Base::H, Base::I, Base::L, Base::R, Base::S, Base::T_, Base::early,
-      Base::hidden_at, Base::p, Base::plan, Base::recurrent, Base::units;
+template <class T>
+struct Forward : Sizes<T> {
+  using Base = Sizes<T>;
+  using Base::B, Base::H, Base::I, Base::L, Base::R, Base::T_, Base::cell, Base::p, Base::plan,
+      Base::recurrent, Base::sums, Base::units;
   static constexpr int64_t CHUNK = 48, SHORT = 24;  // rows of z in a chunk, at least; in a pair's
 
   Packed<T> inward, hidden, late, projection;
-  T *bias, *parameters;
+  T *bias, *parameters, *ones;
   Meeting *meetings;
 
-  Forward(const Problem &problem, const Plan &plan) : Base(problem, plan) {}
+  using Base::Base;
 
   struct Rows {
-    T *sums[2], *state[2], *gated, *unprojected;
+    T *sums[2], *state[2], *gated, *unprojected, *seen, *before, *temps, *noise[3];
     const T **from;  // each thread's own
     T **to;
   };
@@ -34,12 +33,6 @@ struct Forward : Sizes<T, Cell> {
     int64_t first, past, number;  // its steps, as they run
   };
 
-  static int run(const Problem &problem, const Plan &plan) {
-    Forward self(problem, plan);
-    return self.run();
-  }
-
- private:
   int64_t most_rows() const { return (B + plan.groups - 1) / plan.groups; }
   int64_t chunk_rows() const {
     const int64_t least = plan.pairs ? SHORT : CHUNK;
@@ -52,23 +45,28 @@ struct Forward : Sizes<T, Cell> {
       return Packed<T>{data, K, vectors, gates > 1 ? units : 0, gates};
     };
     const int64_t groups = units / L;
-    inward = take(I, groups * Cell::input_slots, Cell::input_slots);
-    hidden = take(R, groups * early, early);
-    if (Cell::late_slots) late = take(R, groups * Cell::late_slots, Cell::late_slots);
+    inward = take(I, groups * cell.input_slots, cell.input_slots);
+    hidden = take(R, groups * cell.early(), cell.early());
+    if (cell.late_slots) late = take(R, groups * cell.late_slots, cell.late_slots);
     if (p.projection) projection = take(H, recurrent / L, 1);
-    bias = scratch.take<T>(S * units);
-    parameters = scratch.take<T>(Cell::parameters * units);
+    bias = scratch.take<T>(sums());
+    parameters = scratch.take<T>(cell.parameters * units);
+    if (cell.drops) ones = scratch.take<T>(units);
     meetings = scratch.take<Meeting>(plan.groups);
   }
 
   Rows local(Scratch &scratch, int64_t seat) const {
     const int64_t rows = most_rows(), chunk = chunk_rows();
     Rows x{};
-    for (int n = 0; n <= plan.pairs; ++n) x.sums[n] = scratch.take<T>(chunk * S * units);
-    for (int part = 0; part < Cell::states; ++part)
+    for (int n = 0; n <= plan.pairs; ++n) x.sums[n] = scratch.take<T>(chunk * sums());
+    for (int part = 0; part < cell.states; ++part)
       x.state[part] = scratch.take<T>(rows * this->padded_width(part));
-    if (Cell::late_slots) x.gated = scratch.take<T>(rows * units);
+    if (cell.late_slots) x.gated = scratch.take<T>(rows * units);
     if (p.projection) x.unprojected = scratch.take<T>(rows * units);
+    if (p.read) x.seen = scratch.take<T>(rows * recurrent);
+    if (p.zone[0] && p.projection) x.before = scratch.take<T>(rows * recurrent);
+    x.temps = scratch.take<T>(cell.temps * units);
+    for (T *&row : x.noise) row = scratch.take<T>(plan.seats() * units) + seat * units;
     x.from = scratch.take<const T *>(plan.seats() * chunk) + seat * chunk;
     x.to = scratch.take<T *>(plan.seats() * chunk) + seat * chunk;
     return x;
@@ -84,7 +82,7 @@ struct Forward : Sizes<T, Cell> {
     shared(pieces);
     for (int64_t n = 0; n < plan.groups; ++n) meetings[n] = Meeting();
     prefer_huge_pages(p.outputs, T_ * B * R * sizeof(T));
-    prefer_huge_pages(p.kept, T_ * B * Cell::kept * units * sizeof(T));
+    prefer_huge_pages(p.kept, T_ * B * this->kept_width() * units * sizeof(T));
     in_parallel(threads_of(plan), [&](int64_t thread, int64_t threads) {
       pack(thread, threads);
       meet_all(threads);
@@ -100,24 +98,25 @@ struct Forward : Sizes<T, Cell> {
 
   void pack(int64_t thread, int64_t threads) {
     const auto weights = [](const void *data) { return static_cast<const T *>(data); };
-    pack_gates(*this, inward, weights(p.weight_ih), I, Cell::input_gates, Cell::input_slots, thread,
+    pack_gates(*this, inward, weights(p.weight_ih), I, cell.input_gates, cell.input_slots, thread,
                threads);
-    pack_gates(*this, hidden, weights(p.weight_hh), R, Cell::hidden_gates, early, thread,
+    pack_gates(*this, hidden, weights(p.weight_hh), R, cell.hidden_gates, cell.early(), thread,
                threads);
-    if constexpr (Cell::late_slots > 0)
-      pack_gates(*this, late, weights(p.weight_hh), R, Cell::hidden_gates + early,
-                 Cell::late_slots, thread, threads);
+    if (cell.late_slots)
+      pack_gates(*this, late, weights(p.weight_hh), R, cell.hidden_gates + cell.early(),
+                 cell.late_slots, thread, threads);
     for (int64_t v = thread; p.projection && v < projection.vectors; v += threads)
       projection.fill(v, 0, H, weights(p.weight_hr) + v * L * H, 1, H, R > v * L ? R - v * L : 0);
     if (thread) return;
     this->pack_parameters(parameters);
-    std::memset(bias, 0, S * units * sizeof(T));
+    for (int64_t u = 0; cell.drops && u < units; ++u) ones[u] = T(1);
+    std::memset(bias, 0, sums() * sizeof(T));
     const T *inward_bias = weights(p.bias_ih), *hidden_bias = weights(p.bias_hh);
     for (int64_t u = 0; inward_bias && u < H; ++u) {
-      for (int s = 0; s < Cell::input_slots; ++s)
-        bias[s * units + u] += inward_bias[Cell::input_gates[s] * H + u];
-      for (int s = 0; s < Cell::hidden_slots; ++s)
-        bias[(hidden_at + s) * units + u] += hidden_bias[Cell::hidden_gates[s] * H + u];
+      for (int s = 0; s < cell.input_slots; ++s)
+        bias[s * units + u] += inward_bias[cell.input_gates[s] * H + u];
+      for (int s = 0; s < cell.hidden_slots; ++s)
+        bias[(cell.hidden_at() + s) * units + u] += hidden_bias[cell.hidden_gates[s] * H + u];
     }
   }
 
@@ -131,11 +130,11 @@ struct Forward : Sizes<T, Cell> {
         prepare(x, c, share);
       else
         wait_for(share.meeting->relay.given, c.number + 1);
-      T *sums = sums_of(x, c);
+      T *z = sums_of(x, c);
       for (int64_t n = c.first; n < c.past; ++n) {
         const int64_t t = this->step(n), alive = share.count(plan.alive[t]);
-        one_step(x, sums, t, alive, n % 2, share);
-        sums += alive * S * units;
+        one_step(x, z, t, alive, n % 2, share);
+        z += alive * sums();
       }
       if (share.paired) share.meeting->relay.finish(c.number);
     }
@@ -166,21 +165,21 @@ struct Forward : Sizes<T, Cell> {
 
   void prepare(Rows &x, const Chunk &c, const Share &share) const {
     const Columns mine = share.columns(units);
-    T *sums = sums_of(x, c);
+    T *z = sums_of(x, c);
     int64_t filled = 0;
     for (int64_t n = c.first; n < c.past; ++n) {
       const int64_t t = this->step(n), alive = share.count(plan.alive[t]);
-      for (int64_t j = 0; j < alive; ++j, ++filled, sums += S * units) {
+      for (int64_t j = 0; j < alive; ++j, ++filled, z += sums()) {
         x.from[filled] = this->input(t, share.row(j));
-        x.to[filled] = sums;
-        for (int slot = 0; slot < S; ++slot) copy(sums + slot * units, bias + slot * units, mine);
+        x.to[filled] = z;
+        for (int slot = 0; slot < cell.slots; ++slot) copy(z + slot * units, bias + slot * units, mine);
       }
     }
     inward.multiply(filled, x.from, x.to, 0, mine);
   }
 
   void start(Rows &x, const void *const *from, int64_t j, const Share &share) const {
-    for (int part = 0; part < Cell::states; ++part) {
+    for (int part = 0; part < cell.states; ++part) {
       const int64_t width = this->padded_width(part);
       copy_padded(x.state[part] + j * width, this->row_of(from, part, share.row(j)),
                   this->state_width(part), width);
@@ -188,42 +187,54 @@ struct Forward : Sizes<T, Cell> {
   }
 
   void finish(Rows &x, int64_t j, int64_t r) const {
-    for (int part = 0; part < Cell::states; ++part)
+    for (int part = 0; part < cell.states; ++part)
       std::memcpy(this->row_of(p.final_state, part, r),
                   x.state[part] + j * this->padded_width(part), this->state_width(part) * sizeof(T));
-    for (int64_t t = p.lengths ? this->end(r) : T_; t < T_; ++t)
+    for (int64_t t = p.lengths ? this->end(r) : T_; t < T_; ++t) {
       std::memset(this->output(t, r), 0, R * sizeof(T));
+      if (p.cells) std::memset(this->cell_state(t, r), 0, H * sizeof(T));
+    }
   }
 
-  void one_step(Rows &x, T *sums, int64_t t, int64_t alive, bool down, const Share &share) const {
+  void one_step(Rows &x, T *z, int64_t t, int64_t alive, bool down, const Share &share) const {
     const Columns mine = share.columns(units);
     for (int64_t j = 0; j < alive; ++j) {
       if (share.takes(j) && this->resets(t, share.row(j))) start(x, p.fresh, j, share);
       x.from[j] = x.state[0] + j * recurrent;
-      x.to[j] = sums + j * S * units;
+      x.to[j] = z + j * sums();
     }
     if (p.resets) share.meet();
-    if constexpr (early > 0)
-      hidden.multiply(alive, x.from, x.to, hidden_at * units, mine, down);
-    if constexpr (Cell::late_slots > 0) {
+    if (p.read) see(x, t, alive, share);
+    if (cell.early()) hidden.multiply(alive, x.from, x.to, cell.hidden_at() * units, mine, down);
+    if (cell.late_slots) {
       for (int64_t j = 0; j < alive; ++j) {
-        gate(x.to[j], x.state[0] + j * recurrent, x.gated + j * units, mine);
+        cell.gate(x.to[j], x.from[j], x.gated + j * units, this->shared_units(mine));
         x.from[j] = x.gated + j * units;
       }
       share.meet();
-      late.multiply(alive, x.from, x.to, (S - Cell::late_slots) * units, mine);
+      late.multiply(alive, x.from, x.to, (cell.slots - cell.late_slots) * units, mine);
     } else {
       share.meet();  // everyone has read the state that now changes
     }
-    for (int64_t j = 0; j < alive; ++j) {
-      T *h = p.projection ? x.unprojected + j * units : x.state[0] + j * recurrent;
-      T *c = Cell::states > 1 ? x.state[1] + j * units : nullptr;
-      activate(x.to[j], h, c, p.kept ? this->kept(t, share.row(j)) : nullptr, mine);
-    }
-    if (p.projection) project(x, alive, share);
+    for (int64_t j = 0; j < alive; ++j) elementwise(x, j, t, share.row(j), mine);
+    if (p.projection) project(x, t, alive, share);
     const Columns own = share.columns(recurrent), shown = {own.from, own.to < R ? own.to : R};
-    for (int64_t j = 0; j < alive; ++j)
+    const Columns units_shown = {mine.from, mine.to < H ? mine.to : H};
+    for (int64_t j = 0; j < alive; ++j) {
       copy(this->output(t, share.row(j)), x.state[0] + j * recurrent, shown);
+      if (p.cells) copy(this->cell_state(t, share.row(j)), x.state[1] + j * units, units_shown);
+    }
+    share.meet();
+  }
+
+  // What the recurrent weights read of the state, by its factor.
+  void see(Rows &x, int64_t t, int64_t alive, const Share &share) const {
+    for (int64_t j = 0; j < alive; ++j) {
+      const T *factor = this->noise(p.read, p.read_step, R, t, share.row(j)), *from = x.from[j];
+      T *to = x.seen + j * recurrent;
+      for (int64_t u = 0; share.takes(j) && u < R; ++u) to[u] = from[u] * factor[u];
+      x.from[j] = to;
+    }
     share.meet();
   }
 
@@ -232,37 +243,41 @@ struct Forward : Sizes<T, Cell> {
       std::memcpy(to + columns.from, from + columns.from, (columns.to - columns.from) * sizeof(T));
   }
 
-  void project(Rows &x, int64_t alive, const Share &share) const {
+  void project(Rows &x, int64_t t, int64_t alive, const Share &share) const {
     const Columns mine = share.columns(recurrent);
     for (int64_t j = 0; j < alive; ++j) {
       x.from[j] = x.unprojected + j * units;
       x.to[j] = x.state[0] + j * recurrent;
+      if (p.zone[0]) copy(x.before + j * recurrent, x.to[j], mine);
       std::memset(x.to[j] + mine.from, 0, (mine.to - mine.from) * sizeof(T));
     }
     share.meet();
     projection.multiply(alive, x.from, x.to, 0, mine);
-  }
-
-  void gate(const T *sums, const T *h, T *gated, Columns mine) const {
-    for (int64_t u = mine.from; u < mine.to; u += L) {
-      V z[S], state[2] = {load(h + u)};
-      for (int s = 0; s < S; ++s) z[s] = load(sums + s * units + u);
-      store(gated + u, Cell::late(z, state));
+    for (int64_t j = 0; p.zone[0] && j < alive; ++j) {
+      const T *stays = this->noise(p.zone[0], p.zone_step[0], R, t, share.row(j));
+      const T *before = x.before + j * recurrent;
+      for (int64_t u = mine.from; u < mine.to && u < R; ++u)
+        x.to[j][u] = stays[u] * before[u] + (T(1) - stays[u]) * x.to[j][u];
     }
   }
 
-  void activate(const T *sums, T *h, T *c, T *keep, Columns mine) const {
-    for (int64_t u = mine.from; u < mine.to; u += L) {
-      V z[S], state[2] = {load(h + u)}, values[Cell::kept + 1], own[Cell::parameters + 1];
-      for (int s = 0; s < S; ++s) z[s] = load(sums + s * units + u);
-      for (int n = 0; n < Cell::parameters; ++n) own[n] = load(parameters + n * units + u);
-      if constexpr (Cell::states > 1) state[1] = load(c + u);
-      Cell::forward(z, state, own, values);
-      store(h + u, state[0]);
-      if constexpr (Cell::states > 1) store(c + u, state[1]);
-      if (keep)
-        for (int k = 0; k < Cell::kept; ++k) store(keep + k * units + u, values[k]);
-    }
+  // Between the products.
+  void elementwise(Rows &x, int64_t j, int64_t t, int64_t r, Columns mine) const {
+    ForwardRow<T> row{};
+    row.sums = x.to[j];
+    row.parameters = parameters;
+    row.h = p.projection ? x.unprojected + j * units : x.state[0] + j * recurrent;
+    if (cell.states > 1) row.c = x.state[1] + j * units;
+    if (p.kept) row.keep = this->kept(t, r);
+    if (cell.drops)
+      row.drop = p.drop ? this->whole(this->noise(p.drop, p.drop_step, H, t, r), x.noise[2]) : ones;
+    for (int part = p.projection ? 1 : 0; part < cell.states; ++part)
+      if (p.zone[part])
+        row.stays[part] =
+            this->whole(this->noise(p.zone[part], p.zone_step[part], H, t, r), x.noise[part]);
+    row.temps = x.temps;
+    row.units = this->shared_units(mine);
+    cell.forward(cell, row);
   }
 };
 

@@ -9,19 +9,18 @@
 
 namespace SEQCELLS_VARIANT {
 
-template <class T, class Cell>
-struct Gradients : Sizes<T, Cell> {
-  using Base = Sizes<T, Cell>;
-  using Base::B, Base::H, Base::I, Base::L, Base::R, Base::S, Base::early, Base::hidden_at, Base::p,
-      Base::plan, Base::recurrent, Base::units;
+template <class T>
+struct Gradients : Sizes<T> {
+  using Base = Sizes<T>;
+  using Base::B, Base::H, Base::I, Base::L, Base::R, Base::cell, Base::p, Base::plan,
+      Base::recurrent, Base::sums, Base::units;
   static constexpr int64_t CHUNK = 128, SHORT = 32;  // rows of a chunk, at least; of a pair's
-  static constexpr bool has_late = Cell::late_slots > 0, has_cell = Cell::states > 1;
 
   Packed<T> inward, hidden, late, projection;
-  T *parameters;
+  T *parameters, *ones;
   Meeting *meetings;
 
-  Gradients(const Problem &problem, const Plan &plan) : Base(problem, plan) {}
+  using Base::Base;
 
   // Rows of some steps: `left` holds [h', x, 1, what the late slots read], `dz` the gradients;
   // `parameters` the gradient of the cell's own ones, summed over the rows.
@@ -33,6 +32,7 @@ struct Gradients : Sizes<T, Cell> {
   struct Rows {
     Chunk chunks[2];
     T *dx, *dh, *dc, *fresh[2], *dm, *e, *before_cell, *after;
+    T *before, *dseen, *stays, *temps, *noise[2];
     T *weights, *projection_weights, *parameters;
     const T **from;  // each thread's own
     T **to;
@@ -46,8 +46,7 @@ struct Gradients : Sizes<T, Cell> {
   }
   int64_t input_at() const { return recurrent; }
   int64_t late_at() const { return recurrent + padded(I + 1); }
-  int64_t left_width() const { return late_at() + (has_late ? units : 0) + 16; }
-  int64_t sums() const { return S * units; }
+  int64_t left_width() const { return late_at() + (cell.late_slots ? units : 0) + 16; }
   int64_t dz_width() const { return sums() + 16; }  // no power of two: it would share cache sets
 
   void shared(Scratch &scratch) {
@@ -55,11 +54,12 @@ struct Gradients : Sizes<T, Cell> {
       const int64_t vectors = columns / L;
       return Packed<T>{scratch.take<T>(Packed<T>::size(K, vectors)), K, vectors, 0, 1};
     };
-    if (p.grad_inputs) inward = take(Cell::input_slots * units, padded(I));
-    hidden = take(early * units, recurrent);
-    if (has_late) late = take(Cell::late_slots * units, recurrent);
+    if (p.grad_inputs) inward = take(cell.input_slots * units, padded(I));
+    hidden = take(cell.early() * units, recurrent);
+    if (cell.late_slots) late = take(cell.late_slots * units, recurrent);
     if (p.projection) projection = take(R, units);
-    parameters = scratch.take<T>(Cell::parameters * units);
+    parameters = scratch.take<T>(cell.parameters * units);
+    if (cell.drops) ones = scratch.take<T>(units);
     meetings = scratch.take<Meeting>(plan.groups);
   }
 
@@ -73,22 +73,26 @@ struct Gradients : Sizes<T, Cell> {
       c.left = take(chunk * left_width());
       c.dz = take(chunk * dz_width());
       if (p.projection) c.projected = take(chunk * recurrent), c.unprojected = take(chunk * units);
-      c.parameters = take(Cell::parameters * units);
+      c.parameters = take(cell.parameters * units);
       c.inputs_to = scratch.take<T *>(plan.parts * chunk) + (plan.pairs ? 0 : seat * chunk);
     }
     if (p.grad_inputs) x.dx = take(chunk * padded(I));
     x.dh = take(rows * recurrent);
-    if (has_cell) x.dc = take(rows * units), x.before_cell = own(units);
-    for (int part = 0; p.resets && part < Cell::states; ++part)
+    if (cell.states > 1) x.dc = take(rows * units), x.before_cell = own(units);
+    for (int part = 0; p.resets && part < cell.states; ++part)
       x.fresh[part] = take(rows * this->padded_width(part));
-    if (has_late) x.e = take(rows * units);
-    if (Cell::reads_after) x.after = own(units);
+    if (cell.late_slots) x.e = take(rows * units);
+    if (cell.reads_after) x.after = own(units);
+    if (p.read) x.before = take(rows * recurrent), x.dseen = take(rows * recurrent);
+    if (p.zone[0]) x.stays = take(rows * recurrent);
+    x.temps = take(cell.temps * units);
+    for (T *&row : x.noise) row = own(units);
     if (p.projection) {
       x.dm = take(rows * units);
       if (wants_weights()) x.projection_weights = take(R * units);
     }
     if (wants_weights()) x.weights = take(left_width() * sums());
-    x.parameters = take(Cell::parameters * units);
+    x.parameters = take(cell.parameters * units);
     x.from = scratch.take<const T *>(plan.seats() * chunk) + seat * chunk;
     x.to = scratch.take<T *>(plan.seats() * chunk) + seat * chunk;
     return x;
@@ -102,14 +106,17 @@ struct Gradients : Sizes<T, Cell> {
   void pack(int64_t thread, int64_t threads) {
     const auto weights = [](const void *data) { return static_cast<const T *>(data); };
     if (p.grad_inputs)
-      pack_gates_back(*this, inward, weights(p.weight_ih), I, Cell::input_gates, Cell::input_slots,
+      pack_gates_back(*this, inward, weights(p.weight_ih), I, cell.input_gates, cell.input_slots,
                       thread, threads);
-    pack_gates_back(*this, hidden, weights(p.weight_hh), R, Cell::hidden_gates, early, thread,
+    pack_gates_back(*this, hidden, weights(p.weight_hh), R, cell.hidden_gates, cell.early(), thread,
                     threads);
-    if constexpr (has_late)
-      pack_gates_back(*this, late, weights(p.weight_hh), R, Cell::hidden_gates + early,
-                      Cell::late_slots, thread, threads);
-    if (thread == 0) this->pack_parameters(parameters);
+    if (cell.late_slots)
+      pack_gates_back(*this, late, weights(p.weight_hh), R, cell.hidden_gates + cell.early(),
+                      cell.late_slots, thread, threads);
+    if (thread == 0) {
+      this->pack_parameters(parameters);
+      for (int64_t u = 0; cell.drops && u < units; ++u) ones[u] = T(1);
+    }
     for (int64_t v = thread; p.projection && v < projection.vectors; v += threads)
       projection.fill(v, 0, R, weights(p.weight_hr) + v * L, H, 1, H > v * L ? H - v * L : 0);
   }
@@ -118,13 +125,13 @@ struct Gradients : Sizes<T, Cell> {
   void flush(Rows &x, const Chunk &c, int64_t rows, const Share &share) const {
     if (p.grad_inputs) input_gradients(x, c, rows, share);
     if (wants_weights()) {
-      if (early) add(x, c, rows, 0, R, hidden_at, early, share);
-      if (has_late) add(x, c, rows, late_at(), R, S - Cell::late_slots, Cell::late_slots, share);
-      add(x, c, rows, input_at(), I, 0, Cell::input_slots, share);
-      add(x, c, rows, input_at() + I, 1, 0, S, share);
+      if (cell.early()) add(x, c, rows, 0, R, cell.hidden_at(), cell.early(), share);
+      if (cell.late_slots) add(x, c, rows, late_at(), R, cell.slots - cell.late_slots, cell.late_slots, share);
+      add(x, c, rows, input_at(), I, 0, cell.input_slots, share);
+      add(x, c, rows, input_at() + I, 1, 0, cell.slots, share);
     }
     const Columns mine = share.columns(units);
-    for (int n = 0; n < Cell::parameters; ++n)
+    for (int n = 0; n < cell.parameters; ++n)
       for (int64_t u = mine.from; u < mine.to; ++u)
         x.parameters[n * units + u] += c.parameters[n * units + u];
     if (x.projection_weights)
@@ -165,18 +172,18 @@ struct Gradients : Sizes<T, Cell> {
         sum_groups(rows_of, to + (gate * H + first) * width, width, count,
                     from + slot * units + first);
       };
-      for (int s = 0; s < Cell::input_slots; ++s) {
-        add(gradient(p.grad_weight_ih), I, Cell::input_gates[s], input_at() * sums(), s);
-        if (p.grad_bias_ih) add(gradient(p.grad_bias_ih), 1, Cell::input_gates[s], bias_at, s);
+      for (int s = 0; s < cell.input_slots; ++s) {
+        add(gradient(p.grad_weight_ih), I, cell.input_gates[s], input_at() * sums(), s);
+        if (p.grad_bias_ih) add(gradient(p.grad_bias_ih), 1, cell.input_gates[s], bias_at, s);
       }
-      for (int s = 0; s < Cell::hidden_slots; ++s) {
-        const int64_t from = s < early ? 0 : late_at() * sums();
-        add(gradient(p.grad_weight_hh), R, Cell::hidden_gates[s], from, hidden_at + s);
+      for (int s = 0; s < cell.hidden_slots; ++s) {
+        const int64_t from = s < cell.early() ? 0 : late_at() * sums();
+        add(gradient(p.grad_weight_hh), R, cell.hidden_gates[s], from, cell.hidden_at() + s);
         if (p.grad_bias_hh)
-          add(gradient(p.grad_bias_hh), 1, Cell::hidden_gates[s], bias_at, hidden_at + s);
+          add(gradient(p.grad_bias_hh), 1, cell.hidden_gates[s], bias_at, cell.hidden_at() + s);
       }
     }
-    for (int64_t k = thread; p.grad_parameters && k < Cell::parameters; k += threads)
+    for (int64_t k = thread; p.grad_parameters && k < cell.parameters; k += threads)
       for (int64_t n = 0; n < plan.groups; ++n) {
         const T *from = rows_of(n, 0).parameters + k * units;
         T *to = gradient(p.grad_parameters) + k * H;

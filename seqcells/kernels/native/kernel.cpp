@@ -78,7 +78,7 @@ void divide(const Problem &p, int64_t rows, Plan &plan) {
   const int64_t wanted = meets ? (p.batch + 5) / 6 : p.batch;
   plan.groups = wanted < p.threads ? wanted : p.threads;
   const int64_t most = (p.hidden_size + 63) / 64, parts = p.threads / plan.groups;
-  if (meets) plan.parts = parts < most ? parts : most;
+  if (meets && !p.whole_rows) plan.parts = parts < most ? parts : most;
   plan.pairs = plan.parts == 1 && parts > 1;
   plan.awake = plan.pairs && now() - last_end.load(std::memory_order_relaxed) < AWAKE;
 }
@@ -158,6 +158,4 @@ PUBLIC int seqcells_backward(const Problem *p, int64_t number) {
   const Variant *variant = chosen(number);
   return variant ? run(*p, variant->backward) : 2;
 }
-// A function of another library that was compiled from variant.cpp
-PUBLIC int seqcells_run(const Problem *p, Function *function) { return run(*p, function); }
 PUBLIC int64_t seqcells_problem_size() { return sizeof(Problem); }

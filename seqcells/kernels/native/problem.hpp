@@ -5,18 +5,22 @@
 namespace seqcells {
 
 struct Problem {
+  const void *own;  // a Cell<T>, in place of one of those that are built in
   int64_t cell, is_double, threads, reverse;
   int64_t steps, batch, gates, input_size, hidden_size, projection;  // T, B, G, I, H, P (or 0)
-  int64_t input_step, input_row;                              // strides of inputs, in elements
-  int64_t grad_step, grad_row;                                // strides of grad_outputs
+  int64_t whole_rows;                    // the cell takes means over its units
+  int64_t input_step, input_row;         // strides of inputs, in elements
+  int64_t read_step, drop_step, zone_step[2];                 // of noise; 0: all steps have the same
   const int64_t *lengths, *batch_sizes;                       // (B,) padded; (T,) packed; or null
   const uint8_t *resets;                                      // (T, B) or null
   const void *inputs;
   const void *weight_ih, *weight_hh, *bias_ih, *bias_hh, *weight_hr;
   const void *parameters;  // (parameters, H), those that the step has beside the products
+  const void *read, *drop, *zone[2];  // (B, .) or (T, B, .) or null: factors, and shares that stay
   const void *state[2], *fresh[2];
-  void *outputs, *final_state[2], *kept;
-  const void *grad_outputs, *grad_final[2];
+  void *outputs, *final_state[2], *cells, *kept;  // cells: each step's second part of the state
+  int64_t grad_step, grad_row;                    // strides of grad_outputs
+  const void *grad_outputs, *grad_final[2], *grad_cells;
   void *grad_inputs, *grad_state[2], *grad_fresh[2];
   void *grad_weight_ih, *grad_weight_hh, *grad_bias_ih, *grad_bias_hh, *grad_weight_hr;
   void *grad_parameters;

@@ -11,12 +11,8 @@
 #define ASAN_UNPOISON_MEMORY_REGION(memory, bytes)
 #endif
 
+#include "cell.hpp"
 #include "threads.hpp"
-
-#ifndef SEQCELLS_CELLS_FROM
-#define SEQCELLS_CELLS_FROM "generated.hpp"
-#endif
-#include SEQCELLS_CELLS_FROM
 
 namespace SEQCELLS_VARIANT {
 
@@ -102,20 +98,22 @@ inline void copy_padded(T *to, const T *from, int64_t count, int64_t padded_coun
   std::memset(to + count, 0, (padded_count - count) * sizeof(T));
 }
 
-template <class T, class Cell>
+template <class T>
 struct Sizes {
   const Problem &p;
   const Plan &plan;
+  const Cell<T> &cell;
   const int64_t T_, B, I, H, units, R, recurrent;  // R: what the recurrent weights read, H or P
-  static constexpr int S = Cell::slots, L = LANES<T>;
-  static constexpr int hidden_at = S - Cell::hidden_slots;  // the first slot with a hidden product
-  static constexpr int early = Cell::hidden_slots - Cell::late_slots;
+  static constexpr int L = LANES<T>;
 
-  Sizes(const Problem &problem, const Plan &plan)
-      : p(problem), plan(plan), T_(p.steps), B(p.batch), I(p.input_size), H(p.hidden_size),
-        units(padded(H)), R(p.projection ? p.projection : H), recurrent(padded(R)) {}
+  Sizes(const Problem &problem, const Plan &plan, const Cell<T> &cell)
+      : p(problem), plan(plan), cell(cell), T_(p.steps), B(p.batch), I(p.input_size),
+        H(p.hidden_size), units(padded(H)), R(p.projection ? p.projection : H),
+        recurrent(padded(R)) {}
 
-  int64_t sums() const { return S * units; }
+  int64_t sums() const { return cell.slots * units; }
+  int64_t kept_width() const { return cell.kept_width(p.zone[0]); }
+  Units shared_units(Columns columns) const { return {columns.from, columns.to, H, units}; }
 
   // Rows of the caller: of inputs, of upstream gradients, of outputs.
   const T *input(int64_t t, int64_t r) const {
@@ -132,8 +130,18 @@ struct Sizes {
     return p.batch_sizes ? plan.start[t] + r : t * B + plan.order[r];
   }
   T *output(int64_t t, int64_t r) const { return static_cast<T *>(p.outputs) + dense(t, r) * R; }
+  T *cell_state(int64_t t, int64_t r) const { return static_cast<T *>(p.cells) + dense(t, r) * H; }
   T *kept(int64_t t, int64_t r) const {
-    return static_cast<T *>(p.kept) + (plan.start[t] + r) * Cell::kept * units;
+    return static_cast<T *>(p.kept) + (plan.start[t] + r) * kept_width() * units;
+  }
+  // Row r of a noise at a step; one that ends within a vector is copied to where it need not.
+  const T *noise(const void *data, int64_t step, int64_t width, int64_t t, int64_t r) const {
+    return static_cast<const T *>(data) + t * step + plan.order[r] * width;
+  }
+  const T *whole(const T *row, T *copy) const {
+    if (H % 16 == 0) return row;
+    copy_padded(copy, row, H, units);
+    return copy;
   }
   bool resets(int64_t t, int64_t r) const {
     return p.resets && p.resets[t * B + plan.order[r]];
@@ -148,7 +156,7 @@ struct Sizes {
   }
 
   void pack_parameters(T *to) const {
-    for (int n = 0; n < Cell::parameters; ++n)
+    for (int n = 0; n < cell.parameters; ++n)
       copy_padded(to + n * units, static_cast<const T *>(p.parameters) + n * H, H, units);
   }
 
@@ -166,8 +174,8 @@ struct Sizes {
 };
 
 // Weights with a row for each gate's unit, packed for sums = rows * weights^T.
-template <class T, class Cell>
-void pack_gates(const Sizes<T, Cell> &s, const Packed<T> &to, const T *weights, int64_t width,
+template <class T>
+void pack_gates(const Sizes<T> &s, const Packed<T> &to, const T *weights, int64_t width,
                 const int *gates, int slots, int64_t thread, int64_t threads) {
   constexpr int L = LANES<T>;
   for (int64_t group = thread; group < s.units / L; group += threads)
@@ -180,8 +188,8 @@ void pack_gates(const Sizes<T, Cell> &s, const Packed<T> &to, const T *weights, 
 }
 
 // The same weights for gradients = sums * weights: a row of the panel for each unit of each slot.
-template <class T, class Cell>
-void pack_gates_back(const Sizes<T, Cell> &s, const Packed<T> &to, const T *weights, int64_t width,
+template <class T>
+void pack_gates_back(const Sizes<T> &s, const Packed<T> &to, const T *weights, int64_t width,
                      const int *gates, int slots, int64_t thread, int64_t threads) {
   constexpr int L = LANES<T>;
   for (int64_t vector = thread; vector < to.vectors; vector += threads)

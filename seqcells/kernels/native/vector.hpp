@@ -1,6 +1,7 @@
 // Vectors of one register, and the functions that gates are made of. Every variant of the
 // instruction set compiles this anew, in a namespace of its own.
 #pragma once
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <utility>
@@ -153,6 +154,15 @@ inline Vec<T> softplus(Vec<T> x) {
   Vec<T> sum = T(1) / T(2 * terms - 1) - Vec<T>{};
   for (int n = terms - 1; n > 0; --n) sum = sum * square + T(1) / T(2 * n - 1);
   return (x < Vec<T>{} ? Vec<T>{} : x) + T(2) * z * sum;
+}
+
+template <class T>
+inline Vec<T> sqrt(Vec<T> x) {
+  T lanes[LANES<T>];  // through memory, for compilers to find one instruction for all lanes
+  std::memcpy(lanes, &x, sizeof x);
+  for (T &lane : lanes) lane = std::sqrt(lane);
+  std::memcpy(&x, lanes, sizeof x);
+  return x;
 }
 
 template <class T>

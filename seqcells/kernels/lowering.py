@@ -1,0 +1,282 @@
+"""From a `Program` to what a step computes, forward and backward, in what order.
+
+A step goes through the units of a row once, or, where it takes means over the row, once for each
+level of them: a *phase*. What a later phase reads of an earlier one waits in a row of its own, a
+`temp`. Both the C++ that `source.py` writes and the interpreter in native/interpreted.hpp follow
+these phases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from seqcells.kernels.program import COSTLY, Program, differentiate, is_number
+
+# Operations that it is worth computing a value anew with, in place of a temp.
+CHEAP = 2
+
+# An operand or a target: a kind, as `z`, `state`, `keep`, and which of them. `v` is a value of the
+# same phase, `number` a constant.
+Place = tuple[str, float]
+
+
+class Phase(NamedTuple):
+    """Values in order, each by its number, operation and operands; then what is stored where."""
+
+    values: list[tuple[int, str, list[Place]]]
+    stores: list[tuple[Place, Place]]
+
+
+class Lowered(NamedTuple):
+    """The phases of one direction; `temps` and `means` say which phase stores or sums each."""
+
+    phases: list[Phase]
+    temps: list[int]
+    means: list[int]
+
+    def phases_of(self, kind: str, count: int) -> list[int]:
+        """The phase that stores each of `count` targets of a kind."""
+        found = dict.fromkeys(range(count), 0)
+        for number, phase in enumerate(self.phases):
+            for (stored, index), _ in phase.stores:
+                if stored == kind:
+                    found[int(index)] = number
+        return list(found.values())
+
+
+def lower(
+    values: Sequence[tuple[str, ...]],
+    known: Mapping[str, Place],
+    results: Mapping[Place, str],
+    last: Sequence[str] = (),
+) -> Lowered:
+    """The phases that make the `results`, by their targets, out of what is `known`.
+
+    Targets of the kinds in `last` are stored in the last phase: they take the place of something
+    that others read.
+    """
+    return _Lowering(values, known).lower(results, last)
+
+
+class _Lowering:
+    def __init__(self, values: Sequence[tuple[str, ...]], known: Mapping[str, Place]) -> None:
+        self.values = values
+        self.known = known
+        self.levels: dict[str, int] = {}
+        self.temps: dict[str, int] = {}
+        self.means: dict[str, int] = {}
+        self.wanted: list[dict[Place, str]] = []
+
+    def lower(self, results: Mapping[Place, str], last: Sequence[str]) -> Lowered:
+        count = 1 + max(map(self.level, results.values()), default=0)
+        self.wanted = [{} for _ in range(count)]
+        for target, name in results.items():
+            self.wanted[-1 if target[0] in last else self.level(name)][target] = name
+        phases = [self.phase(number) for number in reversed(range(count))][::-1]
+        temps = [self.level(name) for name in self.temps]
+        means = [self.level(name) - 1 for name in self.means]
+        return Lowered(phases, temps, means)
+
+    def level(self, name: str) -> int:
+        """The first phase in which a value can be had."""
+        if name in self.known or name[0] != "v":
+            return 0
+        if name not in self.levels:
+            operation, *operands = self.values[int(name[1:])]
+            self.levels[name] = max(map(self.level, operands)) + (operation == "mean")
+        return self.levels[name]
+
+    def cost(self, name: str) -> int:
+        """Operations to compute a value anew in any phase; many where it cannot be."""
+        if is_number(name) or name in self.known:
+            return 0
+        operation, *operands = self.values[int(name[1:])]
+        costly = CHEAP + 1 if operation in COSTLY else 1
+        return costly + sum(map(self.cost, operands))
+
+    def phase(self, number: int) -> Phase:
+        computed: dict[str, tuple[int, str, list[Place]]] = {}
+
+        def place(name: str) -> Place:
+            if is_number(name):
+                return "number", float(name)
+            if name in self.known:
+                return self.known[name]
+            operation, *operands = self.values[int(name[1:])]
+            if operation == "mean":
+                at = self.means.setdefault(name, len(self.means))
+                self.wanted[self.level(name) - 1]["sum", at] = operands[0]
+                return "mean", at
+            if (level := self.level(name)) < number and self.cost(name) > CHEAP:
+                at = self.temps.setdefault(name, len(self.temps))
+                self.wanted[level]["temp", at] = name
+                return "temp", at
+            if name not in computed:
+                computed[name] = (int(name[1:]), operation, list(map(place, operands)))
+            return "v", int(name[1:])
+
+        stores = [(target, place(name)) for target, name in self.wanted[number].items()]
+        return Phase(list(computed.values()), stores)
+
+
+class Slots(NamedTuple):
+    """Which sums a step needs: where a gate reads but the sum of its products, one is enough."""
+
+    separate: tuple[int, ...] = ()
+    shared: tuple[int, ...] = ()
+    inward: tuple[int, ...] = ()  # of gates without a product with the hidden state
+
+    @property
+    def count(self) -> int:
+        return len(self.separate) + len(self.inputs)
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        return self.separate + self.shared + self.inward
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        return self.shared + self.separate
+
+    def of(self, kind: str, gate: int) -> int:
+        """The slot of `x<gate>` or `h<gate>`."""
+        if gate in self.shared or kind == "x":
+            return self.inputs.index(gate)
+        return len(self.separate) + self.hidden.index(gate)
+
+
+def slots_of(program: Program) -> Slots:
+    if not program.hidden:
+        return Slots(inward=tuple(range(program.gates)))
+    alone = set()
+    for operation, *operands in program.values:
+        gates = {name[1:] for name in operands if name[0] in "xh"}
+        if operation != "add" or len(gates) != 1 or any(name[0] not in "xh" for name in operands):
+            alone |= gates
+    alone |= {name[1:] for name in program.results if name[0] in "xh"}
+    separate = tuple(gate for gate in range(program.gates) if str(gate) in alone)
+    return Slots(separate, tuple(gate for gate in range(program.gates) if gate not in separate))
+
+
+class Step:
+    """A program in both directions: `forward`, `backward`, and what the one keeps for the other.
+
+    `kept` values a unit and step are kept. `reads_after`: the backward pass reads the hidden state
+    after the step.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.slots = slots_of(program)
+        writer, self._gradients = differentiate(program)
+        self._values = writer.values
+        self._saved = list(dict.fromkeys(program.results[1:]))
+        self.reads_after = False
+        for needed in self._needed():
+            self._provide(needed)
+        self.forward = self._forward()
+        self.backward = self._backward()
+
+    @property
+    def kept(self) -> int:
+        return len(self._saved)
+
+    @property
+    def kept_cell(self) -> int:
+        """Which of the kept values is the second part of the state."""
+        return self._saved.index(self.program.results[1]) if self.program.states > 1 else 0
+
+    def unprojected(self) -> Lowered:
+        """The hidden state, once more, of what is kept."""
+        return lower(self._values, self._kept(), {("result", 0): self.program.results[0]})
+
+    def _forward(self) -> Lowered:
+        results = {("state", n): name for n, name in enumerate(self.program.results)}
+        results |= {("keep", n): name for n, name in enumerate(self._saved)}
+        known = self._sums() | self._given() | self._parts("s", "state", self.program.states)
+        return lower(self._values, known, results, last=("state",))
+
+    def _backward(self) -> Lowered:
+        known = self._kept() | self._given() | self._parts("s", "before", self.program.states)
+        known |= self._parts("g", "grad", self.program.states)
+        found = {}
+        for kind, gates in (("x", self.slots.inputs), ("h", self.slots.separate)):
+            for gate in gates:
+                found["dz", self.slots.of(kind, gate)] = f"{kind}{gate}"
+        found |= {("dp", n): f"p{n}" for n in range(self.program.parameters)}
+        found |= {("grad", n): f"s{n}" for n in range(self.program.states)}
+        results = {target: self._gradients[name] for target, name in found.items()}
+        return lower(self._values, known, results, last=("grad",))
+
+    # What a direction is given, by its name in the program.
+
+    def _parts(self, kind: str, place: str, count: int) -> dict[str, Place]:
+        return {f"{kind}{n}": (place, n) for n in range(count)}
+
+    def _given(self) -> dict[str, Place]:
+        return self._parts("p", "p", self.program.parameters) | {"d0": ("drop", 0)}
+
+    def _sums(self) -> dict[str, Place]:
+        found: dict[str, Place] = {}
+        for gate in self.slots.separate:
+            found |= {f"{kind}{gate}": ("z", self.slots.of(kind, gate)) for kind in "xh"}
+        found |= {f"x{gate}": ("z", self.slots.of("x", gate)) for gate in self.slots.inward}
+        for n, value in enumerate(self._values):
+            if self._is_sum(value):
+                found[f"v{n}"] = "z", self.slots.of("x", int(value[1][1:]))
+        return found
+
+    def _kept(self) -> dict[str, Place]:
+        found = {self.program.results[0]: ("after", 0)} if self.reads_after else {}
+        return found | {name: ("keep", n) for n, name in enumerate(self._saved)}
+
+    def _is_sum(self, value: tuple[str, ...]) -> bool:
+        return value[0] == "add" and value[1][0] == "x" and int(value[1][1:]) in self.slots.shared
+
+    # What the backward pass keeps: what is costly to compute again, unless a part of the state
+    # says it at once, and what nothing else that is kept says.
+
+    def _needed(self) -> list[str]:
+        """The forward values and sums that the gradient reads."""
+        own = len(self.program.values)
+        found: dict[str, None] = {}
+
+        def visit(name: str) -> None:
+            if name[0] in "xh" or (name[0] == "v" and int(name[1:]) < own):
+                found[name] = None
+            elif name[0] == "v":
+                for operand in self._values[int(name[1:])][1:]:
+                    visit(operand)
+
+        for name in self._gradients.values():
+            visit(name)
+        return list(found)
+
+    def _provide(self, name: str) -> None:
+        if name in self._saved or name[0] in "spdg" or is_number(name):
+            return
+        if name == self.program.results[0]:
+            self.reads_after = True
+            return
+        lacking = self._lacking(name)
+        if len(lacking) > 1 or lacking == {name}:
+            self._saved.append(name)
+        else:
+            for lack in lacking:
+                self._provide(lack)
+
+    def _lacking(self, name: str) -> set[str]:
+        """What would have to be kept to compute this value again."""
+        if name in self._saved or name[0] in "spdg" or is_number(name):
+            return set()
+        if name[0] in "xh":
+            return {name}
+        if name == self.program.results[0] and self.reads_after:
+            return set()
+        value = self._values[int(name[1:])]
+        if self._is_sum(value) or value[0] == "mean":
+            return {name}
+        if value[0] in COSTLY and any(self._lacking(operand) for operand in value[1:]):
+            return {name}
+        return set().union(*(self._lacking(operand) for operand in value[1:]))
