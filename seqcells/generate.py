@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -15,21 +15,23 @@ from torch.nn.utils import parametrize
 from seqcells.cells.base import EQUATIONS, GatedCell, Weights
 from seqcells.cells.checks import takes
 from seqcells.cells.linear import LinearCell
-from seqcells.kernels.catalogue import BUILT_IN, BY_HAND, source_of
+from seqcells.kernels.catalogue import BUILT_IN, BY_HAND, COMPILED, program_of, source_of
 from seqcells.kernels.compiler import NATIVE
 from seqcells.kernels.program import Program, UntraceableError
 from seqcells.kernels.source import Functor
+from seqcells.kernels.tracing import traced
 from seqcells.noise import Noise, drop_of, read
-from seqcells.state import State, first_tensor, flat_state, form_state
+from seqcells.state import State, first_tensor, flat_state, form_state, map_state
 
 
 class Found(NamedTuple):
-    """What tracing a cell came to; it stays with the cell as long as `made_from` is the same."""
+    """What tracing a cell came to; it stays with the cell as long as its equations are the same."""
 
     made_from: Any
     kernel: str | None = None
     reason: str = ""
     names: Sequence[str] = ()  # of the parameters that the kernel reads
+    probe: Probe | None = None
 
 
 def constant(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,22 +47,59 @@ def kernel_for(cell: GatedCell) -> tuple[str | None, str]:
     """The text of the cell's program, which names a kernel of its own, or None and the reason.
 
     It is traced when it is first asked for, and again when a number or a flag of the cell has
-    changed. A graph that is being compiled goes by what was traced before.
+    changed. A cell that is not compiled is probed besides, for what else `activate` may read. A
+    graph that is being compiled goes by what was traced before.
     """
     found: Found | None = vars(cell).get("_program")
     if torch.compiler.is_compiling():
         return (None, "it was never run") if found is None else (found.kernel, found.reason)
     plain = (bool, int, float, str)
     made_from = type(cell), [item for item in vars(cell).items() if type(item[1]) in plain]
-    if found is None or found.made_from != made_from:
-        try:
-            _check_methods(cell)
-            traced, names = trace(cell)
-            found = Found(made_from, str(traced), names=names)
-        except UntraceableError as reason:
-            found = Found(made_from, reason=str(reason))
-        vars(cell)["_program"] = found
+    stale = found is None or found.made_from != made_from
+    if stale or (found.probe is not None and not found.probe.holds(cell)):
+        found = vars(cell)["_program"] = _found(cell, made_from)
     return found.kernel, found.reason
+
+
+def _found(cell: GatedCell, made_from: Any) -> Found:
+    try:
+        _check_methods(cell)
+        program, names = trace(cell)
+    except UntraceableError as reason:
+        return Found(made_from, reason=str(reason))
+    if cell.compiles:
+        return Found(made_from, f"{COMPILED}{program}", names=names)
+    return Found(made_from, str(program), names=names, probe=Probe.of(cell))
+
+
+class Probe(NamedTuple):
+    """What `activate` made of random numbers when it was traced."""
+
+    arguments: tuple[Any, ...]
+    parameters: dict[str, Tensor]
+    state: list[Tensor]
+
+    @classmethod
+    def of(cls, cell: GatedCell) -> Self:
+        generator = torch.Generator().manual_seed(0)
+
+        def random(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator)
+
+        product = (2, len(cell.gates) * cell.hidden_size)
+        state = map_state(lambda part: random(*part.shape), cell.initial_state(2, device="cpu"))
+        arguments = random(*product), random(*product), state
+        parameters = {name: random(*value.shape) for name, value in _own(cell)}
+        probe = cls(arguments, parameters, [])
+        return probe._replace(state=probe.run(cell))
+
+    def holds(self, cell: GatedCell) -> bool:
+        """Whether it makes the same of them now."""
+        return all(map(torch.equal, self.run(cell), self.state))
+
+    def run(self, cell: GatedCell) -> list[Tensor]:
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            return flat_state(_with(cell, self.parameters).activate(*self.arguments)[0])
 
 
 def _check_methods(cell: GatedCell) -> None:
@@ -86,8 +125,6 @@ def trace(cell: GatedCell) -> tuple[Program, list[str]]:
     Raises:
         UntraceableError: what no kernel can compute, and why.
     """
-    from seqcells.kernels.tracing import program_of  # what it imports takes half a second
-
     device = cell.weight_ih.device
     state = cell.initial_state(2, device="cpu" if device.type == "meta" else device)
     parts = flat_state(state)
@@ -111,7 +148,7 @@ def trace(cell: GatedCell) -> tuple[Program, list[str]]:
         return twin.step(Weights(None, given.get("weight_hh")), from_input, state, *noise)
 
     own = {name: torch.empty_like(value, device=parts[0].device) for name, value in _own(cell)}
-    return program_of(
+    return traced(
         activate,
         len(cell.gates),
         _has_matrix(cell),
@@ -180,7 +217,7 @@ def _with(cell: GatedCell, parameters: dict[str, Tensor]) -> GatedCell:
 @functools.cache
 def interpreted(kernel: str) -> Interpreted:
     """What a kernel computes, as a cell without weights of its own."""
-    return Interpreted(program(EQUATIONS[kernel]) if kernel in EQUATIONS else Program.parse(kernel))
+    return Interpreted(program(EQUATIONS[kernel]) if kernel in EQUATIONS else program_of(kernel))
 
 
 class Interpreted:

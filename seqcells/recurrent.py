@@ -53,6 +53,7 @@ class Recurrent(nn.Module):
         lengths: Tensor | Sequence[int] | None = None,
         resets: Tensor | None = None,
         noise: Noise | None = None,
+        all_states: bool = False,
     ) -> tuple[Any, State]:
         """Run the cell over all steps.
 
@@ -67,12 +68,14 @@ class Recurrent(nn.Module):
                 anew from the cell's initial state before that step in the direction of running.
             noise: what the sequence runs with in place of what the cell's modifiers would draw:
                 see `Recurrent.noise`.
+            all_states: give every step's state in place of the outputs, as the LSTM's cell states.
 
         A cell that a kernel is made for computes in float32 under autocast too, and its results
         have the type of the initial state; without one, the inputs' type.
 
         Returns:
-            outputs: `(T, B, H)`, laid out as the inputs.
+            outputs: `(T, B, H)`, laid out as the inputs; with `all_states` the state's form with
+                each part so, zero past each length.
             final_state: each row's state after its last step. A cell without `initial_state`
                 leaves zeros where it took no step.
 
@@ -90,6 +93,7 @@ class Recurrent(nn.Module):
             noise,
             batch_first=self.batch_first,
             reverse=self.reverse,
+            all_states=all_states,
         )
 
     def noise(
@@ -136,6 +140,7 @@ def run(
     *,
     batch_first: bool,
     reverse: bool,
+    **options: Any,
 ) -> tuple[Any, State]:
     """Check the arguments, bring them to `(T, B, ...)`, run `method`, and lay the result out."""
     batched = not isinstance(inputs, Tensor) or inputs.dim() > 2
@@ -152,6 +157,7 @@ def run(
         resets=resets,
         reverse=reverse,
         noise=noise_of(cell, noise, state, inputs.shape[0]),
+        **options,
     )
     if not batched:
         final_state = map_state(lambda part: part.squeeze(0), final_state)
@@ -182,13 +188,19 @@ def _unrolled(cell: GatedCell | Modifier, *arguments: Any, **options: Any) -> tu
 
 
 def _looped(
-    cell: Any, inputs: Tensor, state: State, *, lengths: Tensor | None, **options: Any
-) -> tuple[Tensor, State]:
+    cell: Any,
+    inputs: Tensor,
+    state: State,
+    *,
+    lengths: Tensor | None,
+    all_states: bool = False,
+    **options: Any,
+) -> tuple[State, State]:
     refuse(f"{type(cell).__name__} is a cell that is called at every step")
     output = getattr(cell, "output", first_tensor)
     return loop(
         lambda input, state, noise: (call(cell, input, state, noise), ()),
-        lambda state, _: output(state),
+        lambda state, _: state if all_states else output(state),
         inputs if lengths is None else zero_padding(inputs, lengths),
         state,
         lengths=lengths,

@@ -12,7 +12,7 @@ from seqcells.cells.base import EQUATIONS, GatedCell, Weights, kernel_of
 from seqcells.cells.linear import is_linear
 from seqcells.generate import constant, interpreted, kernel_for, kernel_weights
 from seqcells.kernels import cpu, operators
-from seqcells.kernels.catalogue import PRODUCTS_ALONE, kind_of
+from seqcells.kernels.catalogue import COMPILED, PRODUCTS_ALONE, kind_of
 from seqcells.loop import evaluated_once, loop
 from seqcells.noise import Noise, noisy_coefficients, noisy_step, settle
 from seqcells.scan import linear_recurrence
@@ -20,6 +20,8 @@ from seqcells.sequences import pack, packed_lengths, unpack, zero_padding
 from seqcells.state import State, autocast, first_tensor, flat_state, form_state, map_state
 
 REDUCED = (torch.float16, torch.bfloat16)
+
+TRANSFORMED = "a transform of torch.func or forward-mode differentiation has to see every step"
 
 
 def unroll(
@@ -34,7 +36,8 @@ def unroll(
     resets: Tensor | None = None,
     reverse: bool = False,
     noise: Noise | None = None,
-) -> tuple[Tensor, State]:
+    all_states: bool = False,
+) -> tuple[State, State]:
     """Run a gated cell's equations over `inputs (T, B, I)`, with these weights and this noise.
 
     `lengths (B,)`, `resets (T, B)` and `noise` are checked already, `fresh_state` is what a reset
@@ -42,15 +45,16 @@ def unroll(
     inputs and outputs are packed, `(N, I)` and `(N, H)`.
 
     An operator computes it (`kernels/operators.py`) if a kernel is made for the cell's equations,
-    no step has noise, `backend("reference")` is not asked for, and either the call is being
-    compiled or exported, so that the graph does not grow with T, or `obstacle` finds none to native
-    code. Else the readable loop does, under ordinary autograd.
+    or can be made of them (`generate.kernel_for`), `backend("reference")` is not asked for, and
+    either the call is being compiled or exported, so that the graph does not grow with T, or
+    `obstacle` finds none to native code. Else the readable loop does, under ordinary autograd.
 
     Where there is a kernel, autocast changes the arithmetic of neither: it is float32, as it is
     for float16 and bfloat16 by an operator on the CPU. The results have the state's dtype.
 
     Returns:
-        The outputs `(T, B, H)`, zero past each length, and each row's state at its own end.
+        The outputs `(T, B, H)`, or with `all_states` the states, each part so; zero past each
+        length. And each row's state at its own end.
 
     Raises:
         RuntimeError: `backend("cpu")` is asked for and cannot run the call.
@@ -58,15 +62,16 @@ def unroll(
     weights, noise = settle(weights, noise)
     kernel, reason = _kernel(cell)
     steps = (lengths, batch_sizes, resets, reverse)
+    options = (noise, all_states)
     if kernel is None:
         refuse(reason)
-        return reference(cell, weights, inputs, initial_state, fresh_state, *steps, noise)
+        return reference(cell, weights, inputs, initial_state, fresh_state, *steps, *options)
     if autocast(inputs):
         with torch.autocast(inputs.device.type, enabled=False):
-            return _in_float32(cell, weights, inputs, initial_state, fresh_state, *steps, noise)
+            return _in_float32(cell, weights, inputs, initial_state, fresh_state, *steps, *options)
     if noise is not None and noise.hidden is not None and not _takes(kernel)[0]:
         refuse("the kernel of a cell without a matrix on its hidden state takes no factor on it")
-        return reference(cell, weights, inputs, initial_state, fresh_state, *steps, noise)
+        return reference(cell, weights, inputs, initial_state, fresh_state, *steps, *options)
     packed = weights if kernel in PRODUCTS_ALONE else kernel_weights(kernel, cell, weights)
     fresh_state = None if resets is None else fresh_state
     factors = _factors(kernel, noise)
@@ -74,12 +79,15 @@ def unroll(
     if noise is not None:
         tensors += [*factors[:2], *factors[2]]
     if not _takes_operator(kernel, tensors):
-        return reference(cell, weights, inputs, initial_state, fresh_state, *steps, noise)
+        return reference(cell, weights, inputs, initial_state, fresh_state, *steps, *options)
     if inputs.dtype in REDUCED and inputs.device.type == "cpu":
-        return _in_float32(cell, weights, inputs, initial_state, fresh_state, *steps, noise)
+        return _in_float32(cell, weights, inputs, initial_state, fresh_state, *steps, *options)
     rows = inputs.shape[1] if batch_sizes is None else None
     state, fresh = (_for_rows(parts, rows) for parts in (initial_state, fresh_state))
-    outputs, *final = operators.call(kernel, inputs, state, *packed, fresh, *factors, *steps, False)
+    cells = all_states and len(state) > 1
+    outputs, *final = operators.call(kernel, inputs, state, *packed, fresh, *factors, *steps, cells)
+    if all_states:
+        outputs = form_state(initial_state, [outputs, final.pop()] if cells else [outputs])
     return outputs, form_state(initial_state, final)
 
 
@@ -94,7 +102,8 @@ def reference(
     resets: Tensor | None,
     reverse: bool,
     noise: Noise | None = None,
-) -> tuple[Tensor, State]:
+    all_states: bool = False,
+) -> tuple[State, State]:
     """What `unroll` means: the readable loop. The products with all inputs are one product.
 
     For a cell whose next state is linear in the last, a scan takes the loop's place.
@@ -120,10 +129,15 @@ def reference(
         coefficients = noisy_coefficients(*coefficients, noise)
         outputs, final_state = linear_recurrence(*coefficients, initial_state, **options)
     else:
-        keep, options["noise"] = (lambda state, _: cell.output(state)), noise
+        keep, options["noise"] = (
+            (lambda state, _: state if all_states else cell.output(state)),
+            noise,
+        )
         with evaluated_once(cell):
             outputs, final_state = loop(step, keep, from_inputs, initial_state, **options)
-    return (outputs if batch_sizes is None else pack(outputs, lengths)), final_state
+    if batch_sizes is not None:
+        outputs = map_state(lambda part: pack(part, lengths), outputs)
+    return outputs, final_state
 
 
 @operators.specify
@@ -152,8 +166,10 @@ def _readable(
     noise = Noise(read, drop, form_state(form, zone) if zone else None)
     _, noise = settle(weights, noise)
     state = form_state(form, state)
-    outputs, final = reference(cell, weights, inputs, state, fresh_state, *steps[:-1], noise)
-    return [outputs, *flat_state(final)]
+    *steps, cells = steps
+    outputs, final = reference(cell, weights, inputs, state, fresh_state, *steps, noise, cells)
+    outputs, *rest = flat_state(outputs)
+    return [outputs, *flat_state(final), *rest]
 
 
 def _factors(kernel: str, noise: Noise | None) -> tuple[Tensor | None, Tensor | None, list[Tensor]]:
@@ -176,9 +192,15 @@ def _kernel(cell: GatedCell) -> tuple[str | None, str]:
     """The kernel that computes the cell's equations, or None and the reason."""
     if (kernel := kernel_of(cell)) is not None:
         return kernel, ""
-    if not cell.compiles:
-        return None, f"{type(cell).__name__} has no kernel made for its equations"
-    return kernel_for(cell)
+    if not torch.compiler.is_compiling():
+        if operators.transformed():
+            return None, TRANSFORMED
+        if cell._any_parameter().device.type not in ("cpu", "meta"):
+            return None, "its equations are traced on the CPU alone; move it with .to('cpu')"
+    kernel, reason = kernel_for(cell)
+    if kernel is not None and chosen() == "auto" and _missing(kernel):
+        kernel = kernel.removeprefix(COMPILED)  # where it cannot be compiled it is interpreted
+    return kernel, reason
 
 
 def _takes_operator(kernel: str, tensors: list[Tensor | None]) -> bool:
@@ -205,7 +227,7 @@ def _takes(kernel: str) -> tuple[bool, bool]:
 def obstacle(kernel: str, tensors: list[Tensor | None]) -> str | None:
     """Why native code cannot run a call on these tensors, and what to do; None where it can."""
     if operators.transformed():
-        return "a transform of torch.func or forward-mode differentiation has to see every step"
+        return TRANSFORMED
     dtype = tensors[0].dtype
     if dtype not in (*operators.DTYPES, *REDUCED):
         return f"expected float32, float64, float16 or bfloat16, got {dtype}; convert it with .to()"
@@ -230,7 +252,7 @@ def _in_float32(
     *steps: Any,
 ) -> tuple[Tensor, State]:
     """`unroll` in float32, or float64 as it came, and its results in the initial state's dtype."""
-    lengths, batch_sizes, resets, reverse, noise = steps
+    lengths, batch_sizes, resets, reverse, noise, all_states = steps
     outputs, final_state = unroll(
         cell,
         Weights(*(weight if weight is None else _widened(weight) for weight in weights)),
@@ -242,9 +264,10 @@ def _in_float32(
         resets=resets,
         reverse=reverse,
         noise=None if noise is None else noise.map(_widened),
+        all_states=all_states,
     )
     dtype = first_tensor(initial_state).dtype
-    return outputs.to(dtype), map_state(lambda part: part.to(dtype), final_state)
+    return map_state(lambda part: part.to(dtype), (outputs, final_state))
 
 
 def _widened(tensor: Tensor) -> Tensor:

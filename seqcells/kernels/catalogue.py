@@ -76,6 +76,15 @@ PRODUCTS_ALONE = tuple(
 BY_HAND = ("gru_reset_before",)
 
 
+# What stands before the text of a program that is to be compiled; else it is interpreted.
+COMPILED = "compiled "
+
+
+def program_of(kernel: str) -> Program:
+    """The program of a kernel that is not built in."""
+    return Program.parse(kernel.removeprefix(COMPILED))
+
+
 @functools.cache
 def kind_of(kernel: str) -> Kind:
     """What a kernel needs: one of those built in, or the text of a program.
@@ -85,7 +94,7 @@ def kind_of(kernel: str) -> Kind:
     """
     if kernel in BUILT_IN:
         return BUILT_IN[kernel]
-    return Kind.of(Functor("Own", Program.parse(kernel)))
+    return Kind.of(Functor("Own", program_of(kernel)))
 
 
 def source_of(functors: dict[str, Functor], by_hand: tuple[str, ...] = ()) -> str:

@@ -14,15 +14,16 @@ import torch
 from torch import Tensor
 
 from seqcells.kernels.call import Call
-from seqcells.kernels.catalogue import NUMBERS, kind_of, source_of
+from seqcells.kernels.catalogue import COMPILED, NUMBERS, kind_of, program_of, source_of
 from seqcells.kernels.compiler import compiled
-from seqcells.kernels.program import Program
+from seqcells.kernels.encoding import encode
+from seqcells.kernels.program import UntraceableError
 from seqcells.kernels.source import Functor
 
 DTYPES = (torch.float32, torch.float64)
 
 # `Problem` in native/problem.hpp: so many members of eight bytes each.
-_MEMBERS = 58
+_MEMBERS = 60
 _PROBLEM = struct.Struct(f"{_MEMBERS}q")
 
 
@@ -76,17 +77,22 @@ def instruction_set() -> str:
 
 
 def refusal(kernel: str) -> str | None:
-    """Why native code cannot run this kernel, and what to do; compiles one that is not built in."""
+    """Why native code cannot run this kernel, and what to do; compiles one that wants to be."""
     if (reason := unavailable()) is not None or kernel in NUMBERS:
         return reason
-    return _compiled(kernel, instruction_set())
+    return _ready(kernel, instruction_set())
 
 
 @functools.cache
-def _compiled(kernel: str, instructions: str) -> str | None:
-    """None once the kernel's own library is there, or why it cannot be."""
+def _ready(kernel: str, instructions: str) -> str | None:
+    """None once the kernel can be run, or why it cannot."""
     try:
-        _own(kernel, instructions, "float")
+        if kernel.startswith(COMPILED):
+            _own(kernel, instructions, "float")
+        else:
+            encode(program_of(kernel))
+    except UntraceableError as error:
+        return f"its kernel cannot be interpreted: {error}; have it compiled, with compile=True"
     except (OSError, subprocess.CalledProcessError) as error:
         said = [
             line for line in (getattr(error, "stderr", "") or "").split("\n") if "error" in line
@@ -99,7 +105,7 @@ def _compiled(kernel: str, instructions: str) -> str | None:
 @functools.cache
 def _own(kernel: str, instructions: str, kind: str) -> int:
     """The address of what the loops over time need to know of a kernel that is not built in."""
-    header = source_of({kernel: Functor("Own", Program.parse(kernel))})
+    header = source_of({kernel: Functor("Own", program_of(kernel))})
     library = ctypes.CDLL(str(compiled(header, instructions)))
     return ctypes.addressof(ctypes.c_char.in_dll(library, f"seqcells_own_{kind}"))
 
@@ -167,13 +173,8 @@ class _Given:
         rows, hidden_size = state[-1].shape
         inputs, input_step, input_row = self.rows(call.inputs)
         noise = (call.read, call.drop, *call.zone, None, None)[:4]
-        number, own = NUMBERS.get(call.cell), 0
-        if number is None:
-            kind = "double" if self.dtype == torch.float64 else "float"
-            own = _own(call.cell, instruction_set(), kind)
         self.numbers = [
-            own,
-            number or 0,
+            *self.cell(call.cell),
             self.dtype == torch.float64,
             torch.get_num_threads(),
             call.reverse,
@@ -196,6 +197,16 @@ class _Given:
             *[*map(self.dense, state), 0][:2],
             *[*map(self.dense, call.fresh), 0, 0][:2],
         ]
+
+    def cell(self, kernel: str) -> tuple[int, int, int, int]:
+        """One that is compiled on its own, or the code of one with its numbers, or a number."""
+        if kernel in NUMBERS:
+            return 0, 0, 0, NUMBERS[kernel]
+        if kernel.startswith(COMPILED):
+            kind = "double" if self.dtype == torch.float64 else "float"
+            return _own(kernel, instruction_set(), kind), 0, 0, 0
+        code, numbers = encode(program_of(kernel))
+        return 0, code.data_ptr(), numbers.data_ptr(), 0
 
     def keep(self, tensor: Tensor) -> int:
         self.kept_alive.append(tensor)

@@ -73,7 +73,6 @@ class Functor:
             "reads_after": step.reads_after,
             "projects": self.projects,
             "drops": program.drops,
-            "whole_rows": program.whole_rows,
         }
         flags = {name: flag for name, flag in flags.items() if flag or name == "reads_after"}
         return "\n".join(

@@ -95,9 +95,16 @@ class Hooked(seqcells.GRUCell):
         self.register_forward_hook(lambda *_: None)
 
 
+class Softened(Highway):
+    @staticmethod
+    def activate(from_input, from_hidden, state):
+        state, gates = Highway.activate(from_input, from_hidden, state)
+        return state.softmax(-1), gates
+
+
 OTHERS = {
     "leaky": Leaky,
-    "highway": lambda: Highway(I, H, dtype=torch.float64),
+    "softmax": lambda: Softened(I, H, dtype=torch.float64),
     "torch": lambda: torch.nn.GRUCell(I, H, dtype=torch.float64),
     "step": lambda: Stepping(I, H, dtype=torch.float64),
     "hook": lambda: Hooked(I, H, dtype=torch.float64),

@@ -164,7 +164,7 @@ def with_half_a_gate(self, from_input, from_hidden, state):
         (with_greatest, "amax"),
         (with_mean_of_the_batch, "along the units"),
         (with_narrow_mean, "mean.default"),
-        (with_choice, "cannot be traced"),
+        (with_choice, "sum.default"),
         (with_tensor, "arange"),
         (with_dropout, "empty_like"),
         (with_half_a_gate, "whole gates"),

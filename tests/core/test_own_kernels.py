@@ -1,4 +1,4 @@
-"""A kernel for a user's own cell: compiled from its `activate` when it is first run."""
+"""A kernel for a user's own cell, out of its `activate`: interpreted, or compiled on request."""
 
 import os
 import subprocess
@@ -47,6 +47,13 @@ class Blend(seqcells.GatedCell, compile=True):
         return (inner * slow + candidate, slow), (carry, reset, candidate)
 
 
+class Interpreted(Blend, compile=False):
+    """The same without a compiler."""
+
+
+BOTH = pytest.mark.parametrize("kind", [Blend, Interpreted])
+
+
 @pytest.fixture(autouse=True, scope="module")
 def own_cache(tmp_path_factory):
     """Compiled anew in every run of the tests, and quickly."""
@@ -71,8 +78,9 @@ def compute(recurrent, backend, dtype=F64, **options):
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 @pytest.mark.parametrize("form", ["padded", "lengths", "resets"])
-def test_it_computes_what_the_loop_does(form, reverse):
-    recurrent = seqcells.Recurrent(Blend(I, H, dtype=F64), reverse=reverse)
+@BOTH
+def test_it_computes_what_the_loop_does(kind, form, reverse):
+    recurrent = seqcells.Recurrent(kind(I, H, dtype=F64), reverse=reverse)
     options = {
         "padded": {},
         "lengths": {"lengths": LENGTHS},
@@ -81,24 +89,28 @@ def test_it_computes_what_the_loop_does(form, reverse):
     close(compute(recurrent, "cpu", **options), compute(recurrent, "reference", **options))
 
 
-def test_in_float32_too():
-    recurrent = seqcells.Recurrent(Blend(I, H))
+@BOTH
+def test_in_float32_too(kind):
+    recurrent = seqcells.Recurrent(kind(I, H))
     ours, loop = (compute(recurrent, backend, torch.float32) for backend in ("cpu", "reference"))
     close(ours, loop, 1e-5)
 
 
-def test_the_kernel_ran(monkeypatch):
+@BOTH
+def test_the_kernel_ran(kind, monkeypatch):
     ran = []
     forward = cpu.forward
     monkeypatch.setattr(cpu, "forward", lambda *a, **o: ran.append(a[0].cell) or forward(*a, **o))
-    seqcells.Recurrent(Blend(I, H))(torch.randn(T, B, I))
+    seqcells.Recurrent(kind(I, H))(torch.randn(T, B, I))
     (kernel,) = ran
-    assert kernel.startswith("gates 3 hidden 1 states 2 parameters 2\n")
+    prefix = "compiled " if kind is Blend else ""
+    assert kernel.startswith(f"{prefix}gates 3 hidden 1 states 2 parameters 2\n")
 
 
-def test_gradients_of_gradients():
-    recurrent = seqcells.Recurrent(Blend(2, 3, dtype=F64))
-    inputs, scale = random(3, 2, 2).requires_grad_(), recurrent.cell.scale
+@BOTH
+def test_gradients_of_gradients(kind):
+    recurrent = seqcells.Recurrent(kind(2, 3, dtype=F64))
+    inputs, scale = random(6, 2, 2).requires_grad_(), recurrent.cell.scale
 
     def run(inputs, scale):
         return torch.func.functional_call(recurrent, {"cell.scale": scale}, (inputs,))[0]
@@ -107,8 +119,9 @@ def test_gradients_of_gradients():
     assert gradgradcheck(run, (inputs, scale))
 
 
-def test_a_number_that_changes_is_heeded():
-    cell = Blend(I, H, dtype=F64)
+@BOTH
+def test_a_number_that_changes_is_heeded(kind):
+    cell = kind(I, H, dtype=F64)
     inputs = 3 * random(T, B, I)
     recurrent = seqcells.Recurrent(cell)
     before = recurrent(inputs)[0]
@@ -157,20 +170,22 @@ def test_both_directions_and_layers_in_a_stack():
         close(ours, stack(inputs, lengths=LENGTHS))
 
 
-def test_weights_may_be_parametrized():
-    cell = torch.nn.utils.parametrizations.weight_norm(Blend(I, H, dtype=F64), "scale", dim=0)
+@BOTH
+def test_weights_may_be_parametrized(kind):
+    cell = torch.nn.utils.parametrizations.weight_norm(kind(I, H, dtype=F64), "scale", dim=0)
     recurrent = seqcells.Recurrent(cell)
     close(compute(recurrent, "cpu"), compute(recurrent, "reference"))
 
 
-def test_compiled_by_torch_it_is_one_node():
+@BOTH
+def test_compiled_by_torch_it_is_one_node(kind):
     graphs = []
 
     def look(graph, _):
         graphs.append(graph)
         return graph
 
-    recurrent, inputs = seqcells.Recurrent(Blend(I, H)), torch.randn(T, B, I)
+    recurrent, inputs = seqcells.Recurrent(kind(I, H)), torch.randn(T, B, I)
     expected = recurrent(inputs)
     torch._dynamo.reset()
     close(torch.compile(recurrent, backend=look, fullgraph=True)(inputs), expected)
@@ -193,8 +208,9 @@ def test_it_is_compiled_once_and_stays_for_other_processes(monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in cache_folder().iterdir()} == stamps
 
 
-def test_an_exported_program_runs_in_a_fresh_process(tmp_path, monkeypatch):
-    recurrent, inputs = seqcells.Recurrent(Blend(I, H)), torch.randn(T, B, I)
+@BOTH
+def test_an_exported_program_runs_in_a_fresh_process(kind, tmp_path, monkeypatch):
+    recurrent, inputs = seqcells.Recurrent(kind(I, H)), torch.randn(T, B, I)
     expected = recurrent(inputs)[0]
     program = torch.export.export(recurrent, (inputs,))
     torch.export.save(program, tmp_path / "program.pt2")
@@ -209,10 +225,14 @@ def test_an_exported_program_runs_in_a_fresh_process(tmp_path, monkeypatch):
     subprocess.run([sys.executable, "-W", "error", "-c", code, str(tmp_path)], check=True)
 
 
-def test_without_a_compiler_the_general_path_runs_and_says_why(monkeypatch):
+def test_without_a_compiler_it_is_interpreted_and_a_named_backend_says_why(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     recurrent = seqcells.Recurrent(Blend(I, H, slope=0.125))
-    recurrent(torch.randn(T, B, I))
+    ran, forward = [], cpu.forward
+    with monkeypatch.context() as patch:
+        patch.setattr(cpu, "forward", lambda *a, **o: ran.append(a[0].cell) or forward(*a, **o))
+        recurrent(torch.randn(T, B, I))
+    assert ran[0].startswith("gates")
     with (
         seqcells.backend("cpu"),
         pytest.raises(RuntimeError, match=r"cannot be compiled .*no-such-compiler.*g\+\+ or clang"),
@@ -220,33 +240,12 @@ def test_without_a_compiler_the_general_path_runs_and_says_why(monkeypatch):
         recurrent(torch.randn(T, B, I))
 
 
-class Normed(seqcells.GatedCell, compile=True):
-    gates = ("only",)
-
-    @staticmethod
-    def activate(from_input, from_hidden, state):
-        new = torch.softmax(from_input + from_hidden, dim=-1)
-        return new, (new,)
-
-
-class Stepping(Blend):
-    def step(self, weights, from_input, state):
-        return super().step(weights, from_input, state)
-
-
-@pytest.mark.parametrize(
-    ("cell", "reason"), [(Normed, "_softmax"), (Stepping, "a step of its own")]
-)
-def test_what_no_kernel_can_do_runs_on_the_general_path_and_says_why(cell, reason):
-    recurrent = seqcells.Recurrent(cell(I, H))
-    recurrent(torch.randn(T, B, I))
-    with seqcells.backend("cpu"), pytest.raises(RuntimeError, match=reason):
-        recurrent(torch.randn(T, B, I))
-
-
-def test_a_cell_that_does_not_ask_gets_none():
-    class Plain(Blend, compile=False):
-        pass
-
-    with seqcells.backend("cpu"), pytest.raises(RuntimeError, match="has no kernel"):
-        seqcells.Recurrent(Plain(I, H))(torch.randn(T, B, I))
+def test_tracing_imports_no_compiler():
+    code = (
+        "import sys, torch, seqcells\n"
+        "from test_own_kernels import Interpreted\n"
+        "seqcells.Recurrent(Interpreted(3, 21))(torch.randn(9, 4, 3))\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)

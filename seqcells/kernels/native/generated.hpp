@@ -636,7 +636,6 @@ struct LayerNormLSTM : Plain {
   static constexpr int backward_means = 6;
   static constexpr bool reads_after = false;
   static constexpr bool drops = true;
-  static constexpr bool whole_rows = true;
   static constexpr int input_gates[] = {0, 1, 2, 3};
   static constexpr int hidden_gates[] = {0, 1, 2, 3};
   static constexpr int forward_temp_phase[] = {2, 3, 2, 1, 1, 1, 1, 1, 1, 1, 1};
@@ -1077,7 +1076,6 @@ struct LayerNormGRU : Plain {
   static constexpr int backward_means = 8;
   static constexpr bool reads_after = false;
   static constexpr bool drops = true;
-  static constexpr bool whole_rows = true;
   static constexpr int input_gates[] = {0, 1, 2};
   static constexpr int hidden_gates[] = {0, 1, 2};
   static constexpr int forward_temp_phase[] = {1, 1, 1, 1, 1, 1};

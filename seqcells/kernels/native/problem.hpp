@@ -5,7 +5,10 @@
 namespace seqcells {
 
 struct Problem {
-  const void *own;  // a Cell<T>, in place of one of those that are built in
+  // In place of a cell that is built in: a Cell<T>, or the code of one for the interpreter.
+  const void *own;
+  const int32_t *code;
+  const double *numbers;
   int64_t cell, is_double, threads, reverse;
   int64_t steps, batch, gates, input_size, hidden_size, projection;  // T, B, G, I, H, P (or 0)
   int64_t whole_rows;                    // the cell takes means over its units

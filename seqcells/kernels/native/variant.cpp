@@ -2,6 +2,7 @@
 #include "backward.hpp"
 #include "forward.hpp"
 #include "generated.hpp"
+#include "interpreter.hpp"
 
 namespace SEQCELLS_VARIANT {
 
@@ -17,6 +18,10 @@ const Cell<T> *cell_for(const Problem &p) {
 
 template <template <class> class Direction, class T>
 int run(const Problem &p, const Plan &plan) {
+  if (p.code) {
+    const Interpreted<T> cell(p.code, p.numbers);
+    return Direction<T>(p, plan, cell).run();
+  }
   const Cell<T> *cell = cell_for<T>(p);
   return cell ? Direction<T>(p, plan, *cell).run() : 2;
 }
