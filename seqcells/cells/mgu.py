@@ -46,8 +46,8 @@ class MGUCell(GatedCell):
         self.reset_after = reset_after
 
     @property
-    def kernel(self) -> str | None:
-        return "mgu" if self.reset_after else None
+    def kernel(self) -> str:
+        return "mgu" if self.reset_after else "mgu_reset_before"
 
     @staticmethod
     def activate(
@@ -82,3 +82,4 @@ class MGUCell(GatedCell):
 
 
 EQUATIONS["mgu"] = MGUCell(1, 1, device="meta")
+EQUATIONS["mgu_reset_before"] = MGUCell(1, 1, reset_after=False, device="meta")

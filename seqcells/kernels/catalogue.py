@@ -12,6 +12,7 @@ from seqcells.kernels.source import Functor
 class Kind(NamedTuple):
     """A cell as its kernel sees it: `kept` values a unit and step wait for the backward pass.
 
+    `whole_rows`: its units see the mean over their row; `rows` values a step are of the whole row.
     Zoneout keeps more: the hidden state as it was made, if the backward pass `reads_after`, and the
     second part of the state as it came out.
     """
@@ -25,6 +26,7 @@ class Kind(NamedTuple):
     reads_after: bool = False
     drops: bool = False
     whole_rows: bool = False
+    rows: int = 0
 
     @classmethod
     def of(cls, functor: Functor) -> Self:
@@ -40,6 +42,7 @@ class Kind(NamedTuple):
             step.reads_after,
             program.drops,
             program.whole_rows,
+            step.rows,
         )
 
     def zoned(self) -> int:
@@ -56,14 +59,15 @@ BUILT_IN = {
     "lstm_peephole": Kind("PeepholeLSTM", 4, 2, 5, 3, drops=True),
     "lstm_coupled": Kind("CoupledLSTM", 3, 2, 4, drops=True),
     "lstm_light": Kind("LightLSTM", 2, 2, 3, reads_after=True, drops=True),
-    "lstm_layer_norm": Kind("LayerNormLSTM", 4, 2, 18, 18, drops=True, whole_rows=True),
-    "gru_layer_norm": Kind("LayerNormGRU", 3, 1, 14, 12, drops=True, whole_rows=True),
+    "lstm_layer_norm": Kind("LayerNormLSTM", 4, 2, 14, 18, drops=True, whole_rows=True, rows=4),
+    "gru_layer_norm": Kind("LayerNormGRU", 3, 1, 10, 12, drops=True, whole_rows=True, rows=4),
     "mgu": Kind("MGU", 2, 1, 3, drops=True),
     "indrnn_relu": Kind("IndRNNReLU", 1, 1, 0, 1, hidden=False, reads_after=True),
     "indrnn_tanh": Kind("IndRNNTanh", 1, 1, 0, 1, hidden=False, reads_after=True),
     "min_gru": Kind("MinGRU", 2, 1, 2, hidden=False, drops=True),
     "min_lstm": Kind("MinLSTM", 3, 1, 5, hidden=False, drops=True),
     "gru_reset_before": Kind("GRUResetBefore", 3, 1, 3, drops=True),
+    "mgu_reset_before": Kind("MGUResetBefore", 2, 1, 2, drops=True),
 }
 NUMBERS = {name: number for number, name in enumerate(BUILT_IN)}
 
@@ -73,7 +77,7 @@ PRODUCTS_ALONE = tuple(
 )
 
 # Those whose products are no program's: written by hand, in native/cells.hpp.
-BY_HAND = ("gru_reset_before",)
+BY_HAND = ("gru_reset_before", "mgu_reset_before")
 
 
 # What stands before the text of a program that is to be compiled; else it is interpreted.

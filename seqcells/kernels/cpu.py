@@ -114,7 +114,7 @@ def kept_columns(call: Call) -> int:
     """The width of what a training step keeps for the backward pass."""
     kind = kind_of(call.cell)
     values = kind.kept + (kind.zoned() if call.zone else 0)
-    return values * (-(-call.state[-1].shape[1] // 16) * 16)
+    return values * (-(-call.state[-1].shape[1] // 16) * 16) + kind.rows * 16
 
 
 def forward(call: Call, *, train: bool) -> list[Tensor]:

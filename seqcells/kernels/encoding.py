@@ -11,7 +11,7 @@ from seqcells.kernels.lowering import Lowered, Phase, Place, Step
 from seqcells.kernels.program import OPERATIONS, Program, UntraceableError
 
 # In the order of `Kind`, `Operation` and the sizes in native/interpreter.hpp.
-KINDS = ("z", "state", "cell", "p", "drop", "keep", "after", "grad", "grad_cell", "dz", "dp")
+KINDS = ("z", "state", "cell", "p", "drop", "keep", "row", "after", "grad", "grad_cell", "dz", "dp")
 KINDS += ("temp", "mean", "sum")
 OPERATION_NUMBERS = {
     name: number for number, name in enumerate(name for name in OPERATIONS if name != "mean")
@@ -32,7 +32,14 @@ def encode(program: Program) -> tuple[Tensor, Tensor]:
     step = Step(program)
     slots, numbers = step.slots, []
     forward, backward = (_direction(way, numbers) for way in (step.forward, step.backward))
-    sizes = (slots.count, len(slots.inputs), len(slots.hidden), program.states, step.kept)
+    sizes = (
+        slots.count,
+        len(slots.inputs),
+        len(slots.hidden),
+        program.states,
+        step.kept,
+        step.rows,
+    )
     temps = max(len(step.forward.temps), len(step.backward.temps))
     flags = (step.reads_after, program.drops)
     head = [*sizes, step.kept_cell, program.parameters, temps, *flags, len(forward)]

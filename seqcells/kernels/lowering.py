@@ -162,7 +162,7 @@ def slots_of(program: Program) -> Slots:
 class Step:
     """A program in both directions: `forward`, `backward`, and what the one keeps for the other.
 
-    `kept` values a unit and step are kept. `reads_after`: the backward pass reads the hidden state
+    `kept` values a unit and step are kept, and `rows` that are the same for all units. `reads_after`: the backward pass reads the hidden state
     after the step.
     """
 
@@ -172,6 +172,7 @@ class Step:
         writer, self._gradients = differentiate(program)
         self._values = writer.values
         self._saved = list(dict.fromkeys(program.results[1:]))
+        self._rows: list[str] = []
         self.reads_after = False
         for needed in self._needed():
             self._provide(needed)
@@ -181,6 +182,10 @@ class Step:
     @property
     def kept(self) -> int:
         return len(self._saved)
+
+    @property
+    def rows(self) -> int:
+        return len(self._rows)
 
     @property
     def kept_cell(self) -> int:
@@ -194,6 +199,7 @@ class Step:
     def _forward(self) -> Lowered:
         results = {("state", n): name for n, name in enumerate(self.program.results)}
         results |= {("keep", n): name for n, name in enumerate(self._saved)}
+        results |= {("row", n): name for n, name in enumerate(self._rows)}
         known = self._sums() | self._given() | self._parts("s", "state", self.program.states)
         return lower(self._values, known, results, last=("state",))
 
@@ -229,6 +235,7 @@ class Step:
 
     def _kept(self) -> dict[str, Place]:
         found = {self.program.results[0]: ("after", 0)} if self.reads_after else {}
+        found |= {name: ("row", n) for n, name in enumerate(self._rows)}
         return found | {name: ("keep", n) for n, name in enumerate(self._saved)}
 
     def _is_sum(self, value: tuple[str, ...]) -> bool:
@@ -253,22 +260,29 @@ class Step:
             visit(name)
         return list(found)
 
+    def _is_row(self, name: str) -> bool:
+        """Whether a value is the same for all units of a row."""
+        if is_number(name) or name[0] != "v":
+            return is_number(name)
+        operation, *operands = self._values[int(name[1:])]
+        return operation == "mean" or all(map(self._is_row, operands))
+
     def _provide(self, name: str) -> None:
-        if name in self._saved or name[0] in "spdg" or is_number(name):
+        if name in (*self._saved, *self._rows) or name[0] in "spdg" or is_number(name):
             return
         if name == self.program.results[0]:
             self.reads_after = True
             return
         lacking = self._lacking(name)
         if len(lacking) > 1 or lacking == {name}:
-            self._saved.append(name)
+            (self._rows if self._is_row(name) else self._saved).append(name)
         else:
             for lack in lacking:
                 self._provide(lack)
 
     def _lacking(self, name: str) -> set[str]:
         """What would have to be kept to compute this value again."""
-        if name in self._saved or name[0] in "spdg" or is_number(name):
+        if name in (*self._saved, *self._rows) or name[0] in "spdg" or is_number(name):
             return set()
         if name[0] in "xh":
             return {name}

@@ -24,11 +24,11 @@ _EXPRESSIONS = {
 _SCALARS = ("add", "sub", "mul", "div", "neg")  # whose operands may be plain numbers
 
 _FORWARD = """template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *temp,
-                      const V *mean, V *sum)"""
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+                      V *temp, const V *mean, V *sum)"""
 _BACKWARD = """template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *before, const V *after, const V *p,
-                       V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum)"""
+  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum)"""
 
 
 class Functor:
@@ -54,6 +54,7 @@ class Functor:
             "parameters": program.parameters,
             "kept": step.kept,
             "kept_cell": step.kept_cell,
+            "rows": step.rows,
         }
         lists = {"input_gates": slots.inputs, "hidden_gates": slots.hidden}
         for name, way in ways.items():
@@ -66,6 +67,7 @@ class Functor:
                 lists |= {f"{name}_temp_phase": way.temps, f"{name}_mean_phase": way.means}
         if len(step.forward.phases) > 1:
             lists["keep_phase"] = step.forward.phases_of("keep", step.kept)
+            lists["row_phase"] = step.forward.phases_of("row", step.rows)
         if len(step.backward.phases) > 1:
             lists["dz_phase"] = step.backward.phases_of("dz", slots.count)
             lists["dp_phase"] = step.backward.phases_of("dp", program.parameters)

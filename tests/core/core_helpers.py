@@ -39,6 +39,7 @@ KERNEL_CELLS = {
     "lstm_coupled": (seqcells.CoupledLSTMCell, {}),
     "lstm_light": (seqcells.LightLSTMCell, {}),
     "mgu": (seqcells.MGUCell, {}),
+    "mgu_reset_before": (seqcells.MGUCell, {"reset_after": False}),
     "indrnn_relu": (seqcells.IndRNNCell, {}),
     "indrnn_tanh": (seqcells.IndRNNCell, {"nonlinearity": "tanh"}),
     "min_gru": (seqcells.MinGRUCell, {}),

@@ -258,7 +258,7 @@ struct Backward : Gradients<T> {
                    int64_t j) const {
     row.projected = p.projection;
     row.parameters = parameters;
-    row.keep = this->kept(t, r);
+    row.keep = this->kept(t, r), row.rows = row.keep + this->rows_at();
     row.dh = p.projection ? x.dm + j * units : x.dh + j * recurrent, row.dc = x.dc + j * units;
     if (cell.states > 1) {
       const Before from = before(t, previous, r);

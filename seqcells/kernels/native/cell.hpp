@@ -10,6 +10,9 @@
 
 namespace SEQCELLS_VARIANT {
 
+// Values of a whole row are kept apart from those of each unit: a vector of the same number each.
+constexpr int ROW_WIDTH = 16;
+
 // The units of a row, or of a thread's share of it; blocks of a row are `block` units apart.
 struct Units {
   int64_t from, to, count, block;
@@ -18,13 +21,13 @@ struct Units {
 template <class T>
 struct ForwardRow {
   const T *sums, *parameters, *drop, *stays[2];  // stays: null, or what share of the state stays
-  T *h, *c, *keep, *temps;                       // keep: null for inference
+  T *h, *c, *keep, *rows, *temps;                // keep: null for inference
   Units units;
 };
 
 template <class T>
 struct BackwardRow {
-  const T *before, *before_cell, *after, *keep, *parameters, *drop, *stays;
+  const T *before, *before_cell, *after, *keep, *rows, *parameters, *drop, *stays;
   T *dh, *dc, *dz, *dp, *temps;
   T *m;  // of a projected state: where the unprojected one goes
   bool projected;
@@ -40,7 +43,7 @@ struct LateRow {
 
 template <class T>
 struct Cell {
-  int slots, input_slots, hidden_slots, late_slots, states, kept, kept_cell, parameters, temps;
+  int slots, input_slots, hidden_slots, late_slots, states, kept, rows, kept_cell, parameters, temps;
   bool reads_after, drops;
   const int *input_gates, *hidden_gates;
   void (*forward)(const Cell &, const ForwardRow<T> &);

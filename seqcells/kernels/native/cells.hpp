@@ -1,4 +1,4 @@
-// The one cell that `seqcells/kernels/source.py` does not write: it has a product between its gates.
+// The cells that source.py does not write: they have a product between their gates.
 #pragma once
 #include "functor.hpp"
 
@@ -19,15 +19,16 @@ struct GRUResetBefore : Plain {
   static V late(const V *z, V h) { return sigmoid<T>(z[0]) * h; }
 
   template <class Phase>
-  static void forward(Phase, const V *z, V *state, const V *, V drop, V *keep, V *, const V *, V *) {
+  static void forward(Phase, const V *z, V *state, const V *, V drop, V *keep, V *, V *, const V *,
+                      V *) {
     const V r = sigmoid<T>(z[0]), u = sigmoid<T>(z[1]), n = tanh<T>(z[2]);
     state[0] = (T(1) - u) * (n * drop) + u * state[0];
     keep[0] = r, keep[1] = u, keep[2] = n;
   }
 
   template <class Phase>
-  static void backward(Phase, const V *keep, const V *before, const V *, const V *, V drop, V *grad,
-                       V *dz, V *, V *, const V *, V *) {
+  static void backward(Phase, const V *keep, const V *, const V *before, const V *, const V *, V drop,
+                       V *grad, V *dz, V *, V *, const V *, V *) {
     const V u = keep[1], n = keep[2], dh = grad[0];
     dz[0] = V{};
     dz[1] = dh * (before[0] - n * drop) * u * (T(1) - u);
@@ -41,6 +42,47 @@ struct GRUResetBefore : Plain {
     const V r = keep[0];
     dz[0] = e * h * r * (T(1) - r);
     grad += e * r;
+  }
+};
+
+// f = sigma(z_f), n = tanh(x_n + W_hn (f h') + b_hn), h = (1 - f) h' + f d n
+//
+// dz_n = dh f d (1 - n^2)
+// and with e = W_hn^T dz_n, the gradient by f h':   dz_f = (dh (d n - h') + e h') f (1 - f)
+//                                                   dh' = dh (1 - f) + e f
+template <class T>
+struct MGUResetBefore : Plain {
+  using V = Vec<T>;
+  static constexpr int late_slots = 1;
+  static constexpr int slots = 2, input_slots = 2, hidden_slots = 2, states = 1, kept = 2;
+  static constexpr bool drops = true;
+  static constexpr int input_gates[] = {0, 1}, hidden_gates[] = {0, 1};
+
+  static V late(const V *z, V h) { return sigmoid<T>(z[0]) * h; }
+
+  template <class Phase>
+  static void forward(Phase, const V *z, V *state, const V *, V drop, V *keep, V *, V *, const V *,
+                      V *) {
+    const V f = sigmoid<T>(z[0]), n = tanh<T>(z[1]);
+    state[0] = (T(1) - f) * state[0] + f * (n * drop);
+    keep[0] = f, keep[1] = n;
+  }
+
+  template <class Phase>
+  static void backward(Phase, const V *keep, const V *, const V *before, const V *, const V *, V drop,
+                       V *grad, V *dz, V *, V *, const V *, V *) {
+    const V f = keep[0], n = keep[1], dh = grad[0];
+    dz[0] = dh * (n * drop - before[0]) * f * (T(1) - f);
+    dz[1] = dh * f * drop * (T(1) - n * n);
+    grad[0] = dh * (T(1) - f);
+  }
+
+  static V late_again(const V *keep, V h) { return keep[0] * h; }
+
+  static void backward_late(const V *keep, V h, V e, V &grad, V *dz) {
+    const V f = keep[0];
+    dz[0] += e * h * f * (T(1) - f);
+    grad += e * f;
   }
 };
 

@@ -82,7 +82,7 @@ struct Forward : Sizes<T> {
     shared(pieces);
     for (int64_t n = 0; n < plan.groups; ++n) meetings[n] = Meeting();
     prefer_huge_pages(p.outputs, T_ * B * R * sizeof(T));
-    prefer_huge_pages(p.kept, T_ * B * this->kept_width() * units * sizeof(T));
+    prefer_huge_pages(p.kept, T_ * B * this->kept_width() * sizeof(T));
     in_parallel(threads_of(plan), [&](int64_t thread, int64_t threads) {
       pack(thread, threads);
       meet_all(threads);
@@ -268,7 +268,7 @@ struct Forward : Sizes<T> {
     row.parameters = parameters;
     row.h = p.projection ? x.unprojected + j * units : x.state[0] + j * recurrent;
     if (cell.states > 1) row.c = x.state[1] + j * units;
-    if (p.kept) row.keep = this->kept(t, r);
+    if (p.kept) row.keep = this->kept(t, r), row.rows = row.keep + this->rows_at();
     if (cell.drops)
       row.drop = p.drop ? this->whole(this->noise(p.drop, p.drop_step, H, t, r), x.noise[2]) : ones;
     for (int part = p.projection ? 1 : 0; part < cell.states; ++part)

@@ -10,8 +10,9 @@
 // drop:      the factor on the candidate, of cells that have one (`drops`).
 //
 // One that takes means over the row goes through it in phases: it leaves in `sum` what is to be
-// averaged, finds the `mean` in later phases, and keeps in `temp` what these read. `keep_phase` and
-// the like say which phase stores each value; the state is stored by the last.
+// averaged, finds the `mean` in later phases, and keeps in `temp` what these read. Of what it keeps,
+// `row` is the same for all units. `keep_phase` and the like say which phase stores each value; the
+// state is stored by the last.
 #pragma once
 #include <type_traits>
 
@@ -24,11 +25,11 @@ struct First {
 };
 
 struct Plain {
-  static constexpr int late_slots = 0, parameters = 0, kept_cell = 0;
+  static constexpr int late_slots = 0, parameters = 0, rows = 0, kept_cell = 0;
   static constexpr bool projects = false, drops = false, reads_after = false;
   static constexpr int forward_phases = 1, forward_temps = 0, forward_means = 0;
   static constexpr int backward_phases = 1, backward_temps = 0, backward_means = 0;
-  static constexpr First keep_phase{}, dz_phase{}, dp_phase{};
+  static constexpr First keep_phase{}, row_phase{}, dz_phase{}, dp_phase{};
   static constexpr First forward_temp_phase{}, forward_mean_phase{};
   static constexpr First backward_temp_phase{}, backward_mean_phase{};
 };
@@ -40,6 +41,9 @@ inline void for_phases(const Work &work) {
   if constexpr (phase + 1 < phases) for_phases<phases, phase + 1>(work);
 }
 
+// Unrolled, so that values stay in registers.
+#define EACH(n, count) _Pragma("GCC unroll 64") for (int n = 0; n < (count); ++n)
+
 template <class T, class F>
 void forward_row(const Cell<T> &cell, const ForwardRow<T> &row) {
   using V = Vec<T>;
@@ -50,28 +54,30 @@ void forward_row(const Cell<T> &cell, const ForwardRow<T> &row) {
     V sums[F::forward_means + 1] = {};
     for (int64_t u = row.units.from; u < row.units.to; u += LANES<T>) {
       V z[F::slots], state[2] = {load(row.h + u)}, keep[F::kept + 1], p[F::parameters + 1];
-      V temp[F::forward_temps + 1], sum[F::forward_means + 1], drop{};
-      for (int s = 0; s < F::slots; ++s) z[s] = load(row.sums + s * block + u);
-      for (int n = 0; n < F::parameters; ++n) p[n] = load(row.parameters + n * block + u);
+      V temp[F::forward_temps + 1], sum[F::forward_means + 1], rows[F::rows + 1], drop{};
+      EACH(s, F::slots) z[s] = load(row.sums + s * block + u);
+      EACH(n, F::parameters) p[n] = load(row.parameters + n * block + u);
       if constexpr (F::states > 1) state[1] = load(row.c + u);
       if constexpr (F::drops) drop = load(row.drop + u);
-      for (int n = 0; n < F::forward_temps; ++n)
+      EACH(n, F::forward_temps)
         if (F::forward_temp_phase[n] < phase) temp[n] = load(row.temps + n * block + u);
       const V before[2] = {state[0], state[1]};
-      F::forward(phase, z, state, p, drop, keep, temp, mean, sum);
-      for (int n = 0; n < F::forward_temps; ++n)
+      F::forward(phase, z, state, p, drop, keep, rows, temp, mean, sum);
+      EACH(n, F::forward_temps)
         if (F::forward_temp_phase[n] == phase) store(row.temps + n * block + u, temp[n]);
-      for (int n = 0; n < F::forward_means; ++n)
+      EACH(n, F::forward_means)
         if (F::forward_mean_phase[n] == phase) sums[n] += within<T>(sum[n], u, row.units);
-      for (int k = 0; row.keep && k < F::kept; ++k)
-        if (F::keep_phase[k] == phase) store(row.keep + k * block + u, keep[k]);
+      EACH(k, F::kept)
+        if (row.keep && F::keep_phase[k] == phase) store(row.keep + k * block + u, keep[k]);
+      EACH(n, F::rows)
+        if (row.keep && F::row_phase[n] == phase) store(row.rows + n * ROW_WIDTH, rows[n]);
       if constexpr (last) {
         if (row.stays[0] || row.stays[1]) blend(cell, row, u, before, state);
         store(row.h + u, state[0]);
         if constexpr (F::states > 1) store(row.c + u, state[1]);
       }
     }
-    for (int n = 0; n < F::forward_means; ++n)
+    EACH(n, F::forward_means)
       if (F::forward_mean_phase[n] == phase) mean[n] = mean_of<T>(sums[n], row.units);
   });
 }
@@ -87,24 +93,25 @@ void backward_row(const Cell<T> &, const BackwardRow<T> &row) {
     for (int64_t u = row.units.from; u < row.units.to; u += LANES<T>) {
       V keep[F::kept + 1], before[2] = {}, after[1] = {}, grad[2] = {load(row.dh + u)}, dz[F::slots];
       V p[F::parameters + 1], dp[F::parameters + 1], drop{}, stays{};
-      V temp[F::backward_temps + 1], sum[F::backward_means + 1];
-      for (int k = 0; k < F::kept; ++k) keep[k] = load(row.keep + k * block + u);
-      for (int n = 0; n < F::parameters; ++n) p[n] = load(row.parameters + n * block + u);
+      V temp[F::backward_temps + 1], sum[F::backward_means + 1], rows[F::rows + 1];
+      EACH(k, F::kept) keep[k] = load(row.keep + k * block + u);
+      EACH(n, F::rows) rows[n] = load(row.rows + n * ROW_WIDTH);
+      EACH(n, F::parameters) p[n] = load(row.parameters + n * block + u);
       if (!row.projected) before[0] = load(row.before + u);
       if constexpr (F::states > 1) before[1] = load(row.before_cell + u), grad[1] = load(row.dc + u);
       if constexpr (F::reads_after) after[0] = load(row.after + u);
       if constexpr (F::drops) drop = load(row.drop + u);
-      for (int n = 0; n < F::backward_temps; ++n)
+      EACH(n, F::backward_temps)
         if (F::backward_temp_phase[n] < phase) temp[n] = load(row.temps + n * block + u);
       if (row.stays) stays = load(row.stays + u) * grad[1], grad[1] -= stays;
-      F::backward(phase, keep, before, after, p, drop, grad, dz, dp, temp, mean, sum);
-      for (int n = 0; n < F::backward_temps; ++n)
+      F::backward(phase, keep, rows, before, after, p, drop, grad, dz, dp, temp, mean, sum);
+      EACH(n, F::backward_temps)
         if (F::backward_temp_phase[n] == phase) store(row.temps + n * block + u, temp[n]);
-      for (int n = 0; n < F::backward_means; ++n)
+      EACH(n, F::backward_means)
         if (F::backward_mean_phase[n] == phase) sums[n] += within<T>(sum[n], u, row.units);
-      for (int s = 0; s < F::slots; ++s)
+      EACH(s, F::slots)
         if (F::dz_phase[s] == phase) store(row.dz + s * block + u, within<T>(dz[s], u, row.units));
-      for (int n = 0; n < F::parameters; ++n)
+      EACH(n, F::parameters)
         if (F::dp_phase[n] == phase) {
           T *to = row.dp + n * block + u;
           store(to, load(to) + dp[n]);
@@ -116,7 +123,7 @@ void backward_row(const Cell<T> &, const BackwardRow<T> &row) {
           if (row.projected) store(row.m + u, F::unprojected(keep));
       }
     }
-    for (int n = 0; n < F::backward_means; ++n)
+    EACH(n, F::backward_means)
       if (F::backward_mean_phase[n] == phase) mean[n] = mean_of<T>(sums[n], row.units);
   });
 }
@@ -125,7 +132,7 @@ template <class T, class F>
 void gate_row(const T *sums, const T *h, T *gated, Units units) {
   for (int64_t u = units.from; u < units.to; u += LANES<T>) {
     Vec<T> z[F::slots];
-    for (int s = 0; s < F::slots; ++s) z[s] = load(sums + s * units.block + u);
+    EACH(s, F::slots) z[s] = load(sums + s * units.block + u);
     store(gated + u, F::late(z, load(h + u)));
   }
 }
@@ -136,14 +143,16 @@ void backward_late_row(const LateRow<T> &row) {
   const int64_t block = row.units.block;
   for (int64_t u = row.units.from; u < row.units.to; u += LANES<T>) {
     Vec<T> keep[F::kept], seen = load(row.left + u), grad = load(row.dh + u), dz[F::slots];
-    for (int k = 0; k < F::kept; ++k) keep[k] = load(row.keep + k * block + u);
-    for (int s = 0; s < F::slots; ++s) dz[s] = load(row.dz + s * block + u);
+    EACH(k, F::kept) keep[k] = load(row.keep + k * block + u);
+    EACH(s, F::slots) dz[s] = load(row.dz + s * block + u);
     F::backward_late(keep, seen, load(row.e + u), grad, dz);
     for (int s = 0; s < early; ++s) store(row.dz + s * block + u, dz[s]);
     store(row.dh + u, grad);
     store(row.gated + u, F::late_again(keep, seen));
   }
 }
+
+#undef EACH
 
 template <class T, class F>
 constexpr Cell<T> cell_of() {
@@ -154,6 +163,7 @@ constexpr Cell<T> cell_of() {
                F::late_slots,
                F::states,
                F::kept,
+               F::rows,
                F::kept_cell,
                F::parameters,
                forward > backward ? forward : backward,

@@ -17,7 +17,8 @@
   _(IndRNNTanh) \
   _(MinGRU) \
   _(MinLSTM) \
-  _(GRUResetBefore)
+  _(GRUResetBefore) \
+  _(MGUResetBefore)
 
 namespace SEQCELLS_VARIANT {
 
@@ -35,20 +36,21 @@ struct RNNTanh : Plain {
   static constexpr int parameters = 0;
   static constexpr int kept = 0;
   static constexpr int kept_cell = 0;
+  static constexpr int rows = 0;
   static constexpr bool reads_after = true;
   static constexpr int input_gates[] = {0};
   static constexpr int hidden_gates[] = {0};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *temp,
-                      const V *mean, V *sum) {
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+                      V *temp, const V *mean, V *sum) {
     const V v1 = tanh<T>(z[0]);
     state[0] = v1;
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *before, const V *after, const V *p,
-                       V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
     const V v2 = after[0] * after[0];
     const V v3 = T(1.0) - v2;
     const V v4 = v3 * grad[0];
@@ -71,20 +73,21 @@ struct RNNReLU : Plain {
   static constexpr int parameters = 0;
   static constexpr int kept = 0;
   static constexpr int kept_cell = 0;
+  static constexpr int rows = 0;
   static constexpr bool reads_after = true;
   static constexpr int input_gates[] = {0};
   static constexpr int hidden_gates[] = {0};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *temp,
-                      const V *mean, V *sum) {
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+                      V *temp, const V *mean, V *sum) {
     const V v1 = z[0] < V{} ? V{} : z[0];
     state[0] = v1;
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *before, const V *after, const V *p,
-                       V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
     const V v2 = after[0] > V{} ? grad[0] : V{};
     dz[0] = v2;
     grad[0] = V{};
@@ -115,14 +118,15 @@ struct GRU : Plain {
   static constexpr int parameters = 0;
   static constexpr int kept = 4;
   static constexpr int kept_cell = 0;
+  static constexpr int rows = 0;
   static constexpr bool reads_after = false;
   static constexpr bool drops = true;
   static constexpr int input_gates[] = {2, 0, 1};
   static constexpr int hidden_gates[] = {0, 1, 2};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *temp,
-                      const V *mean, V *sum) {
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+                      V *temp, const V *mean, V *sum) {
     const V v1 = sigmoid<T>(z[2]);
     const V v2 = T(1.0) - v1;
     const V v4 = sigmoid<T>(z[1]);
@@ -141,8 +145,8 @@ struct GRU : Plain {
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *before, const V *after, const V *p,
-                       V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
     const V v2 = T(1.0) - keep[1];
     const V v15 = v2 * grad[0];
     const V v17 = drop * v15;
@@ -195,6 +199,7 @@ struct LSTM : Plain {
   static constexpr int parameters = 0;
   static constexpr int kept = 5;
   static constexpr int kept_cell = 0;
+  static constexpr int rows = 0;
   static constexpr bool reads_after = false;
   static constexpr bool projects = true;
   static constexpr bool drops = true;
@@ -202,8 +207,8 @@ struct LSTM : Plain {
   static constexpr int hidden_gates[] = {0, 1, 2, 3};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *temp,
-                      const V *mean, V *sum) {
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+                      V *temp, const V *mean, V *sum) {
     const V v1 = sigmoid<T>(z[3]);
     const V v3 = sigmoid<T>(z[1]);
     const V v4 = state[1] * v3;
@@ -224,8 +229,8 @@ struct LSTM : Plain {
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *before, const V *after, const V *p,
-                       V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
     const V v9 = drop * keep[1];
     const V v15 = keep[2] * grad[0];
     const V v12 = tanh<T>(keep[0]);
@@ -298,14 +303,15 @@ struct PeepholeLSTM : Plain {
   static constexpr int parameters = 3;
   static constexpr int kept = 5;
   static constexpr int kept_cell = 0;
+  static constexpr int rows = 0;
   static constexpr bool reads_after = false;
   static constexpr bool drops = true;
   static constexpr int input_gates[] = {0, 1, 2, 3};
   static constexpr int hidden_gates[] = {0, 1, 2, 3};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *temp,
-                      const V *mean, V *sum) {
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+                      V *temp, const V *mean, V *sum) {
     const V v2 = state[1] * p[1];
     const V v3 = z[1] + v2;
     const V v4 = sigmoid<T>(v3);
@@ -332,8 +338,8 @@ struct PeepholeLSTM : Plain {
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *before, const V *after, const V *p,
-                       V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
     const V v12 = drop * keep[1];
     const V v21 = keep[2] * grad[0];
     const V v18 = tanh<T>(keep[0]);
@@ -405,14 +411,15 @@ struct CoupledLSTM : Plain {
   static constexpr int parameters = 0;
   static constexpr int kept = 4;
   static constexpr int kept_cell = 0;
+  static constexpr int rows = 0;
   static constexpr bool reads_after = false;
   static constexpr bool drops = true;
   static constexpr int input_gates[] = {0, 1, 2};
   static constexpr int hidden_gates[] = {0, 1, 2};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *temp,
-                      const V *mean, V *sum) {
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+                      V *temp, const V *mean, V *sum) {
     const V v1 = sigmoid<T>(z[2]);
     const V v3 = sigmoid<T>(z[0]);
     const V v4 = state[1] * v3;
@@ -432,8 +439,8 @@ struct CoupledLSTM : Plain {
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *before, const V *after, const V *p,
-                       V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
     const V v14 = keep[1] * grad[0];
     const V v11 = tanh<T>(keep[0]);
     const V v15 = v11 * v11;
@@ -485,14 +492,15 @@ struct LightLSTM : Plain {
   static constexpr int parameters = 0;
   static constexpr int kept = 3;
   static constexpr int kept_cell = 0;
+  static constexpr int rows = 0;
   static constexpr bool reads_after = true;
   static constexpr bool drops = true;
   static constexpr int input_gates[] = {0, 1};
   static constexpr int hidden_gates[] = {0, 1};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *temp,
-                      const V *mean, V *sum) {
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+                      V *temp, const V *mean, V *sum) {
     const V v1 = sigmoid<T>(z[0]);
     const V v2 = state[1] * v1;
     const V v4 = tanh<T>(z[1]);
@@ -507,8 +515,8 @@ struct LightLSTM : Plain {
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *before, const V *after, const V *p,
-                       V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
     const V v8 = after[0] * after[0];
     const V v9 = T(1.0) - v8;
     const V v10 = v9 * grad[0];
@@ -626,8 +634,9 @@ struct LayerNormLSTM : Plain {
   static constexpr int hidden_slots = 4;
   static constexpr int states = 2;
   static constexpr int parameters = 18;
-  static constexpr int kept = 18;
+  static constexpr int kept = 14;
   static constexpr int kept_cell = 0;
+  static constexpr int rows = 4;
   static constexpr int forward_phases = 5;
   static constexpr int forward_temps = 11;
   static constexpr int forward_means = 6;
@@ -642,13 +651,14 @@ struct LayerNormLSTM : Plain {
   static constexpr int forward_mean_phase[] = {3, 2, 1, 1, 0, 0};
   static constexpr int backward_temp_phase[] = {3, 3, 3, 3, 3, 3, 3, 3, 2, 2, 2, 2, 0, 2, 2, 2, 0, 1, 0, 0, 0, 0, 0};
   static constexpr int backward_mean_phase[] = {3, 3, 2, 2, 1, 0};
-  static constexpr int keep_phase[] = {2, 1, 1, 2, 3, 2, 4, 4, 2, 1, 2, 1, 2, 1, 1, 1, 1, 2};
+  static constexpr int keep_phase[] = {2, 1, 1, 2, 2, 4, 2, 1, 2, 1, 1, 1, 1, 1};
+  static constexpr int row_phase[] = {3, 4, 2, 2};
   static constexpr int dz_phase[] = {4, 4, 4, 4, 4, 4, 4, 4};
   static constexpr int dp_phase[] = {2, 2, 2, 0, 2, 2, 2, 0, 2, 2, 2, 0, 2, 2, 2, 0, 0, 0};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *temp,
-                      const V *mean, V *sum) {
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+                      V *temp, const V *mean, V *sum) {
     if constexpr (phase == 0) {
       const V v0 = z[0] + z[1];
       const V v1 = z[2] + v0;
@@ -688,12 +698,12 @@ struct LayerNormLSTM : Plain {
       const V v39 = T(0.25) * v38;
       keep[1] = v9;
       keep[2] = v7;
-      keep[9] = v11;
-      keep[11] = v5;
-      keep[13] = v32;
-      keep[14] = v30;
-      keep[15] = v34;
-      keep[16] = v28;
+      keep[7] = v11;
+      keep[9] = v5;
+      keep[10] = v32;
+      keep[11] = v30;
+      keep[12] = v34;
+      keep[13] = v28;
       temp[3] = v11;
       sum[2] = v16;
       temp[4] = v34;
@@ -748,11 +758,11 @@ struct LayerNormLSTM : Plain {
       const V v47 = sigmoid<T>(v46);
       keep[0] = v75;
       keep[3] = v64;
-      keep[5] = v47;
-      keep[8] = v72;
-      keep[10] = v55;
-      keep[12] = v19;
-      keep[17] = v42;
+      keep[4] = v47;
+      keep[6] = v72;
+      keep[8] = v55;
+      row[2] = v19;
+      row[3] = v42;
       temp[0] = v47;
       temp[2] = v75;
       sum[1] = v75;
@@ -760,7 +770,7 @@ struct LayerNormLSTM : Plain {
     if constexpr (phase == 3) {
       const V v77 = temp[2] - mean[1];
       const V v78 = v77 * v77;
-      keep[4] = mean[1];
+      row[0] = mean[1];
       temp[1] = v77;
       sum[0] = v78;
     }
@@ -774,49 +784,49 @@ struct LayerNormLSTM : Plain {
       const V v86 = temp[0] * v85;
       state[0] = v86;
       state[1] = temp[2];
-      keep[6] = v85;
-      keep[7] = v81;
+      keep[5] = v85;
+      row[1] = v81;
     }
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *before, const V *after, const V *p,
-                       V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
     if constexpr (phase == 0) {
-      const V v87 = keep[6] * grad[0];
-      const V v151 = T(1.0) - keep[5];
-      const V v152 = keep[5] * v151;
+      const V v87 = keep[5] * grad[0];
+      const V v151 = T(1.0) - keep[4];
+      const V v152 = keep[4] * v151;
       const V v153 = v87 * v152;
-      const V v20 = keep[11] * keep[12];
+      const V v20 = keep[9] * row[2];
       const V v192 = v20 * v153;
-      const V v43 = keep[16] * keep[17];
+      const V v43 = keep[13] * row[3];
       const V v154 = v43 * v153;
-      const V v77 = keep[0] - keep[4];
-      const V v82 = v77 * keep[7];
-      const V v88 = keep[5] * grad[0];
-      const V v89 = keep[6] * keep[6];
+      const V v77 = keep[0] - row[0];
+      const V v82 = v77 * row[1];
+      const V v88 = keep[4] * grad[0];
+      const V v89 = keep[5] * keep[5];
       const V v90 = T(1.0) - v89;
       const V v91 = v88 * v90;
       const V v92 = v82 * v91;
       const V v193 = p[11] * v153;
-      const V v194 = keep[12] * v193;
+      const V v194 = row[2] * v193;
       const V v155 = p[15] * v153;
-      const V v156 = keep[17] * v155;
-      const V v195 = keep[11] * v193;
-      const V v197 = keep[12] * keep[12];
-      const V v198 = keep[12] * v197;
+      const V v156 = row[3] * v155;
+      const V v195 = keep[9] * v193;
+      const V v197 = row[2] * row[2];
+      const V v198 = row[2] * v197;
       const V v199 = T(-0.5) * v198;
-      const V v157 = keep[16] * v155;
-      const V v159 = keep[17] * keep[17];
-      const V v160 = keep[17] * v159;
+      const V v157 = keep[13] * v155;
+      const V v159 = row[3] * row[3];
+      const V v160 = row[3] * v159;
       const V v161 = T(-0.5) * v160;
       const V v93 = p[16] * v91;
       const V v95 = v77 * v93;
-      const V v96 = keep[7] * keep[7];
-      const V v97 = keep[7] * v96;
+      const V v96 = row[1] * row[1];
+      const V v97 = row[1] * v96;
       const V v98 = T(-0.5) * v97;
       const V v99 = v95 * v98;
-      const V v94 = keep[7] * v93;
+      const V v94 = row[1] * v93;
       dp[3] = v153;
       dp[7] = v153;
       dp[11] = v192;
@@ -833,7 +843,7 @@ struct LayerNormLSTM : Plain {
       temp[22] = v94;
     }
     if constexpr (phase == 1) {
-      const V v77 = keep[0] - keep[4];
+      const V v77 = keep[0] - row[0];
       const V v101 = v77 * mean[5];
       const V v102 = temp[22] + v101;
       const V v103 = v101 + v102;
@@ -843,60 +853,60 @@ struct LayerNormLSTM : Plain {
       sum[4] = v104;
     }
     if constexpr (phase == 2) {
-      const V v73 = drop * keep[8];
+      const V v73 = drop * keep[6];
       const V v107 = temp[17] + mean[4];
       const V v108 = v73 * v107;
       const V v123 = T(1.0) - keep[3];
       const V v124 = keep[3] * v123;
       const V v125 = v108 * v124;
       const V v137 = before[1] * v107;
-      const V v138 = T(1.0) - keep[10];
-      const V v139 = keep[10] * v138;
+      const V v138 = T(1.0) - keep[8];
+      const V v139 = keep[8] * v138;
       const V v140 = v137 * v139;
       const V v109 = keep[3] * v107;
       const V v111 = drop * v109;
-      const V v112 = keep[8] * keep[8];
+      const V v112 = keep[6] * keep[6];
       const V v113 = T(1.0) - v112;
       const V v114 = v111 * v113;
-      const V v57 = keep[1] * keep[12];
+      const V v57 = keep[1] * row[2];
       const V v131 = v57 * v125;
-      const V v48 = keep[9] * keep[12];
+      const V v48 = keep[7] * row[2];
       const V v146 = v48 * v140;
-      const V v65 = keep[2] * keep[12];
+      const V v65 = keep[2] * row[2];
       const V v119 = v65 * v114;
-      const V v60 = keep[13] * keep[17];
+      const V v60 = keep[10] * row[3];
       const V v126 = v60 * v125;
-      const V v51 = keep[15] * keep[17];
+      const V v51 = keep[12] * row[3];
       const V v141 = v51 * v140;
-      const V v68 = keep[14] * keep[17];
+      const V v68 = keep[11] * row[3];
       const V v115 = v68 * v114;
-      const V v136 = keep[10] * v107;
+      const V v136 = keep[8] * v107;
       const V v120 = p[10] * v114;
       const V v122 = keep[2] * v120;
       const V v132 = p[8] * v125;
       const V v134 = keep[1] * v132;
       const V v135 = v122 + v134;
       const V v147 = p[9] * v140;
-      const V v149 = keep[9] * v147;
+      const V v149 = keep[7] * v147;
       const V v150 = v135 + v149;
       const V v196 = v150 + temp[18];
       const V v200 = v196 * temp[19];
-      const V v133 = keep[12] * v132;
-      const V v148 = keep[12] * v147;
-      const V v121 = keep[12] * v120;
+      const V v133 = row[2] * v132;
+      const V v148 = row[2] * v147;
+      const V v121 = row[2] * v120;
       const V v116 = p[14] * v114;
-      const V v118 = keep[14] * v116;
+      const V v118 = keep[11] * v116;
       const V v127 = p[12] * v125;
-      const V v129 = keep[13] * v127;
+      const V v129 = keep[10] * v127;
       const V v130 = v118 + v129;
       const V v142 = p[13] * v140;
-      const V v144 = keep[15] * v142;
+      const V v144 = keep[12] * v142;
       const V v145 = v130 + v144;
       const V v158 = v145 + temp[20];
       const V v162 = v158 * temp[21];
-      const V v128 = keep[17] * v127;
-      const V v143 = keep[17] * v142;
-      const V v117 = keep[17] * v116;
+      const V v128 = row[3] * v127;
+      const V v143 = row[3] * v142;
+      const V v117 = row[3] * v116;
       dp[0] = v125;
       dp[1] = v140;
       dp[2] = v114;
@@ -924,7 +934,7 @@ struct LayerNormLSTM : Plain {
       const V v208 = keep[1] * v203;
       const V v209 = temp[9] + v208;
       const V v210 = v208 + v209;
-      const V v204 = keep[9] * v203;
+      const V v204 = keep[7] * v203;
       const V v205 = temp[10] + v204;
       const V v206 = v204 + v205;
       const V v207 = -v206;
@@ -933,24 +943,24 @@ struct LayerNormLSTM : Plain {
       const V v214 = temp[11] + v213;
       const V v215 = v213 + v214;
       const V v217 = v212 - v215;
-      const V v218 = keep[11] * v203;
+      const V v218 = keep[9] * v203;
       const V v219 = temp[12] + v218;
       const V v220 = v218 + v219;
       const V v222 = v217 - v220;
       const V v165 = T(0.25) * mean[3];
-      const V v170 = keep[13] * v165;
+      const V v170 = keep[10] * v165;
       const V v171 = temp[13] + v170;
       const V v172 = v170 + v171;
-      const V v166 = keep[15] * v165;
+      const V v166 = keep[12] * v165;
       const V v167 = temp[14] + v166;
       const V v168 = v166 + v167;
       const V v169 = -v168;
       const V v174 = v169 - v172;
-      const V v175 = keep[14] * v165;
+      const V v175 = keep[11] * v165;
       const V v176 = temp[15] + v175;
       const V v177 = v175 + v176;
       const V v179 = v174 - v177;
-      const V v180 = keep[16] * v165;
+      const V v180 = keep[13] * v165;
       const V v181 = temp[16] + v180;
       const V v182 = v180 + v181;
       const V v184 = v179 - v182;
@@ -1066,8 +1076,9 @@ struct LayerNormGRU : Plain {
   static constexpr int hidden_slots = 3;
   static constexpr int states = 1;
   static constexpr int parameters = 12;
-  static constexpr int kept = 14;
+  static constexpr int kept = 10;
   static constexpr int kept_cell = 0;
+  static constexpr int rows = 4;
   static constexpr int forward_phases = 3;
   static constexpr int forward_temps = 6;
   static constexpr int forward_means = 8;
@@ -1082,13 +1093,14 @@ struct LayerNormGRU : Plain {
   static constexpr int forward_mean_phase[] = {1, 1, 1, 1, 0, 0, 0, 0};
   static constexpr int backward_temp_phase[] = {1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0};
   static constexpr int backward_mean_phase[] = {1, 1, 1, 1, 0, 0, 0, 0};
-  static constexpr int keep_phase[] = {1, 2, 2, 2, 2, 1, 2, 1, 2, 1, 1, 2, 1, 2};
+  static constexpr int keep_phase[] = {1, 2, 2, 2, 2, 1, 1, 1, 1, 1};
+  static constexpr int row_phase[] = {2, 2, 2, 2};
   static constexpr int dz_phase[] = {2, 2, 2, 2, 2, 2};
   static constexpr int dp_phase[] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *temp,
-                      const V *mean, V *sum) {
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+                      V *temp, const V *mean, V *sum) {
     if constexpr (phase == 0) {
       const V v0 = z[0] + z[1];
       const V v1 = T(0.5) * v0;
@@ -1118,10 +1130,10 @@ struct LayerNormGRU : Plain {
       const V v44 = v43 * v43;
       keep[0] = v4;
       keep[5] = v3;
-      keep[7] = v34;
-      keep[9] = v19;
-      keep[10] = v18;
-      keep[12] = v43;
+      keep[6] = v34;
+      keep[7] = v19;
+      keep[8] = v18;
+      keep[9] = v43;
       temp[0] = v3;
       sum[0] = v8;
       temp[1] = v18;
@@ -1177,16 +1189,16 @@ struct LayerNormGRU : Plain {
       keep[2] = v31;
       keep[3] = v61;
       keep[4] = v58;
-      keep[6] = v11;
-      keep[8] = v38;
-      keep[11] = v26;
-      keep[13] = v47;
+      row[0] = v11;
+      row[1] = v38;
+      row[2] = v26;
+      row[3] = v47;
     }
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *before, const V *after, const V *p,
-                       V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
     if constexpr (phase == 0) {
       const V v32 = T(1.0) - keep[2];
       const V v69 = v32 * grad[0];
@@ -1205,54 +1217,54 @@ struct LayerNormGRU : Plain {
       const V v120 = keep[2] * v32;
       const V v121 = v119 * v120;
       const V v75 = keep[4] * v74;
-      const V v51 = keep[0] * keep[6];
+      const V v51 = keep[0] * row[0];
       const V v84 = v51 * v79;
-      const V v12 = keep[5] * keep[6];
+      const V v12 = keep[5] * row[0];
       const V v148 = v12 * v121;
-      const V v39 = keep[7] * keep[8];
+      const V v39 = keep[6] * row[1];
       const V v103 = v39 * v74;
-      const V v54 = keep[9] * keep[11];
+      const V v54 = keep[7] * row[2];
       const V v80 = v54 * v79;
-      const V v27 = keep[10] * keep[11];
+      const V v27 = keep[8] * row[2];
       const V v122 = v27 * v121;
-      const V v48 = keep[12] * keep[13];
+      const V v48 = keep[9] * row[3];
       const V v88 = v48 * v75;
       const V v85 = p[6] * v79;
       const V v87 = keep[0] * v85;
       const V v149 = p[7] * v121;
       const V v151 = keep[5] * v149;
       const V v152 = v87 + v151;
-      const V v153 = keep[6] * keep[6];
-      const V v154 = keep[6] * v153;
+      const V v153 = row[0] * row[0];
+      const V v154 = row[0] * v153;
       const V v155 = T(-0.5) * v154;
       const V v156 = v152 * v155;
-      const V v86 = keep[6] * v85;
-      const V v150 = keep[6] * v149;
+      const V v86 = row[0] * v85;
+      const V v150 = row[0] * v149;
       const V v104 = p[8] * v74;
-      const V v106 = keep[7] * v104;
-      const V v107 = keep[8] * keep[8];
-      const V v108 = keep[8] * v107;
+      const V v106 = keep[6] * v104;
+      const V v107 = row[1] * row[1];
+      const V v108 = row[1] * v107;
       const V v109 = T(-0.5) * v108;
       const V v110 = v106 * v109;
-      const V v105 = keep[8] * v104;
+      const V v105 = row[1] * v104;
       const V v81 = p[9] * v79;
-      const V v83 = keep[9] * v81;
+      const V v83 = keep[7] * v81;
       const V v123 = p[10] * v121;
-      const V v125 = keep[10] * v123;
+      const V v125 = keep[8] * v123;
       const V v126 = v83 + v125;
-      const V v127 = keep[11] * keep[11];
-      const V v128 = keep[11] * v127;
+      const V v127 = row[2] * row[2];
+      const V v128 = row[2] * v127;
       const V v129 = T(-0.5) * v128;
       const V v130 = v126 * v129;
-      const V v82 = keep[11] * v81;
-      const V v124 = keep[11] * v123;
+      const V v82 = row[2] * v81;
+      const V v124 = row[2] * v123;
       const V v89 = p[11] * v75;
-      const V v91 = keep[12] * v89;
-      const V v92 = keep[13] * keep[13];
-      const V v93 = keep[13] * v92;
+      const V v91 = keep[9] * v89;
+      const V v92 = row[3] * row[3];
+      const V v93 = row[3] * v92;
       const V v94 = T(-0.5) * v93;
       const V v95 = v91 * v94;
-      const V v90 = keep[13] * v89;
+      const V v90 = row[3] * v89;
       dp[0] = v79;
       dp[1] = v121;
       dp[2] = v74;
@@ -1286,20 +1298,20 @@ struct LayerNormGRU : Plain {
       const V v161 = temp[7] + v160;
       const V v162 = v160 + v161;
       const V v168 = v166 - v162;
-      const V v112 = keep[7] * mean[5];
+      const V v112 = keep[6] * mean[5];
       const V v113 = temp[8] + v112;
       const V v114 = v112 + v113;
       const V v115 = -v114;
       const V v133 = T(0.5) * mean[6];
-      const V v137 = keep[9] * v133;
+      const V v137 = keep[7] * v133;
       const V v138 = temp[9] + v137;
       const V v139 = v137 + v138;
       const V v140 = -v139;
-      const V v134 = keep[10] * v133;
+      const V v134 = keep[8] * v133;
       const V v135 = temp[10] + v134;
       const V v136 = v134 + v135;
       const V v142 = v140 - v136;
-      const V v97 = keep[12] * mean[7];
+      const V v97 = keep[9] * mean[7];
       const V v98 = temp[11] + v97;
       const V v99 = v97 + v98;
       const V v100 = -v99;
@@ -1357,14 +1369,15 @@ struct MGU : Plain {
   static constexpr int parameters = 0;
   static constexpr int kept = 3;
   static constexpr int kept_cell = 0;
+  static constexpr int rows = 0;
   static constexpr bool reads_after = false;
   static constexpr bool drops = true;
   static constexpr int input_gates[] = {1, 0};
   static constexpr int hidden_gates[] = {0, 1};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *temp,
-                      const V *mean, V *sum) {
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+                      V *temp, const V *mean, V *sum) {
     const V v1 = sigmoid<T>(z[1]);
     const V v2 = T(1.0) - v1;
     const V v3 = state[0] * v2;
@@ -1381,8 +1394,8 @@ struct MGU : Plain {
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *before, const V *after, const V *p,
-                       V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
     const V v11 = keep[2] * grad[0];
     const V v13 = drop * v11;
     const V v14 = keep[0] * keep[0];
@@ -1421,13 +1434,14 @@ struct IndRNNReLU : Plain {
   static constexpr int parameters = 1;
   static constexpr int kept = 0;
   static constexpr int kept_cell = 0;
+  static constexpr int rows = 0;
   static constexpr bool reads_after = true;
   static constexpr int input_gates[] = {0};
   static constexpr int hidden_gates[] = {0};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *temp,
-                      const V *mean, V *sum) {
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+                      V *temp, const V *mean, V *sum) {
     const V v0 = state[0] * p[0];
     const V v1 = z[0] + v0;
     const V v2 = v1 < V{} ? V{} : v1;
@@ -1435,8 +1449,8 @@ struct IndRNNReLU : Plain {
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *before, const V *after, const V *p,
-                       V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
     const V v3 = after[0] > V{} ? grad[0] : V{};
     const V v5 = before[0] * v3;
     const V v4 = p[0] * v3;
@@ -1461,13 +1475,14 @@ struct IndRNNTanh : Plain {
   static constexpr int parameters = 1;
   static constexpr int kept = 0;
   static constexpr int kept_cell = 0;
+  static constexpr int rows = 0;
   static constexpr bool reads_after = true;
   static constexpr int input_gates[] = {0};
   static constexpr int hidden_gates[] = {0};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *temp,
-                      const V *mean, V *sum) {
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+                      V *temp, const V *mean, V *sum) {
     const V v0 = state[0] * p[0];
     const V v1 = z[0] + v0;
     const V v2 = tanh<T>(v1);
@@ -1475,8 +1490,8 @@ struct IndRNNTanh : Plain {
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *before, const V *after, const V *p,
-                       V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
     const V v3 = after[0] * after[0];
     const V v4 = T(1.0) - v3;
     const V v5 = v4 * grad[0];
@@ -1506,14 +1521,15 @@ struct MinGRU : Plain {
   static constexpr int parameters = 0;
   static constexpr int kept = 2;
   static constexpr int kept_cell = 0;
+  static constexpr int rows = 0;
   static constexpr bool reads_after = false;
   static constexpr bool drops = true;
   static constexpr int input_gates[] = {0, 1};
   static constexpr int hidden_gates[] = {0};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *temp,
-                      const V *mean, V *sum) {
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+                      V *temp, const V *mean, V *sum) {
     const V v0 = sigmoid<T>(z[0]);
     const V v1 = state[0] * v0;
     const V v2 = T(1.0) - v0;
@@ -1526,8 +1542,8 @@ struct MinGRU : Plain {
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *before, const V *after, const V *p,
-                       V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
     const V v12 = before[0] * grad[0];
     const V v7 = drop * grad[0];
     const V v9 = keep[0] * v7;
@@ -1567,14 +1583,15 @@ struct MinLSTM : Plain {
   static constexpr int parameters = 0;
   static constexpr int kept = 5;
   static constexpr int kept_cell = 0;
+  static constexpr int rows = 0;
   static constexpr bool reads_after = false;
   static constexpr bool drops = true;
   static constexpr int input_gates[] = {0, 1, 2};
   static constexpr int hidden_gates[] = {0};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *temp,
-                      const V *mean, V *sum) {
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+                      V *temp, const V *mean, V *sum) {
     const V v0 = -z[0];
     const V v1 = softplus<T>(v0);
     const V v2 = -z[1];
@@ -1596,8 +1613,8 @@ struct MinLSTM : Plain {
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *before, const V *after, const V *p,
-                       V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
     const V v21 = before[0] * grad[0];
     const V v22 = T(1.0) - keep[0];
     const V v23 = keep[0] * v22;

@@ -9,7 +9,7 @@
 namespace SEQCELLS_VARIANT {
 
 // In the order of encoding.py.
-enum Kind { Z, STATE, CELL, PARAMETER, DROP, KEEP, AFTER, GRAD, GRAD_CELL, DZ, DP, TEMP, MEAN, SUM, KINDS };
+enum Kind { Z, STATE, CELL, PARAMETER, DROP, KEEP, ROW, AFTER, GRAD, GRAD_CELL, DZ, DP, TEMP, MEAN, SUM, KINDS };
 enum Operation {
   ADD, SUB, MUL, DIV, NEG, ABS, EXP, SIGMOID, TANH, RELU, SOFTPLUS, SQRT, RSQRT, WHERE_POSITIVE
 };
@@ -47,10 +47,10 @@ struct Interpreted : Cell<T> {
   const double *numbers;
 
   Interpreted(const int32_t *code, const double *numbers)
-      : Cell<T>{code[0], code[1], code[2], 0, code[3], code[4], code[5], code[6], code[7],
-                code[8] != 0, code[9] != 0, code + 11, code + 11 + code[1], forward_row,
+      : Cell<T>{code[0], code[1], code[2], 0, code[3], code[4], code[5], code[6], code[7], code[8],
+                code[9] != 0, code[10] != 0, code + 12, code + 12 + code[1], forward_row,
                 backward_row, nullptr, nullptr},
-        forward_code(code + 11 + code[1] + code[2]), backward_code(forward_code + code[10]),
+        forward_code(code + 12 + code[1] + code[2]), backward_code(forward_code + code[11]),
         numbers(numbers) {}
 
  private:
@@ -66,8 +66,8 @@ struct Interpreted : Cell<T> {
     Units units;
     V sums[MEANS], means[MEANS];
 
-    T *at(const int32_t kind, int32_t index, int64_t u) const {
-      return base[kind] + index * units.block + u;
+    T *at(int32_t kind, int32_t index, int64_t u) const {
+      return base[kind] + (kind == ROW ? index * ROW_WIDTH : index * units.block + u);
     }
   };
 
@@ -80,7 +80,7 @@ struct Interpreted : Cell<T> {
     const auto own = [](const T *data) { return const_cast<T *>(data); };
     m.base[Z] = own(row.sums), m.base[STATE] = row.h, m.base[CELL] = row.c;
     m.base[PARAMETER] = own(row.parameters), m.base[DROP] = own(row.drop);
-    m.base[KEEP] = row.keep, m.base[TEMP] = row.temps;
+    m.base[KEEP] = row.keep, m.base[ROW] = row.rows, m.base[TEMP] = row.temps;
     self(cell).phases(self(cell).forward_code, m);
   }
 
@@ -89,7 +89,8 @@ struct Interpreted : Cell<T> {
     const auto own = [](const T *data) { return const_cast<T *>(data); };
     m.base[STATE] = own(row.before), m.base[CELL] = own(row.before_cell);
     m.base[PARAMETER] = own(row.parameters), m.base[DROP] = own(row.drop);
-    m.base[KEEP] = own(row.keep), m.base[AFTER] = own(row.after), m.base[TEMP] = row.temps;
+    m.base[KEEP] = own(row.keep), m.base[ROW] = own(row.rows);
+    m.base[AFTER] = own(row.after), m.base[TEMP] = row.temps;
     m.base[GRAD] = row.dh, m.base[GRAD_CELL] = row.dc, m.base[DZ] = row.dz, m.base[DP] = row.dp;
     self(cell).phases(self(cell).backward_code, m);
   }
@@ -136,7 +137,8 @@ struct Interpreted : Cell<T> {
           case STATE: state[0][w] = value, ends = true; break;
           case CELL: state[1][w] = value; break;
           case KEEP:
-            if (m.base[KEEP]) store(m.at(KEEP, s->index, unit), value);
+          case ROW:
+            if (m.base[KEEP]) store(m.at(s->kind, s->index, unit), value);
             break;
           case SUM: m.sums[s->index] += within<T>(value, unit, m.units); break;
           case DZ: store(m.at(DZ, s->index, unit), within<T>(value, unit, m.units)); break;

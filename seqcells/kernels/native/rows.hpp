@@ -112,7 +112,9 @@ struct Sizes {
         recurrent(padded(R)) {}
 
   int64_t sums() const { return cell.slots * units; }
-  int64_t kept_width() const { return cell.kept_width(p.zone[0]); }
+  // What a step of a row keeps: blocks of units, then values of the whole row.
+  int64_t rows_at() const { return cell.kept_width(p.zone[0]) * units; }
+  int64_t kept_width() const { return rows_at() + cell.rows * ROW_WIDTH; }
   Units shared_units(Columns columns) const { return {columns.from, columns.to, H, units}; }
 
   // Rows of the caller: of inputs, of upstream gradients, of outputs.
@@ -132,7 +134,7 @@ struct Sizes {
   T *output(int64_t t, int64_t r) const { return static_cast<T *>(p.outputs) + dense(t, r) * R; }
   T *cell_state(int64_t t, int64_t r) const { return static_cast<T *>(p.cells) + dense(t, r) * H; }
   T *kept(int64_t t, int64_t r) const {
-    return static_cast<T *>(p.kept) + (plan.start[t] + r) * kept_width() * units;
+    return static_cast<T *>(p.kept) + (plan.start[t] + r) * kept_width();
   }
   // Row r of a noise at a step; one that ends within a vector is copied to where it need not.
   const T *noise(const void *data, int64_t step, int64_t width, int64_t t, int64_t r) const {
