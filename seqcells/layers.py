@@ -166,7 +166,11 @@ class _Layers(nn.RNNBase):
     def _weights(self) -> list[Weights]:
         """The weights of each layer and direction, looked up by name as they are now."""
         biases = () if self.bias else (None, None)
-        found = [[getattr(self, name) for name in names] for names in self._all_weights]
+        own = self._parameters  # where a parametrization or a mask stands in, the name is not here
+        found = [
+            [own[name] if name in own else getattr(self, name) for name in names]
+            for names in self._all_weights
+        ]
         return [Weights(*weights[:2], *biases, *weights[2:]) for weights in found]
 
     def _initial_states(self, hx: Any, batch_size: int, input: Tensor) -> list[State]:

@@ -217,7 +217,9 @@ class _Given:
             return 0
         if tensor.dtype is not self.dtype or not tensor.is_cpu:
             raise TypeError(f"expected {self.dtype} on cpu, got {tensor.dtype} on {tensor.device}")
-        return self.keep(tensor.contiguous())
+        tensor = tensor.contiguous()
+        self.kept_alive.append(tensor)
+        return tensor.data_ptr()
 
     def whole_numbers(self, tensor: Tensor | None) -> int:
         return 0 if tensor is None else self.keep(tensor.to(torch.int64).contiguous())
