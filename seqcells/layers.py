@@ -122,6 +122,8 @@ class _Layers(nn.RNNBase):
             state = map_state(lambda part: part.index_select(1, unsorted_indices), state)
         return PackedSequence(output, batch_sizes, sorted_indices, unsorted_indices), state
 
+    _unroll = staticmethod(unroll)
+
     def _run(
         self,
         input: Tensor,
@@ -140,7 +142,7 @@ class _Layers(nn.RNNBase):
             outputs = []
             for direction in range(directions):
                 state = states[len(final_states)]
-                output, final_state = unroll(
+                output, final_state = self._unroll(
                     cell,
                     weights[len(final_states)],
                     input,

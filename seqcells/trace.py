@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from seqcells.cells.base import GatedCell
+from seqcells.cells.base import GatedCell, Weights
+from seqcells.layers import GRU, LSTM, RNN
 from seqcells.loop import evaluated_once, loop
 from seqcells.modified import Modifier, innermost
 from seqcells.noise import Noise, noisy_step, settle
 from seqcells.recurrent import Recurrent, run, runs_unrolled
-from seqcells.sequences import zero_padding
-from seqcells.state import State
+from seqcells.sequences import as_given, zero_padding
+from seqcells.state import State, map_state
 
 
 class Trace(NamedTuple):
@@ -33,25 +35,35 @@ class Trace(NamedTuple):
 
 
 def trace(
-    recurrent: Recurrent,
+    recurrent: Recurrent | RNN | GRU | LSTM,
     inputs: Tensor,
     initial_state: State = None,
     lengths: Tensor | Sequence[int] | None = None,
     resets: Tensor | None = None,
     noise: Noise | None = None,
-) -> Trace:
+) -> Trace | dict[str, Trace]:
     """Run `recurrent` and keep everything: `trace(...).gates["forget"]` is `(T, B, H)`.
 
-    The arguments are those of `Recurrent`'s call. The equations are the cell's own, and autograd
-    follows as it does there. What is shown of a modified cell is as its noise made it, but for the
-    gates: they stand as `activate` computed them, a candidate before its dropout.
+    The arguments are those of the call. The equations are the cell's own, run by the readable loop,
+    and autograd follows as it does there. What is shown of a modified cell is as its noise made it,
+    but for the gates: they stand as `activate` computed them, a candidate before its dropout.
+
+    Returns:
+        A `Trace`; of layers one for each layer and direction, by torch's names: `"l0"`,
+        `"l0_reverse"`, `"l1"`, ...
 
     Raises:
-        TypeError: no `Recurrent`, or one whose cell names no gates.
-        ValueError: as `Recurrent`; an input of no steps.
+        TypeError: neither a `Recurrent` nor our layers, or a cell that names no gates.
+        ValueError: as the call; an input of no steps.
     """
+    if isinstance(recurrent, RNN | GRU | LSTM):
+        if noise is not None:
+            raise TypeError("noise: expected none, layers have no modifiers")
+        return _trace_layers(recurrent, inputs, initial_state, lengths, resets)
     if not isinstance(recurrent, Recurrent):
-        raise TypeError(f"recurrent: expected a Recurrent, got {type(recurrent).__name__}")
+        raise TypeError(
+            f"recurrent: expected a Recurrent or layers of ours, got {type(recurrent).__name__}"
+        )
     cell = recurrent.cell
     if not runs_unrolled(cell):
         raise TypeError(
@@ -72,8 +84,45 @@ def trace(
     return Trace(outputs, final_state, states, dict(zip(cell.gates, gates)))
 
 
+def _trace_layers(
+    layers: RNN | GRU | LSTM, inputs: Tensor, state: State, lengths: Any, resets: Tensor | None
+) -> dict[str, Trace]:
+    """The layers' own forward, on a copy whose recurrences are recorded."""
+    if not isinstance(inputs, Tensor):
+        raise TypeError(f"inputs: expected a padded tensor, got {type(inputs).__name__}")
+    batched, found = inputs.dim() == 3, {}
+    names = (names[0].removeprefix("weight_ih_") for names in layers._all_weights)
+
+    def recorded(cell: GatedCell, weights: Weights, *arguments: Any, **options: Any) -> Any:
+        del options["batch_sizes"]
+        kept, final = _steps(cell, weights, *arguments, noise=None, **options)
+        after = final if batched else map_state(lambda part: part.squeeze(0), final)
+        shown = map_state(lambda part: as_given(part, batched, layers.batch_first), kept)
+        found[next(names)] = Trace(shown[0], after, shown[1], dict(zip(cell.gates, shown[2])))
+        return kept[0], final
+
+    twin = copy.copy(layers)
+    twin._unroll = recorded
+    twin.forward(inputs, state, lengths=lengths, resets=resets)
+    return found
+
+
 def _traced(
     cell: GatedCell | Modifier,
+    inputs: Tensor,
+    state: State,
+    *,
+    lengths: Tensor | None,
+    noise: Noise | None,
+    **options: Any,
+) -> tuple[tuple[Tensor, State, tuple[Tensor, ...]], State]:
+    weights, noise = settle(cell.weights(), noise)
+    return _steps(innermost(cell), weights, inputs, state, lengths=lengths, noise=noise, **options)
+
+
+def _steps(
+    cell: GatedCell,
+    weights: Weights,
     inputs: Tensor,
     state: State,
     *,
@@ -85,8 +134,6 @@ def _traced(
         raise ValueError("inputs: expected at least one step, got none")
     if lengths is not None:
         inputs = zero_padding(inputs, lengths)
-    weights, noise = settle(cell.weights(), noise)
-    cell = innermost(cell)
     from_inputs = cell.from_inputs(weights, inputs)
     with evaluated_once(cell):
         return loop(

@@ -162,8 +162,8 @@ def slots_of(program: Program) -> Slots:
 class Step:
     """A program in both directions: `forward`, `backward`, and what the one keeps for the other.
 
-    `kept` values a unit and step are kept, and `rows` that are the same for all units. `reads_after`: the backward pass reads the hidden state
-    after the step.
+    `kept` values a unit and step are kept, and `rows` that are the same for all units.
+    `reads_after`: the backward pass reads the hidden state after the step.
     """
 
     def __init__(self, program: Program) -> None:

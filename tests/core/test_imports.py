@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "recurrent": {"unroll", "cells.base", "backends", "loop", "modified", "noise", *LEAVES},
     "layers": {"unroll", "cells", "cells.base", *LEAVES},
     "stack": {"recurrent", "cells.base", "noise", *LEAVES},
-    "trace": {"recurrent", "cells.base", "loop", "modified", "noise", *LEAVES},
+    "trace": {"recurrent", "layers", "cells.base", "loop", "modified", "noise", *LEAVES},
     "testing": {"recurrent", "unroll", *LEAVES},
     "init": {"cells"},
     "modifiers": {"modified", "cells.base", "noise", "state"},

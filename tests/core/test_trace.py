@@ -2,11 +2,21 @@
 
 import pytest
 import torch
-from core_helpers import OUR_CELLS, close, leaves, make_cell, random, random_state, same
+from core_helpers import (
+    LAYERS,
+    OUR_CELLS,
+    close,
+    leaves,
+    make_cell,
+    make_layers,
+    random,
+    random_state,
+    same,
+)
 from invented_cells import Highway, Leaky, by_hand
 from torch import nn
 
-from seqcells import LSTM, GRUCell, Recurrent, backend, trace
+from seqcells import GRUCell, Noise, Recurrent, backend, trace
 
 T, B, I, H = 6, 3, 4, 5  # noqa: E741
 LENGTHS = [4, 6, 0]
@@ -100,8 +110,8 @@ GRU = make_cell("gru")
 @pytest.mark.parametrize(
     ("what", "inputs", "error", "words"),
     [
-        (GRU, random(T, B, I), TypeError, "expected a Recurrent, got GRUCell"),
-        (LSTM(I, H), random(T, B, I), TypeError, "expected a Recurrent, got LSTM"),
+        (GRU, random(T, B, I), TypeError, "expected a Recurrent .*, got GRUCell"),
+        (nn.LSTM(I, H), random(T, B, I), TypeError, "expected a Recurrent .*, got LSTM"),
         (Recurrent(Leaky()), random(T, B, I), TypeError, "GatedCell.*got Leaky"),
         (Recurrent(nn.GRUCell(I, H)), random(T, B, I), TypeError, "GatedCell.*got GRUCell"),
         (Recurrent(OwnForward(I, H)), random(T, B, I), TypeError, "forward of its own"),
@@ -117,3 +127,49 @@ GRU = make_cell("gru")
 def test_bad_input(what, inputs, error, words):
     with pytest.raises(error, match=words):
         trace(what, inputs)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_layers_by_layer_and_direction(kind, batch_first):
+    options = {"num_layers": 2, "bidirectional": True, "batch_first": batch_first}
+    layers = make_layers(kind, **options)[0]
+    inputs = random(B, T, I) if batch_first else random(T, B, I)
+    found = trace(layers, inputs, lengths=LENGTHS)
+    assert list(found) == ["l0", "l0_reverse", "l1", "l1_reverse"]
+    with backend("reference"):
+        outputs, final = layers(inputs, lengths=LENGTHS)
+    same(torch.cat([found["l1"].outputs, found["l1_reverse"].outputs], -1), outputs)
+    ends = [leaves(traced.final_state) for traced in found.values()]
+    same([torch.stack(parts) for parts in zip(*ends)], leaves(final))
+    close(layers(inputs, lengths=LENGTHS)[0], outputs)
+    for traced in found.values():
+        same(traced.outputs, leaves(traced.states)[0])
+        assert all(gate.shape[:2] == inputs.shape[:2] for gate in traced.gates.values())
+
+
+def test_layers_without_a_batch_and_from_a_state():
+    layers, inputs = make_layers("lstm")[0], random(T, I)
+    state = random(1, H), random(1, H)
+    traced = trace(layers, inputs, state)["l0"]
+    with backend("reference"):
+        outputs, final = layers(inputs, state)
+    same(traced.outputs, outputs)
+    same([part.unsqueeze(0) for part in traced.final_state], list(final))
+    assert traced.gates["forget"].shape == (T, H)
+
+
+def test_layers_stay_as_they_were():
+    layers, inputs = make_layers("gru")[0], random(T, B, I)
+    before = dict(vars(layers))
+    trace(layers, inputs)["l0"].gates["update"].sum().backward()
+    assert vars(layers) == before
+    assert layers.weight_hh_l0.grad.any()
+
+
+def test_layers_refuse_what_they_do_not_take():
+    layers, inputs = make_layers("gru")[0], random(T, B, I)
+    with pytest.raises(TypeError, match="noise: expected none"):
+        trace(layers, inputs, noise=Noise())
+    with pytest.raises(TypeError, match="expected a padded tensor, got PackedSequence"):
+        trace(layers, nn.utils.rnn.pack_sequence([inputs[:, 0]]))
