@@ -144,7 +144,7 @@ def trace(cell: GatedCell) -> tuple[Program, list[str]]:
         twin = _with(cell, given)
         if _has_matrix(cell):
             return twin.activate(from_input, from_hidden, state, *drop)
-        noise = [Noise(candidate=factor) for factor in drop]
+        noise = [Noise(**{factor_of(cell): factor}) for factor in drop]
         return twin.step(Weights(None, given.get("weight_hh")), from_input, state, *noise)
 
     own = {name: torch.empty_like(value, device=parts[0].device) for name, value in _own(cell)}
@@ -156,7 +156,7 @@ def trace(cell: GatedCell) -> tuple[Program, list[str]]:
         parts,
         lambda parts: form_state(state, parts),
         own,
-        takes(cell.activate, 4),
+        takes(cell.step if factor_of(cell) == "hidden" else cell.activate, 4),
     )
 
 
@@ -187,6 +187,16 @@ def _own_counts(kernel: str) -> tuple[tuple[str, int], ...]:
 @functools.cache
 def _counted(kernel: str) -> tuple[tuple[str, int], ...]:
     return tuple((name, len(value)) for name, value in _own(EQUATIONS[kernel]))
+
+
+def factor_of(cell: GatedCell) -> str:
+    """The part of a `Noise` that is `d0` in the cell's program.
+
+    It is the candidate, but for cells whose hidden state meets a vector: there no product reads it,
+    so that its factor stands among what is elementwise.
+    """
+    shape = cell.parameter_shapes()["weight_hh"]
+    return "hidden" if shape is not None and len(shape) == 1 else "candidate"
 
 
 def _has_matrix(cell: GatedCell) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from seqcells.backends import chosen, refuse
 from seqcells.cells.base import EQUATIONS, GatedCell, Weights, kernel_of
 from seqcells.cells.linear import is_linear
-from seqcells.generate import constant, interpreted, kernel_for, kernel_weights
+from seqcells.generate import constant, factor_of, interpreted, kernel_for, kernel_weights
 from seqcells.kernels import cpu, operators
 from seqcells.kernels.catalogue import COMPILED, PRODUCTS_ALONE, kind_of
 from seqcells.loop import evaluated_once, loop
@@ -69,12 +69,12 @@ def unroll(
     if autocast(inputs):
         with torch.autocast(inputs.device.type, enabled=False):
             return _in_float32(cell, weights, inputs, initial_state, fresh_state, *steps, *options)
-    if noise is not None and noise.hidden is not None and not _takes(kernel)[0]:
-        refuse("the kernel of a cell without a matrix on its hidden state takes no factor on it")
-        return reference(cell, weights, inputs, initial_state, fresh_state, *steps, *options)
     packed = weights if kernel in PRODUCTS_ALONE else kernel_weights(kernel, cell, weights)
     fresh_state = None if resets is None else fresh_state
-    factors = _factors(kernel, noise)
+    factors, left_over = _factors(cell, kernel, noise)
+    if left_over:
+        refuse(f"the kernel of {type(cell).__name__} takes no noise.{left_over}")
+        return reference(cell, weights, inputs, initial_state, fresh_state, *steps, *options)
     tensors = [inputs, *flat_state(initial_state), *packed, *flat_state(fresh_state)]
     if noise is not None:
         tensors += [*factors[:2], *factors[2]]
@@ -172,12 +172,18 @@ def _readable(
     return [outputs, *flat_state(final), *rest]
 
 
-def _factors(kernel: str, noise: Noise | None) -> tuple[Tensor | None, Tensor | None, list[Tensor]]:
-    """The noise as an operator takes it: `read`, `drop` and `zone`."""
+def _factors(
+    cell: GatedCell, kernel: str, noise: Noise | None
+) -> tuple[tuple[Tensor | None, Tensor | None, list[Tensor]], str]:
+    """The noise as an operator takes it, `read`, `drop` and `zone`, and what it cannot take."""
     if noise is None:
-        return None, None, []
-    drop = noise.candidate if _takes(kernel)[1] else None
-    return noise.hidden, drop, flat_state(noise.zone)
+        return (None, None, []), ""
+    has_product, drops = _takes(kernel)
+    factors = {"hidden": noise.hidden, "candidate": noise.candidate}
+    read = factors.pop("hidden") if has_product else None
+    drop = factors.pop(factor_of(cell)) if drops else None
+    left_over = [name for name, factor in factors.items() if factor is not None]
+    return (read, drop, flat_state(noise.zone)), left_over[0] if left_over else ""
 
 
 def _for_rows(state: State, rows: int | None) -> list[Tensor]:
@@ -219,7 +225,7 @@ def _missing(kernel: str) -> str | None:
 
 @constant
 def _takes(kernel: str) -> tuple[bool, bool]:
-    """Whether there is a product with the hidden state, and whether there is a candidate."""
+    """Whether there is a product with the hidden state, and whether its program takes a factor."""
     kind = kind_of(kernel)
     return kind.hidden, kind.drops
 

@@ -16,9 +16,9 @@ The text of a `Program` says what a step does to one unit, in single assignments
 `x0`, `x1` and `h0`, `h1` are the gates' products with the input and with the hidden state, biases
 included (`hidden 0`: there are none with the hidden state), `s0` and `s1` the parts of the state
 before the step, `p0`, `p1`, ... the parameters that the step has beside them, one number a unit,
-and `d0` the factor on the candidate (`Noise.candidate`), 1 where there is none. `mean` is the one
-operation that sees other units: the mean over the row. A program returns the parts of the state
-after the step, the hidden one first.
+and `d0` the one factor of a `Noise` that a step reads beside the products (`generate.factor_of`), 1
+where there is none. `mean` is the one operation that sees other units: the mean over the row. A
+program returns the parts of the state after the step, the hidden one first.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Program(NamedTuple):
 
     @property
     def drops(self) -> bool:
-        """Whether it takes a factor on its candidate."""
+        """Whether it takes a factor."""
         return any("d0" in value for value in self.values)
 
     @property

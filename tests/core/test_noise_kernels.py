@@ -6,7 +6,15 @@ import pytest
 import torch
 from core_helpers import F64, KERNEL_CELLS, close, leaves, make_cell, random
 
-from seqcells import Noise, Recurrent, RecurrentDropout, VariationalDropout, Zoneout, backend
+from seqcells import (
+    GatedCell,
+    Noise,
+    Recurrent,
+    RecurrentDropout,
+    VariationalDropout,
+    Zoneout,
+    backend,
+)
 from seqcells.kernels import cpu
 from seqcells.modified import obstacle
 from seqcells.state import map_state
@@ -30,7 +38,6 @@ def noises(cell, state):
     """Every combination of what the cell takes."""
     hidden = leaves(state)[0]
     takes = [obstacle(cell, field) is None for field in ("hidden", "candidate", "zone")]
-    takes[0] = takes[0] and cell.parameter_shapes()["weight_hh"][1:] != ()
     for forms in itertools.product(*(range(3) if taken else [ABSENT] for taken in takes)):
         if any(forms):
             read, drop, zone = forms
@@ -129,7 +136,23 @@ def test_a_noise_that_learns_is_left_to_the_loop():
     assert factor.grad.abs().sum() > 0
 
 
-def test_a_vector_on_the_hidden_state_takes_no_factor():
-    recurrent, noise = Recurrent(make_cell("indrnn_relu", I, 16)), Noise(factor(CONSTANT, B, 16))
-    with backend("cpu"), pytest.raises(RuntimeError, match="takes no factor"):
-        recurrent(random(T, B, I), noise=noise)
+class Ignoring(GatedCell):
+    """Takes a factor and does nothing with it."""
+
+    gates = ("only",)
+
+    @staticmethod
+    def activate(from_input, from_hidden, state, drop=None):
+        new = torch.tanh(from_input + from_hidden)
+        return new, (new,)
+
+
+def test_what_a_kernel_does_not_take_is_left_to_the_loop():
+    recurrent, noise = (
+        Recurrent(Ignoring(I, 16, dtype=F64)),
+        Noise(candidate=factor(CONSTANT, B, 16)),
+    )
+    inputs = torch.randn(T, B, I)
+    recurrent(inputs, noise=noise)
+    with backend("cpu"), pytest.raises(RuntimeError, match=r"takes no noise\.candidate"):
+        recurrent(inputs, noise=noise)

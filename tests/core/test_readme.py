@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands."""
+"""The Python of the README and of the pages runs as it stands."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,14 @@ import torch
 import seqcells
 
 README = Path(__file__).parents[2] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+DOCS = README.parent / "docs"
+
+
+def blocks(page):
+    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+BLOCKS = blocks(README) + blocks(DOCS / "trace.md") + blocks(DOCS / "cells.md")[:1]
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
@@ -30,9 +37,8 @@ def test_block_runs(number):
 def test_the_walk_through_of_a_new_cell_runs(tmp_path, monkeypatch, capsys):
     """Its blocks build on each other."""
     monkeypatch.setenv("SEQCELLS_CACHE", str(tmp_path))
-    page = (README.parent / "docs" / "own_cell.md").read_text(encoding="utf-8")
     names = {}
-    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+    for block in blocks(DOCS / "own_cell.md"):
         exec(block, names)
     assert names["loss"] < 0.01
     assert "ms a step" in capsys.readouterr().out

@@ -7,7 +7,7 @@
 //            by z. The products add W_hh^T dz to the gradient by the hidden state. `after`, the
 //            hidden state after the step, is there for functors that read it.
 // p, dp:     what the step has of parameters beside the products, and their gradient.
-// drop:      the factor on the candidate, of cells that have one (`drops`).
+// drop:      the factor of a step's noise, of cells that take one (`drops`).
 //
 // One that takes means over the row goes through it in phases: it leaves in `sum` what is to be
 // averaged, finds the `mean` in later phases, and keeps in `temp` what these read. Of what it keeps,

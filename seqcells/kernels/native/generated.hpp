@@ -1420,10 +1420,11 @@ struct MGU : Plain {
 };
 
 // gates 1 hidden 0 states 1 parameters 1
-// v0 = mul s0 p0
-// v1 = add x0 v0
-// v2 = relu v1
-// return v2
+// v0 = mul s0 d0
+// v1 = mul p0 v0
+// v2 = add x0 v1
+// v3 = relu v2
+// return v3
 template <class T>
 struct IndRNNReLU : Plain {
   using V = Vec<T>;
@@ -1436,35 +1437,40 @@ struct IndRNNReLU : Plain {
   static constexpr int kept_cell = 0;
   static constexpr int rows = 0;
   static constexpr bool reads_after = true;
+  static constexpr bool drops = true;
   static constexpr int input_gates[] = {0};
   static constexpr int hidden_gates[] = {0};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
                       V *temp, const V *mean, V *sum) {
-    const V v0 = state[0] * p[0];
-    const V v1 = z[0] + v0;
-    const V v2 = v1 < V{} ? V{} : v1;
-    state[0] = v2;
+    const V v0 = state[0] * drop;
+    const V v1 = p[0] * v0;
+    const V v2 = z[0] + v1;
+    const V v3 = v2 < V{} ? V{} : v2;
+    state[0] = v3;
   }
 
   template <class Phase>
   static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
                        const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
-    const V v3 = after[0] > V{} ? grad[0] : V{};
-    const V v5 = before[0] * v3;
-    const V v4 = p[0] * v3;
-    dz[0] = v3;
+    const V v4 = after[0] > V{} ? grad[0] : V{};
+    const V v0 = before[0] * drop;
+    const V v5 = v0 * v4;
+    const V v6 = p[0] * v4;
+    const V v7 = drop * v6;
+    dz[0] = v4;
     dp[0] = v5;
-    grad[0] = v4;
+    grad[0] = v7;
   }
 };
 
 // gates 1 hidden 0 states 1 parameters 1
-// v0 = mul s0 p0
-// v1 = add x0 v0
-// v2 = tanh v1
-// return v2
+// v0 = mul s0 d0
+// v1 = mul p0 v0
+// v2 = add x0 v1
+// v3 = tanh v2
+// return v3
 template <class T>
 struct IndRNNTanh : Plain {
   using V = Vec<T>;
@@ -1477,29 +1483,33 @@ struct IndRNNTanh : Plain {
   static constexpr int kept_cell = 0;
   static constexpr int rows = 0;
   static constexpr bool reads_after = true;
+  static constexpr bool drops = true;
   static constexpr int input_gates[] = {0};
   static constexpr int hidden_gates[] = {0};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
                       V *temp, const V *mean, V *sum) {
-    const V v0 = state[0] * p[0];
-    const V v1 = z[0] + v0;
-    const V v2 = tanh<T>(v1);
-    state[0] = v2;
+    const V v0 = state[0] * drop;
+    const V v1 = p[0] * v0;
+    const V v2 = z[0] + v1;
+    const V v3 = tanh<T>(v2);
+    state[0] = v3;
   }
 
   template <class Phase>
   static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
                        const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
-    const V v3 = after[0] * after[0];
-    const V v4 = T(1.0) - v3;
-    const V v5 = v4 * grad[0];
-    const V v7 = before[0] * v5;
-    const V v6 = p[0] * v5;
-    dz[0] = v5;
+    const V v4 = after[0] * after[0];
+    const V v5 = T(1.0) - v4;
+    const V v6 = v5 * grad[0];
+    const V v0 = before[0] * drop;
+    const V v7 = v0 * v6;
+    const V v8 = p[0] * v6;
+    const V v9 = drop * v8;
+    dz[0] = v6;
     dp[0] = v7;
-    grad[0] = v6;
+    grad[0] = v9;
   }
 };
 
