@@ -31,7 +31,7 @@ except ImportError:
     torchrecurrent = None
 
 NAMES = ("small", "medium")
-SEED = 0
+SEED, SHARE = 0, 0.2
 PLAIN = {"GRU": seqcells.GRUCell, "LSTM": seqcells.LSTMCell}
 THEIR_NAMES = {"weight_peephole": "weight_ph"}
 
@@ -59,12 +59,33 @@ class CompiledLSTM(OwnLSTM, compile=True):
     """The same with a kernel of its own."""
 
 
+class ZoneoutLSTM(nn.LSTMCell):
+    """Zoneout as one writes it around torch.nn's cell."""
+
+    def forward(self, input: Tensor, hx: Any = None) -> Any:
+        new = super().forward(input, hx)
+        old = (torch.zeros_like(new[0]),) * 2 if hx is None else hx
+        stays = [torch.rand_like(part) < SHARE for part in new]
+        return tuple(torch.where(*parts) for parts in zip(stays, old, new))
+
+
+class VariationalLSTM(nn.LSTMCell):
+    """Variational dropout as one writes it around torch.nn's cell."""
+
+    def forward(self, input: Tensor, hx: Any = None) -> Any:
+        if hx is None:
+            hx = (input.new_zeros(len(input), self.hidden_size),) * 2
+            self.mask = nn.functional.dropout(torch.ones_like(hx[0]), SHARE)
+        return super().forward(input, (hx[0] * self.mask, hx[1]))
+
+
 @dataclass(frozen=True)
 class Variant:
     """A cell of ours and what it is measured against.
 
     `plain` is the plain cell to compare with, `twin` torch.nn's cell of the same equations,
     `theirs` torchrecurrent's layer with its options; `note` says how that one's equations differ.
+    `modifier` stands around our cell, and draws random numbers, as the `twin` then does.
     """
 
     name: str
@@ -74,6 +95,7 @@ class Variant:
     theirs: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+    modifier: Callable[[GatedCell], Any] | None = None
 
 
 VARIANTS = (
@@ -102,6 +124,20 @@ VARIANTS = (
     ),
     Variant("MinGRU", seqcells.MinGRUCell, "GRU"),
     Variant("MinLSTM", seqcells.MinLSTMCell, "LSTM"),
+    Variant(
+        "LSTM, zoneout",
+        seqcells.LSTMCell,
+        "LSTM",
+        twin=ZoneoutLSTM,
+        modifier=partial(seqcells.Zoneout, share=SHARE),
+    ),
+    Variant(
+        "LSTM, variational dropout",
+        seqcells.LSTMCell,
+        "LSTM",
+        twin=VariationalLSTM,
+        modifier=partial(seqcells.VariationalDropout, share=SHARE),
+    ),
     Variant("a user's own LSTM", OwnLSTM, "LSTM", twin=nn.LSTMCell),
     Variant("the same, compiled", CompiledLSTM, "LSTM", twin=nn.LSTMCell),
 )
@@ -163,7 +199,7 @@ def sides(
     sizes = shape.features, shape.hidden
     cell = variant.cell(*sizes).to(dtype)
     modules = {
-        "seqcells": Recurrent(cell),
+        "seqcells": Recurrent(variant.modifier(cell) if variant.modifier else cell),
         "plain": Recurrent(PLAIN[variant.plain](*sizes).to(dtype)),
         "loop": Loop(_twin(variant, cell)),
         "torchrecurrent": _theirs(variant, cell),

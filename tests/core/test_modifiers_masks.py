@@ -41,7 +41,7 @@ def test_dropout_masks(modify, field, shape):
     assert mask.dtype == F64
     assert set(mask.unique().tolist()) == {0.0, 1 / 0.75}
     assert abs(mask.mean() - 1) < 0.2
-    assert not torch.equal(mask[0], mask[1])
+    assert len(mask.unique(dim=0)) > 1
     assert [part is None for part in masks(cell)] == [name != field for name in Noise._fields]
 
 
@@ -54,7 +54,7 @@ def test_zoneout_masks():
         assert mask.shape == (T, ROWS, H)
         assert set(mask.unique().tolist()) == {0.0, 1.0}
         assert abs(mask.mean() - share) < 0.05
-        assert not torch.equal(mask[0], mask[1])
+        assert len(mask.unique(dim=0)) > 1
     for mask, share in zip(masks(cell.eval()).zone, (0.2, 0.6)):
         assert mask.shape == (ROWS, H)
         assert (mask == share).all()
