@@ -35,6 +35,7 @@ kernels: .venv/ready
 
 # The kernel's tests with a build that checks every read and write of memory, and every shift and cast.
 SANITIZED := build/sanitized
+NATIVE_TESTS := kernel.py interpreter.py noise_kernels.py all_states.py
 sanitize: .venv/ready
 	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
 	cp -r seqcells tests setup.py setup.cfg pyproject.toml README.md LICENSE $(SANITIZED)
@@ -43,7 +44,8 @@ sanitize: .venv/ready
 	  $(abspath $(BIN))/python setup.py --quiet build_ext --inplace
 	cd $(SANITIZED) && PYTHONPATH=. ASAN_OPTIONS=detect_leaks=0 \
 	  LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libstdc++.so)" \
-	  $(abspath $(BIN))/python -m pytest tests/core/test_kernel.py -m 'not slow' -p no:faulthandler $(ARGS)
+	  $(abspath $(BIN))/python -m pytest $(addprefix tests/core/test_,$(NATIVE_TESTS)) \
+	    -m 'not slow' -p no:faulthandler $(ARGS)
 
 clean:
 	rm -rf .venv build seqcells/kernels/_native.so *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -43,7 +43,8 @@ struct LateRow {
 
 template <class T>
 struct Cell {
-  int slots, input_slots, hidden_slots, late_slots, states, kept, rows, kept_cell, parameters, temps;
+  int slots, input_slots, hidden_slots, late_slots, states;
+  int kept, rows, kept_cell, parameters, temps;
   bool reads_after, drops;
   const int *input_gates, *hidden_gates;
   void (*forward)(const Cell &, const ForwardRow<T> &);

@@ -27,8 +27,8 @@ struct GRUResetBefore : Plain {
   }
 
   template <class Phase>
-  static void backward(Phase, const V *keep, const V *, const V *before, const V *, const V *, V drop,
-                       V *grad, V *dz, V *, V *, const V *, V *) {
+  static void backward(Phase, const V *keep, const V *, const V *before, const V *, const V *,
+                       V drop, V *grad, V *dz, V *, V *, const V *, V *) {
     const V u = keep[1], n = keep[2], dh = grad[0];
     dz[0] = V{};
     dz[1] = dh * (before[0] - n * drop) * u * (T(1) - u);
@@ -69,8 +69,8 @@ struct MGUResetBefore : Plain {
   }
 
   template <class Phase>
-  static void backward(Phase, const V *keep, const V *, const V *before, const V *, const V *, V drop,
-                       V *grad, V *dz, V *, V *, const V *, V *) {
+  static void backward(Phase, const V *keep, const V *, const V *before, const V *, const V *,
+                       V drop, V *grad, V *dz, V *, V *, const V *, V *) {
     const V f = keep[0], n = keep[1], dh = grad[0];
     dz[0] = dh * (n * drop - before[0]) * f * (T(1) - f);
     dz[1] = dh * f * drop * (T(1) - n * n);

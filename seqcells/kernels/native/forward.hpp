@@ -172,7 +172,8 @@ struct Forward : Sizes<T> {
       for (int64_t j = 0; j < alive; ++j, ++filled, z += sums()) {
         x.from[filled] = this->input(t, share.row(j));
         x.to[filled] = z;
-        for (int slot = 0; slot < cell.slots; ++slot) copy(z + slot * units, bias + slot * units, mine);
+        for (int slot = 0; slot < cell.slots; ++slot)
+          copy(z + slot * units, bias + slot * units, mine);
       }
     }
     inward.multiply(filled, x.from, x.to, 0, mine);

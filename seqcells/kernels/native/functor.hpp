@@ -10,9 +10,9 @@
 // drop:      the factor of a step's noise, of cells that take one (`drops`).
 //
 // One that takes means over the row goes through it in phases: it leaves in `sum` what is to be
-// averaged, finds the `mean` in later phases, and keeps in `temp` what these read. Of what it keeps,
-// `row` is the same for all units. `keep_phase` and the like say which phase stores each value; the
-// state is stored by the last.
+// averaged, finds the `mean` in later phases, and keeps in `temp` what these read. Of what it
+// keeps, `row` is the same for all units. `keep_phase` and the like say which phase stores each
+// value; the state is stored by the last.
 #pragma once
 #include <type_traits>
 
@@ -91,14 +91,16 @@ void backward_row(const Cell<T> &, const BackwardRow<T> &row) {
     constexpr bool last = phase + 1 == F::backward_phases;
     V sums[F::backward_means + 1] = {};
     for (int64_t u = row.units.from; u < row.units.to; u += LANES<T>) {
-      V keep[F::kept + 1], before[2] = {}, after[1] = {}, grad[2] = {load(row.dh + u)}, dz[F::slots];
+      V keep[F::kept + 1], before[2] = {}, after[1] = {}, grad[2] = {load(row.dh + u)};
+      V dz[F::slots];
       V p[F::parameters + 1], dp[F::parameters + 1], drop{}, stays{};
       V temp[F::backward_temps + 1], sum[F::backward_means + 1], rows[F::rows + 1];
       EACH(k, F::kept) keep[k] = load(row.keep + k * block + u);
       EACH(n, F::rows) rows[n] = load(row.rows + n * ROW_WIDTH);
       EACH(n, F::parameters) p[n] = load(row.parameters + n * block + u);
       if (!row.projected) before[0] = load(row.before + u);
-      if constexpr (F::states > 1) before[1] = load(row.before_cell + u), grad[1] = load(row.dc + u);
+      if constexpr (F::states > 1)
+        before[1] = load(row.before_cell + u), grad[1] = load(row.dc + u);
       if constexpr (F::reads_after) after[0] = load(row.after + u);
       if constexpr (F::drops) drop = load(row.drop + u);
       EACH(n, F::backward_temps)

@@ -126,7 +126,8 @@ struct Gradients : Sizes<T> {
     if (p.grad_inputs) input_gradients(x, c, rows, share);
     if (wants_weights()) {
       if (cell.early()) add(x, c, rows, 0, R, cell.hidden_at(), cell.early(), share);
-      if (cell.late_slots) add(x, c, rows, late_at(), R, cell.slots - cell.late_slots, cell.late_slots, share);
+      const int late_slots = cell.late_slots;
+      if (late_slots) add(x, c, rows, late_at(), R, cell.slots - late_slots, late_slots, share);
       add(x, c, rows, input_at(), I, 0, cell.input_slots, share);
       add(x, c, rows, input_at() + I, 1, 0, cell.slots, share);
     }

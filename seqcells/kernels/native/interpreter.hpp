@@ -1,15 +1,17 @@
 // A `Cell` out of a program that is read as it runs: nothing has to be compiled.
 //
-// `seqcells/kernels/encoding.py` writes the code: a cell's sizes, then for each direction its phases,
-// and in each phase what is loaded into registers, what is computed, and what is stored. A register
-// is a few vectors of units, so that reading an instruction costs little beside doing it.
+// `seqcells/kernels/encoding.py` writes the code: a cell's sizes, then for each direction its
+// phases, and in each phase what is loaded into registers, what is computed, and what is stored. A
+// register is a few vectors of units, so that reading an instruction costs little beside doing it.
 #pragma once
 #include "cell.hpp"
 
 namespace SEQCELLS_VARIANT {
 
 // In the order of encoding.py.
-enum Kind { Z, STATE, CELL, PARAMETER, DROP, KEEP, ROW, AFTER, GRAD, GRAD_CELL, DZ, DP, TEMP, MEAN, SUM, KINDS };
+enum Kind {
+  Z, STATE, CELL, PARAMETER, DROP, KEEP, ROW, AFTER, GRAD, GRAD_CELL, DZ, DP, TEMP, MEAN, SUM, KINDS
+};
 enum Operation {
   ADD, SUB, MUL, DIV, NEG, ABS, EXP, SIGMOID, TANH, RELU, SOFTPLUS, SQRT, RSQRT, WHERE_POSITIVE
 };
@@ -155,7 +157,8 @@ struct Interpreted : Cell<T> {
       const int64_t unit = u + w * L;
       V before[2] = {load(m.at(STATE, 0, unit))}, after[2] = {state[0][w]};
       if (m.cell.states > 1) before[1] = load(m.at(CELL, 0, unit)), after[1] = state[1][w];
-      if (m.forward->stays[0] || m.forward->stays[1]) blend(m.cell, *m.forward, unit, before, after);
+      if (m.forward->stays[0] || m.forward->stays[1])
+        blend(m.cell, *m.forward, unit, before, after);
       store(m.at(STATE, 0, unit), after[0]);
       if (m.cell.states > 1) store(m.at(CELL, 0, unit), after[1]);
     }

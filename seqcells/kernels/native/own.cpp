@@ -3,8 +3,9 @@
 
 #define PUBLIC extern "C" __attribute__((visibility("default")))
 
-#define SEQCELLS_CELL(Functor) SEQCELLS_VARIANT::cell_of<float, SEQCELLS_VARIANT::Functor<float>>()
-PUBLIC const SEQCELLS_VARIANT::Cell<float> seqcells_own_float = SEQCELLS_CELLS(SEQCELLS_CELL);
-#undef SEQCELLS_CELL
-#define SEQCELLS_CELL(Functor) SEQCELLS_VARIANT::cell_of<double, SEQCELLS_VARIANT::Functor<double>>()
-PUBLIC const SEQCELLS_VARIANT::Cell<double> seqcells_own_double = SEQCELLS_CELLS(SEQCELLS_CELL);
+namespace own = SEQCELLS_VARIANT;
+
+#define SEQCELLS_FLOAT(Functor) own::cell_of<float, own::Functor<float>>()
+#define SEQCELLS_DOUBLE(Functor) own::cell_of<double, own::Functor<double>>()
+PUBLIC const own::Cell<float> seqcells_own_float = SEQCELLS_CELLS(SEQCELLS_FLOAT);
+PUBLIC const own::Cell<double> seqcells_own_double = SEQCELLS_CELLS(SEQCELLS_DOUBLE);
