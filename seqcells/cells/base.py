@@ -82,9 +82,10 @@ class GatedCell(Cell):
     Parameter count: `G*H*(I + H + 2)`.
 
     A cell that a kernel is made for says its name in `kernel`, and stands in `EQUATIONS` by it. A
-    subclass that changes the equations is never given the kernel. With `compile=True` beside its
-    base, `class Highway(GatedCell, compile=True)`, it gets one of its own: see
-    `seqcells.kernels.tracing` for what `activate` may then be made of.
+    subclass that changes the equations is never given it. Any other cell's `activate` is recorded,
+    and interpreted by native code; with `compile=True` beside its base, `class Highway(GatedCell,
+    compile=True)`, it is compiled. What no kernel can be made of runs step by step: see
+    `seqcells.kernels.aten`.
     """
 
     gates: tuple[str, ...]

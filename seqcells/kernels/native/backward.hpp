@@ -273,10 +273,8 @@ struct Backward : Gradients<T> {
       row.after = p.zone[0] ? row.keep + cell.made_at() * units : x.after;
       if (!p.zone[0]) copy_padded(x.after, this->output(t, r), R, units);
     }
-    if (cell.drops)
-      row.drop = p.drop ? this->whole(this->noise(p.drop, p.drop_step, H, t, r), x.noise[0]) : ones;
-    if (cell.states > 1 && p.zone[1])
-      row.stays = this->whole(this->noise(p.zone[1], p.zone_step[1], H, t, r), x.noise[1]);
+    if (cell.drops) row.drop = this->drop(t, r, x.noise[0], ones);
+    if (cell.states > 1) row.stays = this->stays(1, t, r, x.noise[1]);
     row.temps = x.temps;
     cell.backward(cell, row);
   }

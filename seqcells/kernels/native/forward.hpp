@@ -270,12 +270,9 @@ struct Forward : Sizes<T> {
     row.h = p.projection ? x.unprojected + j * units : x.state[0] + j * recurrent;
     if (cell.states > 1) row.c = x.state[1] + j * units;
     if (p.kept) row.keep = this->kept(t, r), row.rows = row.keep + this->rows_at();
-    if (cell.drops)
-      row.drop = p.drop ? this->whole(this->noise(p.drop, p.drop_step, H, t, r), x.noise[2]) : ones;
+    if (cell.drops) row.drop = this->drop(t, r, x.noise[2], ones);
     for (int part = p.projection ? 1 : 0; part < cell.states; ++part)
-      if (p.zone[part])
-        row.stays[part] =
-            this->whole(this->noise(p.zone[part], p.zone_step[part], H, t, r), x.noise[part]);
+      row.stays[part] = this->stays(part, t, r, x.noise[part]);
     row.temps = x.temps;
     row.units = this->shared_units(mine);
     cell.forward(cell, row);

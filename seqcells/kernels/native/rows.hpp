@@ -145,6 +145,13 @@ struct Sizes {
     copy_padded(copy, row, H, units);
     return copy;
   }
+  const T *drop(int64_t t, int64_t r, T *copy, const T *ones) const {
+    return p.drop ? whole(noise(p.drop, p.drop_step, H, t, r), copy) : ones;
+  }
+  const T *stays(int part, int64_t t, int64_t r, T *copy) const {
+    if (!p.zone[part]) return nullptr;
+    return whole(noise(p.zone[part], p.zone_step[part], H, t, r), copy);
+  }
   bool resets(int64_t t, int64_t r) const {
     return p.resets && p.resets[t * B + plan.order[r]];
   }
