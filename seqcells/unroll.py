@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from seqcells.backends import chosen, refuse
 from seqcells.cells.base import EQUATIONS, GatedCell, Weights, kernel_of
 from seqcells.cells.linear import is_linear
-from seqcells.generate import constant, factor_of, interpreted, kernel_for, kernel_weights
+from seqcells.generate import kernel_for
 from seqcells.kernels import cpu, operators
 from seqcells.kernels.catalogue import COMPILED, PRODUCTS_ALONE, kind_of
 from seqcells.loop import evaluated_once, loop
 from seqcells.noise import Noise, noisy_coefficients, noisy_step, settle
+from seqcells.programs import constant, factor_of, interpreted, kernel_weights
 from seqcells.scan import linear_recurrence
 from seqcells.sequences import pack, packed_lengths, unpack, zero_padding
 from seqcells.state import State, autocast, first_tensor, flat_state, form_state, map_state

@@ -16,7 +16,7 @@ The text of a `Program` says what a step does to one unit, in single assignments
 `x0`, `x1` and `h0`, `h1` are the gates' products with the input and with the hidden state, biases
 included (`hidden 0`: there are none with the hidden state), `s0` and `s1` the parts of the state
 before the step, `p0`, `p1`, ... the parameters that the step has beside them, one number a unit,
-and `d0` the one factor of a `Noise` that a step reads beside the products (`generate.factor_of`), 1
+and `d0` the one factor of a `Noise` that a step reads beside the products (`programs.factor_of`), 1
 where there is none. `mean` is the one operation that sees other units: the mean over the row. A
 program returns the parts of the state after the step, the hidden one first.
 """

@@ -6,11 +6,12 @@ from core_helpers import KERNEL_CELLS, close, make_cell, random
 
 import seqcells
 from seqcells.cells.base import EQUATIONS, kernel_of
-from seqcells.generate import Interpreted, built_in_header, compute, kernel_weights, program
+from seqcells.generate import built_in_header
 from seqcells.kernels.catalogue import BUILT_IN, BY_HAND, Kind
 from seqcells.kernels.compiler import NATIVE
 from seqcells.kernels.program import Program, UntraceableError, differentiate
 from seqcells.kernels.source import Functor
+from seqcells.programs import Interpreted, compute, kernel_weights, program
 
 H = 4
 GENERATED = [kind for kind in KERNEL_CELLS if kind not in (*BY_HAND, "lstm_proj")]

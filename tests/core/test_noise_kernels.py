@@ -148,11 +148,8 @@ class Ignoring(GatedCell):
 
 
 def test_what_a_kernel_does_not_take_is_left_to_the_loop():
-    recurrent, noise = (
-        Recurrent(Ignoring(I, 16, dtype=F64)),
-        Noise(candidate=factor(CONSTANT, B, 16)),
-    )
-    inputs = torch.randn(T, B, I)
+    recurrent = Recurrent(Ignoring(I, 16, dtype=F64))
+    noise, inputs = Noise(candidate=factor(CONSTANT, B, 16)), random(T, B, I)
     recurrent(inputs, noise=noise)
     with backend("cpu"), pytest.raises(RuntimeError, match=r"takes no noise\.candidate"):
         recurrent(inputs, noise=noise)

@@ -19,8 +19,8 @@ from torch.library import opcheck
 
 import seqcells
 from seqcells.cells.base import EQUATIONS
-from seqcells.generate import kernel_weights
 from seqcells.kernels import operators
+from seqcells.programs import kernel_weights
 from seqcells.unroll import kernel_of
 
 T, B, I, H = 4, 3, 4, 5  # noqa: E741
