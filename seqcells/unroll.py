@@ -70,19 +70,19 @@ def unroll(
     if autocast(inputs):
         with torch.autocast(inputs.device.type, enabled=False):
             return _in_float32(cell, weights, inputs, initial_state, fresh_state, *steps, *options)
-    packed = weights if kernel in PRODUCTS_ALONE else kernel_weights(kernel, cell, weights)
     fresh_state = None if resets is None else fresh_state
     factors, left_over = _factors(cell, kernel, noise)
     if left_over:
         refuse(f"the kernel of {type(cell).__name__} takes no noise.{left_over}")
         return reference(cell, weights, inputs, initial_state, fresh_state, *steps, *options)
-    tensors = [inputs, *flat_state(initial_state), *packed, *flat_state(fresh_state)]
+    tensors = [inputs, *flat_state(initial_state), *weights, *flat_state(fresh_state)]
     if noise is not None:
         tensors += [*factors[:2], *factors[2]]
     if not _takes_operator(kernel, tensors):
         return reference(cell, weights, inputs, initial_state, fresh_state, *steps, *options)
     if inputs.dtype in REDUCED and inputs.device.type == "cpu":
         return _in_float32(cell, weights, inputs, initial_state, fresh_state, *steps, *options)
+    packed = weights if kernel in PRODUCTS_ALONE else kernel_weights(kernel, cell, weights)
     rows = inputs.shape[1] if batch_sizes is None else None
     state, fresh = (_for_rows(parts, rows) for parts in (initial_state, fresh_state))
     cells = all_states and len(state) > 1
