@@ -149,8 +149,9 @@ def check(seed, **options):
         assert value.shape == exact[name].shape, f"{name}: {case}"
         allowed = 1e-12
         if case.dtype == torch.float32:
-            units = 12 if "norm" in case.kind else 4  # a norm divides by what may be small
-            allowed = 4 * error(loop[name], exact[name]) + units * torch.finfo(torch.float32).eps
+            # A norm divides by what may be small: there the largest error of a few is more of luck.
+            slack = 12 if "norm" in case.kind else 4
+            allowed = slack * (error(loop[name], exact[name]) + torch.finfo(torch.float32).eps)
         assert error(value, exact[name]) <= allowed, f"{name}: {case}"
 
 
