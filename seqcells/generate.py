@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from seqcells.cells.base import EQUATIONS, GatedCell
 from seqcells.cells.linear import LinearCell
@@ -14,7 +15,7 @@ from seqcells.kernels.catalogue import BUILT_IN, BY_HAND, COMPILED, source_of
 from seqcells.kernels.compiler import NATIVE
 from seqcells.kernels.program import UntraceableError
 from seqcells.kernels.source import Functor
-from seqcells.programs import own_parameters, program, trace, with_parameters
+from seqcells.programs import constant, own_parameters, program, trace, with_parameters
 from seqcells.state import flat_state, map_state
 
 
@@ -32,12 +33,27 @@ def kernel_for(cell: GatedCell) -> tuple[str | None, str]:
     """The text of the cell's program, which names a kernel of its own, or None and the reason.
 
     It is traced when it is first asked for, and again when a number or a flag of the cell has
-    changed. A cell that is not compiled is probed besides, for what else `activate` may read. A
-    graph that is being compiled goes by what was traced before.
+    changed. A cell that is not compiled is probed besides, for what else `activate` may read.
     """
+    kernel, reason = _recorded(cell)
+    if kernel is not None and torch.compiler.is_dynamo_compiling():
+        _read_again(cell)
+    return kernel, reason
+
+
+def _read_again(cell: GatedCell) -> None:
+    """Let a graph that is being compiled see what `activate` reads: if it changes, so must it."""
+    sums = cell._any_parameter().new_zeros(1, len(cell.gates) * cell.hidden_size)
+    state = cell.initial_state(1, device=sums.device, dtype=sums.dtype)
+    cell.activate(sums, None if isinstance(cell, LinearCell) else sums, state)
+
+
+@constant
+def _recorded(cell: GatedCell) -> tuple[str | None, str]:
+    if torch._C._len_torch_dispatch_stack():  # as of an export, whose tensors hold no numbers
+        with _disable_current_modes(), torch._C.DisableTorchFunction():
+            return _recorded(cell)
     found: Found | None = vars(cell).get("_program")
-    if torch.compiler.is_compiling():
-        return (None, "it was never run") if found is None else (found.kernel, found.reason)
     plain = (bool, int, float, str)
     made_from = type(cell), [item for item in vars(cell).items() if type(item[1]) in plain]
     stale = found is None or found.made_from != made_from

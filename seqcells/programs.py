@@ -68,7 +68,7 @@ def trace(cell: GatedCell) -> tuple[Program, list[str]]:
         return twin.step(Weights(None, given.get("weight_hh")), from_input, state, *noise)
 
     own = {
-        name: torch.empty_like(value, device=parts[0].device)
+        name: torch.empty(value.shape, dtype=value.dtype, device=parts[0].device)
         for name, value in own_parameters(cell)
     }
     return traced(
@@ -89,7 +89,7 @@ def kernel_weights(kernel: str, cell: GatedCell, weights: Weights) -> Weights:
     if kernel in EQUATIONS:
         counts = _own_counts(kernel)
     else:
-        counts = [(name, 0) for name in vars(cell)["_program"].names]
+        counts = [(name, 0) for name in _recorded_names(cell)]
     rows = []
     for name, count in counts:
         value = weights.weight_hh if name == "weight_hh" else getattr(cell, name)
@@ -99,6 +99,11 @@ def kernel_weights(kernel: str, cell: GatedCell, weights: Weights) -> Weights:
     if not _has_matrix(cell):
         weights = weights._replace(weight_hh=None)
     return weights._replace(parameters=torch.cat(rows) if rows else None)
+
+
+@constant
+def _recorded_names(cell: GatedCell) -> tuple[str, ...]:
+    return tuple(vars(cell)["_program"].names)
 
 
 @constant

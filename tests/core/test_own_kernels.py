@@ -193,6 +193,29 @@ def test_compiled_by_torch_it_is_one_node(kind):
     assert [node.target for node in graph.graph.nodes].count(operators.recurrence) == 1
 
 
+@BOTH
+def test_a_graph_sees_what_changes(kind):
+    cell = kind(I, H, dtype=F64)
+    recurrent, inputs = seqcells.Recurrent(cell), 3 * random(T, B, I)
+    torch._dynamo.reset()
+    compiled = torch.compile(recurrent, backend="aot_eager", fullgraph=True)
+    for slope in (0.3, -0.2, 0.6):  # before it was ever run, and after
+        cell.slope = slope
+        found = compiled(inputs)
+        close(found, recurrent(inputs))
+    assert not torch.equal(found[0], compiled(0.5 * inputs)[0])
+
+
+@BOTH
+@pytest.mark.parametrize("strict", [True, False])
+def test_exported_before_it_was_run(kind, strict):
+    recurrent, inputs = seqcells.Recurrent(kind(I, H)), torch.randn(T, B, I)
+    program = torch.export.export(recurrent, (inputs,), strict=strict)
+    targets = [node.target for node in program.graph.nodes]
+    assert targets.count(operators.recurrence) == 1
+    close(program.module()(inputs), recurrent(inputs), 1e-6)
+
+
 def test_it_is_compiled_once_and_stays_for_other_processes(monkeypatch):
     seqcells.Recurrent(Blend(I, H))(torch.randn(T, B, I))
     assert cache_folder().stat().st_mode & 0o077 == 0
