@@ -80,6 +80,28 @@ def test_the_private_operators_are_sound(kind, form):
         opcheck(torch.ops.seqcells._backward.default, (grads, *call, *rest), test_utils=checks)
 
 
+def with_noise(call):
+    """The same with factors and shares, and with every step's state."""
+    rows = call.state[0].shape
+    return call._replace(
+        read=torch.rand(T, *rows, dtype=F64),
+        drop=torch.rand(rows, dtype=F64),
+        zone=[torch.rand(T, *rows, dtype=F64), torch.rand(rows, dtype=F64)],
+        cells=True,
+    )
+
+
+@pytest.mark.parametrize("form", ["lengths_resets_reverse", "packed"])
+def test_they_are_sound_with_noise_and_all_states(form):
+    call = with_noise(operators.Call(*arguments("lstm", form, grad=True)))
+    opcheck(operators.recurrence, tuple(call))
+    call = with_noise(operators.Call(*arguments("lstm", form)))
+    checks = ("test_schema", "test_faketensor", "test_autograd_registration")
+    *results, kept = torch.ops.seqcells._train(*call)
+    rest = ([torch.randn_like(part) for part in results], *call, results[0], kept, True, True)
+    opcheck(torch.ops.seqcells._backward.default, rest, test_utils=checks)
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", OUR_CELLS)
 def test_they_are_sound_without_native_code(kind, form, monkeypatch):
