@@ -45,7 +45,7 @@ def trace(cell: GatedCell) -> tuple[Program, list[str]]:
     Raises:
         UntraceableError: what no kernel can compute, and why.
     """
-    device = cell.weight_ih.device
+    device = cell._any_parameter().device
     state = cell.initial_state(2, device="cpu" if device.type == "meta" else device)
     parts = flat_state(state)
     if len(parts) > 2 or any(part.shape != (2, cell.hidden_size) for part in parts):
@@ -58,14 +58,16 @@ def trace(cell: GatedCell) -> tuple[Program, list[str]]:
         given: dict[str, Tensor],
         from_input: Tensor,
         from_hidden: Tensor,
-        state: State,
+        parts: list[Tensor],
         *drop: Tensor,
-    ) -> Any:
-        twin = with_parameters(cell, given)
+    ) -> list[Tensor]:
+        twin, before = with_parameters(cell, given), form_state(state, parts)
         if _has_matrix(cell):
-            return twin.activate(from_input, from_hidden, state, *drop)
-        noise = [Noise(**{factor_of(cell): factor}) for factor in drop]
-        return twin.step(Weights(None, given.get("weight_hh")), from_input, state, *noise)
+            new, _ = twin.activate(from_input, from_hidden, before, *drop)
+        else:
+            noise = [Noise(**{factor_of(cell): factor}) for factor in drop]
+            new, _ = twin.step(Weights(None, given.get("weight_hh")), from_input, before, *noise)
+        return flat_state(new)
 
     own = {
         name: torch.empty(value.shape, dtype=value.dtype, device=parts[0].device)
@@ -77,7 +79,6 @@ def trace(cell: GatedCell) -> tuple[Program, list[str]]:
         _has_matrix(cell),
         cell.hidden_size,
         parts,
-        lambda parts: form_state(state, parts),
         own,
         takes(cell.step if factor_of(cell) == "hidden" else cell.activate, 4),
     )

@@ -90,7 +90,7 @@ def _compile(header: str, options: Sequence[str], library: Path) -> None:
         source, unfinished = Path(folder, "own.hpp"), Path(folder, library.name)
         source.write_text(header)
         if sys.stderr.isatty():
-            print("seqcells: compiling a kernel, once; some seconds", file=sys.stderr)
+            print("seqcells: compiling a kernel, once", file=sys.stderr)
         given = f'-DSEQCELLS_CELLS_FROM="{source}"'
         code = [str(NATIVE / "own.cpp"), "-I", str(NATIVE), "-shared", "-o", str(unfinished)]
         subprocess.run(

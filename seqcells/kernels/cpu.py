@@ -6,7 +6,7 @@ import ctypes
 import functools
 import struct
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from ctypes import c_int64
 from pathlib import Path
 
@@ -125,8 +125,9 @@ def forward(call: Call, *, train: bool) -> list[Tensor]:
     final = [part.new_empty(part.shape) for part in state]
     cells = [inputs.new_empty(*rows, state[1].shape[1])] if call.cells else []
     kept = [inputs.new_empty(rows.numel(), kept_columns(call))] if train else []
-    done = [outputs.data_ptr(), *_pair(final), *_pair(cells)[:1], *_pair(kept)[:1]]
-    _run(call, "forward", *given.numbers, *done)
+    shown, *states = map(Tensor.data_ptr, (outputs, *final))
+    others = [part[0].data_ptr() if part else 0 for part in (cells, kept)]
+    _run(call, "forward", *given.numbers, shown, *_two(states), *others)
     return [outputs, *final, *cells, *kept]
 
 
@@ -144,7 +145,7 @@ def backward(
     grad_cells = grad_final.pop() if call.cells else None
     grad_outputs, *strides = given.rows(grad_outputs)
     done = [given.dense(outputs), 0, 0, 0, given.dense(kept)]
-    upstream = [*map(given.dense, grad_final), 0][:2]
+    upstream = _two(map(given.dense, grad_final))
 
     wanted = [call.inputs if need_inputs else None, *call.state]
     wanted += call[3:9] if need_weights else [None] * 6
@@ -153,14 +154,15 @@ def backward(
     ]
     inputs, *pointers = [0 if part is None else part.data_ptr() for part in found]
     state, weights, fresh = pointers[:parts], pointers[parts : 6 + parts], pointers[6 + parts :]
-    results = [inputs, *[*state, 0][:2], *[*fresh, 0, 0][:2], *weights]
+    results = [inputs, *_two(state), *_two(fresh), *weights]
     numbers = [*given.numbers, *done, *strides, grad_outputs, *upstream, given.dense(grad_cells)]
     _run(call, "backward", *numbers, *results)
     return found
 
 
-def _pair(tensors: Sequence[Tensor]) -> list[int]:
-    return [*map(Tensor.data_ptr, tensors), 0, 0][:2]
+def _two(pointers: Iterable[int]) -> list[int]:
+    """Those of the parts of a state, of which there may be one or none."""
+    return [*pointers, 0, 0][:2]
 
 
 class _Given:
@@ -194,8 +196,8 @@ class _Given:
             inputs,
             *map(self.dense, weights),
             *map(self.dense, noise),
-            *[*map(self.dense, state), 0][:2],
-            *[*map(self.dense, call.fresh), 0, 0][:2],
+            *_two(map(self.dense, state)),
+            *_two(map(self.dense, call.fresh)),
         ]
 
     def cell(self, kernel: str) -> tuple[int, int, int, int]:
@@ -217,9 +219,7 @@ class _Given:
             return 0
         if tensor.dtype is not self.dtype or not tensor.is_cpu:
             raise TypeError(f"expected {self.dtype} on cpu, got {tensor.dtype} on {tensor.device}")
-        tensor = tensor.contiguous()
-        self.kept_alive.append(tensor)
-        return tensor.data_ptr()
+        return self.keep(tensor.contiguous())
 
     def whole_numbers(self, tensor: Tensor | None) -> int:
         return 0 if tensor is None else self.keep(tensor.to(torch.int64).contiguous())

@@ -7,8 +7,9 @@ import functools
 import torch
 from torch import Tensor
 
-from seqcells.kernels.lowering import Lowered, Phase, Place, Step
+from seqcells.kernels.lowering import Lowered, Phase, Place
 from seqcells.kernels.program import OPERATIONS, Program, UntraceableError
+from seqcells.kernels.steps import step_of
 
 # In the order of `Kind`, `Operation` and the sizes in native/interpreter.hpp.
 KINDS = ("z", "state", "cell", "p", "drop", "keep", "row", "after", "grad", "grad_cell", "dz", "dp")
@@ -29,7 +30,7 @@ def encode(program: Program) -> tuple[Tensor, Tensor]:
     Raises:
         UntraceableError: a program that needs more at once than the interpreter holds.
     """
-    step = Step(program)
+    step = step_of(program)
     slots, numbers = step.slots, []
     forward, backward = (_direction(way, numbers) for way in (step.forward, step.backward))
     sizes = (

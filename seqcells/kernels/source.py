@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from seqcells.kernels.lowering import Lowered, Phase, Place, Step
+from seqcells.kernels.lowering import Lowered, Phase, Place
 from seqcells.kernels.program import Program
+from seqcells.kernels.steps import step_of
 
 _EXPRESSIONS = {
     "add": "{} + {}",
@@ -41,7 +42,7 @@ class Functor:
         self.name = name
         self.program = program
         self.projects = projects
-        self.step = Step(program)
+        self.step = step_of(program)
 
     def __str__(self) -> str:
         program, step, slots = self.program, self.step, self.step.slots

@@ -20,18 +20,16 @@ def traced(
     hidden: bool,
     hidden_size: int,
     state: Sequence[Tensor],
-    form: Callable[[list[Tensor]], Any],
     parameters: dict[str, nn.Parameter],
     drop: bool,
 ) -> tuple[Program, list[str]]:
     """The program of `activate(parameters, from_input, from_hidden, state)`, and what it reads.
 
     Args:
-        activate: a function that returns the next state and the gates.
+        activate: a function that returns the parts of the next state, given those before it.
         hidden: whether there is a product with the hidden state; `from_hidden` is None if not.
         state: parts of the state, each `(2, H)`.
         drop: whether `activate` takes a factor on the candidate after the state.
-        form: makes the state that `activate` takes out of its parts.
         parameters: those that `activate` may read, by name. Those that it does, whose names come
             back, are vectors of one or more numbers a unit.
 
@@ -51,13 +49,13 @@ def traced(
         given = {name: recorder.parameter(name, value) for name, value in parameters.items()}
         recorder.number(own)
         first = 2 if hidden else 1
-        before = form(inputs[first : first + len(state)])
+        before = inputs[first : first + len(state)]
         from_hidden = inputs[1] if hidden else None
         rest = inputs[first + len(state) :]
         try:
             with torch.enable_grad(), recorder:
-                new, _ = activate(given, inputs[0], from_hidden, before, *rest)
-            results = [recorder.names_of(part) for part in flat_parts(new)]
+                new = activate(given, inputs[0], from_hidden, before, *rest)
+            results = [recorder.names_of(part) for part in new]
         except UntraceableError:
             raise
         except Exception as error:
@@ -73,10 +71,6 @@ def traced(
     count = sum(len(parameters[name]) // hidden_size for name in read)
     program = write.program(gates, hidden, len(state), count, [found[0] for found in results])
     return program, read
-
-
-def flat_parts(state: Any) -> list[Tensor]:
-    return [state] if isinstance(state, Tensor) else list(state)
 
 
 def _check_numbers(name: str, value: Tensor, hidden_size: int) -> None:

@@ -48,7 +48,7 @@ def noises(cell, state):
 
 def compute(recurrent, inputs, state, noise, options, name):
     recurrent.zero_grad()
-    sources = [inputs.clone(), *leaves(map_state(Tensor.clone, state))]
+    sources = [inputs.clone(), *leaves(map_state(torch.Tensor.clone, state))]
     for source in sources:
         source.requires_grad_()
     parts = iter(sources[1:])
@@ -62,7 +62,6 @@ def compute(recurrent, inputs, state, noise, options, name):
     return [*results, *found]
 
 
-Tensor = torch.Tensor
 OPTIONS = {
     "padded": {},
     "lengths": {"lengths": LENGTHS},

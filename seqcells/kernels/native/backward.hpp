@@ -18,7 +18,7 @@ struct Backward : Gradients<T> {
   using Chunk = typename Base::Chunk;
   using Base::B, Base::H, Base::I, Base::L, Base::R, Base::T_, Base::add_up, Base::cell,
       Base::chunk_rows, Base::clear, Base::dz_width, Base::flush, Base::hidden, Base::input_at,
-      Base::late, Base::late_at, Base::left_width, Base::local, Base::meetings, Base::ones,
+      Base::late, Base::late_at, Base::left_width, Base::local, Base::meetings,
       Base::p, Base::pack, Base::parameters, Base::plan, Base::projection, Base::recurrent,
       Base::shared, Base::sums, Base::units, Base::wants_weights;
   using Base::Base;
@@ -273,7 +273,7 @@ struct Backward : Gradients<T> {
       row.after = p.zone[0] ? row.keep + cell.made_at() * units : x.after;
       if (!p.zone[0]) copy_padded(x.after, this->output(t, r), R, units);
     }
-    if (cell.drops) row.drop = this->drop(t, r, x.noise[0], ones);
+    if (cell.drops) row.drop = this->drop(t, r, x.noise[0]);
     if (cell.states > 1) row.stays = this->stays(1, t, r, x.noise[1]);
     row.temps = x.temps;
     cell.backward(cell, row);

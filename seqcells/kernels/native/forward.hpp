@@ -13,12 +13,12 @@ namespace SEQCELLS_VARIANT {
 template <class T>
 struct Forward : Sizes<T> {
   using Base = Sizes<T>;
-  using Base::B, Base::H, Base::I, Base::L, Base::R, Base::T_, Base::cell, Base::p, Base::plan,
-      Base::recurrent, Base::sums, Base::units;
+  using Base::B, Base::H, Base::I, Base::L, Base::R, Base::T_, Base::cell, Base::most_rows, Base::p,
+      Base::parameters, Base::plan, Base::recurrent, Base::sums, Base::units;
   static constexpr int64_t CHUNK = 48, SHORT = 24;  // rows of z in a chunk, at least; in a pair's
 
   Packed<T> inward, hidden, late, projection;
-  T *bias, *parameters, *ones;
+  T *bias;
   Meeting *meetings;
 
   using Base::Base;
@@ -33,7 +33,6 @@ struct Forward : Sizes<T> {
     int64_t first, past, number;  // its steps, as they run
   };
 
-  int64_t most_rows() const { return (B + plan.groups - 1) / plan.groups; }
   int64_t chunk_rows() const {
     const int64_t least = plan.pairs ? SHORT : CHUNK;
     return most_rows() > least ? most_rows() : least;
@@ -50,8 +49,7 @@ struct Forward : Sizes<T> {
     if (cell.late_slots) late = take(R, groups * cell.late_slots, cell.late_slots);
     if (p.projection) projection = take(H, recurrent / L, 1);
     bias = scratch.take<T>(sums());
-    parameters = scratch.take<T>(cell.parameters * units);
-    if (cell.drops) ones = scratch.take<T>(units);
+    this->take_constants(scratch);
     meetings = scratch.take<Meeting>(plan.groups);
   }
 
@@ -108,8 +106,7 @@ struct Forward : Sizes<T> {
     for (int64_t v = thread; p.projection && v < projection.vectors; v += threads)
       projection.fill(v, 0, H, weights(p.weight_hr) + v * L * H, 1, H, R > v * L ? R - v * L : 0);
     if (thread) return;
-    this->pack_parameters(parameters);
-    for (int64_t u = 0; cell.drops && u < units; ++u) ones[u] = T(1);
+    this->pack_constants();
     std::memset(bias, 0, sums() * sizeof(T));
     const T *inward_bias = weights(p.bias_ih), *hidden_bias = weights(p.bias_hh);
     for (int64_t u = 0; inward_bias && u < H; ++u) {
@@ -270,7 +267,7 @@ struct Forward : Sizes<T> {
     row.h = p.projection ? x.unprojected + j * units : x.state[0] + j * recurrent;
     if (cell.states > 1) row.c = x.state[1] + j * units;
     if (p.kept) row.keep = this->kept(t, r), row.rows = row.keep + this->rows_at();
-    if (cell.drops) row.drop = this->drop(t, r, x.noise[2], ones);
+    if (cell.drops) row.drop = this->drop(t, r, x.noise[2]);
     for (int part = p.projection ? 1 : 0; part < cell.states; ++part)
       row.stays[part] = this->stays(part, t, r, x.noise[part]);
     row.temps = x.temps;

@@ -12,12 +12,11 @@ namespace SEQCELLS_VARIANT {
 template <class T>
 struct Gradients : Sizes<T> {
   using Base = Sizes<T>;
-  using Base::B, Base::H, Base::I, Base::L, Base::R, Base::cell, Base::p, Base::plan,
-      Base::recurrent, Base::sums, Base::units;
+  using Base::B, Base::H, Base::I, Base::L, Base::R, Base::cell, Base::most_rows, Base::p,
+      Base::parameters, Base::plan, Base::recurrent, Base::sums, Base::units;
   static constexpr int64_t CHUNK = 128, SHORT = 32;  // rows of a chunk, at least; of a pair's
 
   Packed<T> inward, hidden, late, projection;
-  T *parameters, *ones;
   Meeting *meetings;
 
   using Base::Base;
@@ -39,7 +38,6 @@ struct Gradients : Sizes<T> {
   };
 
   bool wants_weights() const { return p.grad_weight_ih; }
-  int64_t most_rows() const { return (B + plan.groups - 1) / plan.groups; }
   int64_t chunk_rows() const {
     const int64_t least = plan.pairs ? SHORT : CHUNK;
     return most_rows() > least ? most_rows() : least;
@@ -58,8 +56,7 @@ struct Gradients : Sizes<T> {
     hidden = take(cell.early() * units, recurrent);
     if (cell.late_slots) late = take(cell.late_slots * units, recurrent);
     if (p.projection) projection = take(R, units);
-    parameters = scratch.take<T>(cell.parameters * units);
-    if (cell.drops) ones = scratch.take<T>(units);
+    this->take_constants(scratch);
     meetings = scratch.take<Meeting>(plan.groups);
   }
 
@@ -113,10 +110,7 @@ struct Gradients : Sizes<T> {
     if (cell.late_slots)
       pack_gates_back(*this, late, weights(p.weight_hh), R, cell.hidden_gates + cell.early(),
                       cell.late_slots, thread, threads);
-    if (thread == 0) {
-      this->pack_parameters(parameters);
-      for (int64_t u = 0; cell.drops && u < units; ++u) ones[u] = T(1);
-    }
+    if (thread == 0) this->pack_constants();
     for (int64_t v = thread; p.projection && v < projection.vectors; v += threads)
       projection.fill(v, 0, R, weights(p.weight_hr) + v * L, H, 1, H > v * L ? H - v * L : 0);
   }

@@ -105,6 +105,7 @@ struct Sizes {
   const Cell<T> &cell;
   const int64_t T_, B, I, H, units, R, recurrent;  // R: what the recurrent weights read, H or P
   static constexpr int L = LANES<T>;
+  T *parameters = nullptr, *ones = nullptr;
 
   Sizes(const Problem &problem, const Plan &plan, const Cell<T> &cell)
       : p(problem), plan(plan), cell(cell), T_(p.steps), B(p.batch), I(p.input_size),
@@ -112,6 +113,7 @@ struct Sizes {
         recurrent(padded(R)) {}
 
   int64_t sums() const { return cell.slots * units; }
+  int64_t most_rows() const { return (B + plan.groups - 1) / plan.groups; }
   // What a step of a row keeps: blocks of units, then values of the whole row.
   int64_t rows_at() const { return cell.kept_width(p.zone[0]) * units; }
   int64_t kept_width() const { return rows_at() + cell.rows * ROW_WIDTH; }
@@ -145,7 +147,7 @@ struct Sizes {
     copy_padded(copy, row, H, units);
     return copy;
   }
-  const T *drop(int64_t t, int64_t r, T *copy, const T *ones) const {
+  const T *drop(int64_t t, int64_t r, T *copy) const {
     return p.drop ? whole(noise(p.drop, p.drop_step, H, t, r), copy) : ones;
   }
   const T *stays(int part, int64_t t, int64_t r, T *copy) const {
@@ -164,9 +166,15 @@ struct Sizes {
     return static_cast<T *>(parts[part]) + plan.order[r] * state_width(part);
   }
 
-  void pack_parameters(T *to) const {
+  // What the step reads beside sums and state: parameters, and a factor where none is given.
+  void take_constants(Scratch &scratch) {
+    parameters = scratch.take<T>(cell.parameters * units);
+    if (cell.drops) ones = scratch.take<T>(units);
+  }
+  void pack_constants() const {
     for (int n = 0; n < cell.parameters; ++n)
-      copy_padded(to + n * units, static_cast<const T *>(p.parameters) + n * H, H, units);
+      copy_padded(parameters + n * units, static_cast<const T *>(p.parameters) + n * H, H, units);
+    for (int64_t u = 0; cell.drops && u < units; ++u) ones[u] = T(1);
   }
 
   int64_t step(int64_t number) const { return p.reverse ? T_ - 1 - number : number; }
