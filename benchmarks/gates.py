@@ -82,7 +82,7 @@ def main(argv: Sequence[str]) -> None:
     if not isinstance(getattr(model, "recurrent", None), LSTM):
         raise ValueError(f"RUN: expected a model of seqcells.LSTM layers, got {run.config.model}")
     tokens = torch.tensor(encode(options.text, vocabulary, run.config.data)).unsqueeze(1)
-    words = model.embedding(tokens)
+    words = model.inputs(tokens)
     traces = trace(model.recurrent, words)
     with backend("reference"):
         exact = largest_difference(model, words, traces)

@@ -23,6 +23,7 @@ CELLS = {
     "min_lstm": seqcells.MinLSTMCell,
 }
 LAYERS = ("rnn", "gru", "lstm")  # what there is a layer of, ours and torch.nn's
+READOUTS = ("last", "max", "mean", "attention")
 MODIFIERS = {
     "zoneout": seqcells.Zoneout,
     "variational_dropout": seqcells.VariationalDropout,
@@ -50,20 +51,23 @@ def modified(cell: nn.Module, modifiers: dict[str, Any]) -> nn.Module:
 
 @dataclass
 class ModelConfig:
-    """The classifier, or one of the two baselines.
+    """The classifier, or one of the baselines.
 
     Attributes:
-        kind: a recurrent network; or each of the words on its own, averaged; or a fixed window
+        kind: a recurrent network; or its inputs pooled without one; or each of the words on its
+            own, averaged; or a fixed window
         cell: the recurrent cell
         modifiers: what stands around the cell, each with its share: zoneout (a number, or one for
             each part of the state), variational_dropout, recurrent_dropout, drop_connect; and
             learned_state, true or false
         backend: our layers, or torch.nn's: the same weights and batches under the same seed
         embedding_size: size of the word vectors
+        ngrams: also read the vectors of the word pairs (2), triples (3), ... that end at each word
+        ngram_buckets: how many vectors these share, each pair by its hash
         hidden_size: size of the recurrent state (or of the window's hidden layer)
         num_layers: how many recurrent layers stand on each other
         bidirectional: read the text in both directions
-        readout: what becomes of the states: the last, or the max and mean over time
+        readout: what becomes of the states: one or more of last, and over time max, mean, attention
         embedding_dropout: dropout of whole words' vectors
         dropout: dropout before the head, and between the recurrent layers
         window: how many words the window model reads
@@ -71,15 +75,17 @@ class ModelConfig:
         forget_bias: start of the forget gate's bias (null: as torch)
     """
 
-    kind: Literal["recurrent", "words", "window"] = "recurrent"
+    kind: Literal["recurrent", "pooled", "words", "window"] = "recurrent"
     cell: Literal[tuple(CELLS)] = "lstm"
     modifiers: dict[str, float | bool | list[float]] = field(default_factory=dict)
     backend: Literal["seqcells", "torch"] = "seqcells"
     embedding_size: int = 100
+    ngrams: int = 1
+    ngram_buckets: int = 2**17
     hidden_size: int = 128
     num_layers: int = 1
     bidirectional: bool = False
-    readout: Literal["last", "max", "mean", "max_mean"] = "max_mean"
+    readout: list[Literal[READOUTS]] = field(default_factory=lambda: ["max", "mean"])
     embedding_dropout: float = 0.0
     dropout: float = 0.0
     window: int = 20
@@ -87,7 +93,8 @@ class ModelConfig:
     forget_bias: float | None = None
 
     def __post_init__(self):
-        for name in ("embedding_size", "hidden_size", "num_layers", "window"):
+        sizes = ("embedding_size", "ngrams", "ngram_buckets", "hidden_size", "num_layers", "window")
+        for name in sizes:
             value = getattr(self, name)
             check_setting(value >= 1, f"model.{name}", "a whole number of at least 1", value)
         for name in ("embedding_dropout", "dropout"):
@@ -95,6 +102,10 @@ class ModelConfig:
             check_setting(
                 0 <= value < 1, f"model.{name}", "a share of at least 0 and below 1", value
             )
+        once = self.readout and len(set(self.readout)) == len(self.readout)
+        check_setting(once, "model.readout", "one or more names, each once", self.readout)
+        alone = self.kind != "words" or self.ngrams == 1
+        check_setting(alone, "model.ngrams", "1, as model.kind looks at single words", self.ngrams)
         if self.forget_bias is not None:
             key, bias = "model.forget_bias", self.forget_bias
             check_setting(math.isfinite(bias), key, "a finite number or null", bias)

@@ -59,6 +59,10 @@ class TrainingConfig:
         weight_decay: decoupled from the gradient, as in AdamW
         clip_norm: scale the gradient down to this norm (null: do not)
         clip_value: clip every element of the gradient to plus or minus this (null: do not)
+        label_smoothing: learn this much less than certainty (Szegedy et al. 2016): at 0.1 a
+            positive text is to be 95% positive
+        average: validate, keep and test the moving average of the weights, each step's new ones
+            weighing one less this number (null: the weights themselves)
         patience: stop after that many epochs without a better validation loss
         seed: of the initial weights, the order of the texts, and dropout
         threads: how many threads torch uses (null: as many as it takes by itself)
@@ -73,6 +77,8 @@ class TrainingConfig:
     weight_decay: float = 0.0
     clip_norm: float | None = 1.0
     clip_value: float | None = None
+    label_smoothing: float = 0.0
+    average: float | None = None
     patience: int = 3
     seed: int = 0
     threads: int | None = None
@@ -90,9 +96,10 @@ class TrainingConfig:
         check_setting(
             0 <= decay < math.inf, "training.weight_decay", "a number of at least 0", decay
         )
-        check_setting(
-            0 <= self.warmup < 1, "training.warmup", "a share from 0 to below 1", self.warmup
-        )
+        for name in ("warmup", "label_smoothing", "average"):
+            value = getattr(self, name)
+            fits = value is None or 0 <= value < 1
+            check_setting(fits, f"training.{name}", "a share from 0 to below 1", value)
         check_setting(
             0 <= self.seed < 2**63, "training.seed", "a whole number from 0 on", self.seed
         )

@@ -57,14 +57,14 @@ def load_split(config: Config, vocabulary: Vocabulary, split: str) -> BucketedBa
 def start_from_vectors(model: nn.Module, config: DataConfig, vocabulary: Vocabulary) -> int:
     """Copy pretrained word vectors into the model; return how many words were found."""
     vectors, found = read_vectors(config.vectors, vocabulary.words, progress=sys.stderr.isatty())
-    size = model.embedding.embedding_dim
-    if vectors.shape[1] != size:
+    words = model.inputs.words
+    if vectors.shape[1] != words.embedding_dim:
         raise ValueError(
             f"model.embedding_size: expected {vectors.shape[1]}, "
-            f"the size of the vectors in {config.vectors}, got {size}"
+            f"the size of the vectors in {config.vectors}, got {words.embedding_dim}"
         )
     with torch.no_grad():
-        model.embedding.weight.copy_(vectors)
+        words.weight.copy_(vectors)
     return found
 
 

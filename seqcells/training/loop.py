@@ -13,6 +13,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from tqdm import tqdm
 
 from seqcells.text.batches import Batch
+from seqcells.training.averaging import averaged
 from seqcells.training.checkpoints import (
     load_checkpoint,
     random_states,
@@ -76,7 +77,14 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(
             model.parameters(), weight_decay=self.config.weight_decay, fused=True
         )
+        decay = self.config.average
+        self.average = None if decay is None else averaged(model, decay)
         self.progress = Progress()
+
+    @property
+    def judged(self) -> nn.Module:
+        """The model that is validated and kept: with averaged weights where these are wanted."""
+        return self.model if self.average is None else self.average.module
 
     def fit(self, interrupted: Callable[[], bool] = never) -> Progress:
         """Train to the end, from wherever training stands, unless `interrupted()` says stop."""
@@ -100,6 +108,7 @@ class Trainer:
         """Write `last.pt`, with all that is needed to go on exactly."""
         content = {
             "model": self.model.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "random": random_states(),
             "progress": asdict(self.progress),
@@ -112,6 +121,8 @@ class Trainer:
         """Go back to what `save` wrote."""
         content = load_checkpoint(self.run.last, self.run.config)
         self.model.load_state_dict(content["model"])
+        if self.average is not None:
+            self.average.load_state_dict(content["average"])
         self.optimiser.load_state_dict(content["optimiser"])
         sums = EpochSums(**content["progress"].pop("sums"))
         self.progress = Progress(sums=sums, **content["progress"])
@@ -126,13 +137,17 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         logits = self.model(batch.tokens, batch.lengths)
-        loss = F.binary_cross_entropy_with_logits(logits, batch.labels)
+        smoothing = self.config.label_smoothing
+        labels = batch.labels * (1 - smoothing) + smoothing / 2
+        loss = F.binary_cross_entropy_with_logits(logits, labels)
         self.optimiser.zero_grad()
         loss.backward()
         norm = self._clip()
         self._check_finite(loss.item(), "loss")
         self._check_finite(norm, "gradient norm")
         self.optimiser.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
 
         texts = len(batch.labels)
         sums.texts += texts
@@ -187,7 +202,7 @@ class Trainer:
     def _end_epoch(self, interrupted: Callable[[], bool]) -> None:
         """Validate, keep the model if it is the best so far, and decide whether to go on."""
         progress = self.progress
-        validation = evaluate(self.model, self.data.validation, interrupted)
+        validation = evaluate(self.judged, self.data.validation, interrupted)
         self._check_finite(validation["loss"], "validation loss")
         means = progress.sums.means()
         progress.history.append(
@@ -205,7 +220,7 @@ class Trainer:
         )
         if validation["loss"] < progress.best_loss:
             progress.best_loss, progress.best_epoch = validation["loss"], progress.epoch
-            content = {"model": self.model.state_dict(), "epoch": progress.epoch}
+            content = {"model": self.judged.state_dict(), "epoch": progress.epoch}
             save_checkpoint(self.run.best, self.run.config, content)
         waited = progress.epoch - progress.best_epoch
         progress.finished = progress.epoch == self.config.epochs or waited >= self.config.patience

@@ -204,7 +204,7 @@ def test_training_starts_from_vectors(train_main, small_corpus, in_folder, capfd
     assert command(train_main, arguments) == 0
     run = Run.open("mine")
     words = run.load_vocabulary().words
-    weights = torch.load(run.best, weights_only=True)["model"]["embedding.weight"]
+    weights = torch.load(run.best, weights_only=True)["model"]["inputs.words.weight"]
     wanted = torch.tensor([1.0, 2.0, 3.0])
     torch.testing.assert_close(weights[words.index("good")], wanted, rtol=0, atol=1e-5)
     torch.testing.assert_close(weights[words.index("bad")], -wanted, rtol=0, atol=1e-5)

@@ -45,7 +45,7 @@ def test_every_parameter_moves_in_one_step(kind, make_trainer):
     trainer.step(next(trainer.data.train.epoch(1)))
     for name, value in trainer.model.named_parameters():
         assert not torch.equal(value, before[name]), name
-    assert torch.equal(trainer.model.embedding.weight[0], before["embedding.weight"][0])
+    assert torch.equal(trainer.model.inputs.words.weight[0], before["inputs.words.weight"][0])
 
 
 def test_overfits_a_handful_of_texts(make_trainer):
@@ -82,6 +82,46 @@ def test_the_norm_before_clipping_is_reported(make_trainer):
     trainer = make_trainer(clip_norm=1e-6)
     trainer.step(next(trainer.data.train.epoch(1)))
     assert trainer.progress.sums.norm > 1e-3
+
+
+def test_labels_are_smoothed_by_request(make_trainer):
+    trainer = make_trainer(label_smoothing=0.2)
+    batch = next(trainer.data.train.epoch(1))
+    torch.manual_seed(0)
+    trainer.step(batch)
+    again = make_trainer()
+    torch.manual_seed(0)
+    probability = again.model(batch.tokens, batch.lengths).sigmoid()
+    wanted = torch.where(batch.labels > 0.5, 0.9, 0.1)
+    loss = -(wanted * probability.log() + (1 - wanted) * (1 - probability).log()).mean()
+    assert trainer.progress.sums.means()["loss"] == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_the_average_is_that_of_the_weights_after_each_step(make_trainer):
+    trainer = make_trainer(average=0.75)
+    wanted = None
+    for number, batch in enumerate(trainer.data.train.epoch(1)):
+        trainer.step(batch)
+        new = trainer.model.head.weight.detach().clone()
+        share = min(0.75, (1 + number) / (10 + number))
+        wanted = new if wanted is None else share * wanted + (1 - share) * new
+    torch.testing.assert_close(trainer.judged.head.weight, wanted)
+    assert not torch.equal(trainer.judged.head.weight, new)
+
+
+def test_the_average_is_what_is_validated_and_kept(make_trainer, monkeypatch):
+    trainer = make_trainer(average=0.9, epochs=1)
+    seen = []
+
+    def look(model, *_):
+        seen.append(model.head.weight.clone())
+        return {"loss": 0.5, "accuracy": 0.5}
+
+    monkeypatch.setattr("seqcells.training.loop.evaluate", look)
+    trainer.fit()
+    best = torch.load(trainer.run.best, weights_only=True)["model"]["head.weight"]
+    assert torch.equal(best, seen[0])
+    assert not torch.equal(best, trainer.model.head.weight)
 
 
 def stub_validation(monkeypatch, losses):

@@ -6,10 +6,11 @@ import torch
 import seqcells
 from seqcells.model_config import CELLS, MODIFIERS, ModelConfig
 from seqcells.models import build_model
+from seqcells.models.inputs import MULTIPLIER, PRIME, HashedNgrams
 
 WORDS = 30
 LENGTHS = [6, 1, 4, 7]
-READOUTS = ["last", "max", "mean", "max_mean"]
+READOUTS = [["last"], ["max"], ["mean"], ["max", "mean"], ["last", "attention"]]
 
 
 def make_model(dtype=torch.float64, seed=0, **settings):
@@ -29,12 +30,14 @@ every_model = pytest.mark.parametrize(
     "settings",
     [
         *({"readout": readout, "cell": "gru"} for readout in READOUTS),
-        {"cell": "lstm", "bidirectional": True, "num_layers": 2, "readout": "last"},
+        {"cell": "lstm", "bidirectional": True, "num_layers": 2, "readout": ["last"]},
         {"cell": "rnn", "bidirectional": True},
         {"backend": "torch", "bidirectional": True},
-        *({"cell": cell, "readout": "last"} for cell in CELLS),
-        {"modifiers": {"zoneout": [0.1, 0.5], "learned_state": True}, "readout": "last"},
+        *({"cell": cell, "readout": ["last"]} for cell in CELLS),
+        {"modifiers": {"zoneout": [0.1, 0.5], "learned_state": True}, "readout": ["last"]},
         {"cell": "min_gru", "num_layers": 2, "bidirectional": True, "modifiers": {"zoneout": 0.2}},
+        {"ngrams": 3, "ngram_buckets": 50, "readout": ["max", "attention"]},
+        {"kind": "pooled", "ngrams": 2, "ngram_buckets": 50, "readout": ["last", "max"]},
         {"kind": "words"},
         {"kind": "window"},
     ],
@@ -70,20 +73,24 @@ def test_readout_is_a_loop_over_texts(cell, bidirectional, readout):
     model = make_model(cell=cell, bidirectional=bidirectional, readout=readout).eval()
     tokens, lengths = make_batch()
     for row, length in enumerate(LENGTHS):
-        outputs, _ = model.recurrent(model.embedding(tokens[:length, row]))
+        outputs, _ = model.recurrent(model.inputs(tokens[:length, row]))
         features = {
             "last": torch.cat([outputs[-1, :4], outputs[0, 4:]]),
             "max": torch.stack([outputs[:, unit].max() for unit in range(outputs.shape[1])]),
             "mean": sum(outputs) / length,
         }
-        wanted = [features[name] for name in (readout.split("_"))]
-        logit = model.head(torch.cat(wanted))
+        if "attention" in readout:
+            attention = model.readout.attention
+            scores = [attention.weight(attention.hidden(output).tanh()) for output in outputs]
+            shares = torch.cat(scores).softmax(0)
+            features["attention"] = sum(share * output for share, output in zip(shares, outputs))
+        logit = model.head(torch.cat([features[name] for name in readout]))
         torch.testing.assert_close(model(tokens, lengths)[row : row + 1], logit)
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 @pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("readout", ["last", "max_mean"])
+@pytest.mark.parametrize("readout", [["last"], ["max", "mean"]])
 def test_backends_agree_dropout_included(cell, bidirectional, readout):
     settings = {"cell": cell, "bidirectional": bidirectional, "readout": readout}
     settings |= {"embedding_dropout": 0.4, "dropout": 0.5, "recurrent_init": "orthogonal"}
@@ -117,7 +124,7 @@ def test_words_average_probabilities_and_ignore_order():
     tokens, lengths = make_batch()
     for row, length in enumerate(LENGTHS):
         words = tokens[:length, row]
-        mean = torch.stack([model.head(model.embedding(word)).sigmoid() for word in words]).mean()
+        mean = torch.stack([model.head(model.inputs(word)).sigmoid() for word in words]).mean()
         torch.testing.assert_close(model(tokens, lengths)[row], torch.logit(mean))
     turned = tokens[:6, :1].flip(0)
     torch.testing.assert_close(model(turned, lengths[:1]), model(tokens[:6, :1], lengths[:1]))
@@ -133,6 +140,42 @@ def test_words_stay_finite_where_probabilities_saturate():
     assert logits.isfinite().all()
     assert (logits > 100).all()
     assert model.head.weight.grad.isfinite().all()
+
+
+def test_pooled_inputs_are_the_recurrent_models_own():
+    settings = {"ngrams": 2, "ngram_buckets": 40, "readout": ["mean"]}
+    pooled = make_model(kind="pooled", **settings).eval()
+    recurrent = make_model(**settings).eval()
+    recurrent.inputs.load_state_dict(pooled.inputs.state_dict())
+    tokens, lengths = make_batch()
+    vectors = recurrent.inputs(tokens)
+    for row, length in enumerate(LENGTHS):
+        logit = pooled.head(vectors[:length, row].mean(0))
+        torch.testing.assert_close(pooled(tokens, lengths)[row : row + 1], logit)
+
+
+def test_ngrams_add_the_vector_of_their_bucket():
+    """By Python's whole numbers, which never overflow."""
+    ngrams = HashedNgrams(3, 7, 5)
+    tokens = torch.tensor([[4], [2**31 - 2], [29_999]])
+    vectors = ngrams(tokens)
+    words = [0, 0, *tokens[:, 0].tolist()]
+    for step in range(3):
+        third, second, word = words[step : step + 3]
+        pair = (word * MULTIPLIER + second) % PRIME
+        triple = (pair * MULTIPLIER + third) % PRIME
+        wanted = ngrams.vectors.weight[pair % 7] + ngrams.vectors.weight[triple % 7]
+        assert torch.equal(vectors[step, 0], wanted)
+
+
+def test_pairs_of_words_spread_over_their_buckets():
+    pairs = torch.cartesian_prod(torch.arange(2, 302), torch.arange(2, 302)).T
+    buckets = 1 << 12
+    ngrams = HashedNgrams(2, buckets, 1)
+    with torch.no_grad():
+        ngrams.vectors.weight[:, 0] = torch.arange(buckets)
+    found = ngrams(pairs)[1, :, 0].long().bincount(minlength=buckets)
+    assert found.max() < 3 * found.float().mean()
 
 
 def test_window_sees_its_words_and_their_order_only():
@@ -177,7 +220,7 @@ def test_a_stack_of_modified_cells():
     """Two layers in both directions read the ends of their last layer, forwards and backwards."""
     modifiers = {"learned_state": True, "drop_connect": 0.5}
     settings = {"cell": "lstm", "num_layers": 2, "bidirectional": True, "dropout": 0.3}
-    model = make_model(modifiers=modifiers, readout="last", **settings).eval()
+    model = make_model(modifiers=modifiers, readout=["last"], **settings).eval()
     assert isinstance(model.recurrent, seqcells.Stack)
     assert model.recurrent.dropout == 0.3
     forward, backward = (run.cell for run in model.recurrent.layers[1])
@@ -185,7 +228,7 @@ def test_a_stack_of_modified_cells():
     assert isinstance(forward.cell, seqcells.LearnedState)
     assert (forward.share, forward.input_size, backward.hidden_size) == (0.5, 8, 4)
     tokens, lengths = make_batch()
-    outputs, final = model.recur(model.embedding(tokens), lengths)
+    outputs, final = model.recur(model.inputs(tokens), lengths)
     for row, length in enumerate(LENGTHS):
         ends = torch.cat([outputs[length - 1, row, :4], outputs[0, row, 4:]])
         torch.testing.assert_close(final[row], ends)

@@ -49,6 +49,17 @@ def test_an_interrupted_run_ends_with_the_same_weights(count, unbroken, make_tra
     assert len(resumed.run.epochs.read_text().splitlines()) == 2
 
 
+def test_the_average_goes_on_too(make_trainer, reopen):
+    unbroken = make_trainer(epochs=1, average=0.9)
+    unbroken.fit()
+    broken = make_trainer(epochs=1, average=0.9)
+    with pytest.raises(InterruptedRunError):
+        broken.fit(interrupt_after(5))
+    resumed = reopen(broken.run.folder)
+    resumed.fit()
+    assert_same(dict(resumed.judged.state_dict()), dict(unbroken.judged.state_dict()))
+
+
 def test_the_masks_of_modifiers_go_on_too(make_trainer, reopen):
     modifiers = {"zoneout": [0.1, 0.3], "drop_connect": 0.2, "learned_state": True}
     unbroken = make_trainer(epochs=1, model={"modifiers": modifiers})

@@ -1,0 +1,55 @@
+"""From the states at all words to one vector a text."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from seqcells.sequences import valid_steps
+
+
+def maximum_over_time(outputs: Tensor, lengths: Tensor) -> Tensor:
+    """The largest output of each unit `(B, H)` within each text."""
+    padding = ~valid_steps(lengths, len(outputs)).unsqueeze(-1)
+    return outputs.masked_fill(padding, -torch.inf).amax(0)
+
+
+def mean_over_time(outputs: Tensor, lengths: Tensor) -> Tensor:
+    """The mean output of each unit `(B, H)` within each text."""
+    words = valid_steps(lengths, len(outputs)).unsqueeze(-1)
+    return outputs.where(words, 0).sum(0) / lengths.unsqueeze(-1)
+
+
+class Attention(nn.Module):
+    """The mean of the outputs `(B, H)`, each weighed by how much it says (Yang et al. 2016)."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.hidden = nn.Linear(size, size)
+        self.weight = nn.Linear(size, 1, bias=False)
+
+    def forward(self, outputs: Tensor, lengths: Tensor) -> Tensor:
+        scores = self.weight(torch.tanh(self.hidden(outputs)))
+        padding = ~valid_steps(lengths, len(outputs)).unsqueeze(-1)
+        shares = scores.masked_fill(padding, -torch.inf).softmax(0)
+        return (shares * outputs.where(~padding, 0)).sum(0)
+
+
+class Readout(nn.Module):
+    """Side by side, what `kinds` names: `last`, `max`, `mean`, `attention`."""
+
+    def __init__(self, kinds: Sequence[str], size: int):
+        super().__init__()
+        self.kinds = tuple(kinds)
+        self.features = size * len(self.kinds)
+        self.attention = Attention(size) if "attention" in self.kinds else None
+
+    def forward(self, outputs: Tensor, final: Tensor, lengths: Tensor) -> Tensor:
+        """`(B, features)`, of outputs `(T, B, H)` and the final hidden state `(B, H)`."""
+        read = {"max": maximum_over_time, "mean": mean_over_time, "attention": self.attention}
+        return torch.cat(
+            [final if kind == "last" else read[kind](outputs, lengths) for kind in self.kinds], -1
+        )
+
+    def extra_repr(self) -> str:
+        return ", ".join(self.kinds)
