@@ -1,4 +1,4 @@
-"""Train a classifier of texts: settings, data, model, loop, report.
+"""Train a recurrent network: settings, data, model, loop, report.
 
 python train.py configs/corpus_lstm.yaml
 python train.py configs/imdb_lstm.yaml --data.path aclImdb_v1.tar.gz --training.seed 1
@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 
-from seqcells.models import build_model
 from seqcells.training import (
     Run,
     Trainer,
@@ -19,9 +18,9 @@ from seqcells.training import (
     conclude,
     deferred_signals,
     finish,
-    load_data,
     parse,
     start_from_vectors,
+    task_of,
 )
 
 
@@ -31,16 +30,17 @@ def main(argv: Sequence[str]) -> None:
     run = Run.resume(resumed, config) if resumed else Run.create(config, Path(file or "run").stem)
     config = run.config
 
-    # Data: batches of texts of similar length. The words are those of the training texts.
-    data = load_data(config, run.load_vocabulary() if resumed else None)
+    # Data: batches of examples of similar length. The words are those of the training texts.
+    task = task_of(config)
+    data = task.load(run.load_vocabulary() if resumed else None)
 
     # Model: the seed decides its weights, whichever backend computes.
     torch.manual_seed(config.training.seed)
     torch.set_num_threads(config.training.threads)
-    model = build_model(config.model, len(data.vocabulary))
+    model = task.build(data.vocabulary)
 
     # Loop: keeps the best model on the validation texts, and where training stands.
-    trainer = Trainer(run, model, data)
+    trainer = Trainer(run, task, model, data)
     if resumed:
         trainer.resume()
     else:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from benchmarks.options import at_least_one, parser_of
 from seqcells.models import TextClassifier
-from seqcells.training import Config, Run, Trainer, TrainingData, command, load_data, parse
+from seqcells.training import Config, Run, Trainer, TrainingData, command, parse, task_of
 
 CONFIG = Path(__file__).parents[1] / "configs" / "imdb_lstm.yaml"
 OURS = "seqcells"
@@ -50,7 +50,7 @@ def make_trainers(config: Config, data: TrainingData) -> dict[str, Trainer]:
         model_config = replace(config.model, backend=backend)
         model = kind(model_config, len(data.vocabulary)).train()
         run = Run(Path("unwritten"), replace(config, model=model_config))
-        trainers[name] = Trainer(run, model, data)
+        trainers[name] = Trainer(run, task_of(run.config), model, data)
     return trainers
 
 
@@ -73,7 +73,7 @@ def main(argv: Sequence[str]) -> None:
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     config, _, _ = parse([str(CONFIG), "--data.path", options.path])
-    data = load_data(config)
+    data = task_of(config).load()
     batches = min(options.batches or len(data.train), len(data.train))
     trainers = make_trainers(config, data)
     train(trainers, data, batches)

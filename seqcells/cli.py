@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import torch
 
-from seqcells.training import Run, command, encode, evaluate, load_best, load_split
+from seqcells.training import Run, command, encode, evaluate, load_best, task_of
 from seqcells.training.comparison import compare
 
 
@@ -46,11 +46,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     config = run.config
     if options.path is not None:
         config = replace(config, data=replace(config.data, path=options.path))
-    vocabulary = run.load_vocabulary()
+    task, vocabulary = task_of(config), run.load_vocabulary()
     model = load_best(run, vocabulary)
-    batches = load_split(config, vocabulary, options.split)
-    scores = evaluate(model, batches)
-    print(f"{options.split} accuracy {scores['accuracy']:.2%}, loss {scores['loss']:.4f}")
+    scores = evaluate(task, model, task.load_split(vocabulary, options.split))
+    print(f"{options.split} {task.figures(scores)}")
 
 
 def _predict(options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+IGNORED = -100  # a label that is none, as torch.nn.functional.cross_entropy has it
 POOL = 100  # batches that are sorted by length together: less padding, yet still random batches
 
 
@@ -27,16 +28,29 @@ def truncate(
 
 
 class Batch(NamedTuple):
-    """Padded with zeros, time first; `indices` are the examples' places in the data."""
+    """Padded with zeros, time first; `indices` are the examples' places in the data.
 
-    tokens: Tensor  # (T, B) int64
+    Inputs are tokens `(T, B)`, or real numbers `(T, B, I)`. A label is one an example `(B,)`, or
+    one a step `(T, B)`, `IGNORED` where there is none. Where `resets (T, B)` is true something new
+    begins, and what was read before it is to be forgotten.
+    """
+
+    inputs: Tensor
     lengths: Tensor  # (B,) int64
-    labels: Tensor  # (B,) float32
+    labels: Tensor
     indices: Tensor  # (B,) int64
+    resets: Tensor | None = None
+
+    def part(self, number: int, parts: int) -> "Batch":
+        """Every `parts`-th example from this number on: the parts are disjoint and miss none."""
+        own = slice(number, None, parts)
+        labels = self.labels[own] if self.labels.dim() == 1 else self.labels[:, own]
+        resets = None if self.resets is None else self.resets[:, own]
+        return Batch(self.inputs[:, own], self.lengths[own], labels, self.indices[own], resets)
 
 
 class BucketedBatches:
-    """Batches of examples of similar length.
+    """Batches of examples of similar length; each has a label, or a sequence of labels.
 
     With `shuffle`, the order of an epoch depends on the seed and the epoch's number alone, so
     that training can be resumed anywhere; without it, the longest come first in every epoch.
@@ -45,7 +59,7 @@ class BucketedBatches:
     def __init__(
         self,
         examples: Sequence[Sequence[int]],
-        labels: Sequence[int],
+        labels: Sequence[int] | Sequence[Sequence[int]],
         *,
         batch_size: int,
         seed: int,
@@ -58,12 +72,14 @@ class BucketedBatches:
         for index, (example, label) in enumerate(zip(examples, labels)):
             if len(example) == 0:
                 raise ValueError(f"expected examples with tokens, got an empty one at {index}")
-            if label not in (0, 1):
-                raise ValueError(f"expected labels 0 or 1, got {label!r} at {index}")
+            if not isinstance(label, (int, Sequence)) or isinstance(label, str):
+                raise TypeError(
+                    f"expected a label that is a whole number, or several, got {label!r} at {index}"
+                )
         self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
         self._examples = [torch.tensor(example, dtype=torch.int32) for example in examples]
         self._lengths = [len(example) for example in examples]
-        self._labels = torch.tensor(labels, dtype=torch.float32)
+        self._labels = [torch.tensor(label) for label in labels]
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -99,9 +115,10 @@ class BucketedBatches:
         return batches
 
     def _collate(self, indices: list[int]) -> Batch:
+        labels = [self._labels[i] for i in indices]
         return Batch(
             pad_sequence([self._examples[i] for i in indices]).long(),
             torch.tensor([self._lengths[i] for i in indices]),
-            self._labels[indices],
+            pad_sequence(labels, padding_value=IGNORED) if labels[0].dim() else torch.stack(labels),
             torch.tensor(indices),
         )

@@ -3,13 +3,14 @@
 from seqcells.model_config import ModelConfig
 from seqcells.training.commands import command
 from seqcells.training.config import Config, DataConfig, TrainingConfig
-from seqcells.training.data import TrainingData, encode, load_data, load_split, start_from_vectors
 from seqcells.training.evaluation import evaluate
 from seqcells.training.interruption import InterruptedRunError, deferred_signals
 from seqcells.training.loop import NonFiniteLossError, Trainer
 from seqcells.training.parsing import load_config, parse
 from seqcells.training.results import conclude, finish, load_best
 from seqcells.training.runs import Run
+from seqcells.training.tasks import TrainingData, start_from_vectors, task_of
+from seqcells.training.tasks.reviews import encode
 
 __all__ = [
     "Config",
@@ -29,8 +30,7 @@ __all__ = [
     "finish",
     "load_best",
     "load_config",
-    "load_data",
-    "load_split",
     "parse",
     "start_from_vectors",
+    "task_of",
 ]

@@ -7,14 +7,13 @@ from typing import Any
 
 import torch
 
-from seqcells.models import build_model
 from seqcells.training.config import Config
-from seqcells.training.data import load_data, start_from_vectors
 from seqcells.training.interruption import deferred_signals
 from seqcells.training.loop import Trainer
 from seqcells.training.parsing import load_config
 from seqcells.training.results import finish
 from seqcells.training.runs import Run
+from seqcells.training.tasks import start_from_vectors, task_of
 
 COLUMNS = ("name", "test accuracy", "loss", "parameters", "tokens/s", "time")
 
@@ -36,16 +35,16 @@ def compare(items: Sequence[str], data_path: str | None = None) -> None:
 
 def train(run: Run) -> dict[str, Any]:
     """A whole training, as `train.py` tells it, without resuming."""
-    config = run.config
-    data = load_data(config)
+    config, task = run.config, task_of(run.config)
+    data = task.load()
     torch.manual_seed(config.training.seed)
     torch.set_num_threads(config.training.threads)
-    model = build_model(config.model, len(data.vocabulary))
+    model = task.build(data.vocabulary)
     if config.data.vectors:
         start_from_vectors(model, config.data, data.vocabulary)
     run.begin(data.vocabulary)
     with deferred_signals() as interrupted:
-        progress = Trainer(run, model, data).fit(interrupted)
+        progress = Trainer(run, task, model, data).fit(interrupted)
         return finish(run, data.vocabulary, progress, interrupted)
 
 

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from seqcells.model_config import ModelConfig, check_setting
 
+TASK_NAMES = ("sentiment",)
+
 
 @dataclass
 class DataConfig:
@@ -114,12 +116,14 @@ class Config:
     """Everything that a run depends on.
 
     Attributes:
+        task: what to learn (see `seqcells.training.tasks`)
         data: what to read
         model: what to train
         training: how to train it
         run: the run's folder, new or empty (default: runs/NAME-DATE-TIME)
     """
 
+    task: Literal[TASK_NAMES] = "sentiment"
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)

@@ -3,11 +3,10 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from tqdm import tqdm
@@ -20,48 +19,17 @@ from seqcells.training.checkpoints import (
     restore_random_states,
     save_checkpoint,
 )
-from seqcells.training.data import TrainingData
-from seqcells.training.evaluation import count_correct, evaluate, never
+from seqcells.training.evaluation import evaluate, never
 from seqcells.training.interruption import InterruptedRunError
+from seqcells.training.progress import EpochSums, Progress
 from seqcells.training.runs import Run
 from seqcells.training.schedule import learning_rate
+from seqcells.training.tasks import Task, TrainingData
+from seqcells.training.tasks.base import tokens_of
 
 
 class NonFiniteLossError(ArithmeticError):
     """Training has left the numbers."""
-
-
-@dataclass
-class EpochSums:
-    """What an epoch has added up so far."""
-
-    texts: int = 0
-    tokens: int = 0
-    loss: float = 0.0
-    correct: int = 0
-    norm: float = 0.0
-    batches: int = 0
-    seconds: float = 0.0
-
-    def means(self) -> dict[str, float]:
-        return {
-            "loss": self.loss / self.texts,
-            "accuracy": self.correct / self.texts,
-            "gradient_norm": self.norm / self.batches,
-            "tokens_per_second": self.tokens / max(self.seconds, 1e-9),
-        }
-
-
-@dataclass
-class Progress:
-    """Where training stands: `epoch` counts from 1, and so many batches of it are done."""
-
-    epoch: int = 1
-    sums: EpochSums = field(default_factory=EpochSums)
-    best_epoch: int = 0
-    best_loss: float = math.inf
-    finished: bool = False
-    history: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Trainer:
@@ -71,8 +39,8 @@ class Trainer:
     loss turns earlier, and it has no ties on a small validation set.
     """
 
-    def __init__(self, run: Run, model: nn.Module, data: TrainingData):
-        self.run, self.model, self.data = run, model, data
+    def __init__(self, run: Run, task: Task, model: nn.Module, data: TrainingData):
+        self.run, self.task, self.model, self.data = run, task, model, data
         self.config = run.config.training
         self.optimiser = torch.optim.AdamW(
             model.parameters(), weight_decay=self.config.weight_decay, fused=True
@@ -80,6 +48,7 @@ class Trainer:
         decay = self.config.average
         self.average = None if decay is None else averaged(model, decay)
         self.progress = Progress()
+        self.state: Any = None  # what the last batch ended with
 
     @property
     def judged(self) -> nn.Module:
@@ -111,6 +80,7 @@ class Trainer:
             "average": None if self.average is None else self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "random": random_states(),
+            "state": self.state,
             "progress": asdict(self.progress),
             "seconds": self.run.seconds,
         }
@@ -127,6 +97,7 @@ class Trainer:
         sums = EpochSums(**content["progress"].pop("sums"))
         self.progress = Progress(sums=sums, **content["progress"])
         self.run.earlier_seconds = content["seconds"]
+        self.state = content["state"]
         restore_random_states(content["random"])
         self._saved = time.monotonic()
 
@@ -136,10 +107,8 @@ class Trainer:
         rate = self._learning_rate()
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        logits = self.model(batch.tokens, batch.lengths)
-        smoothing = self.config.label_smoothing
-        labels = batch.labels * (1 - smoothing) + smoothing / 2
-        loss = F.binary_cross_entropy_with_logits(logits, labels)
+        judgement = self.task.judge(self.model, batch, self.state, self.config.label_smoothing)
+        loss = judgement.loss / judgement.count
         self.optimiser.zero_grad()
         loss.backward()
         norm = self._clip()
@@ -149,11 +118,11 @@ class Trainer:
         if self.average is not None:
             self.average.update_parameters(self.model)
 
-        texts = len(batch.labels)
-        sums.texts += texts
-        sums.tokens += int(batch.lengths.sum())
-        sums.loss += loss.item() * texts
-        sums.correct += count_correct(logits, batch.labels)
+        self.state = judgement.state
+        sums.labels += judgement.count
+        sums.tokens += tokens_of(batch)
+        sums.loss += judgement.loss.item()
+        sums.correct += judgement.correct
         sums.norm += norm
         sums.batches += 1
         sums.seconds += time.monotonic() - started
@@ -202,7 +171,7 @@ class Trainer:
     def _end_epoch(self, interrupted: Callable[[], bool]) -> None:
         """Validate, keep the model if it is the best so far, and decide whether to go on."""
         progress = self.progress
-        validation = evaluate(self.judged, self.data.validation, interrupted)
+        validation = evaluate(self.task, self.judged, self.data.validation, interrupted)
         self._check_finite(validation["loss"], "validation loss")
         means = progress.sums.means()
         progress.history.append(
@@ -232,6 +201,7 @@ class Trainer:
         )
         if not progress.finished:
             progress.epoch, progress.sums = progress.epoch + 1, EpochSums()
+        self.state = None
         self.save()
         self.run.write_epochs(progress.history)
 

@@ -54,7 +54,7 @@ def load_config(path: str | Path) -> Config:
 
 def save_config(config: Config, path: Path) -> None:
     """Write every setting, so that the run does not depend on later defaults."""
-    content = {part: vars(getattr(config, part)) for part in PARTS}
+    content = {"task": config.task} | {part: vars(getattr(config, part)) for part in PARTS}
     text = yaml.safe_dump(content, sort_keys=False)
     write_atomically(path, lambda file: file.write(text.encode()))
 
@@ -63,9 +63,8 @@ def _build(given: jsonargparse.Namespace) -> Config:
     for part in PARTS:
         if not isinstance(given[part], jsonargparse.Namespace):
             raise ValueError(f"{part}: expected settings with names, got {given[part]!r}")
-    return Config(
-        **{name: kind(**vars(given[name])) for name, kind in PARTS.items()}, run=given.run
-    )
+    parts = {name: kind(**vars(given[name])) for name, kind in PARTS.items()}
+    return Config(task=given.task, **parts, run=given.run)
 
 
 def _one_line(error: ArgumentError) -> str:

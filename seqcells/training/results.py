@@ -6,35 +6,33 @@ from typing import Any
 import torch
 from torch import nn
 
-from seqcells.models import build_model
 from seqcells.text.vocabulary import Vocabulary
 from seqcells.training.checkpoints import load_checkpoint
-from seqcells.training.data import load_split
 from seqcells.training.evaluation import evaluate, never
 from seqcells.training.interruption import InterruptedRunError
-from seqcells.training.loop import Progress
+from seqcells.training.progress import Progress
 from seqcells.training.runs import Run, program
+from seqcells.training.tasks import task_of
 
 
-def load_best(run: Run, vocabulary: Vocabulary) -> nn.Module:
+def load_best(run: Run, vocabulary: Vocabulary | None) -> nn.Module:
     """The run's best model, ready to predict."""
     content = load_checkpoint(run.best, run.config)
-    model = build_model(run.config.model, len(vocabulary))
+    model = task_of(run.config).build(vocabulary)
     model.load_state_dict(content["model"])
     return model.eval()
 
 
 def finish(
     run: Run,
-    vocabulary: Vocabulary,
+    vocabulary: Vocabulary | None,
     progress: Progress,
     interrupted: Callable[[], bool] = never,
 ) -> dict[str, Any]:
     """Test the best model and write `metrics.json`."""
-    model = load_best(run, vocabulary)
-    batches = load_split(run.config, vocabulary, "test")
+    task, model = task_of(run.config), load_best(run, vocabulary)
     try:
-        test = evaluate(model, batches, interrupted)
+        test = evaluate(task, model, task.load_split(vocabulary, "test"), interrupted)
     except InterruptedRunError:
         raise InterruptedRunError(
             f"interrupted in the test; go on with: {run.how_to_resume()}"

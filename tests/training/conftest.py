@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from seqcells.model_config import ModelConfig
-from seqcells.models import build_model
 from seqcells.text.corpus import make_corpus
-from seqcells.training import Config, Run, Trainer, TrainingConfig, load_data
+from seqcells.training import Config, Run, Trainer, TrainingConfig, task_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +25,7 @@ def train_main():
 def small_corpus(monkeypatch):
     """The embedded corpus with fewer texts."""
     small = functools.partial(make_corpus, train=120, validation=40, test=60)
-    monkeypatch.setattr("seqcells.training.data.make_corpus", small)
+    monkeypatch.setattr("seqcells.training.tasks.reviews.make_corpus", small)
 
 
 @pytest.fixture
@@ -49,12 +48,13 @@ def make_trainer(small_corpus, tmp_path):
 
 def prepare(run):
     """What train.py does between settings and loop."""
-    data = load_data(run.config)
+    task = task_of(run.config)
+    data = task.load()
     torch.manual_seed(run.config.training.seed)
     torch.set_num_threads(run.config.training.threads)
-    model = build_model(run.config.model, len(data.vocabulary))
+    model = task.build(data.vocabulary)
     run.begin(data.vocabulary)
-    return Trainer(run, model, data)
+    return Trainer(run, task, model, data)
 
 
 @pytest.fixture
@@ -63,9 +63,10 @@ def reopen():
 
     def reopen(folder):
         run = Run.open(folder)
-        data = load_data(run.config, run.load_vocabulary())
+        task = task_of(run.config)
+        data = task.load(run.load_vocabulary())
         torch.manual_seed(999)  # whatever the process did before must not matter
-        trainer = Trainer(run, build_model(run.config.model, len(data.vocabulary)), data)
+        trainer = Trainer(run, task, task.build(data.vocabulary), data)
         trainer.resume()
         return trainer
 

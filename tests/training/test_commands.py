@@ -12,6 +12,7 @@ import torch
 
 from seqcells.cli import main
 from seqcells.training import Run, command, deferred_signals
+from seqcells.training.tasks.sentiment import Sentiment
 
 ROOT = Path(__file__).parents[2]
 SMALL = """
@@ -79,7 +80,7 @@ def test_the_test_texts_are_read_once_at_the_end(
     train_main, small_corpus, in_folder, monkeypatch, capfd
 ):
     asked = []
-    monkeypatch.setattr("seqcells.training.results.load_split", lambda *args: asked.append(args))
+    monkeypatch.setattr(Sentiment, "load_split", lambda *args: asked.append(args))
     monkeypatch.setattr("seqcells.training.results.evaluate", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train_main([write_config(in_folder), "--run", "run"])

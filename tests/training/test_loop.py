@@ -54,7 +54,7 @@ def test_overfits_a_handful_of_texts(make_trainer):
     batch = next(trainer.data.train.epoch(1))
     for _ in range(60):
         trainer.step(batch)
-    logits = trainer.model(batch.tokens, batch.lengths)
+    logits = trainer.model(batch.inputs, batch.lengths)
     assert torch.equal(logits > 0, batch.labels > 0.5)
 
 
@@ -91,7 +91,7 @@ def test_labels_are_smoothed_by_request(make_trainer):
     trainer.step(batch)
     again = make_trainer()
     torch.manual_seed(0)
-    probability = again.model(batch.tokens, batch.lengths).sigmoid()
+    probability = again.model(batch.inputs, batch.lengths).sigmoid()
     wanted = torch.where(batch.labels > 0.5, 0.9, 0.1)
     loss = -(wanted * probability.log() + (1 - wanted) * (1 - probability).log()).mean()
     assert trainer.progress.sums.means()["loss"] == pytest.approx(loss.item(), rel=1e-5)
@@ -113,7 +113,7 @@ def test_the_average_is_what_is_validated_and_kept(make_trainer, monkeypatch):
     trainer = make_trainer(average=0.9, epochs=1)
     seen = []
 
-    def look(model, *_):
+    def look(_, model, *__):
         seen.append(model.head.weight.clone())
         return {"loss": 0.5, "accuracy": 0.5}
 
@@ -179,12 +179,12 @@ def test_evaluation_counts_every_text_and_leaves_the_model_as_it_was(make_traine
     with torch.no_grad():
         model.head.weight.zero_()
         model.head.bias.fill_(1.0)
-    scores = evaluate(model, batches)
+    scores = evaluate(trainer.task, model, batches)
     assert scores["accuracy"] == 0.5  # half of the texts are positive
     wanted = (math.log1p(math.exp(-1.0)) + math.log1p(math.exp(1.0))) / 2
     assert scores["loss"] == pytest.approx(wanted, rel=1e-5)
     assert model.training
-    assert evaluate(model, batches) == scores
+    assert evaluate(trainer.task, model, batches) == scores
 
 
 def test_metrics_have_a_line_an_epoch(make_trainer):

@@ -141,7 +141,7 @@ def test_a_run_keeps_its_configuration(make_trainer):
     trainer.save()
     config = trainer.run.config
     assert Run.resume(trainer.run.folder, config).config == config
-    other = Config(config.data, config.model, TrainingConfig(batch_size=17))
+    other = Config("sentiment", config.data, config.model, TrainingConfig(batch_size=17))
     with pytest.raises(ValueError, match=r"training\.\w+: expected .* got "):
         Run.resume(trainer.run.folder, other)
 

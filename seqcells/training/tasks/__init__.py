@@ -1,0 +1,17 @@
+"""The tasks, one file each. `task_of` gives a configuration's."""
+
+from seqcells.training.config import Config
+from seqcells.training.tasks.base import Batches, Judgement, Task, TrainingData
+from seqcells.training.tasks.sentiment import Sentiment, start_from_vectors
+
+TASKS = {
+    "sentiment": Sentiment,
+}
+
+
+def task_of(config: Config) -> Task:
+    """The task that a configuration names."""
+    return TASKS[config.task](config)
+
+
+__all__ = ["Batches", "Judgement", "Task", "TrainingData", "start_from_vectors", "task_of"]

@@ -1,0 +1,108 @@
+"""What a model is trained for: where its data come from, and how its outputs are judged."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqcells.text.batches import IGNORED, Batch
+from seqcells.text.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from seqcells.training.config import Config
+
+
+class Batches(Protocol):
+    """An epoch's batches: the same for the same number, from any place in the epoch."""
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]: ...
+
+
+@dataclass
+class TrainingData:
+    """What training sees. The test examples are not among it: see `Task.load_split`."""
+
+    vocabulary: Vocabulary | None
+    train: Batches
+    validation: Batches
+
+
+class Judgement(NamedTuple):
+    """How a model does on a batch: the loss, summed over so many labels, and how many are right."""
+
+    loss: Tensor
+    count: int
+    correct: int
+    state: Any = None  # what the batch ends with, for the next one to go on from
+
+
+class Task(ABC):
+    """One kind of training. A subclass names what it counts, and what its figures mean."""
+
+    unit = "texts"
+
+    def __init__(self, config: Config):
+        self.config = config
+
+    @abstractmethod
+    def load(self, vocabulary: Vocabulary | None = None) -> TrainingData:
+        """The training and validation batches; the words are counted unless they are given."""
+
+    @abstractmethod
+    def load_split(self, vocabulary: Vocabulary | None, split: str) -> Batches:
+        """The batches of `"test"` or `"validation"` alone, to evaluate on."""
+
+    @abstractmethod
+    def build(self, vocabulary: Vocabulary | None) -> nn.Module:
+        """The model; torch's random state decides its weights."""
+
+    @abstractmethod
+    def judge(
+        self, model: nn.Module, batch: Batch, state: Any = None, smoothing: float = 0.0
+    ) -> Judgement:
+        """Run the model over a batch, going on from `state`, and compare it with the labels."""
+
+    def count(self, batch: Batch) -> int:
+        """How many labels a batch has."""
+        return int((batch.labels != IGNORED).sum())
+
+    def figures(self, scores: dict[str, float]) -> str:
+        """The scores of `evaluate`, for a person to read."""
+        return f"accuracy {scores['accuracy']:.2%}, loss {scores['loss']:.4f}"
+
+
+def judge_classes(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Judgement:
+    """Cross-entropy of logits `(..., C)` against labels `(...)`, leaving out what is `IGNORED`."""
+    logits, labels = logits.flatten(0, -2), labels.flatten()
+    loss = F.cross_entropy(
+        logits, labels, ignore_index=IGNORED, label_smoothing=smoothing, reduction="sum"
+    )
+    counted = labels != IGNORED
+    correct = (logits.argmax(-1) == labels) & counted
+    return Judgement(loss, int(counted.sum()), int(correct.sum()))
+
+
+def judge_sides(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Judgement:
+    """Cross-entropy of log-odds `(B,)` against labels 0 or 1."""
+    wanted = labels.to(logits.dtype) * (1 - smoothing) + smoothing / 2
+    loss = F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum")
+    return Judgement(loss, len(labels), int(((logits > 0) == (labels > 0)).sum()))
+
+
+def judge_numbers(values: Tensor, wanted: Tensor, tolerance: float) -> Judgement:
+    """Squared errors; right is what is nearer than `tolerance`."""
+    error = values - wanted
+    correct = (error.detach().abs() < tolerance).sum()
+    return Judgement(error.square().sum(), len(wanted), int(correct))
+
+
+def tokens_of(batch: Batch) -> int:
+    return int(torch.sum(batch.lengths))

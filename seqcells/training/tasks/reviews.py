@@ -1,0 +1,86 @@
+"""The reviews that a configuration names, split; shared by all tasks that read them."""
+
+import os
+import sys
+from abc import abstractmethod
+
+from tqdm import tqdm
+
+from seqcells.text.batches import BucketedBatches, truncate
+from seqcells.text.corpus import make_corpus
+from seqcells.text.imdb import read_imdb
+from seqcells.text.reviews import Review, split_by_group
+from seqcells.text.vocabulary import Vocabulary
+from seqcells.training.config import DataConfig
+from seqcells.training.tasks.base import Task, TrainingData
+
+EVALUATION_BATCH = 256
+SPLIT_SEED = 0  # the validation films stay the same whatever training.seed is
+
+
+class ReviewTask(Task):
+    """Reviews as examples in batches of similar length; a subclass gives each one its labels."""
+
+    @abstractmethod
+    def example(self, review: Review, vocabulary: Vocabulary) -> tuple[list[int], int | list[int]]:
+        """A review's tokens, and its label or labels."""
+
+    def load(self, vocabulary: Vocabulary | None = None) -> TrainingData:
+        reviews = read_reviews(self.config.data, ("train", "validation"))
+        if vocabulary is None:
+            vocabulary = count_words(reviews["train"], self.config.data)
+        train = self._batches(
+            reviews["train"],
+            vocabulary,
+            batch_size=self.config.training.batch_size,
+            seed=self.config.training.seed,
+        )
+        return TrainingData(vocabulary, train, self._to_evaluate(reviews["validation"], vocabulary))
+
+    def load_split(self, vocabulary: Vocabulary, split: str) -> BucketedBatches:
+        reviews = read_reviews(self.config.data, (split,))
+        return self._to_evaluate(reviews[split], vocabulary)
+
+    def _to_evaluate(self, reviews: list[Review], vocabulary: Vocabulary) -> BucketedBatches:
+        return self._batches(
+            reviews, vocabulary, batch_size=EVALUATION_BATCH, seed=0, shuffle=False
+        )
+
+    def _batches(
+        self, reviews: list[Review], vocabulary: Vocabulary, **settings
+    ) -> BucketedBatches:
+        bar = tqdm(reviews, "encoding texts", disable=None, delay=1, unit=" texts")
+        examples, labels = [], []
+        for review in bar:
+            tokens, label = self.example(review, vocabulary)
+            examples.append(tokens)
+            labels.append(label)
+        return BucketedBatches(examples, labels, **settings)
+
+
+def read_reviews(config: DataConfig, splits: tuple[str, ...]) -> dict[str, list[Review]]:
+    """The reviews of these splits, `"unsupervised"` among them where there are any."""
+    if config.source == "corpus":
+        return make_corpus()
+    files = {"train" if split == "validation" else split for split in splits}
+    path = config.path or os.environ.get("SEQCELLS_IMDB") or None
+    reviews = read_imdb(path, splits=sorted(files), progress=sys.stderr.isatty())
+    if "train" in reviews:
+        reviews["train"], reviews["validation"] = split_by_group(
+            reviews["train"], config.validation_share, SPLIT_SEED
+        )
+    return reviews
+
+
+def count_words(reviews: list[Review], config: DataConfig) -> Vocabulary:
+    return Vocabulary.build(
+        [review.text for review in reviews],
+        max_size=config.vocabulary_size,
+        min_frequency=config.min_frequency,
+        progress=sys.stderr.isatty(),
+    )
+
+
+def encode(text: str, vocabulary: Vocabulary, config: DataConfig) -> list[int]:
+    """One text as the numbers that a model sees."""
+    return truncate(vocabulary.encode(text), config.max_tokens, config.truncate)
