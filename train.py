@@ -19,7 +19,6 @@ from seqcells.training import (
     deferred_signals,
     finish,
     parse,
-    start_from_vectors,
     task_of,
 )
 
@@ -45,8 +44,8 @@ def main(argv: Sequence[str]) -> None:
         trainer.resume()
     else:
         run.begin(data.vocabulary)
-        if config.data.vectors:
-            start_from_vectors(model, config.data, data.vocabulary)
+        if begun := task.begin(model, data.vocabulary):
+            print(f"starting from {begun}")
     with deferred_signals() as interrupted:
         progress = trainer.fit(interrupted)
 

@@ -86,11 +86,10 @@ def main(argv: Sequence[str]) -> None:
     )
     print("| layers | seconds | tokens/s | seqcells / it | loss |")
     print("|---|---:|---:|---:|---:|")
-    means = {name: trainer.progress.sums.means() for name, trainer in trainers.items()}
     for name, trainer in trainers.items():
-        speed = means[name]["tokens_per_second"]
-        ratio = means[OURS]["tokens_per_second"] / speed
-        seconds, loss = trainer.progress.sums.seconds, means[name]["loss"]
+        speed, seconds = trainer.progress.sums.speed(), trainer.progress.sums.seconds
+        ratio = trainers[OURS].progress.sums.speed() / speed
+        loss = trainer.train_scores()["loss"]
         print(f"| {name} | {seconds:.1f} | {speed:,.0f} | {ratio:.2f} | {loss:.4f} |")
 
 

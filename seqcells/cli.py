@@ -10,6 +10,7 @@ import torch
 
 from seqcells.training import Run, command, encode, evaluate, load_best, task_of
 from seqcells.training.comparison import compare
+from seqcells.training.tasks.base import describe
 
 
 class _Parser(argparse.ArgumentParser):
@@ -49,7 +50,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     task, vocabulary = task_of(config), run.load_vocabulary()
     model = load_best(run, vocabulary)
     scores = evaluate(task, model, task.load_split(vocabulary, options.split))
-    print(f"{options.split} {task.figures(scores)}")
+    print(f"{options.split} {describe(scores)}")
 
 
 def _predict(options: argparse.Namespace) -> None:

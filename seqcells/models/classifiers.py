@@ -40,7 +40,11 @@ class TextClassifier(nn.Module):
         self.head = nn.Linear(self.readout.features, 1)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        outputs, final = self.recur(self.inputs(tokens), lengths)
+        return self.classify(self.inputs(tokens), lengths)
+
+    def classify(self, vectors: Tensor, lengths: Tensor) -> Tensor:
+        """The logits of texts whose words have these vectors `(T, B, E)`."""
+        outputs, final = self.recur(vectors, lengths)
         return self.head(self.dropout(self.readout(outputs, final, lengths))).squeeze(-1)
 
     def recur(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,7 +63,10 @@ class PooledInputs(nn.Module):
         self.head = nn.Linear(self.readout.features, 1)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        vectors = self.inputs(tokens)
+        return self.classify(self.inputs(tokens), lengths)
+
+    def classify(self, vectors: Tensor, lengths: Tensor) -> Tensor:
+        """The logits of texts whose words have these vectors `(T, B, E)`."""
         last = vectors[lengths - 1, torch.arange(len(lengths))]
         return self.head(self.dropout(self.readout(vectors, last, lengths))).squeeze(-1)
 

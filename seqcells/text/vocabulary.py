@@ -1,28 +1,38 @@
-"""Words and their numbers, with the tokeniser's rules beside them."""
+"""Words or characters and their numbers, with the tokeniser's rules beside them."""
 
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from tqdm import tqdm
 
 from seqcells.files import write_atomically
 
 PADDING, UNKNOWN = "<pad>", "<unk>"
-FORMAT = "seqcells vocabulary 1"
+UNITS = ("words", "characters")
+LINE_BREAKS = [(r"<br\s*/?>", "\n")]
+FORMAT = "seqcells vocabulary 2"
 
 
 class Vocabulary:
     """Turns a text into tokens, and tokens into numbers: 0 is padding, 1 an unknown word.
 
     `substitutions` are the `(pattern, replacement)` pairs that a lowercased text goes through
-    before it is split at white space. They are saved with the words, so a saved vocabulary needs
-    no tokeniser library.
+    before it is split at white space, or with `unit="characters"` into characters. They are saved
+    with the words, so a saved vocabulary needs no tokeniser library.
     """
 
-    def __init__(self, words: Sequence[str], substitutions: Sequence[tuple[str, str]]):
+    def __init__(
+        self,
+        words: Sequence[str],
+        substitutions: Sequence[tuple[str, str]],
+        unit: Literal["words", "characters"] = "words",
+    ):
+        if unit not in UNITS:
+            raise ValueError(f"expected a unit out of {', '.join(UNITS)}, got {unit!r}")
         if list(words[:2]) != [PADDING, UNKNOWN]:
             raise ValueError(f"expected words to begin {PADDING}, {UNKNOWN}, got {words[:2]}")
         if not all(isinstance(word, str) for word in words):
@@ -30,7 +40,7 @@ class Vocabulary:
         if len(set(words)) != len(words):
             twice, _ = Counter(words).most_common(1)[0]
             raise ValueError(f"expected every word once, got {twice!r} more than once")
-        self.words = list(words)
+        self.words, self.unit = list(words), unit
         self.substitutions = [(pattern, new) for pattern, new in substitutions]
         self._rules = [(re.compile(pattern).sub, new) for pattern, new in self.substitutions]
         self.tokenise("")  # a wrong replacement raises here rather than at the first text
@@ -66,11 +76,25 @@ class Vocabulary:
         vocab = Vocab(counts, max_size, min_frequency, specials=[PADDING, UNKNOWN])
         return cls(vocab.itos, list(zip(utils._patterns, utils._replacements)))
 
+    @classmethod
+    def of_characters(cls, texts: Iterable[str], *, min_frequency: int = 1) -> "Vocabulary":
+        """The characters of `texts`, lowercased, the most frequent first."""
+        nothing = cls([PADDING, UNKNOWN], LINE_BREAKS, "characters")
+        counts = Counter()
+        for text in texts:
+            counts.update(nothing.tokenise(text))
+        found = [one for one, count in counts.most_common() if count >= min_frequency]
+        return cls([PADDING, UNKNOWN, *found], LINE_BREAKS, "characters")
+
     def tokenise(self, text: str) -> list[str]:
         text = text.lower()
         for substitute, new in self._rules:
             text = substitute(new, text)
-        return text.split()
+        return text.split() if self.unit == "words" else list(text)
+
+    def join(self, numbers: Iterable[int]) -> str:
+        """The text of these numbers, as far as it can be had back."""
+        return ("" if self.unit == "characters" else " ").join(self.words[n] for n in numbers)
 
     def encode(self, text: str) -> list[int]:
         number = self._numbers.get
@@ -80,11 +104,12 @@ class Vocabulary:
         return len(self.words)
 
     def __repr__(self) -> str:
-        return f"Vocabulary({len(self)} words)"
+        return f"Vocabulary({len(self)} {self.unit})"
 
     def save(self, path: str | Path) -> None:
         """Write JSON; the file is either the old one or the new one, never half of it."""
-        content = {"format": FORMAT, "substitutions": self.substitutions, "words": self.words}
+        content = {"format": FORMAT, "unit": self.unit, "substitutions": self.substitutions}
+        content["words"] = self.words
         text = json.dumps(content, ensure_ascii=False, indent=0)
         write_atomically(Path(path), lambda file: file.write(text.encode()))
 
@@ -97,6 +122,6 @@ class Vocabulary:
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(f"expected a file of format {FORMAT!r}, got {path}")
         try:
-            return cls(content["words"], content["substitutions"])
+            return cls(content["words"], content["substitutions"], content["unit"])
         except (KeyError, TypeError, ValueError, re.error) as error:
             raise ValueError(f"expected a whole vocabulary, got {path} ({error!r})") from None

@@ -9,7 +9,7 @@ from seqcells.training.loop import NonFiniteLossError, Trainer
 from seqcells.training.parsing import load_config, parse
 from seqcells.training.results import conclude, finish, load_best
 from seqcells.training.runs import Run
-from seqcells.training.tasks import TrainingData, start_from_vectors, task_of
+from seqcells.training.tasks import TrainingData, task_of
 from seqcells.training.tasks.reviews import encode
 
 __all__ = [
@@ -31,6 +31,5 @@ __all__ = [
     "load_best",
     "load_config",
     "parse",
-    "start_from_vectors",
     "task_of",
 ]

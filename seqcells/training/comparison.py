@@ -11,11 +11,12 @@ from seqcells.training.config import Config
 from seqcells.training.interruption import deferred_signals
 from seqcells.training.loop import Trainer
 from seqcells.training.parsing import load_config
-from seqcells.training.results import finish
+from seqcells.training.results import finish, test_scores
 from seqcells.training.runs import Run
-from seqcells.training.tasks import start_from_vectors, task_of
+from seqcells.training.tasks import task_of
+from seqcells.training.tasks.base import describe
 
-COLUMNS = ("name", "test accuracy", "loss", "parameters", "tokens/s", "time")
+COLUMNS = ("name", "test", "parameters", "tokens/s", "time")
 
 
 def compare(items: Sequence[str], data_path: str | None = None) -> None:
@@ -40,8 +41,7 @@ def train(run: Run) -> dict[str, Any]:
     torch.manual_seed(config.training.seed)
     torch.set_num_threads(config.training.threads)
     model = task.build(data.vocabulary)
-    if config.data.vectors:
-        start_from_vectors(model, config.data, data.vocabulary)
+    task.begin(model, data.vocabulary)
     run.begin(data.vocabulary)
     with deferred_signals() as interrupted:
         progress = Trainer(run, task, model, data).fit(interrupted)
@@ -58,8 +58,7 @@ def _load(path: str, data_path: str | None) -> Config:
 def row(name: str, result: dict[str, Any]) -> tuple[str, ...]:
     return (
         name,
-        f"{result['test_accuracy']:.2%}",
-        f"{result['test_loss']:.4f}",
+        describe(test_scores(result)),
         f"{result['parameters']:,}",
         f"{result['tokens_per_second']:,.0f}",
         f"{result['train_seconds']:.0f} s",

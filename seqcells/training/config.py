@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from seqcells.model_config import ModelConfig, check_setting
 
-TASK_NAMES = ("sentiment",)
+TASK_NAMES = ("sentiment", "language")
 
 
 @dataclass
@@ -23,6 +23,9 @@ class DataConfig:
         truncate: what to keep of a longer text: its head, its tail, or half of each
         validation_share: the share of IMDB's training reviews, by film, to validate on
         vectors: a text file of word vectors (GloVe's or word2vec's format) to start from
+        unit: what a language model reads and writes
+        steps: how many steps a language model's gradients flow back
+        unlabelled: let a language model read IMDB's unlabelled reviews as well
     """
 
     source: Literal["corpus", "imdb"] = "corpus"
@@ -33,13 +36,18 @@ class DataConfig:
     truncate: Literal["head", "tail", "head_tail"] = "head_tail"
     validation_share: float = 0.1
     vectors: str | None = None
+    unit: Literal["words", "characters"] = "words"
+    steps: int = 64
+    unlabelled: bool = False
 
     def __post_init__(self):
-        for name in ("vocabulary_size", "min_frequency", "max_tokens"):
+        for name in ("vocabulary_size", "min_frequency", "max_tokens", "steps"):
             value = getattr(self, name)
             check_setting(value >= 1, f"data.{name}", "a whole number of at least 1", value)
         share = self.validation_share
         check_setting(0 < share < 1, "data.validation_share", "a share between 0 and 1", share)
+        has_more = self.source == "imdb" or not self.unlabelled
+        check_setting(has_more, "data.unlabelled", "false, as only IMDB has such reviews", True)
         check_setting(
             self.path is None or self.source == "imdb",
             "data.path",
@@ -63,8 +71,11 @@ class TrainingConfig:
         clip_value: clip every element of the gradient to plus or minus this (null: do not)
         label_smoothing: learn this much less than certainty (Szegedy et al. 2016): at 0.1 a
             positive text is to be 95% positive
+        adversarial: learn from each text a second time, with its word vectors moved to where it
+            is hardest, by this many times a vector's length in all (0: do not)
         average: validate, keep and test the moving average of the weights, each step's new ones
             weighing one less this number (null: the weights themselves)
+        start_from: the run of a language model whose words and recurrence to start from
         patience: stop after that many epochs without a better validation loss
         seed: of the initial weights, the order of the texts, and dropout
         threads: how many threads torch uses (null: as many as it takes by itself)
@@ -80,7 +91,9 @@ class TrainingConfig:
     clip_norm: float | None = 1.0
     clip_value: float | None = None
     label_smoothing: float = 0.0
+    adversarial: float = 0.0
     average: float | None = None
+    start_from: str | None = None
     patience: int = 3
     seed: int = 0
     threads: int | None = None
@@ -94,10 +107,10 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None:
                 check_setting(0 < value < math.inf, f"training.{name}", "a number above 0", value)
-        decay = self.weight_decay
-        check_setting(
-            0 <= decay < math.inf, "training.weight_decay", "a number of at least 0", decay
-        )
+        for name in ("weight_decay", "adversarial"):
+            value = getattr(self, name)
+            fits = 0 <= value < math.inf
+            check_setting(fits, f"training.{name}", "a number of at least 0", value)
         for name in ("warmup", "label_smoothing", "average"):
             value = getattr(self, name)
             fits = value is None or 0 <= value < 1
@@ -128,6 +141,26 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     run: str | None = None
+
+    def __post_init__(self):
+        start, size = self.training.start_from, self.training.adversarial
+        if size:
+            fits = self.task == "sentiment" and self.model.kind in ("recurrent", "pooled")
+            expected = "0, as only a classifier of whole texts learns so"
+            check_setting(fits, "training.adversarial", expected, size)
+        if start is not None:
+            key, expected = "training.start_from", "none"
+            fits = self.task == "sentiment" and self.model.kind == "recurrent"
+            check_setting(fits, key, f"{expected}, which recurrent classifiers alone can do", start)
+            alone = self.data.vectors is None
+            check_setting(alone, key, f"{expected} beside data.vectors, another start", start)
+        if self.task == "language":
+            key, model = "task", self.model
+            expected = "sentiment, as a language model"
+            check_setting(model.kind == "recurrent", key, f"{expected} is recurrent", self.task)
+            check_setting(model.backend == "seqcells", key, f"{expected} has resets", self.task)
+            one = model.num_layers == 1 or not model.bidirectional
+            check_setting(one, key, f"{expected} in both directions has one layer", self.task)
 
 
 MAY_DIFFER = ("data.path", "run")  # where files lie says nothing about the run itself

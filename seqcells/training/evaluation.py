@@ -18,7 +18,7 @@ def never() -> bool:
 def evaluate(
     task: Task, model: nn.Module, batches: Batches, interrupted: Callable[[], bool] = never
 ) -> dict[str, float]:
-    """Mean loss and accuracy over all labels."""
+    """The task's scores over all labels."""
     training = model.training
     model.eval()
     loss, correct, count, state = 0.0, 0, 0, None
@@ -33,4 +33,4 @@ def evaluate(
             count += judgement.count
     finally:
         model.train(training)
-    return {"loss": loss / count, "accuracy": correct / count}
+    return task.scores(loss, correct, count)

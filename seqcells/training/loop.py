@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from tqdm import tqdm
 
+from seqcells.state import detach_state
 from seqcells.text.batches import Batch
 from seqcells.training.averaging import averaged
 from seqcells.training.checkpoints import (
@@ -25,7 +26,7 @@ from seqcells.training.progress import EpochSums, Progress
 from seqcells.training.runs import Run
 from seqcells.training.schedule import learning_rate
 from seqcells.training.tasks import Task, TrainingData
-from seqcells.training.tasks.base import tokens_of
+from seqcells.training.tasks.base import describe, tokens_of
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -108,7 +109,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         judgement = self.task.judge(self.model, batch, self.state, self.config.label_smoothing)
-        loss = judgement.loss / judgement.count
+        loss = (judgement.loss + judgement.penalty) / judgement.count
         self.optimiser.zero_grad()
         loss.backward()
         norm = self._clip()
@@ -118,7 +119,7 @@ class Trainer:
         if self.average is not None:
             self.average.update_parameters(self.model)
 
-        self.state = judgement.state
+        self.state = None if judgement.state is None else detach_state(judgement.state)
         sums.labels += judgement.count
         sums.tokens += tokens_of(batch)
         sums.loss += judgement.loss.item()
@@ -163,7 +164,7 @@ class Trainer:
                 if interrupted():
                     raise InterruptedRunError
                 self.step(batch)
-                bar.set_postfix_str(_describe(sums.means()), refresh=False)
+                bar.set_postfix_str(self._describe(), refresh=False)
                 bar.update()
                 if time.monotonic() - self._saved > self.config.save_seconds:
                     self.save()
@@ -173,18 +174,16 @@ class Trainer:
         progress = self.progress
         validation = evaluate(self.task, self.judged, self.data.validation, interrupted)
         self._check_finite(validation["loss"], "validation loss")
-        means = progress.sums.means()
+        sums = progress.sums
         progress.history.append(
             {
                 "epoch": progress.epoch,
-                "train_loss": means["loss"],
-                "train_accuracy": means["accuracy"],
-                "validation_loss": validation["loss"],
-                "validation_accuracy": validation["accuracy"],
-                "gradient_norm": means["gradient_norm"],
+                **{f"train_{name}": score for name, score in self.train_scores().items()},
+                **{f"validation_{name}": score for name, score in validation.items()},
+                "gradient_norm": sums.norm / sums.batches,
                 "learning_rate": self.optimiser.param_groups[0]["lr"],
-                "tokens_per_second": means["tokens_per_second"],
-                "seconds": progress.sums.seconds,
+                "tokens_per_second": sums.speed(),
+                "seconds": sums.seconds,
             }
         )
         if validation["loss"] < progress.best_loss:
@@ -195,8 +194,8 @@ class Trainer:
         progress.finished = progress.epoch == self.config.epochs or waited >= self.config.patience
         best = ", the best so far" if waited == 0 else ""
         print(
-            f"epoch {progress.epoch}/{self.config.epochs}: {_describe(means)}; validation "
-            f"loss {validation['loss']:.4f}, accuracy {validation['accuracy']:.2%}{best}",
+            f"epoch {progress.epoch}/{self.config.epochs}: {self._describe()}; "
+            f"validation {describe(validation)}{best}",
             flush=True,
         )
         if not progress.finished:
@@ -205,9 +204,14 @@ class Trainer:
         self.save()
         self.run.write_epochs(progress.history)
 
+    def train_scores(self) -> dict[str, float]:
+        """The epoch's scores so far."""
+        sums = self.progress.sums
+        return self.task.scores(sums.loss, sums.correct, sums.labels)
 
-def _describe(means: dict[str, float]) -> str:
-    return (
-        f"loss {means['loss']:.4f}, accuracy {means['accuracy']:.2%}, "
-        f"gradient norm {means['gradient_norm']:.2f}, {means['tokens_per_second']:,.0f} tokens/s"
-    )
+    def _describe(self) -> str:
+        sums = self.progress.sums
+        return (
+            f"{describe(self.train_scores())}, gradient norm {sums.norm / sums.batches:.2f}, "
+            f"{sums.speed():,.0f} tokens/s"
+        )

@@ -17,13 +17,9 @@ class EpochSums:
     batches: int = 0
     seconds: float = 0.0
 
-    def means(self) -> dict[str, float]:
-        return {
-            "loss": self.loss / self.labels,
-            "accuracy": self.correct / self.labels,
-            "gradient_norm": self.norm / self.batches,
-            "tokens_per_second": self.tokens / max(self.seconds, 1e-9),
-        }
+    def speed(self) -> float:
+        """Tokens a second."""
+        return self.tokens / max(self.seconds, 1e-9)
 
 
 @dataclass

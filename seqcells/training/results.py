@@ -13,6 +13,7 @@ from seqcells.training.interruption import InterruptedRunError
 from seqcells.training.progress import Progress
 from seqcells.training.runs import Run, program
 from seqcells.training.tasks import task_of
+from seqcells.training.tasks.base import describe
 
 
 def load_best(run: Run, vocabulary: Vocabulary | None) -> nn.Module:
@@ -40,8 +41,7 @@ def finish(
     seconds = sum(epoch["seconds"] for epoch in progress.history)
     tokens = sum(epoch["tokens_per_second"] * epoch["seconds"] for epoch in progress.history)
     result = {
-        "test_accuracy": test["accuracy"],
-        "test_loss": test["loss"],
+        **{f"test_{name}": score for name, score in test.items()},
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
         "validation_loss": progress.best_loss,
@@ -56,6 +56,12 @@ def finish(
     return result
 
 
+def test_scores(result: dict[str, Any]) -> dict[str, float]:
+    """The scores in `metrics.json`, by their names."""
+    begins = "test_"
+    return {name[len(begins) :]: result[name] for name in result if name.startswith(begins)}
+
+
 def conclude(run: Run, result: dict[str, Any]) -> str:
     """The last lines of a training: what came out, where it lies, what to try next."""
     command = program("seqcells")
@@ -64,8 +70,8 @@ def conclude(run: Run, result: dict[str, Any]) -> str:
         "imdb": f"{program('python')} train.py {run.settings} --training.seed 1",
     }[run.config.data.source]
     return (
-        f"test accuracy {result['test_accuracy']:.2%}, loss {result['test_loss']:.4f} with the "
-        f"model of epoch {result['best_epoch']}; {result['parameters']:,} parameters, trained in "
+        f"test {describe(test_scores(result))} with the model of epoch "
+        f"{result['best_epoch']}; {result['parameters']:,} parameters, trained in "
         f"{result['train_seconds']:.0f} s\n"
         f"run: {run.folder}\n"
         f'try next: {command} predict {run.folder} "not bad at all"\n'

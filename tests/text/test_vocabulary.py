@@ -128,6 +128,7 @@ def test_saving_fails_without_losing_the_old_one(tmp_path, vocabulary, monkeypat
         {"substitutions": [["a"]]},
         {"substitutions": [["a", "\\1"]]},
         {"substitutions": None},
+        {"unit": "syllables"},
     ],
     ids=repr,
 )
@@ -163,3 +164,19 @@ def test_counts_are_those_of_the_corpus():
     vocabulary = Vocabulary.build(texts, min_frequency=5, progress=False)
     counts = Counter(token for text in texts for token in vocabulary.tokenise(text))
     assert set(vocabulary.words[2:]) == {word for word, count in counts.items() if count >= 5}
+
+
+def test_characters_come_and_go_whole(tmp_path):
+    vocabulary = Vocabulary.of_characters(["Abba, b.<br />a", "bb"], min_frequency=2)
+    assert vocabulary.words == ["<pad>", "<unk>", "b", "a"]
+    whole = Vocabulary.of_characters(["Abba, b.<br />a"])
+    assert whole.join(whole.encode("Abba, b.<br />a")) == "abba, b.\na"
+    whole.save(tmp_path / "characters.json")
+    loaded = Vocabulary.load(tmp_path / "characters.json")
+    assert (loaded.words, loaded.unit) == (whole.words, "characters")
+    assert loaded.encode("b,\n!") == whole.encode("b,\n!")
+
+
+def test_words_are_joined_by_spaces(vocabulary):
+    tokens = vocabulary.tokenise(TEXTS[0])
+    assert vocabulary.join(vocabulary.encode(TEXTS[0])) == " ".join(tokens)

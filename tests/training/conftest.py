@@ -58,6 +58,11 @@ def prepare(run):
 
 
 @pytest.fixture
+def prepare_run():
+    return prepare
+
+
+@pytest.fixture
 def reopen():
     """Build the trainer of an interrupted run anew, as another process would."""
 

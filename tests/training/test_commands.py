@@ -130,17 +130,14 @@ def test_compare_trains_configurations_and_takes_runs(finished, small_corpus, ca
     config = write_config(Path(), "words", "words")
     assert main(["compare", config, finished]) == 0
     *_, header, words, done = capfd.readouterr().out.splitlines()
-    assert header.split() == ["name", "test", "accuracy", "loss", "parameters", "tokens/s", "time"]
+    assert header.split() == ["name", "test", "parameters", "tokens/s", "time"]
     assert len({len(line) for line in (header, words, done)}) == 1
     result = Run.open(finished).read_result()
-    assert done.split()[:3] == [
-        "done",
-        f"{result['test_accuracy']:.2%}",
-        f"{result['test_loss']:.4f}",
-    ]
+    scores = f"accuracy {result['test_accuracy']:.2%}, loss {result['test_loss']:.4f}"
+    assert done.removeprefix("done").lstrip().startswith(scores)
     assert words.split()[0] == "words"
     (trained,) = Path("runs").glob("words-*")
-    assert f"{Run.open(trained).read_result()['parameters']:,}" == words.split()[3]
+    assert f" {Run.open(trained).read_result()['parameters']:,} " in words
 
 
 def test_compare_checks_everything_before_training(finished, small_corpus, capfd):

@@ -2,10 +2,12 @@
 
 from seqcells.training.config import Config
 from seqcells.training.tasks.base import Batches, Judgement, Task, TrainingData
-from seqcells.training.tasks.sentiment import Sentiment, start_from_vectors
+from seqcells.training.tasks.language import Language
+from seqcells.training.tasks.sentiment import Sentiment
 
 TASKS = {
     "sentiment": Sentiment,
+    "language": Language,
 }
 
 
@@ -14,4 +16,4 @@ def task_of(config: Config) -> Task:
     return TASKS[config.task](config)
 
 
-__all__ = ["Batches", "Judgement", "Task", "TrainingData", "start_from_vectors", "task_of"]
+__all__ = ["Batches", "Judgement", "Task", "TrainingData", "task_of"]

@@ -40,8 +40,9 @@ class Judgement(NamedTuple):
 
     loss: Tensor
     count: int
-    correct: int
+    correct: int = 0
     state: Any = None  # what the batch ends with, for the next one to go on from
+    penalty: Tensor | float = 0.0  # a sum as well, to be learnt beside the loss
 
 
 class Task(ABC):
@@ -70,13 +71,23 @@ class Task(ABC):
     ) -> Judgement:
         """Run the model over a batch, going on from `state`, and compare it with the labels."""
 
+    def begin(self, model: nn.Module, vocabulary: Vocabulary | None) -> str | None:
+        """Give a fresh model what it is to start from; return what that was, for a person."""
+        return None
+
     def count(self, batch: Batch) -> int:
         """How many labels a batch has."""
         return int((batch.labels != IGNORED).sum())
 
-    def figures(self, scores: dict[str, float]) -> str:
-        """The scores of `evaluate`, for a person to read."""
-        return f"accuracy {scores['accuracy']:.2%}, loss {scores['loss']:.4f}"
+    def scores(self, loss: float, correct: int, count: int) -> dict[str, float]:
+        """The figures of `count` labels, so many of them right, with the sum of their losses."""
+        return {"accuracy": correct / count, "loss": loss / count}
+
+
+def describe(scores: dict[str, float]) -> str:
+    """Scores for a person to read."""
+    forms = {"accuracy": "{:.2%}", "perplexity": "{:.2f}"}
+    return ", ".join(f"{name} {forms.get(name, '{:.4f}').format(scores[name])}" for name in scores)
 
 
 def judge_classes(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Judgement:

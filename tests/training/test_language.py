@@ -1,0 +1,179 @@
+import math
+
+import pytest
+import torch
+
+from seqcells.model_config import ModelConfig
+from seqcells.models.language import LanguageModel, NextToken
+from seqcells.text.batches import IGNORED
+from seqcells.text.streams import TextStreams
+from seqcells.training import (
+    Config,
+    DataConfig,
+    InterruptedRunError,
+    Run,
+    TrainingConfig,
+    command,
+    task_of,
+)
+
+WORDS = 20
+TEXTS = [[3, 4, 5, 6, 7, 8, 9], [10, 11], [12, 13, 14, 15, 16, 17, 18, 19, 3, 5], [4]]
+
+
+def make_model(**settings):
+    torch.manual_seed(0)
+    config = ModelConfig(**({"cell": "lstm", "embedding_size": 5, "hidden_size": 4} | settings))
+    return LanguageModel(config, WORDS).double().eval()
+
+
+def make_task(**settings):
+    return task_of(Config(task="language", model=ModelConfig(**settings)))
+
+
+def total(task, model, streams):
+    loss, count, state = 0.0, 0, None
+    for batch in streams.epoch(0):
+        judgement = task.judge(model, batch, state)
+        assert judgement.count == task.count(batch)
+        state = judgement.state
+        loss, count = loss + judgement.loss.item(), count + judgement.count
+    return loss, count
+
+
+@pytest.mark.parametrize("settings", [{}, {"cell": "gru", "num_layers": 2}, {"cell": "mgu"}])
+def test_windows_go_on_where_the_last_one_ended(settings):
+    model, task = make_model(**settings), make_task(**settings)
+    whole, windows = (TextStreams(TEXTS, batch_size=2, steps=steps, seed=0) for steps in (99, 3))
+    assert len(windows) > 3
+    assert total(task, model, windows) == pytest.approx(total(task, model, whole))
+
+
+@torch.no_grad()
+def test_the_loss_is_the_texts_own():
+    """Each text alone, from a fresh state, and the product of its words' probabilities."""
+    model, task = make_model(), make_task()
+    streams = TextStreams(TEXTS, batch_size=1, steps=4, seed=0)
+    wanted = 0.0
+    for text in TEXTS:
+        tokens = torch.tensor([0, *text]).unsqueeze(1)
+        (hidden,), _ = model(tokens)
+        chances = model.next(hidden[:, 0]).exp()
+        for step, token in enumerate([*text, 0]):
+            wanted -= math.log(chances[step, token])
+    assert total(task, model, streams) == pytest.approx((wanted, sum(map(len, TEXTS)) + 4))
+
+
+def test_no_direction_sees_what_it_tells():
+    model = make_model(bidirectional=True)
+    tokens = torch.tensor([0, 3, 4, 5, 6, 7]).unsqueeze(1)
+    other = tokens.clone()
+    other[3] = 9
+    (forward, backward), _ = model(tokens)
+    (forward_other, backward_other), _ = model(other)
+    assert torch.equal(forward[:3], forward_other[:3])
+    assert not torch.equal(forward[3], forward_other[3])
+    assert torch.equal(backward[4:], backward_other[4:])
+    assert not torch.equal(backward[3], backward_other[3])
+
+
+def test_the_backward_direction_tells_the_token_before():
+    task = make_task(bidirectional=True)
+    model = make_model(bidirectional=True)
+    (batch,) = TextStreams([[3, 4, 5], [6]], batch_size=1, steps=9, seed=0, shuffle=False).epoch(0)
+    (forward, backward), _ = model(batch.inputs, None, batch.resets)
+    ahead, behind = model.next(forward[:, 0]), model.next(backward[:, 0])
+    wanted = -sum(ahead[step, token] for step, token in enumerate([3, 4, 5, 0, 6, 0]))
+    wanted -= sum(behind[step, token] for step, token in ((1, 0), (2, 3), (3, 4), (5, 0)))
+    judgement = task.judge(model, batch)
+    assert judgement.count == task.count(batch) == 10
+    torch.testing.assert_close(judgement.loss, wanted)
+
+
+def test_the_backward_direction_begins_anew_in_every_window():
+    model = make_model(bidirectional=True)
+    first, second = torch.tensor([[0], [3], [4]]), torch.tensor([[5], [6]])
+    _, state = model(first)
+    (forward, backward), _ = model(second, state)
+    (alone, fresh), _ = model(second)
+    assert torch.equal(backward, fresh)
+    assert not torch.equal(forward, alone)
+
+
+@pytest.mark.parametrize("vocabulary", [50, 6000, 12_000])
+def test_losses_are_minus_the_log_of_probabilities(vocabulary):
+    torch.manual_seed(0)
+    head = NextToken(20, vocabulary).double()
+    hidden, labels = torch.randn(40, 20).double(), torch.randint(vocabulary, (40,))
+    chances = head(hidden).exp()
+    torch.testing.assert_close(chances.sum(-1), torch.ones(40).double())
+    found = head.losses(hidden, labels)
+    torch.testing.assert_close(found, -chances[torch.arange(40), labels].log())
+
+
+@pytest.fixture
+def language_config(tmp_path, small_corpus):
+    def make(unit="characters", **training):
+        return Config(
+            task="language",
+            data=DataConfig(unit=unit, steps=20),
+            model=ModelConfig(cell="lstm", embedding_size=6, hidden_size=5, dropout=0.2),
+            training=TrainingConfig(**({"epochs": 2, "batch_size": 8, "threads": 1} | training)),
+        )
+
+    return make
+
+
+def trainer_of(prepare_run, config, folder):
+    run = Run.create(Config(config.task, config.data, config.model, config.training, folder), "x")
+    return prepare_run(run)
+
+
+@pytest.mark.parametrize("unit", ["characters", "words"])
+def test_an_interrupted_language_model_goes_on_from_its_state(
+    unit, language_config, prepare_run, reopen, tmp_path
+):
+    whole = trainer_of(prepare_run, language_config(unit), str(tmp_path / "whole"))
+    whole.fit()
+    broken = trainer_of(prepare_run, language_config(unit), str(tmp_path / "broken"))
+    calls = iter(range(1000))
+    with pytest.raises(InterruptedRunError):
+        broken.fit(lambda: next(calls) >= 5)
+    assert broken.state is not None
+    resumed = reopen(broken.run.folder)
+    resumed.fit()
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
+    losses = [epoch["validation_perplexity"] for epoch in whole.progress.history]
+    assert losses == [epoch["validation_perplexity"] for epoch in resumed.progress.history]
+    assert losses[0] == pytest.approx(math.exp(whole.progress.history[0]["validation_loss"]))
+
+
+def test_a_classifier_starts_from_a_language_model(
+    train_main, small_corpus, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.chdir(tmp_path)
+    sizes = "model: {cell: gru, embedding_size: 6, hidden_size: 5, bidirectional: true}\n"
+    training = "training: {epochs: 1, batch_size: 16, threads: 1"
+    (tmp_path / "language.yaml").write_text(f"task: language\n{sizes}{training}}}\n")
+    text = f"{sizes}{training}, start_from: runs/lm, learning_rate: 1.0e-12}}\n"
+    (tmp_path / "classifier.yaml").write_text(text)
+    assert command(train_main, ["language.yaml", "--run", "runs/lm"]) == 0
+    assert "test perplexity" in capfd.readouterr().out
+    assert command(train_main, ["classifier.yaml", "--run", "runs/fine"]) == 0
+    assert "starting from words and recurrence from runs/lm" in capfd.readouterr().out
+    one, other = (torch.load(f"runs/{name}/best.pt")["model"] for name in ("lm", "fine"))
+    for name in other:
+        if not name.startswith("head."):
+            torch.testing.assert_close(one[name], other[name], rtol=0, atol=1e-6)
+    words = [(tmp_path / f"runs/{name}/vocabulary.json").read_text() for name in ("lm", "fine")]
+    assert words[0] == words[1]
+    arguments = ["classifier.yaml", "--model.hidden_size", "7", "--run", "runs/wrong"]
+    assert command(train_main, arguments) == 2
+    assert "training.start_from: expected recurrent.weight_ih_l0" in capfd.readouterr().err
+
+
+def test_ignored_labels_are_not_counted():
+    (batch,) = TextStreams([[3, 4]], batch_size=2, steps=9, seed=0).epoch(0)
+    assert (batch.labels == IGNORED).sum() == 1
+    assert make_task().count(batch) == 3
