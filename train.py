@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
 
     # Data: batches of examples of similar length. The words are those of the training texts.
     task = task_of(config)
-    data = task.load(run.load_vocabulary() if resumed else None)
+    data = task.load(run.load_vocabulary() if resumed and task.reads_text else None)
 
     # Model: the seed decides its weights, whichever backend computes.
     torch.manual_seed(config.training.seed)

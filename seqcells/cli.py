@@ -1,14 +1,16 @@
-"""`seqcells evaluate | predict | compare`: what one does with trained runs."""
+"""`seqcells evaluate | predict | generate | compare`: what one does with trained runs."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import NoReturn
 
 import torch
 
-from seqcells.training import Run, command, encode, evaluate, load_best, task_of
+from seqcells.models.generation import generate
+from seqcells.training import Run, command, evaluate, load_best, task_of
 from seqcells.training.comparison import compare
 from seqcells.training.tasks.base import describe
 
@@ -30,10 +32,19 @@ def build_parser() -> argparse.ArgumentParser:
     part.add_argument("--data.path", dest="path", metavar="PATH", help="where the texts lie now")
     part.set_defaults(function=_evaluate)
 
-    part = commands.add_parser("predict", help="how probable it is that a text is positive")
+    part = commands.add_parser("predict", help="what a model says of texts")
     part.add_argument("run", metavar="RUN")
     part.add_argument("texts", nargs="*", metavar="TEXT", help="default: a text a line, from stdin")
     part.set_defaults(function=_predict)
+
+    part = commands.add_parser("generate", help="let a language model write")
+    part.add_argument("run", metavar="RUN")
+    part.add_argument("beginning", nargs="*", metavar="WORD", help="what the text begins with")
+    part.add_argument("--length", type=int, default=200, help="at most so many tokens")
+    part.add_argument("--temperature", type=float, default=0.8, help="0: always the likeliest")
+    part.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest alone")
+    part.add_argument("--seed", type=int, default=0)
+    part.set_defaults(function=_generate)
 
     part = commands.add_parser("compare", help="train configurations, take runs; print a table")
     part.add_argument("items", nargs="+", metavar="CONFIG|RUN")
@@ -47,7 +58,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     config = run.config
     if options.path is not None:
         config = replace(config, data=replace(config.data, path=options.path))
-    task, vocabulary = task_of(config), run.load_vocabulary()
+    task = task_of(config)
+    vocabulary = run.load_vocabulary() if task.reads_text else None
     model = load_best(run, vocabulary)
     scores = evaluate(task, model, task.load_split(vocabulary, options.split))
     print(f"{options.split} {describe(scores)}")
@@ -58,19 +70,35 @@ def _predict(options: argparse.Namespace) -> None:
     texts = options.texts or [line.rstrip("\n") for line in sys.stdin]
     if not texts:
         raise ValueError("expected texts, as arguments or on standard input, got none")
-    vocabulary, data = run.load_vocabulary(), run.config.data
-    examples = []
+    task, vocabulary = task_of(run.config), run.load_vocabulary()
     for number, text in enumerate(texts, 1):
-        tokens = encode(text, vocabulary, data)
-        if not tokens:
+        if not vocabulary.tokenise(text):
             raise ValueError(f"text {number}: expected at least one word, got {text!r}")
-        examples.append(torch.tensor(tokens).unsqueeze(1))
     model = load_best(run, vocabulary)
     with torch.no_grad():
-        for text, tokens in zip(texts, examples):
-            probability = model(tokens, torch.tensor([len(tokens)])).sigmoid().item()
-            label = "positive" if probability > 0.5 else "negative"
-            print(f"{probability:.4f}  {label}  {text}")
+        for text in texts:
+            print(task.answer(model, vocabulary, text))
+
+
+def _generate(options: argparse.Namespace) -> None:
+    """Each token is printed as soon as it is drawn."""
+    run = Run.open(options.run)
+    if run.config.task != "language":
+        raise ValueError(f"expected the run of a language model, got one of {run.config.task}")
+    vocabulary = run.load_vocabulary()
+    text = " ".join(options.beginning)
+    tokens = generate(
+        load_best(run, vocabulary),
+        vocabulary.encode(text),
+        temperature=options.temperature,
+        top_k=options.top_k,
+        generator=torch.Generator().manual_seed(options.seed),
+    )
+    between = " " if vocabulary.unit == "words" else ""
+    print(text, end="", flush=True)
+    for number, token in enumerate(islice(tokens, options.length)):
+        print((between if number or text else "") + vocabulary.words[token], end="", flush=True)
+    print()
 
 
 def _compare(options: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+END, UNKNOWN = 0, 1  # tokens: padding, which also begins and ends what is written; a rare word
 VECTOR_SCALE = 0.1
 MULTIPLIER, PRIME = 1_000_003, 2**31 - 1
 

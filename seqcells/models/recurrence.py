@@ -8,9 +8,12 @@ import seqcells
 from seqcells.model_config import CELLS, LAYERS, ModelConfig, modified
 
 
-def build_recurrence(config: ModelConfig) -> nn.Module:
-    """A layer of torch.nn's or its twin, or a stack of cells where there is no layer."""
-    recurrent = _build(config)
+def build_recurrence(config: ModelConfig, input_size: int | None = None) -> nn.Module:
+    """A layer of torch.nn's or its twin, or a stack of cells where there is no layer.
+
+    It reads word vectors unless it is told another `input_size`.
+    """
+    recurrent = _build(config, input_size or config.embedding_size)
     if config.recurrent_init == "orthogonal":
         seqcells.init.orthogonal_(recurrent)
     if config.forget_bias is not None:
@@ -18,13 +21,13 @@ def build_recurrence(config: ModelConfig) -> nn.Module:
     return recurrent
 
 
-def _build(config: ModelConfig) -> nn.Module:
+def _build(config: ModelConfig, input_size: int) -> nn.Module:
     directions = 1 + config.bidirectional
     dropout = config.dropout if config.num_layers > 1 else 0.0
     if config.cell in LAYERS and not config.modifiers:
         layers = {"seqcells": seqcells, "torch": nn}[config.backend]
         return getattr(layers, config.cell.upper())(
-            config.embedding_size,
+            input_size,
             config.hidden_size,
             config.num_layers,
             dropout=dropout,
@@ -32,7 +35,7 @@ def _build(config: ModelConfig) -> nn.Module:
         )
     entries = []
     for number in range(config.num_layers):
-        size = config.hidden_size * directions if number else config.embedding_size
+        size = config.hidden_size * directions if number else input_size
         cells = [CELLS[config.cell](size, config.hidden_size) for _ in range(directions)]
         cells = [modified(cell, config.modifiers) for cell in cells]
         entries.append(tuple(cells) if config.bidirectional else cells[0])

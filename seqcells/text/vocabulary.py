@@ -87,18 +87,23 @@ class Vocabulary:
         return cls([PADDING, UNKNOWN, *found], LINE_BREAKS, "characters")
 
     def tokenise(self, text: str) -> list[str]:
-        text = text.lower()
+        return self.split(text.lower())
+
+    def split(self, text: str) -> list[str]:
+        """The tokens of a text, capitals left as they are."""
         for substitute, new in self._rules:
             text = substitute(new, text)
         return text.split() if self.unit == "words" else list(text)
+
+    def number(self, token: str) -> int:
+        return self._numbers.get(token, 1)
 
     def join(self, numbers: Iterable[int]) -> str:
         """The text of these numbers, as far as it can be had back."""
         return ("" if self.unit == "characters" else " ").join(self.words[n] for n in numbers)
 
     def encode(self, text: str) -> list[int]:
-        number = self._numbers.get
-        return [number(token, 1) for token in self.tokenise(text)]
+        return [self.number(token) for token in self.tokenise(text)]
 
     def __len__(self) -> int:
         return len(self.words)

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from seqcells.model_config import ModelConfig, check_setting
 
-TASK_NAMES = ("sentiment", "language")
+TASK_NAMES = ("sentiment", "capitals", "language", "dates", "adding", "copying", "digits")
+MOST_DATES = 70_000
 
 
 @dataclass
@@ -24,7 +25,9 @@ class DataConfig:
         validation_share: the share of IMDB's training reviews, by film, to validate on
         vectors: a text file of word vectors (GloVe's or word2vec's format) to start from
         unit: what a language model reads and writes
-        steps: how many steps a language model's gradients flow back
+        steps: how many steps a language model's gradients flow back, an adding problem has, or
+            a copying task waits
+        examples: how many examples an epoch of dates, adding or copying has
         unlabelled: let a language model read IMDB's unlabelled reviews as well
     """
 
@@ -38,10 +41,11 @@ class DataConfig:
     vectors: str | None = None
     unit: Literal["words", "characters"] = "words"
     steps: int = 64
+    examples: int = 10_000
     unlabelled: bool = False
 
     def __post_init__(self):
-        for name in ("vocabulary_size", "min_frequency", "max_tokens", "steps"):
+        for name in ("vocabulary_size", "min_frequency", "max_tokens", "steps", "examples"):
             value = getattr(self, name)
             check_setting(value >= 1, f"data.{name}", "a whole number of at least 1", value)
         share = self.validation_share
@@ -154,13 +158,25 @@ class Config:
             check_setting(fits, key, f"{expected}, which recurrent classifiers alone can do", start)
             alone = self.data.vectors is None
             check_setting(alone, key, f"{expected} beside data.vectors, another start", start)
-        if self.task == "language":
-            key, model = "task", self.model
-            expected = "sentiment, as a language model"
-            check_setting(model.kind == "recurrent", key, f"{expected} is recurrent", self.task)
-            check_setting(model.backend == "seqcells", key, f"{expected} has resets", self.task)
-            one = model.num_layers == 1 or not model.bidirectional
-            check_setting(one, key, f"{expected} in both directions has one layer", self.task)
+        model, task = self.model, self.task
+        kind = f"recurrent, for the task {task}"
+        check_setting(
+            task == "sentiment" or model.kind == "recurrent", "model.kind", kind, model.kind
+        )
+        if task in ("language", "dates"):  # read on from a state, and write token after token
+            expected = f"seqcells, for the task {task}, of which torch.nn's layers cannot do all"
+            check_setting(model.backend == "seqcells", "model.backend", expected, model.backend)
+            expected = f"1 for the task {task}, which goes on from single tokens"
+            check_setting(model.ngrams == 1, "model.ngrams", expected, model.ngrams)
+        both, key = model.bidirectional, "model.bidirectional"
+        expected = "false, as a date is written in one direction"
+        check_setting(task != "dates" or not both, key, expected, both)
+        one = task != "language" or not both or model.num_layers == 1
+        expected = "1 in both directions, or the language model sees what it is to tell"
+        check_setting(one, "model.num_layers", expected, model.num_layers)
+        room = task != "dates" or self.data.examples <= MOST_DATES
+        expected = f"at most {MOST_DATES:,} dates"
+        check_setting(room, "data.examples", expected, self.data.examples)
 
 
 MAY_DIFFER = ("data.path", "run")  # where files lie says nothing about the run itself

@@ -64,16 +64,23 @@ def test_scores(result: dict[str, Any]) -> dict[str, float]:
 
 def conclude(run: Run, result: dict[str, Any]) -> str:
     """The last lines of a training: what came out, where it lies, what to try next."""
-    command = program("seqcells")
-    another = {
-        "corpus": f"{command} compare configs/corpus_words.yaml {run.folder}",
-        "imdb": f"{program('python')} train.py {run.settings} --training.seed 1",
-    }[run.config.data.source]
     return (
-        f"test {describe(test_scores(result))} with the model of epoch "
-        f"{result['best_epoch']}; {result['parameters']:,} parameters, trained in "
-        f"{result['train_seconds']:.0f} s\n"
+        f"test {describe(test_scores(result))} with the model of epoch {result['best_epoch']}; "
+        f"{result['parameters']:,} parameters, trained in {result['train_seconds']:.0f} s\n"
         f"run: {run.folder}\n"
-        f'try next: {command} predict {run.folder} "not bad at all"\n'
-        f"          {another}"
+        f"try next: " + "\n          ".join(_hints(run))
     )
+
+
+def _hints(run: Run) -> list[str]:
+    command = program("seqcells")
+    another = f"{program('python')} train.py {run.settings} --training.seed 1"
+    if run.config.task == "sentiment" and run.config.data.source == "corpus":
+        another = f"{command} compare configs/corpus_words.yaml {run.folder}"
+    own = {
+        "sentiment": f'{command} predict {run.folder} "not bad at all"',
+        "capitals": f'{command} predict {run.folder} "i saw it in new york"',
+        "dates": f'{command} predict {run.folder} "May 3rd, 2004"',
+        "language": f'{command} generate {run.folder} "this film"',
+    }
+    return [own[run.config.task], another] if run.config.task in own else [another]

@@ -91,10 +91,11 @@ class Run:
             raise ValueError(f"expected {run.last} to go on from, which does not exist; train anew")
         return run
 
-    def begin(self, vocabulary: Vocabulary) -> None:
+    def begin(self, vocabulary: Vocabulary | None) -> None:
         """Write what never changes in the run."""
         save_config(self.config, self.settings)
-        vocabulary.save(self.words)
+        if vocabulary is not None:
+            vocabulary.save(self.words)
 
     def load_vocabulary(self) -> Vocabulary:
         if not self.words.is_file():

@@ -69,7 +69,7 @@ def reopen():
     def reopen(folder):
         run = Run.open(folder)
         task = task_of(run.config)
-        data = task.load(run.load_vocabulary())
+        data = task.load(run.load_vocabulary() if task.reads_text else None)
         torch.manual_seed(999)  # whatever the process did before must not matter
         trainer = Trainer(run, task, task.build(data.vocabulary), data)
         trainer.resume()

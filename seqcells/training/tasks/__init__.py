@@ -1,13 +1,23 @@
 """The tasks, one file each. `task_of` gives a configuration's."""
 
 from seqcells.training.config import Config
+from seqcells.training.tasks.adding import Adding
 from seqcells.training.tasks.base import Batches, Judgement, Task, TrainingData
+from seqcells.training.tasks.capitals import Capitals
+from seqcells.training.tasks.copying import Copying
+from seqcells.training.tasks.dates import Dates
+from seqcells.training.tasks.digits import Digits
 from seqcells.training.tasks.language import Language
 from seqcells.training.tasks.sentiment import Sentiment
 
 TASKS = {
     "sentiment": Sentiment,
+    "capitals": Capitals,
     "language": Language,
+    "dates": Dates,
+    "adding": Adding,
+    "copying": Copying,
+    "digits": Digits,
 }
 
 

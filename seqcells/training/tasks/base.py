@@ -46,9 +46,11 @@ class Judgement(NamedTuple):
 
 
 class Task(ABC):
-    """One kind of training. A subclass names what it counts, and what its figures mean."""
+    """One kind of training. A subclass names what its labels belong to."""
 
     unit = "texts"
+    reads_text = True  # and has a vocabulary
+    expectation = ""  # what theory says of it
 
     def __init__(self, config: Config):
         self.config = config
@@ -74,6 +76,12 @@ class Task(ABC):
     def begin(self, model: nn.Module, vocabulary: Vocabulary | None) -> str | None:
         """Give a fresh model what it is to start from; return what that was, for a person."""
         return None
+
+    def answer(self, model: nn.Module, vocabulary: Vocabulary, text: str) -> str:
+        """What a trained model says of a text, in a line."""
+        raise ValueError(
+            f"expected a run that answers texts, got one of the task {self.config.task}"
+        )
 
     def count(self, batch: Batch) -> int:
         """How many labels a batch has."""

@@ -54,6 +54,11 @@ class Sentiment(ReviewTask):
         penalty = judge_sides(model.classify(moved, batch.lengths), batch.labels, smoothing).loss
         return judgement._replace(penalty=penalty)
 
+    def answer(self, model: nn.Module, vocabulary: Vocabulary, text: str) -> str:
+        tokens = torch.tensor(encode(text, vocabulary, self.config.data)).unsqueeze(1)
+        probability = model(tokens, torch.tensor([len(tokens)])).sigmoid().item()
+        return f"{probability:.4f}  {'positive' if probability > 0.5 else 'negative'}  {text}"
+
 
 def start_from_vectors(model: nn.Module, config: DataConfig, vocabulary: Vocabulary) -> str:
     """Copy pretrained word vectors into the model; say how many words were found."""

@@ -1,0 +1,42 @@
+"""The adding problem: many to one, over a long time (Hochreiter & Schmidhuber 1997)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seqcells.models.sequences import SequenceReader
+from seqcells.text.batches import Batch
+from seqcells.training.tasks.base import Judgement, judge_numbers
+from seqcells.training.tasks.generated import GeneratedTask
+
+TOLERANCE = 0.04  # an answer nearer than that is right (Martens & Sutskever 2011)
+
+
+class Adding(GeneratedTask):
+    """Each step brings a number out of [0, 1] and a mark; what is the sum of the two marked ones?
+
+    One mark stands in either half, so the first number must be kept for a quarter of the steps at
+    least and half of them on average. Always to say 1 is wrong by 0.167 in the mean square.
+    """
+
+    expectation = "0.167 by chance; a plain RNN stays there as steps grow, gates carry the number"
+
+    def make(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        steps, columns = self.config.data.steps, torch.arange(count)
+        numbers = torch.rand(steps, count, generator=generator)
+        half = steps // 2
+        first = torch.randint(half, (count,), generator=generator)
+        second = torch.randint(half, steps, (count,), generator=generator)
+        marks = torch.zeros(steps, count)
+        marks[first, columns] = marks[second, columns] = 1.0
+        sums = numbers[first, columns] + numbers[second, columns]
+        return torch.stack([numbers, marks], -1), sums
+
+    def build(self, vocabulary: None) -> nn.Module:
+        return SequenceReader(self.config.model, input_size=2, outputs=1)
+
+    def judge(
+        self, model: nn.Module, batch: Batch, state: Any = None, smoothing: float = 0.0
+    ) -> Judgement:
+        return judge_numbers(model(batch.inputs, batch.lengths)[:, 0], batch.labels, TOLERANCE)

@@ -1,0 +1,51 @@
+"""Many to many, aligned: which words of a text in lower case began with a capital?"""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from seqcells.models.sequences import SequenceTagger
+from seqcells.text.batches import Batch, truncate
+from seqcells.text.reviews import Review
+from seqcells.text.vocabulary import Vocabulary
+from seqcells.training.tasks.base import Judgement, judge_classes
+from seqcells.training.tasks.reviews import ReviewTask
+
+LOWER, CAPITALISED, UPPER = range(3)
+
+
+class Capitals(ReviewTask):
+    """A tag a word: none, its first letter, or all of several are capitals.
+
+    What a text loses with its capitals (names, beginnings of sentences, shouting) has to be told
+    from the words around; the labels come for free.
+    """
+
+    unit = "words"
+
+    def example(self, review: Review, vocabulary: Vocabulary) -> tuple[list[int], list[int]]:
+        data = self.config.data
+        tokens = truncate(vocabulary.split(review.text), data.max_tokens, data.truncate)
+        return [vocabulary.number(token.lower()) for token in tokens], list(map(tag_of, tokens))
+
+    def build(self, vocabulary: Vocabulary) -> nn.Module:
+        return SequenceTagger(self.config.model, len(vocabulary), tags=3)
+
+    def judge(
+        self, model: nn.Module, batch: Batch, state: Any = None, smoothing: float = 0.0
+    ) -> Judgement:
+        return judge_classes(model(batch.inputs, batch.lengths), batch.labels, smoothing)
+
+    def answer(self, model: nn.Module, vocabulary: Vocabulary, text: str) -> str:
+        tokens = vocabulary.tokenise(text)
+        numbers = torch.tensor([vocabulary.number(token) for token in tokens]).unsqueeze(1)
+        tags = model(numbers, torch.tensor([len(tokens)])).argmax(-1)[:, 0].tolist()
+        forms = {LOWER: str.lower, CAPITALISED: str.capitalize, UPPER: str.upper}
+        return " ".join(forms[tag](token) for tag, token in zip(tags, tokens))
+
+
+def tag_of(token: str) -> int:
+    if token.isupper() and sum(map(str.isalpha, token)) > 1:
+        return UPPER
+    return CAPITALISED if token[:1].isupper() else LOWER
