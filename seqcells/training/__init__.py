@@ -9,6 +9,7 @@ from seqcells.training.loop import NonFiniteLossError, Trainer
 from seqcells.training.parsing import load_config, parse
 from seqcells.training.results import conclude, finish, load_best
 from seqcells.training.runs import Run
+from seqcells.training.session import train
 from seqcells.training.tasks import TrainingData, task_of
 from seqcells.training.tasks.reviews import encode
 
@@ -32,4 +33,5 @@ __all__ = [
     "load_config",
     "parse",
     "task_of",
+    "train",
 ]

@@ -5,15 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from seqcells.training.config import Config
-from seqcells.training.interruption import deferred_signals
-from seqcells.training.loop import Trainer
 from seqcells.training.parsing import load_config
-from seqcells.training.results import finish, test_scores
+from seqcells.training.results import test_scores
 from seqcells.training.runs import Run
-from seqcells.training.tasks import task_of
+from seqcells.training.session import train
 from seqcells.training.tasks.base import describe
 
 COLUMNS = ("name", "test", "parameters", "tokens/s", "time")
@@ -32,20 +28,6 @@ def compare(items: Sequence[str], data_path: str | None = None) -> None:
         name = Path(item).stem if item in configs else Path(item).name
         rows.append(row(name, finished[item]))
     print(table(rows))
-
-
-def train(run: Run) -> dict[str, Any]:
-    """A whole training, as `train.py` tells it, without resuming."""
-    config, task = run.config, task_of(run.config)
-    data = task.load()
-    torch.manual_seed(config.training.seed)
-    torch.set_num_threads(config.training.threads)
-    model = task.build(data.vocabulary)
-    task.begin(model, data.vocabulary)
-    run.begin(data.vocabulary)
-    with deferred_signals() as interrupted:
-        progress = Trainer(run, task, model, data).fit(interrupted)
-        return finish(run, data.vocabulary, progress, interrupted)
 
 
 def _load(path: str, data_path: str | None) -> Config:

@@ -66,7 +66,10 @@ class TrainingConfig:
 
     Attributes:
         epochs: at most that many passes over the training texts
-        batch_size: texts in a batch
+        batch_size: examples in a batch, for each process
+        accumulate: move the weights after so many batches, by the mean of their gradients
+        precision: bfloat16 computes in mixed precision, which is fast where hardware has it
+        compile: have the model compiled (torch.compile)
         learning_rate: Adam's, at its highest
         warmup: the share of all steps in which the learning rate rises from zero
         decay: how the learning rate falls after that, towards a hundredth of its height
@@ -88,6 +91,9 @@ class TrainingConfig:
 
     epochs: int = 10
     batch_size: int = 64
+    accumulate: int = 1
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
     learning_rate: float = 2e-3
     warmup: float = 0.1
     decay: Literal["none", "linear", "cosine"] = "cosine"
@@ -104,7 +110,7 @@ class TrainingConfig:
     save_seconds: float = 60.0
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size", "patience"):
+        for name in ("epochs", "batch_size", "accumulate", "patience"):
             value = getattr(self, name)
             check_setting(value >= 1, f"training.{name}", "a whole number of at least 1", value)
         for name in ("learning_rate", "clip_norm", "clip_value", "save_seconds"):

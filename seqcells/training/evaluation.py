@@ -6,7 +6,9 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from seqcells.training import processes
 from seqcells.training.interruption import InterruptedRunError
+from seqcells.training.processes import own_part
 from seqcells.training.tasks import Batches, Task
 
 
@@ -23,14 +25,18 @@ def evaluate(
     model.eval()
     loss, correct, count, state = 0.0, 0, 0, None
     try:
-        for batch in tqdm(batches.epoch(0), "evaluating", len(batches), disable=None, leave=False):
-            if interrupted():
+        silent = None if processes.writes() else True
+        bar = tqdm(batches.epoch(0), "evaluating", len(batches), disable=silent, leave=False)
+        for batch in bar:
+            if processes.any_of(interrupted()):
                 raise InterruptedRunError
-            judgement = task.judge(model, batch, state)
+            own, weight = own_part(batch)
+            judgement = task.judge(model, own, state)
             state = judgement.state
-            loss += judgement.loss.item()
-            correct += judgement.correct
-            count += judgement.count
+            loss += judgement.loss.item() * weight
+            correct += int(judgement.correct * weight)
+            count += task.count(batch)
     finally:
         model.train(training)
-    return task.scores(loss, correct, count)
+    loss, correct = processes.total([loss, correct])
+    return task.scores(loss, int(correct), count)

@@ -15,6 +15,7 @@ class EpochSums:
     correct: int = 0
     norm: float = 0.0
     batches: int = 0
+    steps: int = 0
     seconds: float = 0.0
 
     def speed(self) -> float:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from seqcells.text.vocabulary import Vocabulary
+from seqcells.training import processes
 from seqcells.training.checkpoints import load_checkpoint
 from seqcells.training.evaluation import evaluate, never
 from seqcells.training.interruption import InterruptedRunError
@@ -50,9 +51,11 @@ def finish(
         "train_seconds": seconds,
         "total_seconds": run.seconds,
         "threads": torch.get_num_threads(),
+        "processes": processes.count(),
         "torch": torch.__version__,
     }
-    run.write_result(result)
+    if processes.writes():
+        run.write_result(result)
     return result
 
 

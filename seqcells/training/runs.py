@@ -14,6 +14,7 @@ import torch
 
 from seqcells.files import write_atomically
 from seqcells.text.vocabulary import Vocabulary
+from seqcells.training import processes
 from seqcells.training.config import Config, check_same, flatten
 from seqcells.training.parsing import load_config, save_config
 
@@ -48,20 +49,10 @@ class Run:
 
         Nothing is written yet, so that a run which never begins leaves its folder free.
         """
-        folder = Path(config.run or f"runs/{name}-{datetime.now():%Y%m%d-%H%M%S}")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if any(folder.iterdir()):
-                raise ValueError(
-                    f"run: expected a new or empty folder, got {folder}, which holds files; "
-                    f"name another one, or go on with that run: --resume {folder}"
-                )
-            write_atomically(folder / "config.yaml", lambda _: None)
-            (folder / "config.yaml").unlink()
-        except OSError as error:
-            raise ValueError(
-                f"run: expected a folder to write to, got {folder} ({error})"
-            ) from None
+        folder = config.run or f"runs/{name}-{datetime.now():%Y%m%d-%H%M%S}"
+        folder = Path(processes.from_writer(folder))
+        if processes.writes():
+            _claim(folder)
         threads = config.training.threads or torch.get_num_threads()
         training = replace(config.training, threads=threads)
         return cls(folder, replace(config, training=training))
@@ -117,6 +108,21 @@ class Run:
                 f"finish it: {self.how_to_resume()}"
             )
         return json.loads(self.result.read_text(encoding="utf-8"))
+
+
+def _claim(folder: Path) -> None:
+    """See to it that a folder is there, empty, and can be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise ValueError(
+                f"run: expected a new or empty folder, got {folder}, which holds files; "
+                f"name another one, or go on with that run: --resume {folder}"
+            )
+        write_atomically(folder / "config.yaml", lambda _: None)
+        (folder / "config.yaml").unlink()
+    except OSError as error:
+        raise ValueError(f"run: expected a folder to write to, got {folder} ({error})") from None
 
 
 def program(name: str) -> str:

@@ -113,11 +113,11 @@ def test_losses_are_minus_the_log_of_probabilities(vocabulary):
 
 @pytest.fixture
 def language_config(tmp_path, small_corpus):
-    def make(unit="characters", **training):
+    def make(unit="characters", cell="lstm", **training):
         return Config(
             task="language",
             data=DataConfig(unit=unit, steps=20),
-            model=ModelConfig(cell="lstm", embedding_size=6, hidden_size=5, dropout=0.2),
+            model=ModelConfig(cell=cell, embedding_size=6, hidden_size=5, dropout=0.2),
             training=TrainingConfig(**({"epochs": 2, "batch_size": 8, "threads": 1} | training)),
         )
 
@@ -129,17 +129,20 @@ def trainer_of(prepare_run, config, folder):
     return prepare_run(run)
 
 
-@pytest.mark.parametrize("unit", ["characters", "words"])
+@pytest.mark.parametrize(
+    ("unit", "cell"), [("characters", "lstm"), ("words", "gru"), ("words", "coupled_lstm")]
+)
 def test_an_interrupted_language_model_goes_on_from_its_state(
-    unit, language_config, prepare_run, reopen, tmp_path
+    unit, cell, language_config, prepare_run, reopen, tmp_path
 ):
-    whole = trainer_of(prepare_run, language_config(unit), str(tmp_path / "whole"))
+    config = language_config(unit, cell)
+    whole = trainer_of(prepare_run, config, str(tmp_path / "whole"))
     whole.fit()
-    broken = trainer_of(prepare_run, language_config(unit), str(tmp_path / "broken"))
+    broken = trainer_of(prepare_run, config, str(tmp_path / "broken"))
     calls = iter(range(1000))
     with pytest.raises(InterruptedRunError):
         broken.fit(lambda: next(calls) >= 5)
-    assert broken.state is not None
+    assert broken.learner.state is not None
     resumed = reopen(broken.run.folder)
     resumed.fit()
     for name, value in whole.model.state_dict().items():

@@ -33,7 +33,7 @@ def test_the_optimiser_follows_the_schedule(make_trainer):
     seen = []
     for batch in trainer.data.train.epoch(1):
         trainer.step(batch)
-        seen.append(trainer.optimiser.param_groups[0]["lr"])
+        seen.append(trainer.learner.optimiser.param_groups[0]["lr"])
     total = 3 * len(trainer.data.train)
     assert seen == [learning_rate(step, total, trainer.config) for step in range(len(seen))]
 
@@ -53,6 +53,7 @@ def test_overfits_a_handful_of_texts(make_trainer):
     trainer = make_trainer(model=model, learning_rate=0.02, warmup=0.0, decay="none")
     batch = next(trainer.data.train.epoch(1))
     for _ in range(60):
+        trainer.progress.sums.batches = 0
         trainer.step(batch)
     logits = trainer.model(batch.inputs, batch.lengths)
     assert torch.equal(logits > 0, batch.labels > 0.5)
@@ -105,8 +106,8 @@ def test_the_average_is_that_of_the_weights_after_each_step(make_trainer):
         new = trainer.model.head.weight.detach().clone()
         share = min(0.75, (1 + number) / (10 + number))
         wanted = new if wanted is None else share * wanted + (1 - share) * new
-    torch.testing.assert_close(trainer.judged.head.weight, wanted)
-    assert not torch.equal(trainer.judged.head.weight, new)
+    torch.testing.assert_close(trainer.learner.judged.head.weight, wanted)
+    assert not torch.equal(trainer.learner.judged.head.weight, new)
 
 
 def test_the_average_is_what_is_validated_and_kept(make_trainer, monkeypatch):

@@ -57,7 +57,9 @@ def test_the_average_goes_on_too(make_trainer, reopen):
         broken.fit(interrupt_after(5))
     resumed = reopen(broken.run.folder)
     resumed.fit()
-    assert_same(dict(resumed.judged.state_dict()), dict(unbroken.judged.state_dict()))
+    assert_same(
+        dict(resumed.learner.judged.state_dict()), dict(unbroken.learner.judged.state_dict())
+    )
 
 
 def test_the_masks_of_modifiers_go_on_too(make_trainer, reopen):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from seqcells.text.batches import IGNORED, Batch
 from seqcells.text.vocabulary import Vocabulary
+from seqcells.training import processes
 
 if TYPE_CHECKING:
     from seqcells.training.config import Config
@@ -50,10 +51,16 @@ class Task(ABC):
 
     unit = "texts"
     reads_text = True  # and has a vocabulary
+    uses_all_parameters = True  # in every batch
     expectation = ""  # what theory says of it
 
     def __init__(self, config: Config):
         self.config = config
+
+    @property
+    def batch_size(self) -> int:
+        """How many examples all processes together learn from at once."""
+        return self.config.training.batch_size * processes.count()
 
     @abstractmethod
     def load(self, vocabulary: Vocabulary | None = None) -> TrainingData:

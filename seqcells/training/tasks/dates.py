@@ -34,7 +34,7 @@ class Dates(Task):
             texts = [text for pair in pairs["train"] for text in pair]
             vocabulary = Vocabulary.of_characters(texts)
         training = self.config.training
-        train = _batches(pairs["train"], vocabulary, training.batch_size, training.seed)
+        train = _batches(pairs["train"], vocabulary, self.batch_size, training.seed)
         return TrainingData(vocabulary, train, self.load_split(vocabulary, "validation"))
 
     def load_split(self, vocabulary: Vocabulary, split: str) -> BucketedBatches:

@@ -27,11 +27,11 @@ class Digits(Task):
 
     def load(self, vocabulary: None = None) -> TrainingData:
         training = self.config.training
-        train = Pictures(*_read("train"), training.batch_size, training.seed)
+        train = Pictures(*_read("train"), self.batch_size, training.seed)
         return TrainingData(None, train, self.load_split(None, "validation"))
 
     def load_split(self, vocabulary: None, split: str) -> "Pictures":
-        return Pictures(*_read(split), self.config.training.batch_size, None)
+        return Pictures(*_read(split), self.batch_size, None)
 
     def build(self, vocabulary: None) -> nn.Module:
         return SequenceReader(self.config.model, input_size=1, outputs=10)

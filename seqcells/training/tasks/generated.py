@@ -26,11 +26,11 @@ class GeneratedTask(Task):
 
     def load(self, vocabulary: None = None) -> TrainingData:
         training, data = self.config.training, self.config.data
-        train = GeneratedBatches(self, "train", data.examples, training.batch_size, training.seed)
+        train = GeneratedBatches(self, "train", data.examples, self.batch_size, training.seed)
         return TrainingData(None, train, self.load_split(None, "validation"))
 
     def load_split(self, vocabulary: None, split: str) -> "GeneratedBatches":
-        return GeneratedBatches(self, split, EVALUATED, self.config.training.batch_size, 0)
+        return GeneratedBatches(self, split, EVALUATED, self.batch_size, 0)
 
 
 class GeneratedBatches:

@@ -28,6 +28,7 @@ class Language(Task):
     """
 
     unit = "tokens"
+    uses_all_parameters = False  # a batch need not hold a rare word
 
     def load(self, vocabulary: Vocabulary | None = None) -> TrainingData:
         data = self.config.data
@@ -40,7 +41,7 @@ class Language(Task):
             vocabulary,
             TextStreams(
                 self._encode(train, vocabulary),
-                batch_size=self.config.training.batch_size,
+                batch_size=self.batch_size,
                 steps=data.steps,
                 seed=self.config.training.seed,
             ),

@@ -32,7 +32,7 @@ class ReviewTask(Task):
         train = self._batches(
             reviews["train"],
             vocabulary,
-            batch_size=self.config.training.batch_size,
+            batch_size=self.batch_size,
             seed=self.config.training.seed,
         )
         return TrainingData(vocabulary, train, self._to_evaluate(reviews["validation"], vocabulary))

@@ -1,0 +1,43 @@
+"""A training from its beginning, or from where it was left, to its result."""
+
+from typing import Any
+
+import torch
+
+from seqcells.training import processes
+from seqcells.training.interruption import deferred_signals
+from seqcells.training.loop import Trainer
+from seqcells.training.results import finish
+from seqcells.training.runs import Run
+from seqcells.training.tasks import task_of
+
+
+def train(run: Run, *, resumed: bool = False) -> dict[str, Any]:
+    """Train a run's model, test it, and return what `metrics.json` holds."""
+    config = run.config.training
+
+    # Data: batches of examples of similar length. The words are those of the training texts.
+    task = task_of(run.config)
+    data = task.load(run.load_vocabulary() if resumed and task.reads_text else None)
+
+    # Model: the seed decides its weights, whichever backend computes and however many processes.
+    torch.manual_seed(config.seed)
+    torch.set_num_threads(config.threads)
+    model = task.build(data.vocabulary)
+    if processes.number():
+        torch.manual_seed(config.seed + processes.number())  # dropout of its own
+
+    # Loop: keeps the best model on the validation examples, and where training stands.
+    if not resumed and processes.writes():
+        run.begin(data.vocabulary)
+    begun = None if resumed else task.begin(model, data.vocabulary)
+    if begun and processes.writes():
+        print(f"starting from {begun}")
+    trainer = Trainer(run, task, model, data)
+    if resumed:
+        trainer.resume()
+    with deferred_signals() as interrupted:
+        progress = trainer.fit(interrupted)
+
+        # Report: the test examples are read here, once.
+        return finish(run, data.vocabulary, progress, interrupted)
