@@ -84,6 +84,8 @@ class TrainingConfig:
             weighing one less this number (null: the weights themselves)
         start_from: the run of a language model whose words and recurrence to start from
         patience: stop after that many epochs without a better validation loss
+        keep: the model of the epoch with the best validation loss, or the last one; a loss grows
+            with overconfidence while errors still fall
         seed: of the initial weights, the order of the texts, and dropout
         threads: how many threads torch uses (null: as many as it takes by itself)
         save_seconds: save the state of training at least that often within an epoch
@@ -105,6 +107,7 @@ class TrainingConfig:
     average: float | None = None
     start_from: str | None = None
     patience: int = 3
+    keep: Literal["best", "last"] = "best"
     seed: int = 0
     threads: int | None = None
     save_seconds: float = 60.0

@@ -120,9 +120,9 @@ class Trainer:
         sums.seconds += time.monotonic() - started
 
     def _learning_rate(self) -> float:
-        batches = len(self.data.train)
-        done = (self.progress.epoch - 1) * batches + self.progress.sums.batches
-        return learning_rate(done, self.config.epochs * batches, self.config)
+        steps = -(-len(self.data.train) // self.config.accumulate)
+        done = (self.progress.epoch - 1) * steps + self.progress.sums.steps
+        return learning_rate(done, self.config.epochs * steps, self.config)
 
     def _check_finite(self, value: float, name: str) -> None:
         if not math.isfinite(value):
@@ -174,14 +174,15 @@ class Trainer:
                 "seconds": sums.seconds,
             }
         )
-        if validation["loss"] < progress.best_loss:
+        better = validation["loss"] < progress.best_loss
+        if better or self.config.keep == "last":
             progress.best_loss, progress.best_epoch = validation["loss"], progress.epoch
             content = {"model": self.learner.judged.state_dict(), "epoch": progress.epoch}
             if processes.writes():
                 save_checkpoint(self.run.best, self.run.config, content)
         waited = progress.epoch - progress.best_epoch
         progress.finished = progress.epoch == self.config.epochs or waited >= self.config.patience
-        best = ", the best so far" if waited == 0 else ""
+        best = ", the best so far" if better else ""
         if processes.writes():
             print(
                 f"epoch {progress.epoch}/{self.config.epochs}: {self._describe()}; "

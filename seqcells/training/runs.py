@@ -41,7 +41,10 @@ class Run:
         return self.earlier_seconds + time.monotonic() - self.started
 
     def how_to_resume(self) -> str:
-        return f"{program('python')} train.py --resume {self.folder}"
+        starter = program("python")
+        if processes.several():
+            starter = f"{program('torchrun')} --nproc-per-node {processes.count()}"
+        return f"{starter} train.py --resume {self.folder}"
 
     @classmethod
     def create(cls, config: Config, name: str) -> "Run":

@@ -27,12 +27,13 @@ def train(run: Run, *, resumed: bool = False) -> dict[str, Any]:
     if processes.number():
         torch.manual_seed(config.seed + processes.number())  # dropout of its own
 
-    # Loop: keeps the best model on the validation examples, and where training stands.
-    if not resumed and processes.writes():
-        run.begin(data.vocabulary)
     begun = None if resumed else task.begin(model, data.vocabulary)
     if begun and processes.writes():
         print(f"starting from {begun}")
+
+    # Loop: keeps the best model on the validation examples, and where training stands.
+    if not resumed and processes.writes():
+        run.begin(data.vocabulary)
     trainer = Trainer(run, task, model, data)
     if resumed:
         trainer.resume()

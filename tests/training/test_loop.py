@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from seqcells.training import NonFiniteLossError, TrainingConfig, evaluate
+from seqcells.training import InterruptedRunError, NonFiniteLossError, TrainingConfig, evaluate
 from seqcells.training.schedule import FLOOR, learning_rate
 
 
@@ -149,6 +149,86 @@ def test_the_best_model_is_kept_not_the_last(make_trainer, monkeypatch):
     best = torch.load(trainer.run.best, weights_only=True)["model"]
     last = torch.load(trainer.run.last, weights_only=True)["model"]
     assert not torch.equal(best["head.weight"], last["head.weight"])
+
+
+def test_the_last_model_is_kept_by_request(make_trainer, monkeypatch):
+    trainer = make_trainer(epochs=3, patience=1, keep="last")
+    stub_validation(monkeypatch, [0.5, 0.6, 0.7])
+    progress = trainer.fit()
+    assert (progress.epoch, progress.best_epoch, progress.best_loss) == (3, 3, 0.7)
+    best, last = (
+        torch.load(path, weights_only=True) for path in (trainer.run.best, trainer.run.last)
+    )
+    assert torch.equal(best["model"]["head.weight"], last["model"]["head.weight"])
+
+
+def test_accumulated_batches_are_one_large_one(make_trainer):
+    """120 texts: four batches of 30, or two steps of two batches of 15 and so on."""
+    settings = {"model": {"embedding_dropout": 0.0, "dropout": 0.0}, "clip_norm": None}
+    large = make_trainer(batch_size=30, **settings)
+    small = make_trainer(batch_size=15, accumulate=2, **settings)
+    small.data.train._order = lambda number: [
+        half for batch in large.data.train._order(number) for half in (batch[:15], batch[15:])
+    ]
+    for trainer in (large, small):
+        for batch in trainer.data.train.epoch(1):
+            trainer.step(batch)
+    assert (large.progress.sums.steps, small.progress.sums.steps) == (4, 4)
+    for name, value in large.model.state_dict().items():
+        torch.testing.assert_close(
+            small.model.state_dict()[name], value, msg=name, rtol=0, atol=2e-4
+        )
+    assert small.train_scores()["loss"] == pytest.approx(large.train_scores()["loss"], rel=1e-3)
+
+
+def test_a_step_at_the_end_of_an_epoch_has_the_batches_that_are_left(make_trainer):
+    trainer = make_trainer(batch_size=16, accumulate=3)  # eight batches
+    before = trainer.model.head.weight.detach().clone()
+    moved = []
+    for batch in trainer.data.train.epoch(1):
+        trainer.step(batch)
+        moved.append(not torch.equal(trainer.model.head.weight, before))
+        before = trainer.model.head.weight.detach().clone()
+    assert moved == [False, False, True, False, False, True, False, True]
+
+
+def test_no_checkpoint_is_written_between_the_batches_of_a_step(make_trainer, reopen):
+    whole = make_trainer(epochs=1, accumulate=3)
+    whole.fit()
+    broken = make_trainer(epochs=1, accumulate=3)
+    calls = iter(range(100))
+    with pytest.raises(InterruptedRunError):
+        broken.fit(lambda: next(calls) >= 4)
+    resumed = reopen(broken.run.folder)
+    assert resumed.progress.sums.batches == 6
+    resumed.fit()
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
+
+
+def test_mixed_precision_is_nearly_the_same(make_trainer):
+    settings = {"model": {"embedding_dropout": 0.0, "dropout": 0.0, "hidden_size": 16}}
+    exact, mixed = (make_trainer(precision=kind, **settings) for kind in ("float32", "bfloat16"))
+    batch = next(exact.data.train.epoch(1))
+    losses = []
+    for trainer in (exact, mixed):
+        trainer.step(batch)
+        losses.append(trainer.train_scores()["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+    assert losses[0] != losses[1]
+    assert {value.dtype for value in mixed.model.parameters()} == {torch.float32}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*is deprecated")
+def test_a_compiled_model_learns_the_same(make_trainer):
+    settings = {"model": {"embedding_dropout": 0.0, "dropout": 0.0}, "epochs": 1}
+    plain, compiled = (make_trainer(compile=choice, **settings) for choice in (False, True))
+    for trainer in (plain, compiled):
+        trainer.fit()
+    first, second = (trainer.progress.history[0] for trainer in (plain, compiled))
+    assert first["train_loss"] == pytest.approx(second["train_loss"], rel=1e-4)
+    assert first["validation_loss"] == pytest.approx(second["validation_loss"], rel=1e-4)
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_what_was_good(make_trainer):

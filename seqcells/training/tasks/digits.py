@@ -59,10 +59,12 @@ class Pictures:
         if self.seed is not None:
             generator = torch.Generator().manual_seed(self.seed + number * 1_000_003)
             order = torch.randperm(len(order), generator=generator)
-        for chosen in order.split(self.batch_size)[start:]:
-            inputs = self.pictures[chosen].T.unsqueeze(-1)
-            lengths = torch.full((len(chosen),), len(inputs))
-            yield Batch(inputs, lengths, self.labels[chosen], chosen)
+        return map(self._batch, order.split(self.batch_size)[start:])
+
+    def _batch(self, chosen: Tensor) -> Batch:
+        inputs = self.pictures[chosen].T.unsqueeze(-1)
+        lengths = torch.full((len(chosen),), len(inputs))
+        return Batch(inputs, lengths, self.labels[chosen], chosen)
 
 
 def _read(split: str) -> tuple[Tensor, Tensor]:

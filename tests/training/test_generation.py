@@ -1,0 +1,128 @@
+import itertools
+
+import pytest
+import torch
+
+from seqcells.cli import main
+from seqcells.model_config import ModelConfig
+from seqcells.models.generation import generate
+from seqcells.models.inputs import END, UNKNOWN
+from seqcells.models.language import LanguageModel
+from seqcells.text import streams
+from seqcells.text.vocabulary import PADDING, Vocabulary
+from seqcells.text.vocabulary import UNKNOWN as UNKNOWN_WORD
+from seqcells.training import command
+
+WORDS = 12
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    model = LanguageModel(ModelConfig(cell="gru", embedding_size=6, hidden_size=8), WORDS)
+    with torch.no_grad():
+        model.next.head.weight.mul_(5)
+    return model.eval()
+
+
+def draw(model, count, seed=0, beginning=(3, 4), **settings):
+    generator = torch.Generator().manual_seed(seed)
+    tokens = generate(model, beginning, generator=generator, **settings)
+    return list(itertools.islice(tokens, count))
+
+
+def chances_after(model, tokens):
+    """From the beginning, without a state that is carried on."""
+    (hidden,), _ = model(torch.tensor([END, *tokens]).unsqueeze(1))
+    return model.next(hidden[-1])[0]
+
+
+def test_tokens_have_the_numbers_that_texts_give_them():
+    assert Vocabulary.of_characters(["a"]).words[: UNKNOWN + 1] == [PADDING, UNKNOWN_WORD]
+    assert streams.END == END == 0
+
+
+def test_the_greediest_text_is_the_likeliest_word_after_word(model):
+    written = draw(model, 8, temperature=0)
+    assert written
+    for length, token in enumerate(written):
+        chances = chances_after(model, [3, 4, *written[:length]])
+        chances[UNKNOWN] = -torch.inf
+        assert token == chances.argmax()
+    assert draw(model, 8, temperature=0.7, top_k=1) == written
+
+
+def test_draws_follow_the_distribution(model):
+    with torch.no_grad():
+        chances = chances_after(model, [3, 4])
+    for temperature, top_k in ((1.0, None), (0.5, None), (1.0, 3)):
+        wanted = (chances / temperature).index_fill(0, torch.tensor([UNKNOWN]), -torch.inf)
+        if top_k:
+            wanted[wanted < wanted.topk(top_k).values[-1]] = -torch.inf
+        wanted = wanted.softmax(0)
+        found = torch.zeros(WORDS)
+        for seed in range(2000):
+            first = draw(model, 1, seed, temperature=temperature, top_k=top_k)
+            found[first[0] if first else END] += 1 / 2000
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0.05)
+        assert found[wanted == 0].sum() == 0
+
+
+def test_a_seed_repeats_a_text(model):
+    texts = {tuple(draw(model, 10, seed)) for seed in (1, 1, 2, 3)}
+    assert 1 < len(texts) <= 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"temperature": -1}, "temperature: expected"), ({"top_k": 0}, "top_k: expected")],
+)
+def test_wrong_settings_are_refused_before_the_first_token(model, settings, message):
+    with pytest.raises(ValueError, match=message):
+        generate(model, **settings)
+
+
+def test_a_model_of_two_directions_cannot_write():
+    both = LanguageModel(ModelConfig(cell="gru", bidirectional=True), WORDS)
+    with pytest.raises(ValueError, match="one direction"):
+        generate(both)
+
+
+CONFIG = """
+task: language
+data: {unit: UNIT, steps: 20}
+model: {cell: gru, embedding_size: 6, hidden_size: 8}
+training: {epochs: 1, batch_size: 8, threads: 1}
+"""
+
+
+@pytest.mark.parametrize("unit", ["words", "characters"])
+def test_a_trained_model_writes_to_the_terminal(
+    unit, train_main, small_corpus, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lm.yaml").write_text(CONFIG.replace("UNIT", unit))
+    assert command(train_main, ["lm.yaml", "--run", "runs/lm"]) == 0
+    assert "seqcells generate runs/lm" in capfd.readouterr().out
+    arguments = ["generate", "runs/lm", "this", "film", "--length", "12"]
+    texts = []
+    for seed in ("0", "0", "1"):
+        assert main([*arguments, "--seed", seed]) == 0
+        texts.append(capfd.readouterr().out)
+    assert texts[0] == texts[1] != texts[2]
+    assert texts[0].startswith("this film")
+    assert main(["generate", "runs/lm", "--top-k", "0"]) == 2
+    assert "top_k: expected" in capfd.readouterr().err
+    assert main(["predict", "runs/lm", "good"]) == 2
+    assert (
+        "expected a run that answers texts, got one of the task language" in capfd.readouterr().err
+    )
+
+
+def test_only_language_models_write(train_main, small_corpus, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    settings = "model: {kind: words, embedding_size: 4}\ntraining: {epochs: 1, threads: 1}\n"
+    (tmp_path / "words.yaml").write_text(settings)
+    assert command(train_main, ["words.yaml", "--run", "run"]) == 0
+    assert main(["generate", "run"]) == 2
+    assert "expected the run of a language model" in capfd.readouterr().err

@@ -1,0 +1,232 @@
+"""Every task from its data to an answer, on small examples."""
+
+import re
+from datetime import date
+
+import pytest
+import torch
+
+from seqcells.text import Vocabulary
+from seqcells.text.batches import IGNORED
+from seqcells.training import (
+    Config,
+    DataConfig,
+    InterruptedRunError,
+    ModelConfig,
+    Run,
+    TrainingConfig,
+    evaluate,
+    task_of,
+)
+from seqcells.training.config import TASK_NAMES
+from seqcells.training.tasks import TASKS
+from seqcells.training.tasks.capitals import CAPITALISED, LOWER, UPPER, tag_of
+from seqcells.training.tasks.copying import BLANK, LENGTH, SIGNAL
+from seqcells.training.tasks.dates import MONTHS, write
+
+SMALL = {"embedding_size": 8, "hidden_size": 12, "cell": "gru"}
+
+
+def config_of(task, folder=None, *, model=None, **data):
+    return Config(
+        task=task,
+        data=DataConfig(**({"steps": 6, "examples": 96} | data)),
+        model=ModelConfig(**(SMALL | (model or {}))),
+        training=TrainingConfig(epochs=2, batch_size=16, threads=1, learning_rate=0.01),
+        run=None if folder is None else str(folder),
+    )
+
+
+def test_every_task_has_a_name():
+    assert set(TASKS) == set(TASK_NAMES)
+
+
+def as_numbers(batches, number):
+    return [[part.tolist() for part in batch[:4]] for batch in batches.epoch(number)]
+
+
+@pytest.mark.parametrize("name", TASK_NAMES)
+def test_batches_are_the_same_from_any_place(name, small_corpus):
+    data = task_of(config_of(name)).load()
+    again = task_of(config_of(name)).load()
+    whole = as_numbers(data.train, 1)
+    assert len(whole) == len(data.train)
+    assert whole == as_numbers(again.train, 1)
+    assert whole != as_numbers(data.train, 2)
+    rest = [[part.tolist() for part in batch[:4]] for batch in data.train.epoch(1, start=2)]
+    assert rest == whole[2:]
+    assert as_numbers(data.validation, 0) == as_numbers(again.validation, 0)
+    for start in (-1, len(whole) + 1):
+        with pytest.raises(ValueError, match="expected start between 0 and"):
+            data.train.epoch(1, start=start)
+
+
+@pytest.mark.parametrize("name", TASK_NAMES)
+def test_counts_are_those_of_the_judgement(name, small_corpus):
+    task = task_of(config_of(name))
+    data = task.load()
+    model = task.build(data.vocabulary)
+    for batch in data.train.epoch(1):
+        judgement = task.judge(model, batch)
+        assert judgement.count == task.count(batch) > 0
+        assert 0 <= judgement.correct <= judgement.count
+
+
+@pytest.mark.parametrize("name", TASK_NAMES)
+def test_training_goes_on_exactly(name, small_corpus, prepare_run, reopen, tmp_path):
+    whole, broken = (
+        prepare_run(Run.create(config_of(name, tmp_path / part), "x")) for part in ("a", "b")
+    )
+    whole.fit()
+    calls = iter(range(1000))
+    with pytest.raises(InterruptedRunError):
+        broken.fit(lambda: next(calls) >= 3)
+    resumed = reopen(broken.run.folder)
+    resumed.fit()
+    for key, value in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[key], value), key
+
+
+def accuracy_after(name, epochs, rate=0.01, *, model=None, smoothing=0.0, **data):
+    """Train and return the accuracy on the test examples."""
+    config = config_of(name, model=model, **data)
+    task = task_of(config)
+    torch.manual_seed(0)
+    examples = task.load()
+    model = task.build(examples.vocabulary)
+    optimiser = torch.optim.Adam(model.parameters(), lr=rate)
+    for epoch in range(1, epochs + 1):
+        for batch in examples.train.epoch(epoch):
+            judgement = task.judge(model, batch, None, smoothing)
+            optimiser.zero_grad()
+            (judgement.loss / judgement.count).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+    scores = evaluate(task, model, task.load_split(examples.vocabulary, "test"))
+    return scores["accuracy"], task, model, examples.vocabulary
+
+
+def test_adding_is_learnt():
+    accuracy, *_ = accuracy_after(
+        "adding", 8, steps=8, examples=2000, model={"readout": ["last"], "hidden_size": 32}
+    )
+    assert accuracy > 0.4  # 0.08 by chance
+
+
+def test_copying_is_learnt():
+    model = {"cell": "lstm", "hidden_size": 64, "forget_bias": 3.0}
+    accuracy, *_ = accuracy_after("copying", 12, 0.02, steps=1, examples=2000, model=model)
+    assert accuracy > 0.5  # 0.125 by chance
+
+
+def test_digits_are_learnt():
+    accuracy, *_ = accuracy_after("digits", 8, model={"readout": ["max"], "hidden_size": 48})
+    assert accuracy > 0.5  # 0.1 by chance
+
+
+def test_capitals_are_learnt(small_corpus):
+    accuracy, task, model, vocabulary = accuracy_after("capitals", 20, 0.02)
+    assert accuracy > 0.93  # 0.87 without looking
+    said = task.answer(model.eval(), vocabulary, "It was good. we saw it.")
+    assert said.lower() == " ".join(vocabulary.tokenise("It was good. we saw it."))
+    assert said[0] == "I"
+
+
+@pytest.mark.slow
+def test_dates_are_learnt():
+    model = {"hidden_size": 96, "embedding_size": 24}
+    accuracy, task, model, vocabulary = accuracy_after(
+        "dates", 14, 0.01, examples=6000, model=model
+    )
+    assert accuracy > 0.3  # none by chance
+    written = task.answer(model.eval(), vocabulary, "May 3rd, 2004")
+    assert re.fullmatch(r"[\d-]{8,11}", written)
+
+
+def test_adding_asks_for_the_sum_of_the_marked():
+    task = task_of(config_of("adding", steps=9))
+    inputs, sums = task.make(50, torch.Generator().manual_seed(0))
+    assert inputs.shape == (9, 50, 2)
+    numbers, marks = inputs.unbind(-1)
+    torch.testing.assert_close((numbers * marks).sum(0), sums)
+    assert (marks[:4].sum(0) == 1).all()
+    assert (marks[4:].sum(0) == 1).all()
+
+
+def test_copying_asks_for_the_symbols_after_the_signal():
+    task = task_of(config_of("copying", steps=7))
+    inputs, labels = task.make(5, torch.Generator().manual_seed(0))
+    assert inputs.shape == labels.shape == (LENGTH + 7 + LENGTH, 5)
+    assert torch.equal(labels[-LENGTH:] + 1, inputs[:LENGTH])
+    assert (labels[:-LENGTH] == IGNORED).all()
+    assert (inputs[LENGTH:-1].ne(BLANK).sum(0) == 1).all()
+    assert (inputs[LENGTH + 6] == SIGNAL).all()
+
+
+def test_digits_are_read_row_by_row():
+    from sklearn.datasets import load_digits
+
+    data = task_of(config_of("digits")).load()
+    seen = {
+        tuple(column) for batch in data.train.epoch(1) for column in batch.inputs[..., 0].T.tolist()
+    }
+    pictures = {tuple((picture / 16).flatten().tolist()) for picture in load_digits().images}
+    assert seen <= pictures
+    assert len(seen) > 1100
+
+
+def test_no_date_stands_in_two_splits():
+    pairs = task_of(config_of("dates", examples=5000))._pairs()
+    days = {split: {full for _, full in pairs[split]} for split in pairs}
+    assert sum(map(len, days.values())) == len(set.union(*days.values())) == 7000
+
+
+def test_a_date_is_written_as_it_is_said():
+    import random
+
+    rng = random.Random(0)
+    for text, full in (write(date(2004, 5, 3), rng) for _ in range(300)):
+        assert full == "2004-05-03"
+        assert "2004" in text
+        assert "May" in text or re.search(r"\b0?3\.0?5\.|/5/3", text)
+        assert "Monday" in text or "day" not in text
+    endings = {
+        write(date(2023, 3, day), rng)[0]
+        for day in (1, 2, 3, 4, 11, 12, 13, 21)
+        for _ in range(200)
+    }
+    for ending in ("1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st"):
+        assert any(re.search(rf"\b{ending}\b", text) for text in endings)
+    assert not any(re.search(r"1[123](st|nd|rd)", text) for text in endings)
+    assert len(MONTHS.split()) == 12
+
+
+@pytest.mark.parametrize(
+    ("token", "tag"),
+    [
+        ("film", LOWER),
+        ("Film", CAPITALISED),
+        ("I", CAPITALISED),
+        ("A", CAPITALISED),
+        ("TV", UPPER),
+        ("U2", CAPITALISED),
+        (".", LOWER),
+        ("10", LOWER),
+        ("McDonald", CAPITALISED),
+    ],
+)
+def test_tags(token, tag):
+    assert tag_of(token) == tag
+
+
+def test_tokens_keep_their_tags_where_a_text_is_cut():
+    vocabulary = Vocabulary(["<pad>", "<unk>", "one", "two", "three"], [])
+    task = task_of(config_of("capitals", max_tokens=2))
+    review = type("Review", (), {"text": "one Two THREE"})
+    assert task.example(review, vocabulary) == ([2, 4], [LOWER, UPPER])
+
+
+@pytest.mark.parametrize("name", ["adding", "copying", "digits"])
+def test_a_task_without_texts_answers_none(name):
+    with pytest.raises(ValueError, match="expected a run that answers texts"):
+        task_of(config_of(name)).answer(None, None, "what?")
