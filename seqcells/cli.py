@@ -1,6 +1,7 @@
 """`seqcells evaluate | predict | generate | compare`: what one does with trained runs."""
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -46,8 +47,14 @@ def build_parser() -> argparse.ArgumentParser:
     part.add_argument("--seed", type=int, default=0)
     part.set_defaults(function=_generate)
 
-    part = commands.add_parser("compare", help="train configurations, take runs; print a table")
+    part = commands.add_parser(
+        "compare",
+        help="train configurations, take runs; print a table",
+        epilog="any setting may be varied: --model.cell rnn,gru,lstm",
+    )
     part.add_argument("items", nargs="+", metavar="CONFIG|RUN")
+    part.add_argument("--seeds", type=int, default=1, help="train each so often")
+    part.add_argument("--folder", default="runs/compare", help="where to train, and to go on")
     part.add_argument("--data.path", dest="path", metavar="PATH", help="for the configurations")
     part.set_defaults(function=_compare)
     return parser
@@ -102,11 +109,35 @@ def _generate(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    compare(options.items, options.path)
+    compare(
+        options.items,
+        varied=options.varied,
+        seeds=options.seeds,
+        folder=options.folder,
+        data_path=options.path,
+    )
+
+
+def varied_settings(arguments: Sequence[str]) -> dict[str, list[str]]:
+    """`--dotted.key a,b` or `--dotted.key=a,b`, as lists of values by key."""
+    varied, rest = {}, list(arguments)
+    while rest:
+        key, given, values = rest.pop(0).partition("=")
+        if not key.startswith("--") or "." not in key:
+            raise ValueError(f"unrecognized arguments: {key}")
+        if not given:
+            if not rest:
+                raise ValueError(f"{key}: expected values, as in {key} a,b, got none")
+            values = rest.pop(0)
+        varied[key.removeprefix("--")] = re.split(r",(?![^\[]*\])", values)
+    return varied
 
 
 def _run(argv: Sequence[str]) -> None:
-    options = build_parser().parse_args(argv)
+    options, rest = build_parser().parse_known_args(argv)
+    if rest and options.command != "compare":
+        raise ValueError(f"unrecognized arguments: {' '.join(rest)}")
+    options.varied = varied_settings(rest)
     options.function(options)
 
 

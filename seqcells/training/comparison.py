@@ -1,12 +1,15 @@
-"""Several runs in one table: those that are finished, and those that are trained for it."""
+"""Several trainings in one table: configurations, each with some settings varied, over seeds."""
 
+import itertools
+import statistics
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from seqcells.training.config import Config
-from seqcells.training.parsing import load_config
+from seqcells.training.interruption import InterruptedRunError
+from seqcells.training.parsing import parse
 from seqcells.training.results import test_scores
 from seqcells.training.runs import Run
 from seqcells.training.session import train
@@ -15,36 +18,91 @@ from seqcells.training.tasks.base import describe
 COLUMNS = ("name", "test", "parameters", "tokens/s", "time")
 
 
-def compare(items: Sequence[str], data_path: str | None = None) -> None:
-    """Print one row for each run (a folder) and each configuration (a file, trained here)."""
-    finished = {item: Run.open(item).read_result() for item in items if Path(item).is_dir()}
-    configs = {item: _load(item, data_path) for item in items if item not in finished}
-    rows = []
+@dataclass
+class Trial:
+    """One training: its place in the table, its folder, and what to train there."""
+
+    name: str
+    folder: Path
+    config: Config
+
+
+def compare(
+    items: Sequence[str],
+    *,
+    varied: dict[str, list[str]] | None = None,
+    seeds: int = 1,
+    folder: str = "runs/compare",
+    data_path: str | None = None,
+) -> None:
+    """Print a row for each run (a folder) and each configuration (a file) with each setting.
+
+    `varied` holds lists of values by dotted key. Every combination is trained with each seed, in a
+    folder of its own under `folder`; a training that is finished there is taken from it, one that
+    was interrupted goes on.
+    """
+    if seeds < 1:
+        raise ValueError(f"--seeds: expected a whole number of at least 1, got {seeds}")
+    results: dict[str, list[dict[str, Any]]] = {}
+    trials = []
     for item in items:
-        if item in configs:
-            run = Run.create(configs[item], Path(item).stem)
-            print(f"{item}: training in {run.folder}")
-            finished[item] = train(run)
-        name = Path(item).stem if item in configs else Path(item).name
-        rows.append(row(name, finished[item]))
-    print(table(rows))
+        if Path(item).is_dir():
+            results[Path(item).name] = [Run.open(item).read_result()]
+        else:
+            new = _trials(item, varied or {}, seeds, Path(folder), data_path)
+            results |= {trial.name: [] for trial in new}
+            trials += new
+    for number, trial in enumerate(trials, 1):
+        print(f"{number}/{len(trials)}: {trial.folder}", flush=True)
+        try:
+            results[trial.name].append(result_of(trial))
+        except InterruptedRunError:
+            raise InterruptedRunError(
+                f"interrupted in {trial.folder}; the same command goes on from there"
+            ) from None
+    print(table([row(name, found) for name, found in results.items()]))
 
 
-def _load(path: str, data_path: str | None) -> Config:
-    config = load_config(path)
-    if data_path is not None and config.data.source == "imdb":
-        config = replace(config, data=replace(config.data, path=data_path))
-    return config
+def _trials(
+    path: str, varied: dict[str, list[str]], seeds: int, folder: Path, data_path: str | None
+) -> list[Trial]:
+    trials = []
+    for values in itertools.product(*varied.values()):
+        name = " ".join([Path(path).stem, *values])
+        for seed in range(seeds):
+            settings = dict(zip(varied, values))
+            if seeds > 1:
+                settings["training.seed"] = str(seed)
+            config, _, _ = parse([path, *(f"--{key}={value}" for key, value in settings.items())])
+            if data_path is not None and config.data.source == "imdb":
+                config = replace(config, data=replace(config.data, path=data_path))
+            place = folder / "-".join([*name.split(), f"seed{config.training.seed}"])
+            trials.append(Trial(name, place, replace(config, run=str(place))))
+    return trials
 
 
-def row(name: str, result: dict[str, Any]) -> tuple[str, ...]:
-    return (
-        name,
-        describe(test_scores(result)),
-        f"{result['parameters']:,}",
-        f"{result['tokens_per_second']:,.0f}",
-        f"{result['train_seconds']:.0f} s",
-    )
+def result_of(trial: Trial) -> dict[str, Any]:
+    """What a trial came to: taken, finished or trained."""
+    if not (trial.folder / "config.yaml").exists():
+        return train(Run.create(trial.config, trial.name))
+    run = Run.open(trial.folder, trial.config)
+    if run.result.exists():
+        return run.read_result()
+    return train(Run.resume(trial.folder, trial.config), resumed=True)
+
+
+def row(name: str, results: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """The means of a trial's results over its seeds; what its first score scatters by."""
+    scores = [test_scores(result) for result in results]
+    means = {key: statistics.fmean(score[key] for score in scores) for key in scores[0]}
+    figures = describe(means)
+    if len(results) > 1:
+        first = next(iter(means))
+        spread = describe({first: statistics.stdev(score[first] for score in scores)})
+        figures += f" (spread {spread.removeprefix(first).strip()}, {len(results)} seeds)"
+    speed = statistics.fmean(result["tokens_per_second"] for result in results)
+    seconds = statistics.fmean(result["train_seconds"] for result in results)
+    return name, figures, f"{results[0]['parameters']:,}", f"{speed:,.0f}", f"{seconds:.0f} s"
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:

@@ -202,10 +202,13 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def check_same(config: Config, saved: dict[str, Any], place: str | Path) -> None:
-    """Raise unless `config` is the (flattened) one that `place` was made with."""
+    """Raise unless `config` is the (flattened) one that `place` was made with.
+
+    A setting that is younger than `place` is not among the saved ones.
+    """
     for key, value in flatten(config).items():
-        if key not in MAY_DIFFER and saved.get(key) != value:
+        if key not in MAY_DIFFER and key in saved and saved[key] != value:
             raise ValueError(
-                f"{key}: expected {saved.get(key)!r}, as in {place}, got {value!r}; "
+                f"{key}: expected {saved[key]!r}, as in {place}, got {value!r}; "
                 "a run keeps its configuration: train another one instead"
             )

@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from seqcells.cli import main
-from seqcells.training import Run, command, deferred_signals
+from seqcells.cli import main, varied_settings
+from seqcells.training import Run, Trainer, command, deferred_signals
 from seqcells.training.tasks.sentiment import Sentiment
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +53,12 @@ def failure(capfd, arguments, function=main):
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     return error
+
+
+def failure_of_any_output(capfd, arguments):
+    capfd.readouterr()
+    assert main(arguments) == 2
+    return capfd.readouterr().err
 
 
 def test_training_leaves_a_run_and_says_where(train_main, small_corpus, in_folder, capfd):
@@ -136,7 +143,7 @@ def test_compare_trains_configurations_and_takes_runs(finished, small_corpus, ca
     scores = f"accuracy {result['test_accuracy']:.2%}, loss {result['test_loss']:.4f}"
     assert done.removeprefix("done").lstrip().startswith(scores)
     assert words.split()[0] == "words"
-    (trained,) = Path("runs").glob("words-*")
+    (trained,) = Path("runs/compare").iterdir()
     assert f" {Run.open(trained).read_result()['parameters']:,} " in words
 
 
@@ -146,7 +153,56 @@ def test_compare_checks_everything_before_training(finished, small_corpus, capfd
     assert "extra" in failure(capfd, ["compare", right, wrong])
     (Path(finished) / "metrics.json").unlink()
     assert "--resume runs/done" in failure(capfd, ["compare", right, finished])
-    assert not list(Path("runs").glob("right-*"))
+    assert not Path("runs/compare").exists()
+    assert "--seeds: expected" in failure(capfd, ["compare", right, "--seeds", "0"])
+    assert "model.cell" in failure(capfd, ["compare", right, "--model.cell", "gru,dru"])
+    assert "expected values" in failure(capfd, ["compare", right, "--model.cell"])
+    assert "unrecognized" in failure(capfd, ["compare", right, "--deep"])
+    assert "unrecognized" in failure(capfd, ["predict", finished, "good", "--model.cell=gru"])
+    assert not Path("runs/compare").exists()
+
+
+def test_lists_can_be_varied():
+    given = ["--model.readout", "[max],[max,mean]", "--model.cell=gru,lstm"]
+    wanted = {"model.readout": ["[max]", "[max,mean]"], "model.cell": ["gru", "lstm"]}
+    assert varied_settings(given) == wanted
+
+
+def test_compare_runs_a_grid_and_goes_on(small_corpus, in_folder, capfd, monkeypatch):
+    config = write_config(Path(), "recurrent", "grid")
+    command_line = ["compare", config, "--seeds", "2", "--model.cell", "rnn,gru"]
+    command_line += ["--model.hidden_size=3,5"]
+    trained, calls = [], iter(range(100))
+    fit = Trainer.fit
+
+    def watched(trainer, interrupted):
+        trained.append(trainer.run.folder.name)
+        if len(trained) > 3:
+            return fit(trainer, interrupted)
+        return fit(trainer, lambda: len(trained) == 3 and next(calls) >= 5)
+
+    monkeypatch.setattr(Trainer, "fit", watched)
+    assert main(command_line) == 130
+    assert "the same command goes on" in capfd.readouterr().err
+    assert trained == ["grid-rnn-3-seed0", "grid-rnn-3-seed1", "grid-rnn-5-seed0"]
+    assert main(command_line) == 0
+    assert trained[3] == trained[2]
+    assert len(trained) == 9
+    *_, one, two, three, four = capfd.readouterr().out.splitlines()
+    names = [line.split("  ")[0] for line in (one, two, three, four)]
+    assert names == ["grid rnn 3", "grid rnn 5", "grid gru 3", "grid gru 5"]
+    results = [
+        Run.open(f"runs/compare/grid-gru-5-seed{seed}").read_result()["test_accuracy"]
+        for seed in (0, 1)
+    ]
+    mean, spread = statistics.fmean(results), statistics.stdev(results)
+    assert f"accuracy {mean:.2%}" in four
+    assert f"(spread {spread:.2%}, 2 seeds)" in four
+    assert main(command_line) == 0
+    assert len(trained) == 9
+    other = write_config(Path(), "recurrent", "grid", extra="run: null\n")
+    Path(other).write_text(Path(other).read_text().replace("max_tokens: 20", "max_tokens: 21"))
+    assert "data.max_tokens: expected 20" in failure_of_any_output(capfd, command_line)
 
 
 def test_wrong_commands_are_one_line(finished, in_folder, capfd):

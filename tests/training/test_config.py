@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from seqcells.training import Config, command, load_config, parse
+from seqcells.training.config import TASK_NAMES
 from seqcells.training.parsing import save_config
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
@@ -154,11 +155,14 @@ def test_help_describes_every_setting(capsys):
 def test_shipped_configuration(path):
     config = load_config(path)
     assert math.isfinite(config.training.learning_rate)
-    assert path.stem.startswith(config.data.source)
+    of_reviews = config.task in ("sentiment", "capitals", "language")
+    assert path.stem.startswith(config.data.source if of_reviews else config.task)
     assert f"configs/{path.name}" in path.read_text().splitlines()[0]
 
 
 def test_shipped_configurations_are_there():
     corpus = {"corpus_lstm", "corpus_gru", "corpus_rnn", "corpus_words", "corpus_window"}
     imdb = {"imdb_lstm", "imdb_gru", "imdb_rnn"}
-    assert {path.stem for path in CONFIGS} >= corpus | imdb
+    tasks = {"adding", "copying", "digits", "dates", "corpus_capitals", "corpus_characters"}
+    assert {path.stem for path in CONFIGS} >= corpus | imdb | tasks
+    assert {load_config(path).task for path in CONFIGS} == set(TASK_NAMES)

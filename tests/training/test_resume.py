@@ -120,6 +120,10 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
     other = Config(model=ModelConfig(hidden_size=7))
     with pytest.raises(ValueError, match=r"model.hidden_size: expected 128.*got 7"):
         load_checkpoint(path, other)
+    content = torch.load(path, weights_only=True)
+    del content["config"]["training.keep"]  # as a version without that setting wrote it
+    torch.save(content, path)
+    assert load_checkpoint(path, Config())["epoch"] == 1
     moved = Config(run="elsewhere")
     assert load_checkpoint(path, moved)["epoch"] == 1
 

@@ -20,8 +20,6 @@ class Adding(GeneratedTask):
     least and half of them on average. Always to say 1 is wrong by 0.167 in the mean square.
     """
 
-    expectation = "0.167 by chance; a plain RNN stays there as steps grow, gates carry the number"
-
     def make(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         steps, columns = self.config.data.steps, torch.arange(count)
         numbers = torch.rand(steps, count, generator=generator)

@@ -52,7 +52,6 @@ class Task(ABC):
     unit = "texts"
     reads_text = True  # and has a vocabulary
     uses_all_parameters = True  # in every batch
-    expectation = ""  # what theory says of it
 
     def __init__(self, config: Config):
         self.config = config

@@ -22,7 +22,6 @@ class Copying(GeneratedTask):
     """
 
     unit = "symbols"
-    expectation = "12.5% by chance; ten symbols have to be kept at once, which gates learn slowly"
 
     def make(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         symbols = torch.randint(1, SYMBOLS + 1, (LENGTH, count), generator=generator)

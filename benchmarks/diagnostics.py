@@ -1,0 +1,95 @@
+"""What each cell can remember: the diagnostics of the field, with what theory expects beside them.
+
+python -m benchmarks.diagnostics
+python -m benchmarks.diagnostics --cells rnn,lstm --only adding
+
+Trainings lie in runs/diagnostics; what is finished there is taken from there.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from benchmarks.options import parser_of
+from seqcells.model_config import CELLS
+from seqcells.training import Config, command, load_config
+from seqcells.training.comparison import Trial, result_of
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+FOLDER = Path("runs/diagnostics")
+REMEMBERS = 3.0  # a forget gate's bias at first: 0.95 of the cell stays at each step
+EXPECTED = {
+    "adding": (
+        "adding: chance is 8%, a mean square of 0.167. Through 100 steps a plain RNN's gradient "
+        "vanishes; gates carry the first number to the second."
+    ),
+    "copying": (
+        "copying: chance is 12.5%. Ten symbols have to be held at once: a cell state that is "
+        "added to holds them; states that are overwritten at each step, or whose units do not "
+        "see each other, hold few."
+    ),
+    "digits": (
+        "digits: chance is 10%. 64 steps are short enough for every cell; a state of independent "
+        "or linear units has to make up for it by width or depth."
+    ),
+    "corpus_lstm": (
+        "corpus: chance is 50%. 30% of the verdicts stand at the end, which gives 65%; the "
+        "others must be carried over up to 80 words."
+    ),
+}
+DEFAULT_CELLS = (
+    "rnn",
+    "indrnn",
+    "min_gru",
+    "gru",
+    "mgu",
+    "lstm",
+    "layer_norm_lstm",
+    "coupled_lstm",
+)
+
+
+def config_of(task: str, cell: str) -> Config:
+    """The task's configuration with another cell, which begins by remembering if it can."""
+    config = load_config(CONFIGS / f"{task}.yaml")
+    weight = CELLS[cell](1, 1, device="meta").weight_hh
+    matrix = weight is not None and weight.dim() == 2
+    model = replace(
+        config.model,
+        cell=cell,
+        recurrent_init="orthogonal" if matrix else "uniform",
+        forget_bias=REMEMBERS if "forget" in CELLS[cell].gates else None,
+    )
+    return replace(config, model=model, run=str(FOLDER / f"{task}-{cell}"))
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = parser_of(__doc__)
+    parser.add_argument("--cells", default=",".join(DEFAULT_CELLS), help="names, with commas")
+    parser.add_argument("--only", default=",".join(EXPECTED), help="tasks, with commas")
+    options = parser.parse_args(argv)
+    tasks, cells = options.only.split(","), options.cells.split(",")
+    for name, known in [(task, EXPECTED) for task in tasks] + [(cell, CELLS) for cell in cells]:
+        if name not in known:
+            raise ValueError(f"expected names out of {', '.join(known)}, got {name!r}")
+    found = {}
+    for number, (task, cell) in enumerate(((t, c) for t in tasks for c in cells), 1):
+        config = config_of(task, cell)
+        print(f"{number}/{len(tasks) * len(cells)}: {config.run}", flush=True)
+        found[task, cell] = result_of(Trial(cell, Path(config.run), config))["test_accuracy"]
+    print(f"\ntorch {torch.__version__}; accuracy on the test examples, one seed\n")
+    names = [task.partition("_")[0] for task in tasks]
+    print("| cell | " + " | ".join(names) + " |")
+    print("|---|" + "---:|" * len(tasks))
+    for cell in cells:
+        print(f"| {cell} | " + " | ".join(f"{found[task, cell]:.1%}" for task in tasks) + " |")
+    print("\nExpected:\n")
+    for task in tasks:
+        print(f"- {EXPECTED[task]}")
+
+
+if __name__ == "__main__":
+    sys.exit(command(main, sys.argv[1:]))
