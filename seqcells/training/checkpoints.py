@@ -15,9 +15,20 @@ FORMAT = "seqcells checkpoint 1"
 
 
 def save_checkpoint(path: Path, config: Config, content: dict[str, Any]) -> None:
-    """Save tensors, numbers, strings and containers of them, beside the configuration."""
+    """Save tensors, numbers, strings and containers of them, beside the configuration.
+
+    Raises:
+        OSError: there is no room for it; an earlier file in its place is as it was.
+    """
     content = {"format": FORMAT, "config": flatten(config), **content}
-    write_atomically(path, lambda file: torch.save(content, file))
+    try:
+        write_atomically(path, lambda file: torch.save(content, file))
+    except (OSError, RuntimeError) as error:  # torch's own error hides the system's
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error
+        raise OSError(
+            f"expected room to save {path}, got {reason}; what was saved before is as it was: "
+            f"make room and go on with --resume {path.parent}"
+        ) from error
 
 
 def load_checkpoint(path: Path, config: Config) -> dict[str, Any]:

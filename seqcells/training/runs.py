@@ -83,6 +83,8 @@ class Run:
             raise ValueError(f"expected an unfinished run, got {folder}, which has metrics.json")
         if not run.last.exists():
             raise ValueError(f"expected {run.last} to go on from, which does not exist; train anew")
+        for part in run.folder.glob("*.part"):  # of a file that was being written when it died
+            part.unlink(missing_ok=True)
         return run
 
     def begin(self, vocabulary: Vocabulary | None) -> None:
