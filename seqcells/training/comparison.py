@@ -10,12 +10,12 @@ from typing import Any
 from seqcells.training.config import Config
 from seqcells.training.interruption import InterruptedRunError
 from seqcells.training.parsing import parse
-from seqcells.training.results import test_scores
+from seqcells.training.results import scores
 from seqcells.training.runs import Run
 from seqcells.training.session import train
 from seqcells.training.tasks.base import describe
 
-COLUMNS = ("name", "test", "parameters", "tokens/s", "time")
+COLUMNS = ("name", "validation", "test", "parameters", "tokens/s", "time")
 
 
 @dataclass
@@ -92,17 +92,24 @@ def result_of(trial: Trial) -> dict[str, Any]:
 
 
 def row(name: str, results: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    """The means of a trial's results over its seeds; what its first score scatters by."""
-    scores = [test_scores(result) for result in results]
-    means = {key: statistics.fmean(score[key] for score in scores) for key in scores[0]}
-    figures = describe(means)
-    if len(results) > 1:
-        first = next(iter(means))
-        spread = describe({first: statistics.stdev(score[first] for score in scores)})
-        figures += f" (spread {spread.removeprefix(first).strip()}, {len(results)} seeds)"
+    """The means of a trial's results over its seeds."""
+    validation, test = (
+        figures([scores(result, split) for result in results]) for split in ("validation", "test")
+    )
     speed = statistics.fmean(result["tokens_per_second"] for result in results)
     seconds = statistics.fmean(result["train_seconds"] for result in results)
-    return name, figures, f"{results[0]['parameters']:,}", f"{speed:,.0f}", f"{seconds:.0f} s"
+    parameters = results[0]["parameters"]
+    return name, validation, test, f"{parameters:,}", f"{speed:,.0f}", f"{seconds:.0f} s"
+
+
+def figures(found: Sequence[dict[str, float]]) -> str:
+    """Mean scores, and by how much the first one scatters (its standard deviation)."""
+    text = describe({name: statistics.fmean(one[name] for one in found) for name in found[0]})
+    if len(found) == 1:
+        return text
+    first = next(iter(found[0]))
+    spread = describe({first: statistics.stdev(one[first] for one in found)})
+    return f"{text} (spread {spread.removeprefix(first).strip()}, {len(found)} seeds)"
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:

@@ -22,7 +22,9 @@ class DataConfig:
         min_frequency: drop words that occur less often in the training texts
         max_tokens: cut longer texts to that many tokens
         truncate: what to keep of a longer text: its head, its tail, or half of each
-        validation_share: the share of IMDB's training reviews, by film, to validate on
+        validation_share: the share of IMDB's training reviews to validate on
+        validation_by: choose whole films, which training then never sees, or single reviews, which
+            flatters: a film's other reviews tell much of it
         vectors: a text file of word vectors (GloVe's or word2vec's format) to start from
         unit: what a language model reads and writes
         steps: how many steps a language model's gradients flow back, an adding problem has, or
@@ -38,6 +40,7 @@ class DataConfig:
     max_tokens: int = 400
     truncate: Literal["head", "tail", "head_tail"] = "head_tail"
     validation_share: float = 0.1
+    validation_by: Literal["film", "review"] = "film"
     vectors: str | None = None
     unit: Literal["words", "characters"] = "words"
     steps: int = 64

@@ -45,7 +45,7 @@ def finish(
         **{f"test_{name}": score for name, score in test.items()},
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
-        "validation_loss": progress.best_loss,
+        **scores_of(progress.history[progress.best_epoch - 1], "validation"),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "tokens_per_second": tokens / seconds,
         "train_seconds": seconds,
@@ -59,16 +59,20 @@ def finish(
     return result
 
 
-def test_scores(result: dict[str, Any]) -> dict[str, float]:
-    """The scores in `metrics.json`, by their names."""
-    begins = "test_"
-    return {name[len(begins) :]: result[name] for name in result if name.startswith(begins)}
+def scores_of(figures: dict[str, Any], split: str) -> dict[str, float]:
+    """Those of the figures that are scores of a split, under their whole names."""
+    return {name: figures[name] for name in figures if name.startswith(split + "_")}
+
+
+def scores(result: dict[str, Any], split: str) -> dict[str, float]:
+    """The scores of `"test"` or `"validation"` in `metrics.json`, by their names."""
+    return {name.partition("_")[2]: value for name, value in scores_of(result, split).items()}
 
 
 def conclude(run: Run, result: dict[str, Any]) -> str:
     """The last lines of a training: what came out, where it lies, what to try next."""
     return (
-        f"test {describe(test_scores(result))} with the model of epoch {result['best_epoch']}; "
+        f"test {describe(scores(result, 'test'))} with the model of epoch {result['best_epoch']}; "
         f"{result['parameters']:,} parameters, trained in {result['train_seconds']:.0f} s\n"
         f"run: {run.folder}\n"
         f"try next: " + "\n          ".join(_hints(run))

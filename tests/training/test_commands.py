@@ -137,11 +137,12 @@ def test_compare_trains_configurations_and_takes_runs(finished, small_corpus, ca
     config = write_config(Path(), "words", "words")
     assert main(["compare", config, finished]) == 0
     *_, header, words, done = capfd.readouterr().out.splitlines()
-    assert header.split() == ["name", "test", "parameters", "tokens/s", "time"]
+    assert header.split() == ["name", "validation", "test", "parameters", "tokens/s", "time"]
     assert len({len(line) for line in (header, words, done)}) == 1
     result = Run.open(finished).read_result()
     scores = f"accuracy {result['test_accuracy']:.2%}, loss {result['test_loss']:.4f}"
-    assert done.removeprefix("done").lstrip().startswith(scores)
+    assert f"  {scores}  " in done
+    assert f"accuracy {result['validation_accuracy']:.2%}" in done
     assert words.split()[0] == "words"
     (trained,) = Path("runs/compare").iterdir()
     assert f" {Run.open(trained).read_result()['parameters']:,} " in words

@@ -6,7 +6,7 @@ from datetime import date
 import pytest
 import torch
 
-from seqcells.text import Vocabulary
+from seqcells.text import Review, Vocabulary
 from seqcells.text.batches import IGNORED
 from seqcells.training import (
     Config,
@@ -19,7 +19,7 @@ from seqcells.training import (
     task_of,
 )
 from seqcells.training.config import TASK_NAMES
-from seqcells.training.tasks import TASKS
+from seqcells.training.tasks import TASKS, reviews
 from seqcells.training.tasks.capitals import CAPITALISED, LOWER, UPPER, tag_of
 from seqcells.training.tasks.copying import BLANK, LENGTH, SIGNAL
 from seqcells.training.tasks.dates import MONTHS, write
@@ -230,3 +230,19 @@ def test_tokens_keep_their_tags_where_a_text_is_cut():
 def test_a_task_without_texts_answers_none(name):
     with pytest.raises(ValueError, match="expected a run that answers texts"):
         task_of(config_of(name)).answer(None, None, "what?")
+
+
+def test_validation_takes_films_or_single_reviews(monkeypatch):
+    films = [Review(f"review {n}", n % 2, f"film {n // 10}") for n in range(400)]
+    monkeypatch.setattr(reviews, "read_imdb", lambda *_, **__: {"train": films})
+    shared = {}
+    for choice in ("film", "review"):
+        config = DataConfig(source="imdb", validation_by=choice, validation_share=0.2)
+        split = reviews.read_reviews(config, ("train", "validation"))
+        texts = [{review.text for review in split[part]} for part in ("train", "validation")]
+        assert len(texts[0]) + len(texts[1]) == len(texts[0] | texts[1]) == 400
+        assert len(texts[1]) == pytest.approx(80, abs=2)
+        known = {n // 10 for n in range(400) if f"review {n}" in texts[0]}
+        shared[choice] = sum(n // 10 in known for n in range(400) if f"review {n}" in texts[1])
+    assert shared["film"] == 0
+    assert shared["review"] > 70

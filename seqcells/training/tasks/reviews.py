@@ -66,8 +66,11 @@ def read_reviews(config: DataConfig, splits: tuple[str, ...]) -> dict[str, list[
     path = config.path or os.environ.get("SEQCELLS_IMDB") or None
     reviews = read_imdb(path, splits=sorted(files), progress=sys.stderr.isatty())
     if "train" in reviews:
+        known = reviews["train"]
+        if config.validation_by == "review":
+            known = [review._replace(group=str(place)) for place, review in enumerate(known)]
         reviews["train"], reviews["validation"] = split_by_group(
-            reviews["train"], config.validation_share, SPLIT_SEED
+            known, config.validation_share, SPLIT_SEED
         )
     return reviews
 
