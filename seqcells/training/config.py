@@ -159,36 +159,46 @@ class Config:
     run: str | None = None
 
     def __post_init__(self):
-        start, size = self.training.start_from, self.training.adversarial
-        if size:
-            fits = self.task == "sentiment" and self.model.kind in ("recurrent", "pooled")
-            expected = "0, as only a classifier of whole texts learns so"
-            check_setting(fits, "training.adversarial", expected, size)
-        if start is not None:
-            key, expected = "training.start_from", "none"
-            fits = self.task == "sentiment" and self.model.kind == "recurrent"
-            check_setting(fits, key, f"{expected}, which recurrent classifiers alone can do", start)
-            alone = self.data.vectors is None
-            check_setting(alone, key, f"{expected} beside data.vectors, another start", start)
-        model, task = self.model, self.task
-        kind = f"recurrent, for the task {task}"
-        check_setting(
-            task == "sentiment" or model.kind == "recurrent", "model.kind", kind, model.kind
-        )
-        if task in ("language", "dates"):  # read on from a state, and write token after token
-            expected = f"seqcells, for the task {task}, of which torch.nn's layers cannot do all"
-            check_setting(model.backend == "seqcells", "model.backend", expected, model.backend)
-            expected = f"1 for the task {task}, which goes on from single tokens"
-            check_setting(model.ngrams == 1, "model.ngrams", expected, model.ngrams)
-        both, key = model.bidirectional, "model.bidirectional"
-        expected = "false, as a date is written in one direction"
-        check_setting(task != "dates" or not both, key, expected, both)
-        one = task != "language" or not both or model.num_layers == 1
-        expected = "1 in both directions, or the language model sees what it is to tell"
-        check_setting(one, "model.num_layers", expected, model.num_layers)
-        room = task != "dates" or self.data.examples <= MOST_DATES
+        self._check_training()
+        self._check_model()
+        room = self.task != "dates" or self.data.examples <= MOST_DATES
         expected = f"at most {MOST_DATES:,} dates"
         check_setting(room, "data.examples", expected, self.data.examples)
+
+    def _check_training(self):
+        """Whether the task's models can learn so."""
+        training, recurrent = self.training, self.model.kind == "recurrent"
+        texts = self.task == "sentiment"
+        fits = not training.adversarial or (texts and (recurrent or self.model.kind == "pooled"))
+        expected = "0, as only a classifier of whole texts learns so"
+        check_setting(fits, "training.adversarial", expected, training.adversarial)
+        fits = not training.label_smoothing or self.task not in ("language", "adding")
+        expected = f"0, as the task {self.task} has no classes"
+        check_setting(fits, "training.label_smoothing", expected, training.label_smoothing)
+        key, start = "training.start_from", training.start_from
+        fits = start is None or (texts and recurrent)
+        check_setting(fits, key, "none, which recurrent classifiers alone can do", start)
+        alone = start is None or self.data.vectors is None
+        check_setting(alone, key, "none beside data.vectors, another start", start)
+
+    def _check_model(self):
+        """Whether the task can be done with the model."""
+        model, task = self.model, self.task
+        fits = task == "sentiment" or model.kind == "recurrent"
+        check_setting(fits, "model.kind", f"recurrent, for the task {task}", model.kind)
+        if task not in ("language", "dates"):
+            return
+        # What goes on from a state, and reads and writes token after token.
+        expected = f"seqcells, for the task {task}, of which torch.nn's layers cannot do all"
+        check_setting(model.backend == "seqcells", "model.backend", expected, model.backend)
+        expected = f"1 for the task {task}, which goes on from single tokens"
+        check_setting(model.ngrams == 1, "model.ngrams", expected, model.ngrams)
+        fits = task == "language" or not model.bidirectional
+        expected = "false, as a date is written in one direction"
+        check_setting(fits, "model.bidirectional", expected, model.bidirectional)
+        fits = not model.bidirectional or model.num_layers == 1
+        expected = "1 in both directions, or the language model sees what it is to tell"
+        check_setting(fits, "model.num_layers", expected, model.num_layers)
 
 
 MAY_DIFFER = ("data.path", "run")  # where files lie says nothing about the run itself

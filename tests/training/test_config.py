@@ -70,6 +70,7 @@ def test_written_configuration_reads_back(tmp_path):
             "model.num_layers",
         ),
         (["--task=dates", "--model.bidirectional=true"], "model.bidirectional"),
+        (["--task=adding", "--training.label_smoothing=0.1"], "training.label_smoothing"),
         (["--task=dates", "--data.examples=80000"], "data.examples"),
         (["--training.accumulate=0"], "training.accumulate"),
         (["--training.precision=float8"], "training.precision"),
