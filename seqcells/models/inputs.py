@@ -53,7 +53,10 @@ class HashedNgrams(nn.Module):
 
 
 class WordInputs(nn.Module):
-    """Tokens `(T, B)` to the vectors `(T, B, E)` that are read, one after the other."""
+    """Tokens `(T, B)` to the vectors `(T, B, E)` that are read, one after the other.
+
+    A word may be dropped where its pair is not, so that neither leans on the other.
+    """
 
     def __init__(
         self, vocabulary_size: int, size: int, *, dropout: float, ngrams: int, buckets: int
@@ -64,10 +67,10 @@ class WordInputs(nn.Module):
         self.dropout = WordDropout(dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        vectors = self.words(tokens)
+        vectors = self.dropout(self.words(tokens))
         if self.ngrams is not None:
-            vectors = vectors + self.ngrams(tokens)
-        return self.dropout(vectors)
+            vectors = vectors + self.dropout(self.ngrams(tokens))
+        return vectors
 
 
 def small_vectors(embedding: nn.Embedding) -> nn.Embedding:

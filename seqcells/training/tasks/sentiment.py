@@ -50,7 +50,8 @@ class Sentiment(ReviewTask):
         vectors = model.inputs(batch.inputs)
         logits = model.classify(vectors, batch.lengths)
         judgement = judge_sides(logits, batch.labels, smoothing)
-        moved = vectors + perturbation(judgement.loss, vectors, size)
+        # Other words are dropped the second time.
+        moved = model.inputs(batch.inputs) + perturbation(judgement.loss, vectors, size)
         penalty = judge_sides(model.classify(moved, batch.lengths), batch.labels, smoothing).loss
         return judgement._replace(penalty=penalty)
 
