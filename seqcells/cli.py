@@ -77,7 +77,10 @@ def _predict(options: argparse.Namespace) -> None:
     texts = options.texts or [line.rstrip("\n") for line in sys.stdin]
     if not texts:
         raise ValueError("expected texts, as arguments or on standard input, got none")
-    task, vocabulary = task_of(run.config), run.load_vocabulary()
+    task = task_of(run.config)
+    if not task.answers:
+        raise ValueError(f"expected a run that answers texts, got one of {run.config.task}")
+    vocabulary = run.load_vocabulary()
     for number, text in enumerate(texts, 1):
         if not vocabulary.tokenise(text):
             raise ValueError(f"text {number}: expected at least one word, got {text!r}")

@@ -114,9 +114,19 @@ def test_a_trained_model_writes_to_the_terminal(
     assert main(["generate", "runs/lm", "--top-k", "0"]) == 2
     assert "top_k: expected" in capfd.readouterr().err
     assert main(["predict", "runs/lm", "good"]) == 2
-    assert (
-        "expected a run that answers texts, got one of the task language" in capfd.readouterr().err
-    )
+    assert "expected a run that answers texts, got one of language" in capfd.readouterr().err
+
+
+def test_a_task_without_texts_answers_none(train_main, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--task=adding", "--data.steps=3", "--data.examples=64", "--run=run"]
+    arguments += ["--training.epochs=1", "--training.threads=1", "--model.hidden_size=4"]
+    assert command(train_main, arguments) == 0
+    assert "train.py run/config.yaml --training.seed 1" in capfd.readouterr().out
+    assert main(["predict", "run", "what?"]) == 2
+    assert "got one of adding" in capfd.readouterr().err
+    assert main(["evaluate", "run"]) == 0
+    assert capfd.readouterr().out.startswith("test accuracy")
 
 
 def test_only_language_models_write(train_main, small_corpus, tmp_path, monkeypatch, capfd):

@@ -1,6 +1,7 @@
 """Every task from its data to an answer, on small examples."""
 
 import re
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -226,12 +227,6 @@ def test_tokens_keep_their_tags_where_a_text_is_cut():
     assert task.example(review, vocabulary) == ([2, 4], [LOWER, UPPER])
 
 
-@pytest.mark.parametrize("name", ["adding", "copying", "digits"])
-def test_a_task_without_texts_answers_none(name):
-    with pytest.raises(ValueError, match="expected a run that answers texts"):
-        task_of(config_of(name)).answer(None, None, "what?")
-
-
 def test_validation_takes_films_or_single_reviews(monkeypatch):
     films = [Review(f"review {n}", n % 2, f"film {n // 10}") for n in range(400)]
     monkeypatch.setattr(reviews, "read_imdb", lambda *_, **__: {"train": films})
@@ -246,3 +241,17 @@ def test_validation_takes_films_or_single_reviews(monkeypatch):
         shared[choice] = sum(n // 10 in known for n in range(400) if f"review {n}" in texts[1])
     assert shared["film"] == 0
     assert shared["review"] > 70
+
+
+def test_an_evaluation_is_the_same_for_any_batch_size():
+    seen = []
+    for size in (16, 48):
+        config = config_of("adding")
+        task = task_of(replace(config, training=replace(config.training, batch_size=size)))
+        seen.append(as_numbers(task.load_split(None, "test"), 0))
+    assert seen[0] == seen[1]
+
+
+def test_adding_needs_two_steps():
+    with pytest.raises(ValueError, match=r"data\.steps: expected at least 2"):
+        task_of(config_of("adding", steps=1))

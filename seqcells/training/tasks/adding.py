@@ -5,8 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seqcells.model_config import check_setting
 from seqcells.models.sequences import SequenceReader
 from seqcells.text.batches import Batch
+from seqcells.training.config import Config
 from seqcells.training.tasks.base import Judgement, judge_numbers
 from seqcells.training.tasks.generated import GeneratedTask
 
@@ -19,6 +21,11 @@ class Adding(GeneratedTask):
     One mark stands in either half, so the first number must be kept for a quarter of the steps at
     least and half of them on average. Always to say 1 is wrong by 0.167 in the mean square.
     """
+
+    def __init__(self, config: Config):
+        super().__init__(config)
+        steps = config.data.steps
+        check_setting(steps >= 2, "data.steps", "at least 2, for two marks", steps)
 
     def make(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         steps, columns = self.config.data.steps, torch.arange(count)

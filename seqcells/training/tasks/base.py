@@ -47,11 +47,11 @@ class Judgement(NamedTuple):
 
 
 class Task(ABC):
-    """One kind of training. A subclass names what its labels belong to."""
+    """One kind of training."""
 
-    unit = "texts"
     reads_text = True  # and has a vocabulary
     uses_all_parameters = True  # in every batch
+    answers = False  # texts, one by one
 
     def __init__(self, config: Config):
         self.config = config
@@ -84,10 +84,8 @@ class Task(ABC):
         return None
 
     def answer(self, model: nn.Module, vocabulary: Vocabulary, text: str) -> str:
-        """What a trained model says of a text, in a line."""
-        raise ValueError(
-            f"expected a run that answers texts, got one of the task {self.config.task}"
-        )
+        """What a trained model says of a text, in a line, where the task `answers`."""
+        raise NotImplementedError
 
     def count(self, batch: Batch) -> int:
         """How many labels a batch has."""

@@ -22,7 +22,7 @@ class Capitals(ReviewTask):
     from the words around; the labels come for free.
     """
 
-    unit = "words"
+    answers = True
 
     def example(self, review: Review, vocabulary: Vocabulary) -> tuple[list[int], list[int]]:
         data = self.config.data

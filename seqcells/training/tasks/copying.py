@@ -21,8 +21,6 @@ class Copying(GeneratedTask):
     one time in eight, with a loss of log 8 = 2.079.
     """
 
-    unit = "symbols"
-
     def make(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         symbols = torch.randint(1, SYMBOLS + 1, (LENGTH, count), generator=generator)
         blanks = torch.full((self.config.data.steps, count), BLANK)

@@ -26,7 +26,7 @@ class Dates(Task):
     An answer is right if all of its characters are, written greedily one after the other.
     """
 
-    unit = "characters"
+    answers = True
 
     def load(self, vocabulary: Vocabulary | None = None) -> TrainingData:
         pairs = self._pairs()

@@ -21,7 +21,6 @@ class Digits(Task):
     Which digit it was shows at the end only if the first rows are still remembered.
     """
 
-    unit = "pictures"
     reads_text = False
 
     def load(self, vocabulary: None = None) -> TrainingData:

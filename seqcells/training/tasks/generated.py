@@ -10,14 +10,13 @@ from torch import Tensor
 from seqcells.text.batches import Batch
 from seqcells.training.tasks.base import Task, TrainingData
 
-EVALUATED = 1000  # examples of a validation or a test
+EVALUATED, AT_ONCE = 1000, 250  # examples of a validation or a test, and how many in a batch
 SPLITS = {"train": 0, "validation": 1, "test": 2}
 
 
 class GeneratedTask(Task):
     """Examples of `data.steps` steps, out of nothing but the seed, the epoch and their place."""
 
-    unit = "sequences"
     reads_text = False
 
     @abstractmethod
@@ -30,7 +29,7 @@ class GeneratedTask(Task):
         return TrainingData(None, train, self.load_split(None, "validation"))
 
     def load_split(self, vocabulary: None, split: str) -> "GeneratedBatches":
-        return GeneratedBatches(self, split, EVALUATED, self.batch_size, 0)
+        return GeneratedBatches(self, split, EVALUATED, AT_ONCE, 0)
 
 
 class GeneratedBatches:

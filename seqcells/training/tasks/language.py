@@ -27,7 +27,6 @@ class Language(Task):
     Peng 1990). Each review begins from a fresh state.
     """
 
-    unit = "tokens"
     uses_all_parameters = False  # a batch need not hold a rare word
 
     def load(self, vocabulary: Vocabulary | None = None) -> TrainingData:

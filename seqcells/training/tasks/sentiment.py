@@ -22,6 +22,8 @@ from seqcells.training.tasks.reviews import ReviewTask, encode
 class Sentiment(ReviewTask):
     """One label a text, 1 for positive."""
 
+    answers = True
+
     def load(self, vocabulary: Vocabulary | None = None) -> TrainingData:
         earlier = self.config.training.start_from
         if vocabulary is None and earlier is not None:
