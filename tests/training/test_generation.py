@@ -61,10 +61,10 @@ def test_draws_follow_the_distribution(model):
             wanted[wanted < wanted.topk(top_k).values[-1]] = -torch.inf
         wanted = wanted.softmax(0)
         found = torch.zeros(WORDS)
-        for seed in range(2000):
+        for seed in range(400):
             first = draw(model, 1, seed, temperature=temperature, top_k=top_k)
-            found[first[0] if first else END] += 1 / 2000
-        torch.testing.assert_close(found, wanted, rtol=0, atol=0.05)
+            found[first[0] if first else END] += 1 / 400
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0.1)
         assert found[wanted == 0].sum() == 0
 
 
