@@ -27,9 +27,9 @@ EXPECTED = {
         "vanishes; gates carry the first number to the second."
     ),
     "copying": (
-        "copying: chance is 12.5%. Ten symbols have to be held at once: a cell state that is "
-        "added to holds them; states that are overwritten at each step, or whose units do not "
-        "see each other, hold few."
+        "copying: chance is 12.5%. Ten symbols have to be held at once. A cell state that is added "
+        "to holds them; so does a plain RNN whose recurrence begins orthogonal and only turns its "
+        "state (Henaff et al. 2016). Units that do not see each other hold few."
     ),
     "digits": (
         "digits: chance is 10%. 64 steps are short enough for every cell; a state of independent "

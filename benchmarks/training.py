@@ -21,6 +21,7 @@ from seqcells.models import TextClassifier
 from seqcells.training import Config, Run, Trainer, TrainingData, command, parse, task_of
 
 CONFIG = Path(__file__).parents[1] / "configs" / "imdb_lstm.yaml"
+PLAIN = ["--training.adversarial=0", "--training.average=null"]  # one pass a batch, no more
 OURS = "seqcells"
 
 
@@ -72,7 +73,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--threads", type=at_least_one, default=torch.get_num_threads())
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
-    config, _, _ = parse([str(CONFIG), "--data.path", options.path])
+    config, _, _ = parse([str(CONFIG), "--data.path", options.path, *PLAIN])
     data = task_of(config).load()
     batches = min(options.batches or len(data.train), len(data.train))
     trainers = make_trainers(config, data)
