@@ -49,6 +49,12 @@ class Batch(NamedTuple):
         return Batch(self.inputs[:, own], self.lengths[own], labels, self.indices[own], resets)
 
 
+def check_start(start: int, batches: int, unit: str = "batches") -> None:
+    """Raise unless an epoch of so many batches can be begun there, or is just over."""
+    if not 0 <= start <= batches:
+        raise ValueError(f"expected start between 0 and {batches} {unit}, got {start}")
+
+
 class BucketedBatches:
     """Batches of examples of similar length; each has a label, or a sequence of labels.
 
@@ -87,8 +93,7 @@ class BucketedBatches:
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of epoch `number`, without the first `start` of them."""
-        if not 0 <= start <= len(self):
-            raise ValueError(f"expected start between 0 and {len(self)} batches, got {start}")
+        check_start(start, len(self))
         return (self._collate(indices) for indices in self._order(number)[start:])
 
     def padding_share(self, number: int) -> float:

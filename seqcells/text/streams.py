@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from seqcells.text.batches import IGNORED, Batch
+from seqcells.text.batches import IGNORED, Batch, check_start
 
 END = 0  # padding's number: it begins a text when it is read, and ends one when it is predicted
 
@@ -45,8 +45,7 @@ class TextStreams:
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The windows of epoch `number`, without the first `start` of them."""
-        if not 0 <= start <= len(self):
-            raise ValueError(f"expected start between 0 and {len(self)} windows, got {start}")
+        check_start(start, len(self), "windows")
         inputs, labels = self._columns(number)
         return (self._window(inputs, labels, n) for n in range(start, len(self)))
 

@@ -57,24 +57,26 @@ class Learner:
         """The model that is validated and kept: with averaged weights where these are wanted."""
         return self.model if self.average is None else self.average.module
 
-    def add(self, batch: Batch, *, first: bool, last: bool, batches: int) -> tuple[float, int]:
+    def add(self, batch: Batch, *, first: bool, last: bool, batches: int) -> tuple[float, int, int]:
         """Add a batch's gradients to those of the `batches` of a step; from the `first` on.
 
-        Returns the sum of the batch's losses, over all processes, and how many labels are right.
+        Returns the sum of the batch's losses, over all processes, how many labels are right, and
+        how many there are.
         """
         if first:
             self.optimiser.zero_grad()
         own, weight = processes.own_part(batch)
+        count = self.task.count(batch)
         alone = processes.several() and not last
         with self.judge.no_sync() if alone else nullcontext():
             judgement = self.judge(own, self.state)
             # Gradients come as the mean over processes, and are to be that over all labels.
-            share = weight * processes.count() / (self.task.count(batch) * batches)
+            share = weight * processes.count() / (count * batches)
             ((judgement.loss + judgement.penalty) * share).backward()
         self.state = None if judgement.state is None else detach_state(judgement.state)
         loss, correct = judgement.loss.item() * weight, judgement.correct * weight
         loss, correct = processes.total([loss, correct])
-        return loss, int(correct)
+        return loss, int(correct), count
 
     def clip(self) -> float:
         """Clip by norm, then by value, so that both bounds hold; return the norm before."""

@@ -104,7 +104,7 @@ class Trainer:
         place = sums.batches % self.config.accumulate
         batches = min(self.config.accumulate, len(self.data.train) - (sums.batches - place))
         last = place == batches - 1
-        loss, correct = self.learner.add(batch, first=place == 0, last=last, batches=batches)
+        loss, correct, count = self.learner.add(batch, first=place == 0, last=last, batches=batches)
         self._check_finite(loss, "loss")
         if last:
             norm = self.learner.clip()
@@ -112,7 +112,7 @@ class Trainer:
             self.learner.step(self._learning_rate())
             sums.norm += norm
             sums.steps += 1
-        sums.labels += self.task.count(batch)
+        sums.labels += count
         sums.tokens += tokens_of(batch)
         sums.loss += loss
         sums.correct += correct

@@ -1,15 +1,12 @@
 """Many to many, aligned: which words of a text in lower case began with a capital?"""
 
-from typing import Any
-
 import torch
 from torch import nn
 
 from seqcells.models.sequences import SequenceTagger
-from seqcells.text.batches import Batch, truncate
+from seqcells.text.batches import truncate
 from seqcells.text.reviews import Review
 from seqcells.text.vocabulary import Vocabulary
-from seqcells.training.tasks.base import Judgement, judge_classes
 from seqcells.training.tasks.reviews import ReviewTask
 
 LOWER, CAPITALISED, UPPER = range(3)
@@ -31,11 +28,6 @@ class Capitals(ReviewTask):
 
     def build(self, vocabulary: Vocabulary) -> nn.Module:
         return SequenceTagger(self.config.model, len(vocabulary), tags=3)
-
-    def judge(
-        self, model: nn.Module, batch: Batch, state: Any = None, smoothing: float = 0.0
-    ) -> Judgement:
-        return judge_classes(model(batch.inputs, batch.lengths), batch.labels, smoothing)
 
     def answer(self, model: nn.Module, vocabulary: Vocabulary, text: str) -> str:
         tokens = vocabulary.tokenise(text)

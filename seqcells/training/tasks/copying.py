@@ -1,13 +1,10 @@
 """Copying memory: many to many, with a long wait in between (Hochreiter & Schmidhuber 1997)."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from seqcells.models.sequences import SequenceTagger
-from seqcells.text.batches import IGNORED, Batch
-from seqcells.training.tasks.base import Judgement, judge_classes
+from seqcells.text.batches import IGNORED
 from seqcells.training.tasks.generated import GeneratedTask
 
 SYMBOLS, LENGTH = 8, 10
@@ -32,8 +29,3 @@ class Copying(GeneratedTask):
 
     def build(self, vocabulary: None) -> nn.Module:
         return SequenceTagger(self.config.model, SIGNAL + 1, tags=SYMBOLS)
-
-    def judge(
-        self, model: nn.Module, batch: Batch, state: Any = None, smoothing: float = 0.0
-    ) -> Judgement:
-        return judge_classes(model(batch.inputs, batch.lengths), batch.labels, smoothing)

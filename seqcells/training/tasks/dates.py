@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from seqcells.models.inputs import END
 from seqcells.models.translation import EncoderDecoder
 from seqcells.text.batches import Batch, BucketedBatches
 from seqcells.text.vocabulary import Vocabulary
@@ -15,7 +16,6 @@ from seqcells.training.tasks.base import Judgement, Task, TrainingData, judge_cl
 FIRST, DAYS = date(1900, 1, 1), 73_000  # until 2099
 EVALUATED = 1000
 LENGTH = len("2004-05-03")
-END = 0
 MONTHS = "January February March April May June July August September October November December"
 WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"
 
@@ -35,7 +35,8 @@ class Dates(Task):
             vocabulary = Vocabulary.of_characters(texts)
         training = self.config.training
         train = _batches(pairs["train"], vocabulary, self.batch_size, training.seed)
-        return TrainingData(vocabulary, train, self.load_split(vocabulary, "validation"))
+        validation = _batches(pairs["validation"], vocabulary, EVALUATED, None)
+        return TrainingData(vocabulary, train, validation)
 
     def load_split(self, vocabulary: Vocabulary, split: str) -> BucketedBatches:
         return _batches(self._pairs()[split], vocabulary, EVALUATED, None)

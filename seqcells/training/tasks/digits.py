@@ -1,14 +1,13 @@
 """Sequential digits: a picture, pixel by pixel (Le et al. 2015, in small)."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from seqcells.models.sequences import SequenceReader
-from seqcells.text.batches import Batch
-from seqcells.training.tasks.base import Judgement, Task, TrainingData, judge_classes
+from seqcells.text.batches import Batch, check_start
+from seqcells.training.tasks.base import Task, TrainingData
 
 PARTS = {"train": slice(0, 1197), "validation": slice(1197, 1397), "test": slice(1397, None)}
 BRIGHTEST = 16.0
@@ -34,11 +33,6 @@ class Digits(Task):
     def build(self, vocabulary: None) -> nn.Module:
         return SequenceReader(self.config.model, input_size=1, outputs=10)
 
-    def judge(
-        self, model: nn.Module, batch: Batch, state: Any = None, smoothing: float = 0.0
-    ) -> Judgement:
-        return judge_classes(model(batch.inputs, batch.lengths), batch.labels, smoothing)
-
 
 class Pictures:
     """Pictures `(N, T)` in batches, with a seed in another order every epoch."""
@@ -51,8 +45,7 @@ class Pictures:
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of epoch `number`, without the first `start` of them."""
-        if not 0 <= start <= len(self):
-            raise ValueError(f"expected start between 0 and {len(self)} batches, got {start}")
+        check_start(start, len(self))
         order = torch.arange(len(self.pictures))
         if self.seed is not None:
             generator = torch.Generator().manual_seed(self.seed + number * 1_000_003)

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from seqcells.text.batches import Batch
+from seqcells.text.batches import Batch, check_start
 from seqcells.training.tasks.base import Task, TrainingData
 
 EVALUATED, AT_ONCE = 1000, 250  # examples of a validation or a test, and how many in a batch
-SPLITS = {"train": 0, "validation": 1, "test": 2}
 
 
 class GeneratedTask(Task):
@@ -44,8 +43,7 @@ class GeneratedBatches:
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of epoch `number`, without the first `start` of them."""
-        if not 0 <= start <= len(self):
-            raise ValueError(f"expected start between 0 and {len(self)} batches, got {start}")
+        check_start(start, len(self))
         return (self._batch(number, place) for place in range(start, len(self)))
 
     def _batch(self, number: int, place: int) -> Batch:
