@@ -41,12 +41,16 @@ class HashedNgrams(nn.Module):
         self.vectors = small_vectors(nn.Embedding(buckets, size))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        number, total = tokens, 0.0
+        return sum(map(self.vectors, self.buckets(tokens)))
+
+    def buckets(self, tokens: Tensor) -> list[Tensor]:
+        """Which vectors the pairs, the triples, ... have that end at each token `(T, B)`."""
+        number, buckets = tokens, []
         for back in range(1, self.longest):
             earlier = F.pad(tokens, (0, 0, back, 0))[: len(tokens)]
             number = (number * MULTIPLIER + earlier) % PRIME
-            total = total + self.vectors(number % self.vectors.num_embeddings)
-        return total
+            buckets.append(number % self.vectors.num_embeddings)
+        return buckets
 
     def extra_repr(self) -> str:
         return f"longest={self.longest}"

@@ -9,6 +9,7 @@ from seqcells.model_config import ModelConfig, check_setting
 
 TASK_NAMES = ("sentiment", "capitals", "language", "dates", "adding", "copying", "digits")
 MOST_DATES = 70_000
+COUNTED = "counted"  # word vectors that no file holds
 
 
 @dataclass
@@ -25,12 +26,13 @@ class DataConfig:
         validation_share: the share of IMDB's training reviews to validate on
         validation_by: choose whole films, which training then never sees, or single reviews, which
             flatters: a film's other reviews tell much of it
-        vectors: a text file of word vectors (GloVe's or word2vec's format) to start from
+        vectors: what to start from: a text file of word vectors (GloVe's or word2vec's format), or
+            `counted`: what words and word pairs stand near in the texts gives them theirs
         unit: what a language model reads and writes
         steps: how many steps a language model's gradients flow back, an adding problem has, or
             a copying task waits
         examples: how many examples an epoch of dates, adding or copying has
-        unlabelled: let a language model read IMDB's unlabelled reviews as well
+        unlabelled: learn from IMDB's unlabelled reviews as well: language, or counted vectors
     """
 
     source: Literal["corpus", "imdb"] = "corpus"
@@ -178,8 +180,14 @@ class Config:
         key, start = "training.start_from", training.start_from
         fits = start is None or (texts and recurrent)
         check_setting(fits, key, "none, which recurrent classifiers alone can do", start)
-        alone = start is None or self.data.vectors is None
+        vectors, unlabelled = self.data.vectors, self.data.unlabelled
+        alone = start is None or vectors is None
         check_setting(alone, key, "none beside data.vectors, another start", start)
+        expected = f"none, as the task {self.task} does not start from any"
+        check_setting(texts or vectors is None, "data.vectors", expected, vectors)
+        fits = not unlabelled or self.task == "language" or vectors == COUNTED
+        expected = "false, as language and counted vectors alone can be learned from them"
+        check_setting(fits, "data.unlabelled", expected, unlabelled)
 
     def _check_model(self):
         """Whether the task can be done with the model."""

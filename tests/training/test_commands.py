@@ -12,7 +12,10 @@ import pytest
 import torch
 
 from seqcells.cli import main, varied_settings
+from seqcells.models.inputs import HashedNgrams
+from seqcells.text.neighbours import Neighbours
 from seqcells.training import Run, Trainer, command, deferred_signals
+from seqcells.training.tasks import reviews
 from seqcells.training.tasks.sentiment import Sentiment
 
 ROOT = Path(__file__).parents[2]
@@ -263,6 +266,27 @@ def test_training_starts_from_vectors(train_main, small_corpus, in_folder, capfd
     wanted = torch.tensor([1.0, 2.0, 3.0])
     torch.testing.assert_close(weights[words.index("good")], wanted, rtol=0, atol=1e-5)
     torch.testing.assert_close(weights[words.index("bad")], -wanted, rtol=0, atol=1e-5)
+
+
+def test_training_starts_from_counted_vectors(train_main, small_corpus, in_folder, capfd):
+    """Words, and the pairs that texts hold; other buckets wait empty."""
+    arguments = [write_config(in_folder), "--data.vectors=counted", "--run=mine"]
+    arguments += ["--model.ngrams=2", "--model.ngram_buckets=5000", "--model.embedding_size=7"]
+    assert command(train_main, [*arguments, "--training.learning_rate=1e-9"]) == 0
+    run = Run.open("mine")
+    vocabulary = run.load_vocabulary()
+    weights = torch.load(run.best, weights_only=True)["model"]
+    texts = [vocabulary.encode(review.text) for review in reviews.make_corpus()["train"]]
+    assert f"starting from vectors of {len(vocabulary) - 2} words" in capfd.readouterr().out
+
+    vectors = Neighbours(texts, len(vocabulary), 7, progress=False).words[2:]
+    wanted = vectors * 0.1 / vectors.std()
+    torch.testing.assert_close(weights["inputs.words.weight"][2:], wanted, rtol=0, atol=1e-5)
+    pairs = weights["inputs.ngrams.vectors.weight"]
+    tokens = torch.tensor(texts[0]).unsqueeze(1)
+    seen = HashedNgrams(2, 5000, 7).buckets(tokens)[0].squeeze(1)[1:]
+    assert (pairs[seen].norm(dim=1) > 0.01).all()
+    assert (pairs.norm(dim=1) < 1e-5).sum() > 2000
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -61,6 +61,8 @@ def test_written_configuration_reads_back(tmp_path):
         (["--training.start_from=x", "--task=language"], "training.start_from"),
         (["--training.start_from=x", "--data.vectors=y"], "training.start_from"),
         (["--data.unlabelled=true"], "data.unlabelled"),
+        (["--data.source=imdb", "--data.unlabelled=true"], "data.unlabelled"),
+        (["--task=capitals", "--data.vectors=counted"], "data.vectors"),
         (["--data.steps=0"], "data.steps"),
         (["--task=language", "--model.backend=torch"], "model.backend"),
         (["--task=language", "--model.kind=words"], "model.kind"),

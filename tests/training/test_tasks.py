@@ -243,6 +243,27 @@ def test_validation_takes_films_or_single_reviews(monkeypatch):
     assert shared["review"] > 70
 
 
+def test_words_of_unlabelled_reviews_are_known_and_have_vectors(monkeypatch):
+    labelled = [Review(f"a good film of {n} scenes", n % 2, f"film {n}") for n in range(20)]
+    unlabelled = [Review("a splendid film of many scenes", None, "other")] * 5
+
+    def read_imdb(path, *, splits, **_):
+        return {split: {"train": labelled, "unsupervised": unlabelled}[split] for split in splits}
+
+    monkeypatch.setattr(reviews, "read_imdb", read_imdb)
+    config = config_of("sentiment", source="imdb", unlabelled=True, vectors="counted")
+    config = replace(config, model=replace(config.model, embedding_size=4))
+    task = task_of(config)
+    data = task.load()
+    assert {"good", "splendid", "many"} <= set(data.vocabulary.words)
+    assert sum(len(batch.lengths) for batch in data.train.epoch(1)) < 20
+    model = task.build(data.vocabulary)
+    before = model.inputs.words.weight.detach().clone()
+    assert "texts" in task.begin(model, data.vocabulary)
+    moved = (model.inputs.words.weight - before).detach().abs().amax(1) > 0
+    assert moved.tolist() == [False, False] + [True] * (len(data.vocabulary) - 2)
+
+
 def test_an_evaluation_is_the_same_for_any_batch_size():
     seen = []
     for size in (16, 48):

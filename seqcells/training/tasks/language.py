@@ -31,9 +31,8 @@ class Language(Task):
 
     def load(self, vocabulary: Vocabulary | None = None) -> TrainingData:
         data = self.config.data
-        splits = ("train", "validation") + (("unsupervised",) if data.unlabelled else ())
-        reviews = read_reviews(data, splits)
-        train = reviews["train"] + (reviews["unsupervised"] if data.unlabelled else [])
+        reviews = read_reviews(data, ("train", "validation"))
+        train = reviews["train"] + reviews["unsupervised"]
         if vocabulary is None:
             vocabulary = self._count(train)
         return TrainingData(

@@ -28,7 +28,8 @@ class ReviewTask(Task):
     def load(self, vocabulary: Vocabulary | None = None) -> TrainingData:
         reviews = read_reviews(self.config.data, ("train", "validation"))
         if vocabulary is None:
-            vocabulary = count_words(reviews["train"], self.config.data)
+            known = reviews["train"] + reviews["unsupervised"]
+            vocabulary = count_words(known, self.config.data)
         train = self._batches(
             reviews["train"],
             vocabulary,
@@ -59,10 +60,12 @@ class ReviewTask(Task):
 
 
 def read_reviews(config: DataConfig, splits: tuple[str, ...]) -> dict[str, list[Review]]:
-    """The reviews of these splits, `"unsupervised"` among them where there are any."""
+    """The reviews of these splits; beside training ones, `"unsupervised"` if they are wanted."""
     if config.source == "corpus":
-        return make_corpus()
+        return make_corpus() | {"unsupervised": []}
     files = {"train" if split == "validation" else split for split in splits}
+    if config.unlabelled and "train" in splits:
+        files.add("unsupervised")
     path = config.path or os.environ.get("SEQCELLS_IMDB") or None
     reviews = read_imdb(path, splits=sorted(files), progress=sys.stderr.isatty())
     if "train" in reviews:
@@ -72,7 +75,7 @@ def read_reviews(config: DataConfig, splits: tuple[str, ...]) -> dict[str, list[
         reviews["train"], reviews["validation"] = split_by_group(
             known, config.validation_share, SPLIT_SEED
         )
-    return reviews
+    return {"unsupervised": []} | reviews
 
 
 def count_words(reviews: list[Review], config: DataConfig) -> Vocabulary:

@@ -1,6 +1,5 @@
 """Many to one: is a review positive?"""
 
-import sys
 from typing import Any
 
 import torch
@@ -9,14 +8,13 @@ from torch import nn
 from seqcells.models import build_model
 from seqcells.text.batches import Batch
 from seqcells.text.reviews import Review
-from seqcells.text.vectors import read_vectors
 from seqcells.text.vocabulary import Vocabulary
 from seqcells.training.adversarial import perturbation
-from seqcells.training.checkpoints import load_checkpoint
-from seqcells.training.config import DataConfig
+from seqcells.training.config import COUNTED
 from seqcells.training.runs import Run
+from seqcells.training.starting import start_from_file, start_from_neighbours, start_from_run
 from seqcells.training.tasks.base import Judgement, TrainingData, judge_sides
-from seqcells.training.tasks.reviews import ReviewTask, encode
+from seqcells.training.tasks.reviews import ReviewTask, encode, read_reviews
 
 
 class Sentiment(ReviewTask):
@@ -39,8 +37,14 @@ class Sentiment(ReviewTask):
     def begin(self, model: nn.Module, vocabulary: Vocabulary) -> str | None:
         if self.config.training.start_from is not None:
             return start_from_run(model, Run.open(self.config.training.start_from))
-        if self.config.data.vectors is not None:
-            return start_from_vectors(model, self.config.data, vocabulary)
+        vectors = self.config.data.vectors
+        if vectors == COUNTED:
+            reviews = read_reviews(self.config.data, ("train",))
+            known = reviews["train"] + reviews["unsupervised"]
+            texts = [vocabulary.encode(review.text) for review in known]
+            return start_from_neighbours(model.inputs, texts)
+        if vectors is not None:
+            return start_from_file(model.inputs, vectors, vocabulary)
         return None
 
     def judge(
@@ -61,36 +65,3 @@ class Sentiment(ReviewTask):
         tokens = torch.tensor(encode(text, vocabulary, self.config.data)).unsqueeze(1)
         probability = model(tokens, torch.tensor([len(tokens)])).sigmoid().item()
         return f"{probability:.4f}  {'positive' if probability > 0.5 else 'negative'}  {text}"
-
-
-def start_from_vectors(model: nn.Module, config: DataConfig, vocabulary: Vocabulary) -> str:
-    """Copy pretrained word vectors into the model; say how many words were found."""
-    vectors, found = read_vectors(config.vectors, vocabulary.words, progress=sys.stderr.isatty())
-    words = model.inputs.words
-    if vectors.shape[1] != words.embedding_dim:
-        raise ValueError(
-            f"model.embedding_size: expected {vectors.shape[1]}, "
-            f"the size of the vectors in {config.vectors}, got {words.embedding_dim}"
-        )
-    with torch.no_grad():
-        words.weight.copy_(vectors)
-    return f"vectors of {found:,} of {len(vocabulary) - 1:,} words from {config.vectors}"
-
-
-def start_from_run(model: nn.Module, run: Run) -> str:
-    """Copy the word vectors and the recurrence of a language model that was trained before.
-
-    Vectors of word pairs, which it need not have, stay as they are.
-    """
-    weights = load_checkpoint(run.best, run.config)["model"]
-    own = model.state_dict()
-    wanted = [name for name in own if name.startswith(("inputs.words.", "recurrent."))]
-    for name in wanted:
-        if name not in weights or weights[name].shape != own[name].shape:
-            got = f"shape {tuple(weights[name].shape)}" if name in weights else "none"
-            raise ValueError(
-                f"training.start_from: expected {name} of shape {tuple(own[name].shape)} in "
-                f"{run.folder}, got {got}; give model.cell, sizes and directions as there"
-            )
-    model.load_state_dict({name: weights[name] for name in wanted}, strict=False)
-    return f"words and recurrence from {run.folder}"
