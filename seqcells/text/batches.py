@@ -56,7 +56,7 @@ def check_start(start: int, batches: int, unit: str = "batches") -> None:
 
 
 class BucketedBatches:
-    """Batches of examples of similar length; each has a label, or a sequence of labels.
+    """Batches of examples of similar length; each has a label, a class or a share, or several.
 
     With `shuffle`, the order of an epoch depends on the seed and the epoch's number alone, so
     that training can be resumed anywhere; without it, the longest come first in every epoch.
@@ -65,7 +65,7 @@ class BucketedBatches:
     def __init__(
         self,
         examples: Sequence[Sequence[int]],
-        labels: Sequence[int] | Sequence[Sequence[int]],
+        labels: Sequence[int | float] | Sequence[Sequence[int]],
         *,
         batch_size: int,
         seed: int,
@@ -78,14 +78,15 @@ class BucketedBatches:
         for index, (example, label) in enumerate(zip(examples, labels)):
             if len(example) == 0:
                 raise ValueError(f"expected examples with tokens, got an empty one at {index}")
-            if not isinstance(label, (int, Sequence)) or isinstance(label, str):
+            if not isinstance(label, (int, float, Sequence)) or isinstance(label, str):
                 raise TypeError(
-                    f"expected a label that is a whole number, or several, got {label!r} at {index}"
+                    f"expected a label that is a number, or several, got {label!r} at {index}"
                 )
         self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
         self._examples = [torch.tensor(example, dtype=torch.int32) for example in examples]
         self._lengths = [len(example) for example in examples]
-        self._labels = [torch.tensor(label) for label in labels]
+        shares = any(isinstance(label, float) for label in labels)
+        self._labels = [torch.tensor(float(label) if shares else label) for label in labels]
 
     def __len__(self) -> int:
         """Batches an epoch."""

@@ -32,7 +32,8 @@ class DataConfig:
         steps: how many steps a language model's gradients flow back, an adding problem has, or
             a copying task waits
         examples: how many examples an epoch of dates, adding or copying has
-        unlabelled: learn from IMDB's unlabelled reviews as well: language, or counted vectors
+        unlabelled: learn from IMDB's unlabelled reviews as well: language, counted vectors, or
+            what teachers say of them (training.teachers)
     """
 
     source: Literal["corpus", "imdb"] = "corpus"
@@ -88,6 +89,8 @@ class TrainingConfig:
         average: validate, keep and test the moving average of the weights, each step's new ones
             weighing one less this number (null: the weights themselves)
         start_from: the run of a language model whose words and recurrence to start from
+        teachers: runs whose mean answer is learned for each unlabelled review (data.unlabelled), as
+            its label (Lee 2013; Hinton et al. 2015)
         patience: stop after that many epochs without a better validation loss
         keep: the model of the epoch with the best validation loss, or the last one; a loss grows
             with overconfidence while errors still fall
@@ -111,6 +114,7 @@ class TrainingConfig:
     adversarial: float = 0.0
     average: float | None = None
     start_from: str | None = None
+    teachers: list[str] = field(default_factory=list)
     patience: int = 3
     keep: Literal["best", "last"] = "best"
     seed: int = 0
@@ -185,9 +189,12 @@ class Config:
         check_setting(alone, key, "none beside data.vectors, another start", start)
         expected = f"none, as the task {self.task} does not start from any"
         check_setting(texts or vectors is None, "data.vectors", expected, vectors)
-        fits = not unlabelled or self.task == "language" or vectors == COUNTED
-        expected = "false, as language and counted vectors alone can be learned from them"
+        fits = not unlabelled or self.task == "language" or vectors == COUNTED or training.teachers
+        expected = "false, as nothing is to be learned from them: no language, vectors or answers"
         check_setting(fits, "data.unlabelled", expected, unlabelled)
+        fits = not training.teachers or (texts and unlabelled)
+        expected = "none but of the task sentiment with data.unlabelled, which they answer"
+        check_setting(fits, "training.teachers", expected, training.teachers)
 
     def _check_model(self):
         """Whether the task can be done with the model."""

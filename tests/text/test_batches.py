@@ -141,7 +141,7 @@ def test_truncate_by_example():
     [
         ([[1], []], [0, 1], {}, "got an empty one at 1"),
         ([[1], [2]], [0], {}, "expected 2 labels.*got 1"),
-        ([[1], [2]], [0, None], {}, "a whole number, or several, got None at 1"),
+        ([[1], [2]], [0, None], {}, "a number, or several, got None at 1"),
         ([[1], [2]], [0, 1], {"batch_size": 0}, "batch_size of at least 1, got 0"),
     ],
 )

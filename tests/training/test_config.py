@@ -63,6 +63,7 @@ def test_written_configuration_reads_back(tmp_path):
         (["--data.unlabelled=true"], "data.unlabelled"),
         (["--data.source=imdb", "--data.unlabelled=true"], "data.unlabelled"),
         (["--task=capitals", "--data.vectors=counted"], "data.vectors"),
+        (["--training.teachers=[x]"], "training.teachers"),
         (["--data.steps=0"], "data.steps"),
         (["--task=language", "--model.backend=torch"], "model.backend"),
         (["--task=language", "--model.kind=words"], "model.kind"),

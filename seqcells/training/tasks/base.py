@@ -114,10 +114,10 @@ def judge_classes(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Jud
 
 
 def judge_sides(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Judgement:
-    """Cross-entropy of log-odds `(B,)` against labels 0 or 1."""
+    """Cross-entropy of log-odds `(B,)` against labels 0 or 1, or what lies between."""
     wanted = labels.to(logits.dtype) * (1 - smoothing) + smoothing / 2
     loss = F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum")
-    return Judgement(loss, len(labels), int(((logits > 0) == (labels > 0)).sum()))
+    return Judgement(loss, len(labels), int(((logits > 0) == (labels > 0.5)).sum()))
 
 
 def judge_numbers(values: Tensor, wanted: Tensor, tolerance: float) -> Judgement:

@@ -22,8 +22,14 @@ class ReviewTask(Task):
     """Reviews as examples in batches of similar length; a subclass gives each one its labels."""
 
     @abstractmethod
-    def example(self, review: Review, vocabulary: Vocabulary) -> tuple[list[int], int | list[int]]:
+    def example(
+        self, review: Review, vocabulary: Vocabulary
+    ) -> tuple[list[int], int | float | list[int]]:
         """A review's tokens, and its label or labels."""
+
+    def taught(self, unlabelled: list[Review]) -> list[Review]:
+        """Those of the unlabelled reviews to learn from, with labels from elsewhere."""
+        return []
 
     def load(self, vocabulary: Vocabulary | None = None) -> TrainingData:
         reviews = read_reviews(self.config.data, ("train", "validation"))
@@ -31,18 +37,19 @@ class ReviewTask(Task):
             known = reviews["train"] + reviews["unsupervised"]
             vocabulary = count_words(known, self.config.data)
         train = self._batches(
-            reviews["train"],
+            reviews["train"] + self.taught(reviews["unsupervised"]),
             vocabulary,
             batch_size=self.batch_size,
             seed=self.config.training.seed,
         )
-        return TrainingData(vocabulary, train, self._to_evaluate(reviews["validation"], vocabulary))
+        return TrainingData(vocabulary, train, self.to_evaluate(reviews["validation"], vocabulary))
 
     def load_split(self, vocabulary: Vocabulary, split: str) -> BucketedBatches:
         reviews = read_reviews(self.config.data, (split,))
-        return self._to_evaluate(reviews[split], vocabulary)
+        return self.to_evaluate(reviews[split], vocabulary)
 
-    def _to_evaluate(self, reviews: list[Review], vocabulary: Vocabulary) -> BucketedBatches:
+    def to_evaluate(self, reviews: list[Review], vocabulary: Vocabulary) -> BucketedBatches:
+        """Reviews in batches that stay in order from epoch to epoch."""
         return self._batches(
             reviews, vocabulary, batch_size=EVALUATION_BATCH, seed=0, shuffle=False
         )

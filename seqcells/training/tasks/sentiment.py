@@ -3,13 +3,16 @@
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from tqdm import tqdm
 
 from seqcells.models import build_model
 from seqcells.text.batches import Batch
 from seqcells.text.reviews import Review
 from seqcells.text.vocabulary import Vocabulary
+from seqcells.training import processes
 from seqcells.training.adversarial import perturbation
+from seqcells.training.checkpoints import load_checkpoint
 from seqcells.training.config import COUNTED
 from seqcells.training.runs import Run
 from seqcells.training.starting import start_from_file, start_from_neighbours, start_from_run
@@ -28,7 +31,14 @@ class Sentiment(ReviewTask):
             vocabulary = Run.open(earlier).load_vocabulary()
         return super().load(vocabulary)
 
-    def example(self, review: Review, vocabulary: Vocabulary) -> tuple[list[int], int]:
+    def taught(self, unlabelled: list[Review]) -> list[Review]:
+        teachers = [Run.open(folder) for folder in self.config.training.teachers]
+        if not teachers:
+            return []
+        shares = torch.stack([answers(teacher, unlabelled) for teacher in teachers]).mean(0)
+        return [review._replace(label=s) for review, s in zip(unlabelled, shares.tolist())]
+
+    def example(self, review: Review, vocabulary: Vocabulary) -> tuple[list[int], int | float]:
         return encode(review.text, vocabulary, self.config.data), review.label
 
     def build(self, vocabulary: Vocabulary) -> nn.Module:
@@ -65,3 +75,23 @@ class Sentiment(ReviewTask):
         tokens = torch.tensor(encode(text, vocabulary, self.config.data)).unsqueeze(1)
         probability = model(tokens, torch.tensor([len(tokens)])).sigmoid().item()
         return f"{probability:.4f}  {'positive' if probability > 0.5 else 'negative'}  {text}"
+
+
+@torch.no_grad()
+def answers(run: Run, reviews: list[Review]) -> Tensor:
+    """How likely each review is positive, as the model of an earlier run has it."""
+    if run.config.task != "sentiment":
+        raise ValueError(
+            f"training.teachers: expected runs of the task sentiment, got {run.folder}, "
+            f"which learned {run.config.task}"
+        )
+    task, vocabulary = Sentiment(run.config), run.load_vocabulary()
+    model = task.build(vocabulary)
+    model.load_state_dict(load_checkpoint(run.best, run.config)["model"])
+    model.eval()
+    batches = task.to_evaluate([review._replace(label=0) for review in reviews], vocabulary)
+    shares = torch.empty(len(reviews))
+    silent = None if processes.writes() else True
+    for batch in tqdm(batches.epoch(0), "asking teachers", len(batches), disable=silent):
+        shares[batch.indices] = model(batch.inputs, batch.lengths).sigmoid()
+    return shares
