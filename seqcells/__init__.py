@@ -1,5 +1,7 @@
 """Recurrent networks for PyTorch, as open as a loop."""
 
+from importlib import import_module
+
 from seqcells import init
 from seqcells.backends import backend, backends
 from seqcells.cells import (
@@ -37,6 +39,15 @@ from seqcells.trace import Trace, trace
 
 __version__ = "0.1.0"
 
+
+def load(run):
+    """The classifier that the folder of a training run holds: see `seqcells.prediction`.
+
+    What trains and predicts is imported on demand, and needs `pip install seqcells[train]`.
+    """
+    return import_module("seqcells.prediction").load(run)
+
+
 __all__ = [
     "GRU",
     "LSTM",
@@ -71,5 +82,6 @@ __all__ = [
     "detach_state",
     "gradient_flow",
     "init",
+    "load",
     "trace",
 ]

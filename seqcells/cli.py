@@ -11,6 +11,9 @@ from typing import NoReturn
 import torch
 
 from seqcells.models.generation import generate
+from seqcells.prediction import Classifier
+from seqcells.prediction.batch import kind_of, predict_file, predict_texts
+from seqcells.prediction.files import KINDS
 from seqcells.training import Run, command, evaluate, load_best, task_of
 from seqcells.training.comparison import compare
 from seqcells.training.tasks.base import describe
@@ -36,6 +39,10 @@ def build_parser() -> argparse.ArgumentParser:
     part = commands.add_parser("predict", help="what a model says of texts")
     part.add_argument("run", metavar="RUN")
     part.add_argument("texts", nargs="*", metavar="TEXT", help="default: a text a line, from stdin")
+    part.add_argument("--file", metavar="FILE", help=".txt, .csv or .jsonl; - for standard input")
+    part.add_argument("--format", choices=KINDS, help="of the file (default: by its ending)")
+    part.add_argument("--column", default="text", metavar="NAME", help="where the texts are")
+    part.add_argument("--output", metavar="FILE", help="where to write (default: standard output)")
     part.set_defaults(function=_predict)
 
     part = commands.add_parser("generate", help="let a language model write")
@@ -73,8 +80,24 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    run = Run.open(options.run)
-    texts = options.texts or [line.rstrip("\n") for line in sys.stdin]
+    run, file = Run.open(options.run), options.file
+    if options.texts and file is not None:
+        raise ValueError(f"--file: expected none beside texts as arguments, got {file}")
+    if run.config.task != "sentiment":
+        if file is not None:
+            raise ValueError(f"--file: expected a run of the task sentiment, got {run.config.task}")
+        _answer(run, options.texts or [line.rstrip("\n") for line in sys.stdin])
+    elif options.texts:
+        predict_texts(Classifier(run), options.texts)
+    else:
+        file = file or "-"
+        kind = kind_of(file, options.format)
+        classifier = Classifier(run)
+        predict_file(classifier, file, kind=kind, column=options.column, output=options.output)
+
+
+def _answer(run: Run, texts: Sequence[str]) -> None:
+    """One text a line, each as it comes."""
     if not texts:
         raise ValueError("expected texts, as arguments or on standard input, got none")
     task = task_of(run.config)

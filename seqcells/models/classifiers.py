@@ -33,6 +33,7 @@ class TextClassifier(nn.Module):
 
     def __init__(self, config: ModelConfig, vocabulary_size: int):
         super().__init__()
+        self.bidirectional = config.bidirectional
         self.inputs = word_inputs(config, vocabulary_size)
         self.recurrent = build_recurrence(config)
         self.readout = Readout(config.readout, config.hidden_size * (1 + config.bidirectional))

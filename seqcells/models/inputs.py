@@ -70,6 +70,11 @@ class WordInputs(nn.Module):
         self.ngrams = HashedNgrams(ngrams, buckets, size) if ngrams > 1 else None
         self.dropout = WordDropout(dropout)
 
+    @property
+    def longest(self) -> int:
+        """Of how many tokens, at most, a vector speaks."""
+        return 1 if self.ngrams is None else self.ngrams.longest
+
     def forward(self, tokens: Tensor) -> Tensor:
         vectors = self.dropout(self.words(tokens))
         if self.ngrams is not None:

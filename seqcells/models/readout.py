@@ -29,10 +29,14 @@ class Attention(nn.Module):
         self.weight = nn.Linear(size, 1, bias=False)
 
     def forward(self, outputs: Tensor, lengths: Tensor) -> Tensor:
-        scores = self.weight(torch.tanh(self.hidden(outputs)))
+        scores = self.score(outputs)
         padding = ~valid_steps(lengths, len(outputs)).unsqueeze(-1)
         shares = scores.masked_fill(padding, -torch.inf).softmax(0)
         return (shares * outputs.where(~padding, 0)).sum(0)
+
+    def score(self, outputs: Tensor) -> Tensor:
+        """How much outputs `(..., H)` say `(..., 1)`, as a logarithm."""
+        return self.weight(torch.tanh(self.hidden(outputs)))
 
 
 class Readout(nn.Module):
@@ -53,3 +57,32 @@ class Readout(nn.Module):
 
     def extra_repr(self) -> str:
         return ", ".join(self.kinds)
+
+
+class RunningReadout:
+    """What a `Readout` makes of the outputs so far, of which it keeps none."""
+
+    def __init__(self, readout: Readout):
+        self.kinds, self.attention = readout.kinds, readout.attention
+        self.count = 0
+        self.largest = self.total = self.weighted = self.weights = torch.zeros(())
+        self.highest = torch.tensor(-torch.inf)  # score, which no exponential may outgrow
+
+    def add(self, output: Tensor) -> Tensor:
+        """`(B, features)` after one more output `(B, H)`."""
+        self.largest = output if self.count == 0 else self.largest.maximum(output)
+        self.total = self.total + output
+        self.count += 1
+        read = {"last": output, "max": self.largest, "mean": self.total / self.count}
+        if self.attention is not None:
+            read["attention"] = self._attend(output)
+        return torch.cat([read[kind] for kind in self.kinds], -1)
+
+    def _attend(self, output: Tensor) -> Tensor:
+        score = self.attention.score(output)
+        highest = self.highest.maximum(score)
+        before, now = (self.highest - highest).exp(), (score - highest).exp()
+        self.weighted = self.weighted * before + now * output
+        self.weights = self.weights * before + now
+        self.highest = highest
+        return self.weighted / self.weights

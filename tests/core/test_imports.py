@@ -52,7 +52,8 @@ MAY_IMPORT = {
     "models": {"seqcells", "model_config", "sequences", "state"},
     "training": {"model_config", "models", "text", "files", "state"},
     "report": {"seqcells", "models", "text"},
-    "cli": {"training", "report", "models", "text", "seqcells"},
+    "prediction": {"training", "models", "text", "files"},
+    "cli": {"prediction", "training", "report", "models", "text", "seqcells"},
     "train": {"training", "report", "models", "text", "seqcells"},
 }
 # The public names, gathered in one place that nothing below imports.

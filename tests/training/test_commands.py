@@ -112,7 +112,7 @@ def test_predict_takes_arguments_or_lines(finished, capfd, monkeypatch):
     texts = ["It is good, not bad.", "It is bad, not good."]
     assert main(["predict", finished, *texts]) == 0
     output = capfd.readouterr().out
-    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(texts) + "\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n".join(texts).encode())))
     assert main(["predict", finished]) == 0
     assert capfd.readouterr().out == output
     for line, text in zip(output.splitlines(), texts, strict=True):
@@ -129,10 +129,10 @@ def test_predict_alone_is_as_predict_among_others(finished, capfd):
 
 
 def test_empty_text_is_named(finished, capfd, monkeypatch):
-    assert "text 2: expected at least one word, got ' '" in failure(
+    assert "expected at least one word, got ' ' at index 1" in failure(
         capfd, ["predict", finished, "fine", " "]
     )
-    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
     assert "expected texts" in failure(capfd, ["predict", finished])
 
 

@@ -23,8 +23,6 @@ from seqcells.training.tasks.reviews import ReviewTask, encode, read_reviews
 class Sentiment(ReviewTask):
     """One label a text, 1 for positive."""
 
-    answers = True
-
     def load(self, vocabulary: Vocabulary | None = None) -> TrainingData:
         earlier = self.config.training.start_from
         if vocabulary is None and earlier is not None:
@@ -70,11 +68,6 @@ class Sentiment(ReviewTask):
         moved = model.inputs(batch.inputs) + perturbation(judgement.loss, vectors, size)
         penalty = judge_sides(model.classify(moved, batch.lengths), batch.labels, smoothing).loss
         return judgement._replace(penalty=penalty)
-
-    def answer(self, model: nn.Module, vocabulary: Vocabulary, text: str) -> str:
-        tokens = torch.tensor(encode(text, vocabulary, self.config.data)).unsqueeze(1)
-        probability = model(tokens, torch.tensor([len(tokens)])).sigmoid().item()
-        return f"{probability:.4f}  {'positive' if probability > 0.5 else 'negative'}  {text}"
 
 
 @torch.no_grad()

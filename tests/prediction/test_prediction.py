@@ -1,0 +1,260 @@
+"""A run loaded again: whole texts, files of them, and one word at a time."""
+
+import csv
+import io
+import json
+
+import pytest
+import torch
+
+import seqcells
+from seqcells.cli import main
+from seqcells.model_config import ModelConfig
+from seqcells.text.corpus import make_corpus
+from seqcells.training import Config, Run, TrainingConfig, task_of
+from seqcells.training.checkpoints import save_checkpoint
+
+SMALL = {"embedding_size": 6, "hidden_size": 5, "dropout": 0.3, "embedding_dropout": 0.3}
+TEXTS = ["It is good, not bad.", "Bad!", "A film of many words, and all of them are of no use."]
+
+
+@pytest.fixture
+def make_run(tmp_path, monkeypatch):
+    """A run whose model has learned nothing, which makes its answers no less definite."""
+    texts = {part: reviews[:60] for part, reviews in make_corpus().items()}
+    monkeypatch.setattr("seqcells.training.tasks.reviews.make_corpus", lambda: texts)
+
+    def make(task="sentiment", **model):
+        folder = str(tmp_path / "run")
+        config = Config(
+            task=task,
+            model=ModelConfig(**(SMALL | model)),
+            training=TrainingConfig(threads=1),
+            run=folder,
+        )
+        run = Run.create(config, "unused")
+        vocabulary = task_of(run.config).load().vocabulary
+        torch.manual_seed(3)
+        net = task_of(run.config).build(vocabulary)
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.mul_(4.0)
+        run.begin(vocabulary)
+        save_checkpoint(run.best, run.config, {"model": net.state_dict()})
+        return folder
+
+    return make
+
+
+def test_a_loaded_run_predicts(make_run):
+    classifier = seqcells.load(make_run(bidirectional=True))
+    shares = classifier.predict(TEXTS)
+    assert (shares.shape, shares.dtype) == ((3,), torch.float32)
+    assert shares.std() > 0.01
+    for text, share in zip(TEXTS, shares):
+        tokens = torch.tensor(classifier.vocabulary.encode(text)).unsqueeze(1)
+        with torch.no_grad():
+            alone = classifier.model(tokens, torch.tensor([len(tokens)])).sigmoid()
+        torch.testing.assert_close(alone, share.view(1))
+        torch.testing.assert_close(classifier.predict([text])[0], share)
+    assert classifier.predict([]).shape == (0,)
+    assert not classifier.model.training
+
+
+def test_wrong_texts_are_refused(make_run):
+    classifier = seqcells.load(make_run())
+    with pytest.raises(TypeError, match="expected a list of texts, got one string"):
+        classifier.predict("It is good.")
+    with pytest.raises(TypeError, match="expected texts, got int at index 1"):
+        classifier.predict(["good", 3])
+    with pytest.raises(ValueError, match="expected at least one word, got ' ' at index 1"):
+        classifier.predict(["good", " "])
+
+
+def test_what_is_no_classifier_is_not_loaded(make_run, tmp_path):
+    with pytest.raises(ValueError, match="expected the folder of a run, got"):
+        seqcells.load(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="expected a run of the task sentiment"):
+        seqcells.load(make_run("capitals"))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"cell": "rnn", "readout": ["last"]},
+        {"cell": "gru", "num_layers": 2, "readout": ["mean", "max"]},
+        {"cell": "lstm", "ngrams": 3, "ngram_buckets": 50, "readout": ["attention", "last"]},
+        {"cell": "layer_norm_lstm", "num_layers": 2, "readout": ["max", "attention"]},
+        {"cell": "peephole_lstm", "modifiers": {"zoneout": 0.2}},
+        {"cell": "gru", "backend": "torch", "readout": ["mean", "last"]},
+    ],
+    ids=lambda model: model["cell"],
+)
+def test_a_stream_agrees_with_prediction_at_every_word(make_run, model):
+    classifier = seqcells.load(make_run(**model))
+    words = " ".join(TEXTS).split()
+    prefixes = [" ".join(words[:count]) for count in range(1, len(words) + 1)]
+    stream = classifier.stream()
+    read = torch.tensor([stream.read(word) for word in words])
+    torch.testing.assert_close(read, classifier.predict(prefixes), atol=1e-6, rtol=1e-5)
+    assert read.std() > 0.001
+
+
+def test_a_stream_keeps_no_more_the_longer_it_reads(make_run):
+    stream = seqcells.load(make_run(ngrams=3, readout=["attention", "mean", "max"])).stream()
+
+    def kept():
+        values = [*vars(stream).values(), *vars(stream._readout).values(), *stream._state]
+        return [(type(v), v.numel() if isinstance(v, torch.Tensor) else 0) for v in values]
+
+    stream.read("good bad good bad")
+    before, tokens = kept(), len(stream._last)
+    stream.read("good bad " * 50)
+    assert kept() == before
+    assert len(stream._last) == tokens == 3
+
+
+def test_streams_do_not_disturb_each_other(make_run):
+    classifier = seqcells.load(make_run())
+    one, other = classifier.stream(), classifier.stream()
+    assert one.probability is None
+    with pytest.raises(ValueError, match="expected at least one word to begin with"):
+        one.read(" ")
+    one.read("bad")
+    other.read("good film")
+    one.read("film")
+    assert one.read(" ") == one.probability
+    expected = classifier.predict(["bad film", "good film"])
+    torch.testing.assert_close(torch.tensor([one.probability, other.probability]), expected)
+
+
+def test_what_reads_from_the_end_does_not_stream(make_run):
+    with pytest.raises(ValueError, match=r"one direction.*model\.bidirectional false"):
+        seqcells.load(make_run(bidirectional=True)).stream()
+
+
+def test_what_is_not_recurrent_does_not_stream(make_run):
+    with pytest.raises(ValueError, match="expected a recurrent model"):
+        seqcells.load(make_run(kind="words")).stream()
+
+
+# Files.
+
+
+def predictions(run, texts):
+    return [f"{share:.4f}" for share in seqcells.load(run).predict(texts).tolist()]
+
+
+def write(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(path)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_text_a_line(make_run, tmp_path, capfd, end):
+    run = make_run()
+    file = write(tmp_path / "texts.txt", "\ufeff" + end.join(TEXTS) + end)
+    assert main(["predict", run, "--file", file]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == predictions(run, TEXTS)
+    assert [line.split("  ")[2] for line in lines] == TEXTS
+
+
+def test_rows_of_csv_get_columns(make_run, tmp_path, capfd):
+    run = make_run()
+    rows = [["id", "review"], *[[str(n), text + '\n"more"'] for n, text in enumerate(TEXTS)]]
+    buffer = io.StringIO()
+    csv.writer(buffer).writerows(rows)
+    file = write(tmp_path / "texts.csv", buffer.getvalue())
+    output = tmp_path / "answers.csv"
+    arguments = ["predict", run, "--file", file, "--column", "review", "--output", str(output)]
+    assert main(arguments) == 0
+    assert capfd.readouterr().out == ""
+    answers = list(csv.DictReader(io.StringIO(output.read_text(), newline="")))
+    assert [[answer["id"], answer["review"]] for answer in answers] == rows[1:]
+    shares = [f"{float(answer['probability']):.4f}" for answer in answers]
+    assert shares == predictions(run, [row[1] for row in rows[1:]])
+    for answer in answers:
+        assert answer["label"] == ("positive" if float(answer["probability"]) > 0.5 else "negative")
+
+
+def test_objects_of_jsonl_get_fields(make_run, monkeypatch, capfd):
+    run = make_run()
+    given = [{"text": text, "stars": n} for n, text in enumerate(TEXTS)]
+    content = "".join(json.dumps(item) + "\n" for item in given).encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    assert main(["predict", run, "--file", "-", "--format", "jsonl"]) == 0
+    answers = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [{key: answer[key] for key in ("text", "stars")} for answer in answers] == given
+    assert [f"{answer['probability']:.4f}" for answer in answers] == predictions(run, TEXTS)
+
+
+BROKEN = {
+    "txt": (b"good\n\nvery b\xe4d\n ! \nfine film", [2, 3], ["good", " ! ", "fine film"]),
+    "csv": (
+        b"text,id\ngood,1\nno id\nvery b\xe4d,2\n,3\nbad,4,5\nfine film,6\n",
+        [3, 4, 5, 6],
+        ["good", "fine film"],
+    ),
+    "jsonl": (
+        b'{"text": "good"}\n{"text"\n{"body": "bad"}\n["text"]\n{"text": 3}\n'
+        b'{"text": "b\xe4d"}\n{"text": ""}\n{"text": "\\ud800"}\n\n{"text": "fine film"}\n',
+        [2, 3, 4, 5, 6, 7, 8, 9],
+        ["good", "fine film"],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_what_cannot_be_read_is_named_and_the_rest_predicted(make_run, tmp_path, capfd, kind):
+    run = make_run()
+    content, wrong, right = BROKEN[kind]
+    file = write(tmp_path / f"texts.{kind}", content)
+    assert main(["predict", run, "--file", file]) == 2
+    seen = capfd.readouterr()
+    errors = seen.err.splitlines()
+    assert [line.split(": ")[0] for line in errors[:-1]] == [f"{file}:{n}" for n in wrong]
+    assert all("expected" in line for line in errors[:-1])
+    total = len(wrong) + len(right)
+    assert f"{len(wrong)} of {total} texts in {file} cannot be read" in errors[-1]
+    answered = [line for line in seen.out.splitlines() if not line.startswith("text,")]
+    assert len(answered) == len(right)
+    assert all(text in line for text, line in zip(right, answered))
+
+
+def test_csv_that_breaks_off_is_read_so_far(make_run, tmp_path, capfd):
+    file = write(tmp_path / "texts.csv", 'text\ngood\n"bad\nand never closed\n')
+    assert main(["predict", make_run(), "--file", file]) == 2
+    seen = capfd.readouterr()
+    assert "good," in seen.out
+    assert f"{file}:3: expected CSV from here on" in seen.err
+
+
+def test_a_missing_column_is_named_with_those_there_are(make_run, tmp_path, capfd):
+    file = write(tmp_path / "texts.csv", "id,review\n1,good\n")
+    assert main(["predict", make_run(), "--file", file]) == 2
+    assert "expected a column 'text', got ['id', 'review']; name it with --column" in (
+        capfd.readouterr().err
+    )
+
+
+def test_wrong_files_are_refused(make_run, tmp_path, capfd):
+    run = make_run()
+    for arguments, message in [
+        (["--file", "texts.parquet"], "expected a file that ends with .txt, .csv, .jsonl"),
+        (["--file", str(tmp_path / "none.txt")], "none.txt"),
+        (["--file", write(tmp_path / "empty.txt", "")], "expected texts in "),
+        (["good", "--file", "-"], "--file: expected none beside texts"),
+    ]:
+        assert main(["predict", run, *arguments]) == 2
+        assert message in capfd.readouterr().err
+
+
+def test_an_earlier_output_stays_until_the_new_one_is_there(make_run, tmp_path, monkeypatch):
+    run, output = make_run(), tmp_path / "answers.txt"
+    output.write_text("before")
+    file = write(tmp_path / "texts.txt", "good\n")
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    assert main(["predict", run, "--file", file, "--output", str(output)]) == 2
+    assert output.read_text() == "before"
+    assert sorted(path.name for path in tmp_path.glob("answers*")) == ["answers.txt"]
