@@ -103,8 +103,8 @@ class WordWindow(nn.Module):
         self.head = nn.Linear(config.hidden_size, 1)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        tokens = tokens.where(valid_steps(lengths, len(tokens)), 0)[: self.window]
-        tokens = F.pad(tokens, (0, 0, 0, self.window - len(tokens)))
+        tokens = tokens.where(valid_steps(lengths, len(tokens)), 0)
+        tokens = F.pad(tokens, (0, 0, 0, self.window))[: self.window]
         words = self.inputs(tokens)
         hidden = torch.tanh(self.hidden(words.transpose(0, 1).flatten(1)))
         return self.head(self.dropout(hidden)).squeeze(-1)
