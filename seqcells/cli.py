@@ -1,4 +1,4 @@
-"""`seqcells evaluate | predict | generate | compare`: what one does with trained runs."""
+"""`seqcells evaluate | predict | generate | export | compare`: what one does with trained runs."""
 
 import argparse
 import re
@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import torch
 
+from seqcells.export import FORMATS, export_run
 from seqcells.models.generation import generate
 from seqcells.prediction import Classifier
 from seqcells.prediction.batch import kind_of, predict_file, predict_texts
@@ -53,6 +54,12 @@ def build_parser() -> argparse.ArgumentParser:
     part.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest alone")
     part.add_argument("--seed", type=int, default=0)
     part.set_defaults(function=_generate)
+
+    part = commands.add_parser("export", help="a run's best model, for other programs")
+    part.add_argument("run", metavar="RUN")
+    part.add_argument("--format", choices=tuple(FORMATS), required=True)
+    part.add_argument("--output", metavar="FILE", help="default: model.SUFFIX in the run's folder")
+    part.set_defaults(function=_export)
 
     part = commands.add_parser(
         "compare",
@@ -132,6 +139,10 @@ def _generate(options: argparse.Namespace) -> None:
     for number, token in enumerate(islice(tokens, options.length)):
         print((between if number or text else "") + vocabulary.words[token], end="", flush=True)
     print()
+
+
+def _export(options: argparse.Namespace) -> None:
+    print(export_run(options.run, options.format, options.output))
 
 
 def _compare(options: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ def command(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     """Run `main`; return the exit status. What a user can set right is no traceback."""
     try:
         main(argv)
-    except (ValueError, TypeError, OSError, NonFiniteLossError) as error:
+    except (ValueError, TypeError, OSError, ImportError, NonFiniteLossError) as error:
         return _say("error: " + " ".join(str(error).split()), WRONG)
     except InterruptedRunError as interruption:
         return _say(str(interruption), INTERRUPTED)

@@ -53,7 +53,18 @@ MAY_IMPORT = {
     "training": {"model_config", "models", "text", "files", "state"},
     "report": {"seqcells", "models", "text"},
     "prediction": {"training", "models", "text", "files"},
-    "cli": {"prediction", "training", "report", "models", "text", "seqcells"},
+    "export": {
+        "seqcells",
+        "cells.base",
+        "modified",
+        "recurrent",
+        "models",
+        "model_config",
+        "text",
+        "training",
+        *LEAVES,
+    },
+    "cli": {"prediction", "export", "training", "report", "models", "text", "seqcells"},
     "train": {"training", "report", "models", "text", "seqcells"},
 }
 # The public names, gathered in one place that nothing below imports.

@@ -1,0 +1,73 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from seqcells.model_config import ModelConfig
+from seqcells.models import build_model
+from seqcells.text.vocabulary import Vocabulary
+from seqcells.training import Config, Run, task_of
+from seqcells.training.checkpoints import save_checkpoint
+
+WORDS = ["<pad>", "<unk>", "it", "is", "good", "bad", "not", ".", ",", *"abcdefghijklmnopqrstu"]
+SHAPES = [(7, 4), (1, 1), (12, 1), (1, 3), (40, 6)]  # steps, rows
+SMALL = {"embedding_size": 5, "hidden_size": 4, "window": 5}
+
+
+@torch.no_grad()
+def randomise(model):
+    """Weights of some size: small ones hide a wrong gate."""
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        parameter.uniform_(-1, 1)
+    return model.eval()
+
+
+@pytest.fixture
+def make_model():
+    def make(**settings):
+        return randomise(build_model(ModelConfig(**(SMALL | settings)), len(WORDS)))
+
+    return make
+
+
+@pytest.fixture
+def batches():
+    """Ragged, unsorted, with rubbish in the padding; one row and one step among them."""
+    generator = torch.Generator().manual_seed(1)
+    found = []
+    for steps, rows in SHAPES:
+        tokens = torch.randint(0, len(WORDS), (steps, rows), generator=generator)
+        found.append((tokens, torch.randint(1, steps + 1, (rows,), generator=generator)))
+    return found
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    """A run's folder with a model that nobody trained."""
+
+    def make(name="run", *, task="sentiment", words=WORDS, **settings):
+        model = ModelConfig(**(SMALL | settings))
+        run = Run.create(Config(task=task, model=model, run=str(tmp_path / name)), name)
+        reads_text = task_of(run.config).reads_text
+        vocabulary = Vocabulary(words, [(r"\.", " . "), (",", " , ")]) if reads_text else None
+        run.begin(vocabulary)
+        weights = randomise(task_of(run.config).build(vocabulary)).state_dict()
+        save_checkpoint(run.best, run.config, {"model": weights})
+        return run
+
+    return make
+
+
+@pytest.fixture
+def run_python(tmp_path):
+    """Run code in a fresh process and in the run's folder; what it printed."""
+
+    def run(code, folder=tmp_path):
+        command = [sys.executable, "-W", "error", "-c", code]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    return run

@@ -1,0 +1,190 @@
+"""ONNX models against the PyTorch ones that they were made of, on ragged batches."""
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+import seqcells
+from seqcells.export.onnx import classifier_to_onnx, layers_to_onnx
+
+EVERY_READOUT = ["last", "max", "mean", "attention"]
+DEEP = {"bidirectional": True, "num_layers": 2, "readout": EVERY_READOUT}
+
+
+def run(model, **inputs):
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    found = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+    return [torch.from_numpy(value) for value in found]
+
+
+def check(model, batches):
+    graph = classifier_to_onnx(model)
+    onnx.checker.check_model(graph, full_check=True)
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    for tokens, lengths in batches:
+        feed = {"tokens": tokens.numpy(), "lengths": lengths.numpy()}
+        (found,) = session.run(["logits"], feed)
+        expected = model(tokens, lengths).detach()
+        torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-5, atol=1e-5)
+    return graph
+
+
+def with_cells(model, make):
+    """The model with other cells in a stack of two layers and both directions."""
+    entries = [(make(size, 4), make(size, 4)) for size in (5, 8)]
+    model.recurrent = seqcells.Stack(entries).eval()
+    return model
+
+
+@pytest.mark.parametrize("readout", [*([kind] for kind in EVERY_READOUT), EVERY_READOUT], ids=str)
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_one_direction(make_model, batches, cell, readout):
+    check(make_model(cell=cell, readout=readout), batches)
+
+
+@pytest.mark.parametrize("backend", ["seqcells", "torch"])
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_layers_and_directions(make_model, batches, cell, backend):
+    graph = check(make_model(cell=cell, backend=backend, **DEEP), batches)
+    operators = [node.op_type for node in graph.graph.node]
+    assert operators.count(cell.upper()) == 2
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda *sizes: seqcells.RNNCell(*sizes, nonlinearity="relu"),
+        lambda *sizes: seqcells.RNNCell(*sizes, bias=False),
+        seqcells.GRUCell,
+        lambda *sizes: seqcells.GRUCell(*sizes, reset_after=False),
+        seqcells.MGUCell,
+        lambda *sizes: seqcells.MGUCell(*sizes, reset_after=False),
+        seqcells.LSTMCell,
+        seqcells.PeepholeLSTMCell,
+        seqcells.CoupledLSTMCell,
+    ],
+    ids=[
+        "relu",
+        "no_bias",
+        "gru",
+        "gru_before",
+        "mgu",
+        "mgu_before",
+        "lstm",
+        "peephole",
+        "coupled",
+    ],
+)
+def test_cells(make_model, batches, make):
+    model = with_cells(make_model(**DEEP), make)
+    with torch.no_grad():
+        for parameter in model.recurrent.parameters():
+            parameter.uniform_(-1, 1)
+    check(model, batches)
+
+
+@pytest.mark.parametrize("longest", [2, 4])
+def test_hashed_word_pairs(make_model, batches, longest):
+    check(make_model(ngrams=longest, ngram_buckets=50), batches)
+
+
+def test_hashes_of_large_numbers(make_model):
+    """Beyond what int32 or a float32 hold."""
+    model = make_model(ngrams=3, ngram_buckets=1009)
+    model.inputs.words = nn.Embedding(2_000_000, 5)
+    tokens = torch.randint(1_900_000, 2_000_000, (30, 3))
+    check(model, [(tokens, torch.tensor([30, 4, 17]))])
+
+
+def test_dropout_is_gone_and_a_learned_state_stays(make_model, batches):
+    modifiers = {"drop_connect": 0.3, "variational_dropout": 0.3, "learned_state": True}
+    check(make_model(modifiers=modifiers, **DEEP), batches)
+
+
+def test_names_and_sizes(make_model):
+    graph = classifier_to_onnx(make_model()).graph
+
+    def sizes(values):
+        shapes = {value.name: value.type.tensor_type.shape.dim for value in values}
+        return {name: [size.dim_param for size in shape] for name, shape in shapes.items()}
+
+    assert sizes(graph.input) == {"tokens": ["time", "batch"], "lengths": ["batch"]}
+    assert sizes(graph.output) == {"logits": ["batch"]}
+
+
+@pytest.mark.parametrize("batch_first", [False, True], ids=["time_first", "batch_first"])
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_a_layer_by_itself(kind, batch_first):
+    options = {"num_layers": 2, "bidirectional": True, "batch_first": batch_first, "dropout": 0.5}
+    layer = getattr(seqcells, kind)(3, 5, **options).eval()
+    theirs = getattr(nn, kind)(3, 5, **options).eval()
+    theirs.load_state_dict(layer.state_dict())
+    inputs, lengths = torch.randn(6, 4, 3), torch.tensor([5, 6, 0, 2])
+    inputs = inputs.transpose(0, 1).contiguous() if batch_first else inputs
+    with torch.no_grad():
+        outputs, state = layer(inputs, lengths=lengths)
+    expected = [outputs, *state] if kind == "LSTM" else [outputs, state]
+    for own in (layer, theirs):
+        found = run(layers_to_onnx(own), inputs=inputs, lengths=lengths)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"cell": "layer_norm_lstm"}, "LayerNormLSTMCell"),
+        ({"cell": "layer_norm_gru"}, "LayerNormGRUCell"),
+        ({"cell": "light_lstm"}, "LightLSTMCell"),
+        ({"cell": "indrnn"}, "IndRNNCell"),
+        ({"cell": "min_gru"}, "MinGRUCell"),
+        ({"cell": "min_lstm"}, "MinLSTMCell"),
+        ({"modifiers": {"zoneout": 0.1}}, "Zoneout"),
+    ],
+    ids=str,
+)
+def test_what_onnx_does_not_know(make_model, settings, named):
+    with pytest.raises(ValueError, match=rf"expected .*LSTM.*got {named}.*torch-export") as raised:
+        classifier_to_onnx(make_model(**settings))
+    assert "safetensors take every cell" in str(raised.value)
+
+
+class Shifted(seqcells.GRUCell):
+    """Equations of its own: not to be taken for a GRU."""
+
+    @staticmethod
+    def activate(from_input, from_hidden, state):
+        return seqcells.GRUCell.activate(from_input + 1, from_hidden, state)
+
+
+def test_a_cell_that_was_changed_is_not_taken_for_its_parent(make_model):
+    with pytest.raises(ValueError, match="got Shifted"):
+        classifier_to_onnx(with_cells(make_model(**DEEP), Shifted))
+    hooked = with_cells(make_model(**DEEP), seqcells.GRUCell)
+    hooked.recurrent.layers[0][0].cell.register_forward_hook(lambda *_: None)
+    with pytest.raises(ValueError, match="a hook of its own"):
+        classifier_to_onnx(hooked)
+
+
+def test_other_stacks_and_models_are_refused(make_model):
+    model = make_model()
+    model.recurrent = seqcells.Stack([seqcells.LSTMCell(5, 5)], residual=True).eval()
+    with pytest.raises(ValueError, match="got Stack with residual connections"):
+        classifier_to_onnx(model)
+    model.recurrent = seqcells.Stack([(seqcells.LSTMCell(5, 4), seqcells.GRUCell(5, 4))]).eval()
+    with pytest.raises(ValueError, match=r"directions that differ.*LSTMCell\(5, 4\) and GRUCell"):
+        classifier_to_onnx(model)
+    with pytest.raises(ValueError, match="proj_size=2"):
+        layers_to_onnx(seqcells.LSTM(3, 4, proj_size=2).eval())
+    with pytest.raises(ValueError, match="expected an RNN, GRU or LSTM, got Linear"):
+        layers_to_onnx(nn.Linear(2, 2).eval())
+    with pytest.raises(ValueError, match="got AveragedWords; torch-export and safetensors"):
+        classifier_to_onnx(make_model(kind="words"))
+
+
+def test_training_and_float64_are_refused(make_model):
+    with pytest.raises(ValueError, match=r"call \.eval\(\)"):
+        classifier_to_onnx(make_model().train())
+    with pytest.raises(ValueError, match=r"float64; call \.float\(\)"):
+        layers_to_onnx(seqcells.LSTM(3, 4, dtype=torch.float64).eval())
