@@ -1,4 +1,4 @@
-"""`seqcells evaluate | predict | generate | export | compare`: what one does with trained runs."""
+"""`seqcells COMMAND RUN`: what one does with trained runs."""
 
 import argparse
 import re
@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import NoReturn
 
 import torch
@@ -44,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     part.add_argument("--format", choices=KINDS, help="of the file (default: by its ending)")
     part.add_argument("--column", default="text", metavar="NAME", help="where the texts are")
     part.add_argument("--output", metavar="FILE", help="where to write (default: standard output)")
+    part.add_argument("--explain", nargs="*", metavar="TEXT", help="show what each word does")
     part.set_defaults(function=_predict)
 
     part = commands.add_parser("generate", help="let a language model write")
@@ -71,15 +73,27 @@ def build_parser() -> argparse.ArgumentParser:
     part.add_argument("--folder", default="runs/compare", help="where to train, and to go on")
     part.add_argument("--data.path", dest="path", metavar="PATH", help="for the configurations")
     part.set_defaults(function=_compare)
+
+    part = commands.add_parser("report", help="write a page about runs, with figures and examples")
+    part.add_argument("runs", nargs="+", metavar="RUN")
+    part.add_argument("--output", metavar="FILE", help="default: report.html, of one run beside it")
+    part.add_argument("--split", choices=("test", "validation"), default="test")
+    part.add_argument("--data.path", dest="path", metavar="PATH", help="where the texts lie now")
+    part.set_defaults(function=_report)
     return parser
 
 
+def _open(folder: str, path: str | None) -> Run:
+    """The run, its texts where they lie now."""
+    run = Run.open(folder)
+    if path is not None:
+        run.config = replace(run.config, data=replace(run.config.data, path=path))
+    return run
+
+
 def _evaluate(options: argparse.Namespace) -> None:
-    run = Run.open(options.run)
-    config = run.config
-    if options.path is not None:
-        config = replace(config, data=replace(config.data, path=options.path))
-    task = task_of(config)
+    run = _open(options.run, options.path)
+    task = task_of(run.config)
     vocabulary = run.load_vocabulary() if task.reads_text else None
     model = load_best(run, vocabulary)
     scores = evaluate(task, model, task.load_split(vocabulary, options.split))
@@ -87,15 +101,18 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    run, file = Run.open(options.run), options.file
-    if options.texts and file is not None:
-        raise ValueError(f"--file: expected none beside texts as arguments, got {file}")
+    run, file, explained = Run.open(options.run), options.file, options.explain is not None
+    texts = [*options.texts, *(options.explain or [])]
+    if file is not None and (texts or explained):
+        raise ValueError(f"--file: expected none beside texts or --explain, got {file}")
     if run.config.task != "sentiment":
-        if file is not None:
-            raise ValueError(f"--file: expected a run of the task sentiment, got {run.config.task}")
-        _answer(run, options.texts or [line.rstrip("\n") for line in sys.stdin])
-    elif options.texts:
-        predict_texts(Classifier(run), options.texts)
+        if file is not None or explained:
+            option = "--explain" if explained else "--file"
+            raise ValueError(f"{option}: expected a run of sentiment, got one of {run.config.task}")
+        _answer(run, texts or [line.rstrip("\n") for line in sys.stdin])
+    elif texts or explained:
+        texts = texts or [line.rstrip("\n") for line in sys.stdin]
+        predict_texts(Classifier(run), texts, explained=explained)
     else:
         file = file or "-"
         kind = kind_of(file, options.format)
@@ -143,6 +160,16 @@ def _generate(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     print(export_run(options.run, options.format, options.output))
+
+
+def _report(options: argparse.Namespace) -> None:
+    from seqcells.report import write_report  # and SciPy with it, which other commands can spare
+
+    runs = [_open(folder, options.path) for folder in options.runs]
+    beside = runs[0].folder if len(runs) == 1 else Path()
+    place = Path(options.output) if options.output else beside / "report.html"
+    write_report(runs, place, options.split)
+    print(f"report: {place}")
 
 
 def _compare(options: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
+from seqcells.explanation import coloured, listed
 from seqcells.files import write_atomically
 from seqcells.prediction.classifier import Classifier
 from seqcells.prediction.files import KINDS, Record, read_records, write_answers
@@ -22,11 +23,13 @@ def kind_of(file: str, kind: str | None) -> str:
     return ending
 
 
-def predict_texts(classifier: Classifier, texts: Sequence[str]) -> None:
-    """Answer texts on standard output, a line each."""
-    shares = classifier.predict(texts).tolist()
-    records = [Record(number, text, {}) for number, text in enumerate(texts, 1)]
-    write_answers(sys.stdout, "txt", records, shares)
+def predict_texts(classifier: Classifier, texts: Sequence[str], *, explained: bool) -> None:
+    """Answer texts on standard output, a line each; below it, what each word does."""
+    show = coloured if sys.stdout.isatty() else listed
+    for number, (text, share) in enumerate(zip(texts, classifier.predict(texts).tolist()), 1):
+        write_answers(sys.stdout, "txt", [Record(number, text, {})], [share])
+        if explained:
+            print(show(classifier.explain(text)))
 
 
 def predict_file(

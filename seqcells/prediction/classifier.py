@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from seqcells.explanation import Explanation, explain
 from seqcells.prediction.stream import Stream
-from seqcells.text.batches import BucketedBatches
+from seqcells.text.batches import BucketedBatches, truncate
 from seqcells.training import Run, load_best
 from seqcells.training.tasks.reviews import encode
 
@@ -64,6 +65,17 @@ class Classifier:
                 shares[batch.indices] = self.model(batch.inputs, batch.lengths).sigmoid()
                 bar.update(len(batch.lengths))
         return shares
+
+    def explain(self, text: str) -> Explanation:
+        """What the model makes of a text, word after word.
+
+        Raises:
+            ValueError: the text has no words.
+        """
+        data = self.config.data
+        words = truncate(self.vocabulary.tokenise(text), data.max_tokens, data.truncate)
+        tokens = torch.tensor([self.vocabulary.number(word) for word in words], dtype=torch.int64)
+        return explain(self.model, tokens, words)
 
     def stream(self) -> Stream:
         """A reader of one text, word by word.

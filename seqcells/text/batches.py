@@ -2,19 +2,20 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+Token = TypeVar("Token", int, str)
 IGNORED = -100  # a label that is none, as torch.nn.functional.cross_entropy has it
 POOL = 100  # batches that are sorted by length together: less padding, yet still random batches
 
 
 def truncate(
-    tokens: Sequence[int], max_tokens: int, keep: Literal["head", "tail", "head_tail"]
-) -> list[int]:
+    tokens: Sequence[Token], max_tokens: int, keep: Literal["head", "tail", "head_tail"]
+) -> list[Token]:
     """Keep at most `max_tokens`: the first, the last, or half of each (one more of the head)."""
     if max_tokens < 1:
         raise ValueError(f"expected max_tokens of at least 1, got {max_tokens}")

@@ -90,4 +90,5 @@ def _hints(run: Run) -> list[str]:
         "dates": f'{command} predict {run.folder} "May 3rd, 2004"',
         "language": f'{command} generate {run.folder} "this film"',
     }
-    return [own[run.config.task], another] if run.config.task in own else [another]
+    first = [own[run.config.task]] if run.config.task in own else []
+    return [*first, another, f"{command} report {run.folder}"]

@@ -102,6 +102,11 @@ class Run:
         lines = "".join(json.dumps(epoch) + "\n" for epoch in history)
         write_atomically(self.epochs, lambda file: file.write(lines.encode()))
 
+    def read_epochs(self) -> list[dict[str, Any]]:
+        if not self.epochs.is_file():
+            raise ValueError(f"expected {self.epochs}, which does not exist; train again")
+        return [json.loads(line) for line in self.epochs.read_text(encoding="utf-8").splitlines()]
+
     def write_result(self, result: dict[str, Any]) -> None:
         content = json.dumps(result, indent=2) + "\n"
         write_atomically(self.result, lambda file: file.write(content.encode()))

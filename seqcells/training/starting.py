@@ -1,17 +1,22 @@
 """What a model may know before it is trained: word vectors, or another model's recurrence."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from seqcells.models.inputs import VECTOR_SCALE, WordInputs
-from seqcells.text.neighbours import Neighbours
 from seqcells.text.vectors import read_vectors
 from seqcells.text.vocabulary import Vocabulary
 from seqcells.training.checkpoints import load_checkpoint
 from seqcells.training.runs import Run
+
+if TYPE_CHECKING:
+    from seqcells.text.neighbours import Neighbours
 
 
 def start_from_file(inputs: WordInputs, path: str, vocabulary: Vocabulary) -> str:
@@ -33,6 +38,8 @@ def start_from_neighbours(inputs: WordInputs, texts: Sequence[Sequence[int]]) ->
 
     Words that `texts` never show keep the vectors they have.
     """
+    from seqcells.text.neighbours import Neighbours  # and SciPy with it, which others can spare
+
     words = inputs.words
     neighbours = Neighbours(
         texts, words.num_embeddings, words.embedding_dim, progress=sys.stderr.isatty()

@@ -49,7 +49,7 @@ class ReviewTask(Task):
         return self.to_evaluate(reviews[split], vocabulary)
 
     def to_evaluate(self, reviews: list[Review], vocabulary: Vocabulary) -> BucketedBatches:
-        """Reviews in batches that stay in order from epoch to epoch."""
+        """Batches of these reviews; a batch's indices are places among them."""
         return self._batches(
             reviews, vocabulary, batch_size=EVALUATION_BATCH, seed=0, shuffle=False
         )

@@ -1,0 +1,190 @@
+"""Charts as inline SVG: quiet, legible at the width of a phone, coloured by the page's own CSS."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+WIDTH, HEIGHT, FLAT = 360, 200, 140
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 8, 38
+COLOURS = 6  # that the page's style sheet names
+TICKS = 4
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """From `low` to `high`; its ticks stand at multiples of `step`, or at powers of ten."""
+
+    label: str
+    low: float
+    high: float
+    step: float
+    percent: bool = False
+    log: bool = False
+
+    @classmethod
+    def around(
+        cls, label: str, values: Sequence[float], *, percent: bool = False, whole: bool = False
+    ) -> "Axis":
+        """With round ends that hold all the values."""
+        low, high = min(values), max(values)
+        step = _round_step((high - low or abs(high) or 1) / TICKS)
+        step = max(1, round(step)) if whole else step
+        ends = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+        low, high = (low, max(high, low + 1)) if whole else ends
+        if low == high:
+            low, high = low - step, high + step
+        if percent:
+            low, high = max(low, 0.0), min(high, 1.0)
+        return cls(label, low, high, step, percent)
+
+    @classmethod
+    def of_powers(cls, label: str, values: Sequence[float]) -> "Axis":
+        """Logarithmic, between powers of ten."""
+        low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+        high = max(high, low + 1)
+        step = math.ceil((high - low) / (TICKS + 1))
+        return cls(label, 10.0**low, 10.0**high, step, log=True)
+
+    def share(self, value: float) -> float:
+        """Where a value stands, 0 at the low end and 1 at the high one."""
+        low, high = self.low, self.high
+        if self.log:
+            low, high, value = math.log10(low), math.log10(high), math.log10(value)
+        return (value - low) / (high - low)
+
+    def ticks(self) -> list[tuple[float, str]]:
+        if self.log:
+            powers = range(round(math.log10(self.low)), round(math.log10(self.high)) + 1)
+            return [(10.0**n, "10" + str(n).translate(RAISED)) for n in powers[:: int(self.step)]]
+        first, last = math.ceil(self.low / self.step - 1e-9), self.high / self.step + 1e-9
+        values = [number * self.step for number in range(first, math.floor(last) + 1)]
+        return [(value, self._written(value)) for value in values]
+
+    def _written(self, value: float) -> str:
+        scale = 100 if self.percent else 1
+        digits = max(0, -math.floor(math.log10(self.step * scale) + 1e-9))
+        return f"{abs(value) * scale:,.{digits}f}{'%' if self.percent else ''}"
+
+
+def _round_step(rough: float) -> float:
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(one * power for one in (1, 2, 5, 10) if one * power >= rough * 0.999)
+
+
+def style_of(colour: int) -> str:
+    """The classes of a line of this number; past the last colour they begin anew, dashed."""
+    return f"c{colour % COLOURS}" + (" dashed" if colour // COLOURS % 2 else "")
+
+
+def key(name: str, colour: int) -> Markup:
+    """What tells the name of the lines of this number."""
+    return Markup('<span class="key {}">{}</span>').format(style_of(colour), name)
+
+
+class Chart:
+    """One picture with its title and its keys; a template shows it as it is."""
+
+    def __init__(self, title: str, x: Axis, y: Axis, height: int = HEIGHT):
+        self.title, self.x, self.y, self.height = title, x, y, height
+        self._keys: list[Markup] = []
+        self._drawn: list[Markup] = []
+
+    def line(
+        self,
+        xs: Sequence[float],
+        ys: Sequence[float],
+        name: str = "",
+        *,
+        colour: int = 0,
+        titles: Sequence[str] = (),
+    ) -> "Chart":
+        """A line through the points; with `titles` each has a mark that tells its own."""
+        style = style_of(colour)
+        places = [self._place(x, y) for x, y in zip(xs, ys)]
+        points = " ".join(f"{across:.1f},{down:.1f}" for across, down in places)
+        self._add('<polyline class="line {}" points="{}"/>', style, points)
+        for (across, down), title in zip(places, titles):
+            circle = (
+                '<circle class="mark {}" cx="{:.1f}" cy="{:.1f}" r="2.6"><title>{}</title></circle>'
+            )
+            self._add(circle, style, across, down, title)
+        if name:
+            self._keys.append(key(name, colour))
+        return self
+
+    def whiskers(self, xs: Sequence[float], ends: Sequence[tuple[float, float]]) -> "Chart":
+        """An upright line from the low to the high end at each place."""
+        for x, (low, high) in zip(xs, ends):
+            (across, bottom), (_, top) = self._place(x, low), self._place(x, high)
+            line = '<path class="whisker" d="M{:.1f} {:.1f}V{:.1f}"/>'
+            self._add(line, across, bottom, top)
+        return self
+
+    def bars(
+        self, edges: Sequence[tuple[float, float]], heights: Sequence[float], titles: Sequence[str]
+    ) -> "Chart":
+        """Pale bars from the lower edge of the picture up to these heights."""
+        for (left, right), height, title in zip(edges, heights, titles):
+            (start, top), (end, _) = self._place(left, height), self._place(right, height)
+            bar = (
+                '<rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">'
+                "<title>{}</title></rect>"
+            )
+            size = end - start - 2, self.height - BOTTOM - top
+            self._add(bar, start + 1, top, *size, title)
+        return self
+
+    def across(self, y: float) -> "Chart":
+        """A thin rule at a height."""
+        (left, down), (right, _) = self._place(self.x.low, y), self._place(self.x.high, y)
+        self._add('<path class="rule" d="M{:.1f} {:.1f}H{:.1f}"/>', left, down, right)
+        return self
+
+    def upright(self, x: float, title: str) -> "Chart":
+        """A thin rule at a place."""
+        across, down = self._place(x, self.y.low)
+        line = '<path class="rule" d="M{:.1f} {:.1f}V{}"><title>{}</title></path>'
+        self._add(line, across, down, TOP, title)
+        return self
+
+    def diagonal(self) -> "Chart":
+        """A thin rule from the low ends to the high ones."""
+        ends = *self._place(self.x.low, self.y.low), *self._place(self.x.high, self.y.high)
+        self._add('<path class="rule" d="M{:.1f} {:.1f}L{:.1f} {:.1f}"/>', *ends)
+        return self
+
+    def __html__(self) -> Markup:
+        picture = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}</svg>').format(
+            WIDTH, self.height, self.title, self._axes(), Markup().join(self._drawn)
+        )
+        caption = Markup("<figcaption>{} {}</figcaption>").format(
+            self.title, Markup(" ").join(self._keys)
+        )
+        return Markup("<figure>{}{}</figure>").format(caption, picture)
+
+    def _add(self, form: str, *values: object) -> None:
+        self._drawn.append(Markup(form).format(*values))
+
+    def _place(self, x: float, y: float) -> tuple[float, float]:
+        across = LEFT + self.x.share(x) * (WIDTH - LEFT - RIGHT)
+        return across, self.height - BOTTOM - self.y.share(y) * (self.height - TOP - BOTTOM)
+
+    def _axes(self) -> Markup:
+        bottom, middle = self.height - BOTTOM, (self.height - BOTTOM + TOP) / 2
+        parts = []
+        for value, text in self.y.ticks():
+            _, down = self._place(self.x.low, value)
+            parts.append(f'<path class="grid" d="M{LEFT} {down:.1f}H{WIDTH - RIGHT}"/>')
+            parts.append(f'<text class="y" x="{LEFT - 6}" y="{down + 3.5:.1f}">{text}</text>')
+        for value, text in self.x.ticks():
+            across, _ = self._place(value, self.y.low)
+            parts.append(f'<text class="x" x="{across:.1f}" y="{bottom + 15}">{text}</text>')
+        parts.append(f'<path class="base" d="M{LEFT} {bottom}H{WIDTH - RIGHT}"/>')
+        label = f'<text class="x label" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{self.height - 5}">'
+        parts.append(f"{label}{escape(self.x.label)}</text>")
+        turned = f'transform="translate(9 {middle}) rotate(-90)"'
+        parts.append(f'<text class="x label" {turned}>{escape(self.y.label)}</text>')
+        return Markup("".join(parts))

@@ -1,0 +1,114 @@
+"""What each word of a text did to a prediction."""
+
+import pytest
+import torch
+
+from seqcells import explanation
+from seqcells.cli import main
+from seqcells.explanation import Explanation, coloured, explain, listed
+from seqcells.model_config import ModelConfig
+from seqcells.models import build_model
+
+MODELS = {
+    "recurrent": {"readout": ["last"]},
+    "both directions": {"bidirectional": True, "ngrams": 2, "readout": ["max", "mean"]},
+    "stack": {"cell": "mgu", "num_layers": 2, "modifiers": {"zoneout": 0.2}},
+    "torch": {"backend": "torch", "cell": "gru", "bidirectional": True},
+    "attention": {"cell": "rnn", "readout": ["attention", "last"]},
+    "pooled": {"kind": "pooled", "ngrams": 3},
+    "words": {"kind": "words"},
+    "window": {"kind": "window", "window": 5},
+}
+TOKENS = torch.tensor([3, 1, 7, 7, 2, 9, 4, 1, 8])
+WORDS = ["a", "word", "for", "each", "of", "those", "tokens", ",", "here"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("positions", [2**15, 12])
+def test_every_beginning_is_read(name, positions, monkeypatch):
+    monkeypatch.setattr(explanation, "POSITIONS", positions)
+    torch.manual_seed(0)
+    settings = {"embedding_size": 6, "hidden_size": 5, "dropout": 0.5}
+    model = build_model(ModelConfig(**(settings | MODELS[name])), 10).eval()
+    found = explain(model, TOKENS, WORDS)
+    with torch.no_grad():
+        alone = [model(TOKENS[:n].unsqueeze(1), torch.tensor([n])) for n in range(1, 10)]
+        prediction = model(TOKENS.unsqueeze(1), torch.tensor([9])).sigmoid().item()
+    torch.testing.assert_close(found.logits, torch.cat(alone), atol=1e-6, rtol=1e-5)
+    assert found.probabilities[-1].item() == pytest.approx(prediction, abs=1e-6)
+    whole = (found.logits[-1] - found.logits[0]).item()
+    assert found.pushes.sum().item() == pytest.approx(whole, abs=1e-5)
+    assert len(found.pushes) == len(WORDS)
+
+
+def test_a_word_that_adds_to_the_logit_pushes_so_far():
+    def model(tokens, lengths):
+        return (tokens - 5).where(tokens > 0, 0).sum(0).float()
+
+    found = explain(model, TOKENS, WORDS)
+    assert found.pushes.tolist() == [0, -4, 2, 2, -3, 4, -1, -4, 3]
+    assert torch.equal(found.shades.sign(), found.pushes.sign())
+
+
+def test_long_texts_are_read_in_parts(monkeypatch):
+    shapes = []
+
+    def model(tokens, lengths):
+        shapes.append(tuple(tokens.shape))
+        return lengths.float()
+
+    monkeypatch.setattr(explanation, "POSITIONS", 1000)
+    found = explain(model, torch.ones(300, dtype=torch.int64), ["so"] * 300)
+    assert found.logits.tolist() == list(range(1, 301))
+    assert all(steps * rows <= 1000 for steps, rows in shapes)
+    assert len(shapes) < 120
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(ValueError, match=r"tokens: expected at least one"):
+        explain(None, TOKENS[:0], [])
+    with pytest.raises(ValueError, match=r"words: expected 9, one a token, got 1"):
+        explain(None, TOKENS, ["word"])
+
+
+def test_colours_follow_the_pushes():
+    found = Explanation(["well", "good", "bad", "so"], torch.tensor([0.0, 3.0, 2.0, 2.01]))
+    assert coloured(found) == (
+        "well \033[38;5;16;48;5;75mgood\033[0m \033[38;5;16;48;5;208mbad\033[0m so"
+    )
+    assert listed(found).splitlines() == [
+        "  +0.000  0.5000  well",
+        "  +3.000  0.9526  good",
+        "  -1.000  0.8808  bad",
+        "  +0.010  0.8818  so",
+    ]
+
+
+def test_predict_explains(make_run, capfd):
+    folder = str(make_run("lstm").folder)
+    capfd.readouterr()
+    assert main(["predict", folder, "It is good.", "--explain", "It is bad."]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    words = ["it", "is", "good", ".", "it", "is", "bad", "."]
+    assert [line.split()[-1] for line in lines[1:5] + lines[6:]] == words
+    for prediction, last in ((lines[0], lines[4]), (lines[5], lines[9])):
+        assert float(prediction.split()[0]) == pytest.approx(float(last.split()[1]), abs=1e-4)
+    assert [float(lines[n].split()[0]) for n in (1, 6)] == [0, 0]
+
+
+def test_predict_colours_words_on_a_terminal(make_run, capsys, monkeypatch):
+    folder = str(make_run("lstm").folder)
+    capsys.readouterr()
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert main(["predict", folder, "--explain", "It is good."]) == 0
+    _, words = capsys.readouterr().out.splitlines()
+    assert [part for part in ("it", "is", "good", ".") if part not in words] == []
+    assert "+0.000" not in words
+
+
+def test_other_tasks_are_not_explained(make_run, capfd):
+    run = make_run("capitals", task="capitals")
+    capfd.readouterr()
+    assert main(["predict", str(run.folder), "--explain", "in new york"]) == 2
+    expected = "error: --explain: expected a run of sentiment, got one of capitals\n"
+    assert capfd.readouterr().err == expected

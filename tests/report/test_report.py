@@ -1,0 +1,200 @@
+"""The page about runs."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from seqcells.cli import main
+from seqcells.training import Run, encode, load_best
+
+BOTH = {"bidirectional": True, "ngrams": 2}
+
+
+@pytest.fixture
+def report(tmp_path, read_page):
+    """Write a report of runs by the command, and read it."""
+
+    def write(*runs, options=()):
+        place = tmp_path / "page.html"
+        folders = [str(run.folder) for run in runs]
+        assert main(["report", *folders, "--output", str(place), *options]) == 0
+        return read_page(place)
+
+    return write
+
+
+def logits_of(run, reviews):
+    """Each review on its own."""
+    vocabulary = run.load_vocabulary()
+    model = load_best(run, vocabulary)
+    with torch.no_grad():
+        texts = [encode(review.text, vocabulary, run.config.data) for review in reviews]
+        found = [
+            model(torch.tensor(text).unsqueeze(1), torch.tensor([len(text)])) for text in texts
+        ]
+    return torch.cat(found).numpy()
+
+
+def test_the_figures_are_those_of_the_run(make_run, report):
+    run = make_run("lstm")
+    result = json.loads((run.folder / "metrics.json").read_text())
+    shown = report(run).values("data-metric")
+    assert {name: shown["lstm", name] for name in result} == {
+        name: str(value) for name, value in result.items()
+    }
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_confusion_and_calibration_are_those_of_the_model(make_run, report, small_corpus, split):
+    run = make_run("lstm")
+    page = report(run, options=["--split", split])
+    reviews = small_corpus[split]
+    labels = np.array([review.label for review in reviews])
+    logits = logits_of(run, reviews)
+    cells = {
+        (attributes["data-label"], attributes["data-said"]): int(attributes["data-value"])
+        for _, attributes in page.tags
+        if "data-said" in attributes
+    }
+    assert cells == {
+        (str(label), str(said)): int(((labels == label) & ((logits > 0) == said)).sum())
+        for label in (0, 1)
+        for said in (0, 1)
+    }
+    probabilities = 1 / (1 + np.exp(-logits.astype(float)))
+    places = np.minimum(probabilities * 10, 9).astype(int)
+    gaps = np.bincount(places, probabilities - labels)
+    error = float(page.values("data-metric")["lstm", "calibration_error"])
+    assert error == pytest.approx(np.abs(gaps).sum() / len(labels), abs=1e-6)
+    assert f"On the {split} reviews" in page.source
+
+
+def test_the_page_needs_nothing_else(make_run, report):
+    page = report(make_run("lstm"), make_run("window", kind="window"))
+    for tag, attributes in page.tags:
+        assert tag not in ("script", "link", "iframe", "img", "object", "base")
+        assert not attributes.keys() & {"src", "srcset", "data", "action", "xlink:href"}
+        assert attributes.get("href", "#").startswith("#")
+    assert "http:" not in page.source
+    assert "https:" not in page.source
+    assert not re.search(r"url\(|@import", page.source)
+    assert "default-src 'none'" in page.source
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "gates"),
+    [
+        ("lstm", {}, ["input", "forget", "output"]),
+        ("both", BOTH, ["input", "forget", "output"]),
+        ("stack", {"cell": "mgu", "num_layers": 2, "bidirectional": True}, ["gate"]),
+        ("torch", {"cell": "gru", "backend": "torch"}, ["reset", "update"]),
+        ("rnn", {"cell": "rnn"}, None),
+        ("pooled", {"kind": "pooled"}, None),
+        ("words", {"kind": "words"}, None),
+        ("window", {"kind": "window"}, None),
+    ],
+)
+def test_every_classifier_is_reported(make_run, report, name, model, gates):
+    run = make_run(name, **model)
+    page = report(run)
+    titles = [attributes["aria-label"] for tag, attributes in page.tags if tag == "svg"]
+    assert titles.count("Running probability") >= 2
+    assert titles.count("Gates") == (titles.count("Running probability") if gates else 0)
+    assert ("Gradient norm by time step" in titles) == (run.config.model.kind == "recurrent")
+    for gate in gates or []:
+        assert f">{gate}</span>" in page.source
+
+
+def test_words_and_mistakes_are_shown_as_they_are(make_run, report, small_corpus):
+    run = make_run("lstm")
+    page = report(run)
+    logits = logits_of(run, small_corpus["test"])
+    wrong = [
+        (abs(logit), review.text)
+        for logit, review in zip(logits, small_corpus["test"])
+        if (logit > 0) != review.label
+    ]
+    surest = max(wrong)[1]
+    assert f'<p class="text">{surest}</p>' in page.source
+    vocabulary = run.load_vocabulary()
+    spans = [
+        text.strip()
+        for (tag, attributes), text in zip(page.tags, page.texts)
+        if tag == "span" and ", then " in attributes.get("title", "")
+    ]
+    tokens = [encode(review.text, vocabulary, run.config.data) for review in small_corpus["test"]]
+    shown = " ".join(str(vocabulary.number(word)) for word in spans)
+    assert sum(" ".join(map(str, text)) in shown for text in tokens) >= 3
+
+
+def test_several_runs_are_compared(make_run, report):
+    runs = [make_run("lstm"), make_run("both", **BOTH), make_run("window", kind="window")]
+    page = report(*runs)
+    shown = page.values("data-metric")
+    for run in runs:
+        assert shown[run.folder.name, "test_loss"] == str(run.read_result()["test_loss"])
+    titles = [attributes["aria-label"] for tag, attributes in page.tags if tag == "svg"]
+    assert titles[:3] == ["Validation accuracy", "Validation loss", "Gradient norm"]
+    assert page.count("article") == 3
+    ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    links = {attributes["href"][1:] for tag, attributes in page.tags if tag == "a"}
+    assert links <= ids
+    assert len(links) == 3
+
+
+def test_other_tasks_have_curves_and_figures(make_run, report):
+    run = make_run("adding", task="adding")
+    page = report(run)
+    titles = [attributes["aria-label"] for tag, attributes in page.tags if tag == "svg"]
+    assert titles == ["Accuracy", "Loss", "Gradient norm"]
+    shown = page.values("data-metric")
+    assert {name for _, name in shown} == run.read_result().keys()
+
+
+def test_the_page_lies_beside_the_run_or_here(make_run, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    first, second = make_run("adding", task="adding"), make_run("adding again", task="adding")
+    capfd.readouterr()
+    assert main(["report", str(first.folder)]) == 0
+    assert capfd.readouterr().out == f"report: {first.folder / 'report.html'}\n"
+    assert (first.folder / "report.html").is_file()
+    assert main(["report", str(first.folder), str(second.folder)]) == 0
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_wrong_runs_are_one_line(make_run, tmp_path, capfd):
+    adding, lstm = make_run("adding", task="adding"), make_run("lstm")
+    (tmp_path / "unfinished").mkdir()
+    settings = (lstm.folder / "config.yaml").read_text()
+    (tmp_path / "unfinished" / "config.yaml").write_text(settings)
+    wrong = {
+        "expected runs of one task, got adding, sentiment": [adding.folder, lstm.folder],
+        "expected the folder of a run": [tmp_path],
+        "expected a finished run": [tmp_path / "unfinished"],
+        "--output: expected a file in a folder that exists": [
+            lstm.folder,
+            "--output",
+            tmp_path / "nowhere" / "page.html",
+        ],
+        "data.path: expected no path": [lstm.folder, "--data.path", tmp_path],
+    }
+    capfd.readouterr()
+    for message, arguments in wrong.items():
+        assert main(["report", *map(str, arguments)]) == 2
+        output, error = capfd.readouterr()
+        assert output == ""
+        assert error.startswith(f"error: {message}")
+        assert error.count("\n") == 1
+
+
+def test_texts_cannot_write_into_the_page(make_run, report, small_corpus, monkeypatch):
+    bad = '<script>alert("no")</script> & <b>'
+    reviews = [review._replace(text=f"{bad} {review.text}") for review in small_corpus["test"]]
+    changed = small_corpus | {"test": reviews}
+    monkeypatch.setattr("seqcells.training.tasks.reviews.make_corpus", lambda: changed)
+    page = report(Run.open(make_run("lstm").folder))
+    assert page.count("script") == 0
+    assert "&lt;script&gt;alert" in page.source
