@@ -1,5 +1,6 @@
 # make train    set up, train on the embedded corpus (CONFIG=... DATA=... for IMDB)
 # make test     set up, lint, test          make test-all   the long tests as well
+# make docs     build the guide into build/docs
 # make kernels  write the kernels' C++ anew from the cells' equations
 # make sanitize the kernel's tests under AddressSanitizer and UndefinedBehaviorSanitizer
 PYTHON ?= python3
@@ -8,7 +9,7 @@ DATA   ?=
 ARGS   ?=
 BIN    := .venv/bin
 
-.PHONY: train test test-all lint kernels sanitize clean
+.PHONY: train test test-all lint docs kernels sanitize clean
 
 NATIVE := $(wildcard seqcells/kernels/native/*)
 
@@ -29,6 +30,9 @@ test: lint
 
 test-all: lint
 	$(BIN)/python -m pytest $(ARGS)
+
+docs: .venv/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 kernels: .venv/ready
 	$(BIN)/python -c 'from seqcells.generate import write_built_in; write_built_in()'

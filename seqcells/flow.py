@@ -48,7 +48,8 @@ def gradient_flow(
 
     Args:
         model: a recurrence, or a model with recurrences in it.
-        batch, options: what the model is called with.
+        batch: what the model is called with.
+        options: likewise, by name.
         loss: from the model's result to a scalar. By default the sum of the final hidden state
             (of the last layer, in its every direction) where the model is itself a recurrence or
             a `Stack`, and the sum of its output where another model returns a tensor.

@@ -24,7 +24,6 @@ class _Layers(nn.RNNBase):
 
     def __init__(
         self,
-        mode: str,
         input_size: int,
         hidden_size: int,
         num_layers: int = 1,
@@ -40,6 +39,7 @@ class _Layers(nn.RNNBase):
         positive_integer(hidden_size, "hidden_size")
         positive_integer(num_layers, "num_layers")
         check_share(dropout, "dropout")
+        mode = self._mode()
         if mode == "LSTM":
             check_projection(proj_size, hidden_size)
         elif proj_size:
@@ -57,6 +57,10 @@ class _Layers(nn.RNNBase):
             device,
             dtype,
         )
+
+    def _mode(self) -> str:
+        """torch's name for the equations."""
+        raise NotImplementedError
 
     def forward(
         self,
@@ -220,10 +224,6 @@ class RNN(_Layers):
     phi the tanh or the relu. Arguments, parameters, their names and initial values, results and
     state dicts are torch's; beyond torch, the call takes `lengths` and `resets`.
 
-    Args:
-        input_size, hidden_size, num_layers, nonlinearity, bias, batch_first, dropout,
-        bidirectional, device, dtype: as in `torch.nn.RNN`.
-
     Raises:
         TypeError, ValueError: sizes, dropout or a nonlinearity that cannot be.
     """
@@ -234,14 +234,32 @@ class RNN(_Layers):
         hidden_size: int,
         num_layers: int = 1,
         nonlinearity: str = "tanh",
-        *args: Any,
-        **kwargs: Any,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
-        mode = f"RNN_{nonlinearity.upper()}"
-        super().__init__(mode, input_size, hidden_size, num_layers, *args, **kwargs)
         self.nonlinearity = nonlinearity
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            proj_size,
+            device,
+            dtype,
+        )
+
+    def _mode(self) -> str:
+        return f"RNN_{self.nonlinearity.upper()}"
 
 
 class GRU(_Layers):
@@ -252,16 +270,12 @@ class GRU(_Layers):
     Arguments, parameters, their names and initial values, results and state dicts are torch's;
     beyond torch, the call takes `lengths` and `resets`.
 
-    Args:
-        input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device,
-        dtype: as in `torch.nn.GRU`.
-
     Raises:
         TypeError, ValueError: sizes or dropout that cannot be.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__("GRU", *args, **kwargs)
+    def _mode(self) -> str:
+        return "GRU"
 
 
 class LSTM(_Layers):
@@ -271,13 +285,9 @@ class LSTM(_Layers):
     and initial values, results and state dicts are torch's; beyond torch, the call takes
     `lengths` and `resets`.
 
-    Args:
-        input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size,
-        device, dtype: as in `torch.nn.LSTM`.
-
     Raises:
         TypeError, ValueError: sizes or dropout that cannot be.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__("LSTM", *args, **kwargs)
+    def _mode(self) -> str:
+        return "LSTM"

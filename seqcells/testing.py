@@ -37,7 +37,8 @@ def assert_parity(
     are compared with `theirs` in float64: ours may err at most twice as much.
 
     Args:
-        ours, theirs: a layer and its `torch.nn` twin, or a cell and its twin.
+        ours: a layer or a cell.
+        theirs: its `torch.nn` twin.
         inputs: what both take; a `PackedSequence` too.
         hx: the initial state for both; None for their own.
         lengths: given to `ours` with the padded inputs, which are packed for `theirs`; each at
