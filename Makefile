@@ -24,6 +24,7 @@ train: .venv/ready
 lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 test: lint
 	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
@@ -52,4 +53,4 @@ sanitize: .venv/ready
 	    -m 'not slow' -p no:faulthandler $(ARGS)
 
 clean:
-	rm -rf .venv build seqcells/kernels/_native.so *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build seqcells/kernels/_native.so *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from seqcells.recurrent import Recurrent
-from seqcells.stack import Stack
+from seqcells.stack import Stack, directions
 from seqcells.state import State, first_tensor
 
 
@@ -20,7 +20,7 @@ class _Call(NamedTuple):
     """One call of a recurrence: what it was given, and the copy of it that the gradient is of."""
 
     name: str
-    recurrence: nn.Module
+    recurrence: Recurrent | nn.RNNBase
     given: Tensor | PackedSequence
     watched: Tensor
 
@@ -68,7 +68,7 @@ def gradient_flow(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
-    calls = []
+    calls: list[_Call] = []
     with _unchanged(model), ExitStack() as hooks, torch.enable_grad():
         for name, recurrence in _recurrences(model).items():
             watch = partial(_watch, calls, name)
@@ -86,7 +86,7 @@ def gradient_flow(
     return {call.name: _norms(call, gradient) for call, gradient in zip(calls, gradients)}
 
 
-def _recurrences(model: nn.Module) -> dict[str, nn.Module]:
+def _recurrences(model: nn.Module) -> dict[str, Recurrent | nn.RNNBase]:
     found = {
         name or type(module).__name__: module
         for name, module in model.named_modules()
@@ -121,8 +121,12 @@ def _unchanged(model: nn.Module) -> Iterator[None]:
 
 
 def _watch(
-    calls: list[_Call], name: str, recurrence: nn.Module, args: tuple, kwargs: dict[str, Any]
-) -> tuple[tuple, dict[str, Any]] | None:
+    calls: list[_Call],
+    name: str,
+    recurrence: Recurrent | nn.RNNBase,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     """A forward pre-hook: give the recurrence a copy of its input, and keep that."""
     place = None if args else next((key for key in ("inputs", "input") if key in kwargs), None)
     if not args and place is None:
@@ -149,8 +153,9 @@ def _default_loss(model: nn.Module, result: Any) -> Tensor:
         return _hidden(model, result[1]).sum()
     if isinstance(model, Stack):
         layer, state = model.layers[-1], result[1][-1]
-        pairs = [(layer, state)] if isinstance(layer, Recurrent) else zip(layer, state)
-        return sum(_hidden(*pair).sum() for pair in pairs)
+        runs = directions(layer)
+        states = [state] if len(runs) == 1 else state
+        return torch.stack([_hidden(*pair).sum() for pair in zip(runs, states)]).sum()
     if isinstance(model, nn.RNNBase):
         return first_tensor(result[1])[-2 if model.bidirectional else -1 :].sum()
     if isinstance(result, Tensor):

@@ -22,6 +22,8 @@ from seqcells.unroll import unroll
 class _Layers(nn.RNNBase):
     """Layers and directions of one cell. The parameters are torch's, the recurrence is ours."""
 
+    weight_ih_l0: Tensor
+
     def __init__(
         self,
         input_size: int,
@@ -141,7 +143,7 @@ class _Layers(nn.RNNBase):
         cell = EQUATIONS[self.mode.lower()]
         weights = self._weights()
         directions = 2 if self.bidirectional else 1
-        final_states = []
+        final_states: list[State] = []
         for layer in range(self.num_layers):
             outputs = []
             for direction in range(directions):
@@ -173,7 +175,7 @@ class _Layers(nn.RNNBase):
         """The weights of each layer and direction, looked up by name as they are now."""
         biases = () if self.bias else (None, None)
         own = self._parameters  # where a parametrization or a mask stands in, the name is not here
-        found = [
+        found: list[list[Any]] = [
             [own[name] if name in own else getattr(self, name) for name in names]
             for names in self._all_weights
         ]
@@ -186,10 +188,10 @@ class _Layers(nn.RNNBase):
             cell = input.new_zeros(batch_size, self.hidden_size)
             hidden = input.new_zeros(batch_size, width) if self.proj_size else cell
             return [LSTMState(hidden, cell) if self.mode == "LSTM" else hidden] * rows
-        expected = input.new_empty(rows, batch_size, width)
+        hidden = input.new_empty(rows, batch_size, width)
         if self.mode != "LSTM":
-            return list(conform_state(hx, expected, "hx").unbind(0))
-        expected = LSTMState(expected, input.new_empty(rows, batch_size, self.hidden_size))
+            return list(conform_state(hx, hidden, "hx").unbind(0))
+        expected = LSTMState(hidden, input.new_empty(rows, batch_size, self.hidden_size))
         hidden, cell = conform_state(hx, expected, "hx")
         return [LSTMState(*parts) for parts in zip(hidden.unbind(0), cell.unbind(0))]
 

@@ -73,7 +73,8 @@ def step_masks(
 
     None stands for no row and for all rows, where that is known.
     """
-    restarts, valid = [None] * steps, [None] * steps
+    restarts: list[Tensor | None] = [None] * steps
+    valid: list[Tensor | None] = [None] * steps
     if resets is not None:
         restarts = list(resets.unbind(0))
         if readable(resets):

@@ -202,7 +202,8 @@ class LearnedState(Modifier):
         dtype: torch.dtype | None = None,
     ) -> State:
         """The parameters, for every row of the batch."""
-        form = start_of(self.cell)(batch_size, device=device, dtype=dtype)
+        make: Any = start_of(self.cell)
+        form = make(batch_size, device=device, dtype=dtype)
         starts = iter([getattr(self, name) for name in self._names])
         return map_state(lambda part: next(starts).to(part).expand(part.shape), form)
 

@@ -57,7 +57,7 @@ class Noise(NamedTuple):
                 return its if mine is None else mine
             return map_state(function, mine, its)
 
-        functions = Noise(Tensor.mul, Tensor.mul, join, Tensor.mul)
+        functions: list[Any] = [Tensor.mul, Tensor.mul, join, Tensor.mul]  # by the parts' order
         return Noise(*map(both, self, other, functions))
 
     def carried(self, drawn: Noise, state: State) -> Noise:
@@ -148,7 +148,7 @@ def settle(weights: Any, noise: Noise | None) -> tuple[Any, Noise | None]:
 
 
 def check_noise(
-    noise: Noise, steps: int, state: State, hidden: Sequence[int], candidate: Sequence[int]
+    noise: Noise, steps: int, state: State, hidden: Sequence[int], candidate: Sequence[int | None]
 ) -> None:
     """Raise unless the noise fits a sequence of so many steps, whose states are as `state`.
 
@@ -180,7 +180,7 @@ def _check_zone(zone: State, steps: int, state: State, name: str) -> None:
         _check_zone(part, steps, own, f"{name}.{field}")
 
 
-def _check_part(part: Any, expected: list[Sequence[int]], dtype: torch.dtype, name: str) -> None:
+def _check_part(part: Any, expected: Sequence[Any], dtype: torch.dtype, name: str) -> None:
     if not isinstance(part, Tensor):
         raise TypeError(f"{name}: expected a tensor, got {type(part).__name__}")
     if tuple(part.shape) not in [tuple(shape) for shape in expected]:

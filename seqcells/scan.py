@@ -15,7 +15,7 @@ def linear_recurrence(
     addend: Tensor,
     state: Tensor,
     *,
-    fresh_state: Tensor | None = None,
+    fresh_state: Any = None,  # a tensor, where there are resets
     lengths: Tensor | None = None,
     resets: Tensor | None = None,
     reverse: bool = False,

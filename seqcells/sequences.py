@@ -48,7 +48,7 @@ def time_first(
         inputs = inputs.transpose(0, 1)
         resets = None if resets is None else resets.transpose(0, 1)
     if lengths is not None:
-        lengths = check_lengths(lengths, *inputs.shape[:2], inputs.device)
+        lengths = check_lengths(lengths, inputs.shape[0], inputs.shape[1], inputs.device)
     return inputs, lengths, resets
 
 

@@ -81,9 +81,10 @@ class Stack(nn.Module):
             TypeError: a state, lengths, resets or noise of the wrong kind.
             ValueError: a shape, size, dtype, length or count of states that does not fit.
         """
-        if lengths is not None and self.residual:  # so that it adds nothing past a length
+        if self.residual:  # so that it adds nothing past a length
             clean, lengths, _ = time_first(inputs, lengths, None, self.batch_first)
-            inputs = as_given(zero_padding(clean, lengths), True, self.batch_first)
+            if lengths is not None:
+                inputs = as_given(zero_padding(clean, lengths), True, self.batch_first)
         states = _parts(initial_state, len(self.layers), "initial_state: one state a layer")
         noises = _parts(noise, len(self.layers), "noise: one a layer")
         final_states = []
@@ -95,7 +96,7 @@ class Stack(nn.Module):
                 drawn = _parts(own, 2, f"noise[{number}]: one a direction")
                 runs = [
                     run(inputs, start, lengths, resets, one)
-                    for run, start, one in zip(layer, pair, drawn)
+                    for run, start, one in zip(directions(layer), pair, drawn)
                 ]
                 outputs = torch.cat([output for output, _ in runs], dim=-1)
                 final_state = tuple(final for _, final in runs)
@@ -116,21 +117,25 @@ class Stack(nn.Module):
         """What the cells' modifiers draw: `Recurrent.noise` of each layer, a pair for two."""
         states = _parts(initial_state, len(self.layers), "initial_state: one state a layer")
         earlier = _parts(before, len(self.layers), "before: one a layer")
-        noises = []
+        noises: list[Any] = []
         for number, (layer, state, old) in enumerate(zip(self.layers, states, earlier)):
             if isinstance(layer, Recurrent):
                 noises.append(layer.noise(inputs, state, old))
             else:
                 pair = _parts(state, 2, f"initial_state[{number}]: one state a direction")
                 olds = _parts(old, 2, f"before[{number}]: one a direction")
-                noises.append(
-                    tuple(run.noise(inputs, *each) for run, *each in zip(layer, pair, olds))
-                )
+                runs = zip(directions(layer), pair, olds)
+                noises.append(tuple(run.noise(inputs, *each) for run, *each in runs))
         return tuple(noises)
 
     def extra_repr(self) -> str:
         flags = [f"{name}=True" for name in ("batch_first", "residual") if getattr(self, name)]
         return ", ".join(flags + ([f"dropout={self.dropout}"] if self.dropout else []))
+
+
+def directions(layer: Any) -> tuple[Recurrent, ...]:
+    """The recurrences of one of a stack's layers: one, or one a direction."""
+    return (layer,) if isinstance(layer, Recurrent) else tuple(layer)
 
 
 def _layer(entry: Any, batch_first: bool) -> nn.Module:

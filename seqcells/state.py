@@ -84,7 +84,10 @@ def conform_state(state: State, expected: State, name: str = "state") -> State:
     names = getattr(expected, "_fields", range(len(expected)))
     return _like(
         expected,
-        [conform_state(*pair, f"{name}.{part}") for *pair, part in zip(state, expected, names)],
+        [
+            conform_state(part, own, f"{name}.{field}")
+            for part, own, field in zip(state, expected, names)
+        ],
     )
 
 

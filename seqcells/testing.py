@@ -114,9 +114,9 @@ def _quantities(
     with torch.random.fork_rng(devices=[leaf.device] if leaf.is_cuda else []):
         torch.manual_seed(seed)
         result = module(call, hx, **options)
-    named = _named_outputs(result, module, inputs, packed_by)
-    loss = sum((value * _random(value, generator)).sum() for value in named.values())
-    loss.backward()
+    named: dict[str, Any] = _named_outputs(result, module, inputs, packed_by)
+    parts = [(value * _random(value, generator)).sum() for value in named.values()]
+    torch.stack(parts).sum().backward()
     named["grad input"] = leaf.grad
     if hx is not None:
         parts = [hx] if isinstance(hx, Tensor) else hx
@@ -140,7 +140,7 @@ def _named_outputs(
         names = ("hidden", "cell")
         return dict(zip(names, [result] if isinstance(result, Tensor) else result))
     output, state = result
-    if packed_by is not None:
+    if packed_by is not None and isinstance(inputs, Tensor):
         steps = inputs.shape[1 if _batch_first(module) else 0]
         output, _ = pad_packed_sequence(output, _batch_first(module), total_length=steps)
     elif isinstance(output, PackedSequence):

@@ -18,7 +18,7 @@ class Weights(NamedTuple):
     """A cell's weights as one sequence uses them: fetched once, the same at every step."""
 
     weight_ih: Tensor
-    weight_hh: Tensor | None
+    weight_hh: Any  # the cell's own: a matrix, a vector, None
     bias_ih: Tensor | None = None
     bias_hh: Tensor | None = None
     weight_hr: Tensor | None = None
@@ -89,8 +89,12 @@ class GatedCell(Cell):
     """
 
     gates: tuple[str, ...]
-    kernel: str | None = None
     compiles: bool = False
+    weight_ih: Tensor
+    weight_hh: Any  # a matrix; in some cells a vector, or None
+    bias_ih: Tensor | None
+    bias_hh: Tensor | None
+    _made_for: tuple[Any, ...]
 
     def __init_subclass__(cls, compile: bool | None = None, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -118,6 +122,11 @@ class GatedCell(Cell):
             empty = None if shape is None else torch.empty(shape, device=device, dtype=dtype)
             self.register_parameter(name, None if empty is None else nn.Parameter(empty))
         self.reset_parameters()
+
+    @property
+    def kernel(self) -> str | None:
+        """The name of the kernel that is made for the cell's equations."""
+        return None
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...] | None]:
         """Each parameter's shape by its name, None where there is none; a cell may have others."""
@@ -232,7 +241,7 @@ class GatedCell(Cell):
         weights = self.weights()
         matrix = torch.cat((weights.weight_hh, weights.weight_ih), dim=1).detach()
         bias = matrix.new_zeros(len(matrix))
-        if self.bias:
+        if weights.bias_ih is not None and weights.bias_hh is not None:
             bias = (weights.bias_ih + weights.bias_hh).detach()
         return list(matrix.chunk(len(self.gates))), list(bias.chunk(len(self.gates)))
 
@@ -254,11 +263,9 @@ class GatedCell(Cell):
             dtype=matrix.dtype,
             **options,
         )
-        with torch.no_grad():
-            cell.weight_hh.copy_(matrix[:, :hidden_size])
-            cell.weight_ih.copy_(matrix[:, hidden_size:])
-            cell.bias_ih.copy_(bias)
-            cell.bias_hh.zero_()
+        hidden, inward = matrix[:, :hidden_size], matrix[:, hidden_size:]
+        own = {"weight_ih": inward, "weight_hh": hidden, "bias_ih": bias}
+        cell.load_state_dict(own | {"bias_hh": torch.zeros_like(bias)})
         return cell
 
 

@@ -22,6 +22,8 @@ class _NormedCell(GatedCell):
     """
 
     norms: tuple[int, ...]
+    gain_ih: Tensor
+    gain_hh: Tensor
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...] | None]:
         rows = len(self.gates) * self.hidden_size
@@ -72,6 +74,8 @@ class LayerNormLSTMCell(_NormedCell, LSTMVariant):
     gates = ("input", "forget", "candidate", "output")
     kernel = "lstm_layer_norm"
     norms = (4,)
+    gain_cell: Tensor
+    shift_cell: Tensor | None
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...] | None]:
         own = {"gain_cell": (self.hidden_size,), "shift_cell": None}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch import Tensor
 
@@ -58,7 +58,7 @@ class LinearCell(GatedCell):
         return self.activate(from_input, None, state, *drop_of(noise))
 
 
-def is_linear(cell: Any) -> bool:
+def is_linear(cell: Any) -> TypeGuard[LinearCell]:
     """Whether the cell's coefficients say all: neither its class nor it itself changes the step."""
     return isinstance(cell, LinearCell) and not any(
         getattr(type(cell), name) is not getattr(LinearCell, name) or name in vars(cell)

@@ -35,6 +35,7 @@ class PeepholeLSTMCell(LSTMVariant):
 
     gates = ("input", "forget", "candidate", "output")
     kernel = "lstm_peephole"
+    weight_peephole: Tensor
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...] | None]:
         return super().parameter_shapes() | {"weight_peephole": (3 * self.hidden_size,)}
