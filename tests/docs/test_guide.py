@@ -90,6 +90,7 @@ def test_speed_quotes_what_was_measured():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_training_page_runs_and_its_models_learn(tmp_path):
     """Its Python, and its commands but the last one, which reads IMDB."""
     text = (DOCS / "training.md").read_text(encoding="utf-8")
@@ -119,7 +120,7 @@ def test_the_training_page_runs_and_its_models_learn(tmp_path):
 def run(command, folder):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, env=environment, timeout=280
+        command, cwd=folder, capture_output=True, text=True, env=environment, timeout=600
     )
     assert result.returncode == 0, result.stderr
     return result.stdout

@@ -1,0 +1,128 @@
+"""What is published: the wheel and the source distribution, installed where nothing else is."""
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import seqcells
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.timeout(1200)  # it compiles, and fetches torch
+
+USE = """
+import torch, seqcells
+layers, twin = seqcells.LSTM(5, 7, bidirectional=True), torch.nn.LSTM(5, 7, bidirectional=True)
+layers.load_state_dict(twin.state_dict())
+inputs = torch.randn(6, 3, 5)
+outputs, _ = layers(inputs)
+torch.testing.assert_close(outputs, twin(inputs)[0])
+outputs.sum().backward()
+print(seqcells.__version__, seqcells.__file__, seqcells.backends()["cpu"], sep="\\n")
+"""
+
+TYPED = """
+import torch
+import seqcells
+
+outputs, state = seqcells.Recurrent(seqcells.LSTMCell(8, 16))(torch.randn(5, 2, 8))
+hidden: torch.Tensor = seqcells.LSTMCell(8, 16)(torch.randn(2, 8)).hidden
+layers = seqcells.GRU(8, 16, num_layers=2, batch_first=True)
+"""
+
+
+def run(*command, folder, **variables):
+    """The command in a folder of its own, knowing of no source tree; returns what it printed."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    result = subprocess.run(
+        [str(part) for part in command],
+        cwd=folder,
+        env=kept | variables,
+        capture_output=True,
+        text=True,
+        timeout=1000,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The source distribution, and the wheel that is built from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--outdir", folder, ROOT, folder=folder)
+    (source,), (wheel,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
+    return source, wheel
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory):
+    """The interpreter of an environment that has torch alone."""
+    folder = tmp_path_factory.mktemp("environment")
+    run(sys.executable, "-m", "venv", folder / "venv", folder=folder)
+    python = folder / "venv" / "bin" / "python"
+    run(python, "-m", "pip", "install", "-c", ROOT / "constraints.txt", "torch", folder=folder)
+    return python
+
+
+def install(python, what, folder, **variables):
+    command = ["-m", "pip", "install", "--no-deps", "--force-reinstall", "--no-cache-dir", what]
+    run(python, *command, folder=folder, **variables)
+    return run(python, "-c", USE, folder=folder).splitlines()
+
+
+@pytest.mark.slow
+def test_the_wheel_installs_with_its_kernel(built, python, tmp_path):
+    version, file, cpu = install(python, built[1], tmp_path)
+    assert version == seqcells.__version__
+    assert Path(file).is_relative_to(python.parents[1])
+    assert cpu.startswith("available")
+
+
+@pytest.mark.slow
+def test_the_source_installs_without_a_compiler(built, python, tmp_path):
+    _, file, cpu = install(python, built[0], tmp_path, CC="false", CXX="false")
+    assert Path(file).is_relative_to(python.parents[1])
+    assert cpu.startswith("not available")
+
+
+@pytest.mark.slow
+def test_type_checkers_read_the_installed_package(built, python, tmp_path):
+    install(python, built[1], tmp_path)
+    check = [sys.executable, "-m", "mypy", "--strict", "--python-executable", python]
+    (tmp_path / "right.py").write_text(TYPED)
+    run(*check, "right.py", folder=tmp_path)
+    (tmp_path / "wrong.py").write_text(TYPED.replace("num_layers=2", "num_layers='two'"))
+    with pytest.raises(AssertionError, match="arg-type"):
+        run(*check, "wrong.py", folder=tmp_path)
+
+
+@pytest.mark.slow
+def test_what_is_in_them(built):
+    with tarfile.open(built[0]) as archive:
+        source = {name.partition("/")[2] for name in archive.getnames()}
+    with zipfile.ZipFile(built[1]) as archive:
+        wheel = set(archive.namelist())
+        (metadata,) = (archive.read(n).decode() for n in wheel if n.endswith("dist-info/METADATA"))
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "seqcells").rglob("*.py")}
+    sources = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("seqcells/kernels/native/*")}
+    assert modules | sources | {"seqcells/py.typed"} <= source & wheel
+    assert {"README.md", "LICENSE", "CHANGELOG.md", "train.py", "docs/index.md"} <= source
+    assert "seqcells/kernels/_native.so" in wheel - source
+    assert not [name for name in wheel if name.startswith(("tests", "benchmarks", "docs"))]
+    assert "License-Expression: Apache-2.0" in metadata
+    assert "Requires-Python: >=3.11" in metadata
+    assert "Typing :: Typed" in metadata
+    requirements = re.findall(r"^Requires-Dist: (.*)$", metadata, re.MULTILINE)
+    assert [line for line in requirements if "extra" not in line] == ["torch>=2.13"]
+
+
+def test_version_is_the_same_everywhere():
+    version = re.escape(seqcells.__version__)
+    assert re.search(rf"^## {version}\b", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert re.search(rf"^version: {version}$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
