@@ -24,7 +24,7 @@ def build(folder, config="mkdocs.yml"):
         capture_output=True,
         text=True,
         env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
-        timeout=120,
+        timeout=280,
     )
 
 
