@@ -1,6 +1,10 @@
 """Recurrent networks for PyTorch, as open as a loop."""
 
+from __future__ import annotations
+
 from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seqcells import init
 from seqcells.backends import backend, backends
@@ -37,10 +41,13 @@ from seqcells.stack import Stack
 from seqcells.state import detach_state
 from seqcells.trace import Trace, trace
 
+if TYPE_CHECKING:
+    from seqcells.prediction import Classifier
+
 __version__ = "0.1.0"
 
 
-def load(run):
+def load(run: str | Path) -> Classifier:
     """The classifier that the folder of a training run holds: see `seqcells.prediction`.
 
     What trains and predicts is imported on demand, and needs `pip install seqcells[train]`.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write beside `path`, then take its place: a failure leaves the earlier file as it was."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:

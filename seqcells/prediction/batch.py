@@ -67,7 +67,8 @@ def predict_file(
 
 def _parted(classifier: Classifier, records: list[Record]) -> tuple[list[Record], list[Record]]:
     """What can be read, and what cannot, with its problem."""
-    good, bad = [], []
+    good: list[Record] = []
+    bad: list[Record] = []
     for record in records:
         if record.problem is None and not classifier.vocabulary.tokenise(record.text):
             record = record._replace(problem=f"expected at least one word, got {record.text!r}")

@@ -77,7 +77,7 @@ def _row(line: int, row: dict[str | None, Any], column: str) -> Record:
         got = sum(value is not None for name, value in row.items() if name is not None)
         got += len(row.get(None, []))
         return Record(line, "", {}, f"expected {len(row.keys() - {None})} fields, got {got}")
-    return Record(line, row[column], row)
+    return Record(line, row[column], {str(name): value for name, value in row.items()})
 
 
 def _checked(record: Record) -> Record:

@@ -100,8 +100,15 @@ def part(module):
 
 
 def imported(path):
-    """Every module of the package that the file imports, at its top or inside a function."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """Every module of the package that the file imports, at its top or inside a function.
+
+    What only type checkers see is no dependency.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    hidden = [node for node in tree.body if isinstance(node, ast.If) and is_for_types(node)]
+    for node in ast.walk(tree):
+        if any(node in part.body for part in hidden):
+            continue
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -113,6 +120,10 @@ def imported(path):
         else:
             continue
         yield from (name for name in names if name.split(".")[0] == "seqcells")
+
+
+def is_for_types(node):
+    return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def is_module(name):
