@@ -11,6 +11,7 @@ import seqcells
 README = Path(__file__).parents[2] / "README.md"
 PAGES = sorted((README.parent / "docs").glob("*.md"))
 LONG = ("own_cell", "training")  # they train
+OF_RUNS = ("export", "prediction")  # which tests/export and tests/prediction have
 
 
 def blocks(page, language="python"):
@@ -61,7 +62,7 @@ def run_page(name):
     return names
 
 
-@pytest.mark.parametrize("name", [page.stem for page in PAGES if page.stem not in LONG])
+@pytest.mark.parametrize("name", [page.stem for page in PAGES if page.stem not in LONG + OF_RUNS])
 def test_page_runs(name):
     run_page(name)
 

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from seqcells.text.corpus import make_corpus
 from seqcells.training import Config, Run, TrainingConfig, task_of
 from seqcells.training.checkpoints import save_checkpoint
 
+PAGE = Path(__file__).parents[2] / "docs" / "prediction.md"
 SMALL = {"embedding_size": 6, "hidden_size": 5, "dropout": 0.3, "embedding_dropout": 0.3}
 TEXTS = ["It is good, not bad.", "Bad!", "A film of many words, and all of them are of no use."]
 
@@ -136,6 +139,21 @@ def test_what_reads_from_the_end_does_not_stream(make_run):
 def test_what_is_not_recurrent_does_not_stream(make_run):
     with pytest.raises(ValueError, match="expected a recurrent model"):
         seqcells.load(make_run(kind="words")).stream()
+
+
+def test_the_page_runs(make_run, tmp_path, monkeypatch, capsys):
+    (tmp_path / "runs").mkdir()
+    Path(make_run()).rename(tmp_path / "runs" / "NAME")
+    monkeypatch.chdir(tmp_path)
+    names = {"seqcells": seqcells}
+    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
+        exec(block, names)
+    lines = capsys.readouterr().out.splitlines()
+    explained, streamed = lines[:-5], lines[-5:]
+    assert [line.split("  ")[1] for line in explained] == names["explanation"].words
+    assert float(streamed[-1].split("  ")[0]) == pytest.approx(
+        names["classifier"].predict(["It is good, not bad."]).item(), abs=0.006
+    )
 
 
 # Files.
