@@ -50,9 +50,17 @@ __version__ = "0.1.0"
 def load(run: str | Path) -> Classifier:
     """The classifier that the folder of a training run holds: see `seqcells.prediction`.
 
-    What trains and predicts is imported on demand, and needs `pip install seqcells[train]`.
+    Raises:
+        ImportError: what trains and predicts is not installed.
+        ValueError: no run of a classifier, or one with missing or damaged files.
     """
-    return import_module("seqcells.prediction").load(run)
+    try:
+        prediction = import_module("seqcells.prediction")
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"expected what runs are trained with ({error}): pip install 'seqcells[train]'"
+        ) from error
+    return prediction.load(run)
 
 
 __all__ = [

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,13 @@ def test_what_is_no_classifier_is_not_loaded(make_run, tmp_path):
         seqcells.load(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="expected a run of the task sentiment"):
         seqcells.load(make_run("capitals"))
+
+
+def test_a_missing_extra_is_named():
+    code = "import sys; sys.modules['tqdm'] = None; import seqcells; seqcells.load('runs/NAME')"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "pip install 'seqcells[train]'" in result.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
