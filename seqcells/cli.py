@@ -103,8 +103,9 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _predict(options: argparse.Namespace) -> None:
     run, file, explained = Run.open(options.run), options.file, options.explain is not None
     texts = [*options.texts, *(options.explain or [])]
-    if file is not None and (texts or explained):
-        raise ValueError(f"--file: expected none beside texts or --explain, got {file}")
+    for option, given in (("--file", file), ("--output", options.output)):
+        if given is not None and (texts or explained):
+            raise ValueError(f"{option}: expected none beside texts or --explain, got {given}")
     if run.config.task != "sentiment":
         if file is not None or explained:
             option = "--explain" if explained else "--file"

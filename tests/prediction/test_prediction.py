@@ -272,6 +272,8 @@ def test_wrong_files_are_refused(make_run, tmp_path, capfd):
         (["--file", str(tmp_path / "none.txt")], "none.txt"),
         (["--file", write(tmp_path / "empty.txt", "")], "expected texts in "),
         (["good", "--file", "-"], "--file: expected none beside texts"),
+        (["good", "--output", "answers.txt"], "--output: expected none beside texts"),
+        (["--explain", "good", "--file", "-"], "--file: expected none beside texts or --explain"),
     ]:
         assert main(["predict", run, *arguments]) == 2
         assert message in capfd.readouterr().err
