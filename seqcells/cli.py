@@ -107,9 +107,11 @@ def _predict(options: argparse.Namespace) -> None:
         if given is not None and (texts or explained):
             raise ValueError(f"{option}: expected none beside texts or --explain, got {given}")
     if run.config.task != "sentiment":
-        if file is not None or explained:
-            option = "--explain" if explained else "--file"
-            raise ValueError(f"{option}: expected a run of sentiment, got one of {run.config.task}")
+        if explained or file is not None or options.output is not None:
+            raise ValueError(
+                "--file, --output, --explain: expected a run of the task sentiment, "
+                f"got one of {run.config.task}"
+            )
         _answer(run, texts or [line.rstrip("\n") for line in sys.stdin])
     elif texts or explained:
         texts = texts or [line.rstrip("\n") for line in sys.stdin]

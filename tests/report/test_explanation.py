@@ -110,5 +110,8 @@ def test_other_tasks_are_not_explained(make_run, capfd):
     run = make_run("capitals", task="capitals")
     capfd.readouterr()
     assert main(["predict", str(run.folder), "--explain", "in new york"]) == 2
-    expected = "error: --explain: expected a run of sentiment, got one of capitals\n"
+    expected = (
+        "error: --file, --output, --explain: expected a run of the task sentiment, "
+        "got one of capitals\n"
+    )
     assert capfd.readouterr().err == expected
