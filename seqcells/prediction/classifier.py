@@ -11,6 +11,7 @@ from seqcells.explanation import Explanation, explain
 from seqcells.prediction.stream import Stream
 from seqcells.text.batches import BucketedBatches, truncate
 from seqcells.training import Run, load_best
+from seqcells.training.tasks.base import logits_of
 from seqcells.training.tasks.reviews import encode
 
 BATCH = 256
@@ -42,7 +43,6 @@ class Classifier:
         """The tokens of a text as the model reads them, cut to the run's `max_tokens`."""
         return encode(text, self.vocabulary, self.config.data)
 
-    @torch.no_grad()
     def predict(self, texts: Sequence[str], *, progress: bool = False) -> Tensor:
         """How likely each text is positive: float32 `(len(texts),)`.
 
@@ -58,13 +58,8 @@ class Classifier:
         batches = BucketedBatches(
             encoded, [0] * len(encoded), batch_size=BATCH, seed=0, shuffle=False
         )
-        shares = torch.empty(len(encoded))
-        bar = tqdm(total=len(encoded), desc="predicting", disable=not progress, delay=1)
-        with bar:
-            for batch in batches.epoch(0):
-                shares[batch.indices] = self.model(batch.inputs, batch.lengths).sigmoid()
-                bar.update(len(batch.lengths))
-        return shares
+        bar = tqdm(batches.epoch(0), "predicting", len(batches), disable=not progress, delay=1)
+        return logits_of(self.model, bar).sigmoid()
 
     def explain(self, text: str) -> Explanation:
         """What the model makes of a text, word after word.

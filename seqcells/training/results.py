@@ -8,7 +8,6 @@ from torch import nn
 
 from seqcells.text.vocabulary import Vocabulary
 from seqcells.training import processes
-from seqcells.training.checkpoints import load_checkpoint
 from seqcells.training.evaluation import evaluate, never
 from seqcells.training.interruption import InterruptedRunError
 from seqcells.training.progress import Progress
@@ -19,10 +18,7 @@ from seqcells.training.tasks.base import describe
 
 def load_best(run: Run, vocabulary: Vocabulary | None) -> nn.Module:
     """The run's best model, ready to predict."""
-    content = load_checkpoint(run.best, run.config)
-    model = task_of(run.config).build(vocabulary)
-    model.load_state_dict(content["model"])
-    return model.eval()
+    return task_of(run.config).load_best(run, vocabulary)
 
 
 def finish(

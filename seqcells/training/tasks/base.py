@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from seqcells.text.batches import IGNORED, Batch
 from seqcells.text.vocabulary import Vocabulary
 from seqcells.training import processes
+from seqcells.training.checkpoints import load_checkpoint
 
 if TYPE_CHECKING:
     from seqcells.training.config import Config
+    from seqcells.training.runs import Run
 
 
 class Batches(Protocol):
@@ -79,6 +81,13 @@ class Task(ABC):
         """Run the model over a batch, going on from `state`, and compare it with the labels."""
         return judge_classes(model(batch.inputs, batch.lengths), batch.labels, smoothing)
 
+    def load_best(self, run: Run, vocabulary: Vocabulary | None) -> nn.Module:
+        """The best model of a run of this task, ready to predict."""
+        content = load_checkpoint(run.best, run.config)
+        model = self.build(vocabulary)
+        model.load_state_dict(content["model"])
+        return model.eval()
+
     def begin(self, model: nn.Module, vocabulary: Vocabulary | None) -> str | None:
         """Give a fresh model what it is to start from; return what that was, for a person."""
         return None
@@ -94,6 +103,16 @@ class Task(ABC):
     def scores(self, loss: float, correct: int, count: int) -> dict[str, float]:
         """The figures of `count` labels, so many of them right, with the sum of their losses."""
         return {"accuracy": correct / count, "loss": loss / count}
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, batches: Iterable[Batch]) -> Tensor:
+    """What `model` says of every example `(N,)`, in the order of the examples."""
+    found = [(batch.indices, model(batch.inputs, batch.lengths)) for batch in batches]
+    logits = torch.empty(sum(len(indices) for indices, _ in found))
+    for indices, values in found:
+        logits[indices] = values
+    return logits
 
 
 def describe(scores: dict[str, float]) -> str:

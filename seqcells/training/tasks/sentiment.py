@@ -12,11 +12,10 @@ from seqcells.text.reviews import Review
 from seqcells.text.vocabulary import Vocabulary
 from seqcells.training import processes
 from seqcells.training.adversarial import perturbation
-from seqcells.training.checkpoints import load_checkpoint
 from seqcells.training.config import COUNTED
 from seqcells.training.runs import Run
 from seqcells.training.starting import start_from_file, start_from_neighbours, start_from_run
-from seqcells.training.tasks.base import Judgement, TrainingData, judge_sides
+from seqcells.training.tasks.base import Judgement, TrainingData, judge_sides, logits_of
 from seqcells.training.tasks.reviews import ReviewTask, encode, read_reviews
 
 
@@ -70,7 +69,6 @@ class Sentiment(ReviewTask):
         return judgement._replace(penalty=penalty)
 
 
-@torch.no_grad()
 def answers(run: Run, reviews: list[Review]) -> Tensor:
     """How likely each review is positive, as the model of an earlier run has it."""
     if run.config.task != "sentiment":
@@ -79,12 +77,8 @@ def answers(run: Run, reviews: list[Review]) -> Tensor:
             f"which learned {run.config.task}"
         )
     task, vocabulary = Sentiment(run.config), run.load_vocabulary()
-    model = task.build(vocabulary)
-    model.load_state_dict(load_checkpoint(run.best, run.config)["model"])
-    model.eval()
+    model = task.load_best(run, vocabulary)
     batches = task.to_evaluate([review._replace(label=0) for review in reviews], vocabulary)
-    shares = torch.empty(len(reviews))
     silent = None if processes.writes() else True
-    for batch in tqdm(batches.epoch(0), "asking teachers", len(batches), disable=silent):
-        shares[batch.indices] = model(batch.inputs, batch.lengths).sigmoid()
-    return shares
+    bar = tqdm(batches.epoch(0), "asking teachers", len(batches), disable=silent)
+    return logits_of(model, bar).sigmoid()
