@@ -12,13 +12,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqcells.training import Run, command, conclude, parse, processes, train
+from seqcells.training import Run, command, conclude, device_of, parse, processes, train
 
 
 def main(argv: Sequence[str]) -> None:
     # Settings: a YAML file, and above it the command line. A run is a folder.
     config, file, resumed = parse(argv)
-    with processes.joined():
+    with processes.joined(device_of(config.training)):
         name = Path(file or config.task).stem
         run = Run.resume(resumed, config) if resumed else Run.create(config, name)
         result = train(run, resumed=resumed is not None)

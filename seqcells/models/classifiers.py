@@ -68,7 +68,7 @@ class PooledInputs(nn.Module):
 
     def classify(self, vectors: Tensor, lengths: Tensor) -> Tensor:
         """The logits of texts whose words have these vectors `(T, B, E)`."""
-        last = vectors[lengths - 1, torch.arange(len(lengths))]
+        last = vectors[lengths - 1, torch.arange(len(lengths), device=lengths.device)]
         return self.head(self.dropout(self.readout(vectors, last, lengths))).squeeze(-1)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from seqcells.model_config import ModelConfig
 from seqcells.models.classifiers import word_inputs
 from seqcells.models.recurrence import build_recurrence
+from seqcells.sequences import readable
 from seqcells.state import map_state
 
 FEW = 5000  # tokens: with more of them, rare ones have shorter vectors in clusters of their own
@@ -43,6 +44,19 @@ class NextToken(nn.Module):
         if isinstance(self.head, nn.Linear):
             return F.cross_entropy(self.head(hidden), labels, reduction="none")
         return -self.head(hidden, labels).output
+
+    def loss(self, hidden: Tensor, labels: Tensor, ignored: int) -> Tensor:
+        """The sum of the surprises of hidden states `(T, B, H)` at labels `(T, B)` but `ignored`.
+
+        On the CPU only what is needed is computed. To choose it would mean to wait for another
+        device, where all log-probabilities are.
+        """
+        if readable(labels):
+            counted = labels != ignored
+            return self.losses(hidden[counted], labels[counted]).sum()
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        chances = self(hidden.flatten(0, 1).to(wide))
+        return F.nll_loss(chances, labels.flatten(), ignore_index=ignored, reduction="sum")
 
 
 class LanguageModel(nn.Module):

@@ -43,9 +43,12 @@ def _build(config: ModelConfig, input_size: int) -> nn.Module:
 
 
 def recur(recurrent: nn.Module, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Outputs `(T, B, D*H)` and the last layer's final hidden state `(B, D*H)`."""
+    """Outputs `(T, B, D*H)` and the last layer's final hidden state `(B, D*H)`.
+
+    torch.nn's layers have to wait for the lengths where these are on another device than the CPU.
+    """
     if isinstance(recurrent, (nn.RNN, nn.GRU, nn.LSTM)):
-        packed = pack_padded_sequence(inputs, lengths, enforce_sorted=False)
+        packed = pack_padded_sequence(inputs, lengths.cpu(), enforce_sorted=False)
         outputs, state = recurrent(packed)
         outputs, _ = pad_packed_sequence(outputs, total_length=len(inputs))
     else:

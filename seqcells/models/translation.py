@@ -7,6 +7,7 @@ from seqcells.model_config import ModelConfig
 from seqcells.models.classifiers import word_inputs
 from seqcells.models.inputs import END
 from seqcells.models.recurrence import build_recurrence
+from seqcells.sequences import readable
 
 
 class EncoderDecoder(nn.Module):
@@ -32,13 +33,13 @@ class EncoderDecoder(nn.Module):
     def write(self, tokens: Tensor, lengths: Tensor, most: int) -> Tensor:
         """Write the likeliest token after the other, `(S, B)` with S up to `most`.
 
-        What stands after an `END` is `END`.
+        What stands after an `END` is `END`. Only the CPU is asked whether all rows have ended.
         """
         _, state = self.encoder(self.inputs(tokens), lengths=lengths)
         token = tokens.new_full((1, tokens.shape[1]), END)
         ended = torch.zeros_like(token, dtype=torch.bool)
         written = []
-        while len(written) < most and not ended.all():
+        while len(written) < most and not (readable(ended) and ended.all()):
             outputs, state = self.decoder(self.inputs(token), state)
             token = self.head(outputs).argmax(-1).masked_fill(ended, END)
             ended = token == END

@@ -1,8 +1,8 @@
 """Cut texts to length and batch those of similar length together."""
 
 import random
-from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -41,6 +41,10 @@ class Batch(NamedTuple):
     labels: Tensor
     indices: Tensor  # (B,) int64
     resets: Tensor | None = None
+
+    def map(self, function: Callable[[Tensor], Any]) -> "Batch":
+        """The same with `function` of each tensor."""
+        return Batch(*(part if part is None else function(part) for part in self))
 
     def part(self, number: int, parts: int) -> "Batch":
         """Every `parts`-th example from this number on: the parts are disjoint and miss none."""

@@ -3,6 +3,7 @@
 from seqcells.model_config import ModelConfig
 from seqcells.training.commands import command
 from seqcells.training.config import Config, DataConfig, TrainingConfig
+from seqcells.training.devices import device_of
 from seqcells.training.evaluation import evaluate
 from seqcells.training.interruption import InterruptedRunError, deferred_signals
 from seqcells.training.loop import NonFiniteLossError, Trainer
@@ -26,6 +27,7 @@ __all__ = [
     "command",
     "conclude",
     "deferred_signals",
+    "device_of",
     "encode",
     "evaluate",
     "finish",

@@ -47,11 +47,17 @@ def load_checkpoint(path: Path, config: Config) -> dict[str, Any]:
     return content
 
 
-def random_states() -> dict[str, Any]:
-    """The states of all generators that training draws from."""
-    return {"torch": torch.get_rng_state(), "python": random.getstate()}
+def random_states(device: torch.device) -> dict[str, Any]:
+    """The states of all generators that training on the (current) device draws from."""
+    states = {"torch": torch.get_rng_state(), "python": random.getstate()}
+    if device.type != "cpu":
+        states[device.type] = torch.get_device_module(device).get_rng_state()
+    return states
 
 
-def restore_random_states(states: dict[str, Any]) -> None:
+def restore_random_states(states: dict[str, Any], device: torch.device) -> None:
+    """Go on with these states; one of a device that is not used any more is left out."""
     torch.set_rng_state(states["torch"])
     random.setstate(states["python"])
+    if device.type in states:
+        torch.get_device_module(device).set_rng_state(states[device.type])

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from seqcells.model_config import ModelConfig, check_setting
 
 TASK_NAMES = ("sentiment", "capitals", "language", "dates", "adding", "copying", "digits")
@@ -74,7 +76,10 @@ class TrainingConfig:
         epochs: at most that many passes over the training texts
         batch_size: examples in a batch, for each process
         accumulate: move the weights after so many batches, by the mean of their gradients
-        precision: bfloat16 computes in mixed precision, which is fast where hardware has it
+        device: cpu, cuda, cuda:1, mps, ...; of several processes each takes a GPU of its own
+            (auto: cuda where there is a GPU, else cpu)
+        precision: bfloat16 and float16 compute in mixed precision, which is fast where hardware has
+            it; for float16 the loss is scaled, and a step that overflows is left out
         compile: have the model compiled (torch.compile)
         learning_rate: Adam's, at its highest
         warmup: the share of all steps in which the learning rate rises from zero
@@ -102,7 +107,8 @@ class TrainingConfig:
     epochs: int = 10
     batch_size: int = 64
     accumulate: int = 1
-    precision: Literal["float32", "bfloat16"] = "float32"
+    device: str = "auto"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
     compile: bool = False
     learning_rate: float = 2e-3
     warmup: float = 0.1
@@ -140,10 +146,20 @@ class TrainingConfig:
         check_setting(
             0 <= self.seed < 2**63, "training.seed", "a whole number from 0 on", self.seed
         )
+        expected = "auto, cpu, cuda, cuda:1, mps or another of torch's devices"
+        check_setting(_is_device(self.device), "training.device", expected, self.device)
         if self.threads is not None:
             check_setting(
                 self.threads >= 1, "training.threads", "at least 1, or null", self.threads
             )
+
+
+def _is_device(name: str) -> bool:
+    """Whether torch knows such a device, whichever machine may have it."""
+    try:
+        return name == "auto" or torch.device(name) is not None
+    except RuntimeError:
+        return False
 
 
 @dataclass
@@ -216,7 +232,8 @@ class Config:
         check_setting(fits, "model.num_layers", expected, model.num_layers)
 
 
-MAY_DIFFER = ("data.path", "run")  # where files lie says nothing about the run itself
+# Where files lie says nothing about the run itself, and machines do not have the same devices.
+MAY_DIFFER = ("data.path", "run", "training.device")
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -7,8 +7,10 @@ from torch import nn
 from tqdm import tqdm
 
 from seqcells.training import processes
+from seqcells.training.devices import Transfer
 from seqcells.training.interruption import InterruptedRunError
 from seqcells.training.processes import own_part
+from seqcells.training.readings import Readings
 from seqcells.training.tasks import Batches, Task
 
 
@@ -23,7 +25,8 @@ def evaluate(
     """The task's scores over all labels."""
     training = model.training
     model.eval()
-    loss, correct, count, state = 0.0, 0, 0, None
+    transfer = Transfer(next(model.parameters()).device)
+    readings, state = Readings(), None
     try:
         silent = None if processes.writes() else True
         bar = tqdm(batches.epoch(0), "evaluating", len(batches), disable=silent, leave=False)
@@ -31,12 +34,11 @@ def evaluate(
             if processes.any_of(interrupted()):
                 raise InterruptedRunError
             own, weight = own_part(batch)
-            judgement = task.judge(model, own, state)
+            judgement = task.judge(model, transfer(own), state)
             state = judgement.state
-            loss += judgement.loss.item() * weight
-            correct += int(judgement.correct * weight)
-            count += task.count(batch)
+            readings.add(judgement, weight, task.count(batch))
     finally:
         model.train(training)
-    loss, correct = processes.total([loss, correct])
-    return task.scores(loss, int(correct), count)
+    losses, right, counts, _ = zip(*readings.take())
+    loss, correct = processes.total([sum(losses), sum(right)])
+    return task.scores(loss, int(correct), sum(counts))

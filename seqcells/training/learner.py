@@ -5,16 +5,19 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from seqcells.state import detach_state
 from seqcells.text.batches import Batch
 from seqcells.training import processes
-from seqcells.training.averaging import averaged
+from seqcells.training.averaging import AverageModel
 from seqcells.training.config import TrainingConfig
+from seqcells.training.devices import Transfer
 from seqcells.training.tasks import Judgement, Task
+
+SMALLEST_SCALE = 2.0**-24  # of the loss in float16: below it no gradient would be left
 
 
 class Judge(nn.Module):
@@ -25,8 +28,9 @@ class Judge(nn.Module):
         self.task, self.model, self.config = task, model, config
 
     def forward(self, batch: Batch, state: Any) -> Judgement:
-        reduced = self.config.precision == "bfloat16"
-        with torch.autocast(batch.inputs.device.type, torch.bfloat16, enabled=reduced):
+        kind = getattr(torch, self.config.precision)
+        mixed = kind != torch.float32
+        with torch.autocast(batch.inputs.device.type, kind) if mixed else nullcontext():
             return self.task.judge(self.model, batch, state, self.config.label_smoothing)
 
 
@@ -42,7 +46,12 @@ class Learner:
         self.optimiser = torch.optim.AdamW(
             model.parameters(), weight_decay=config.weight_decay, fused=True
         )
-        self.average = None if config.average is None else averaged(model, config.average)
+        self.device = next(model.parameters()).device
+        self.transfer = Transfer(self.device)
+        # Small gradients vanish in float16, but not those of a loss that is scaled up.
+        scaled = config.precision == "float16"
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
+        self.average = None if config.average is None else AverageModel(model, config.average)
         self.state: Any = None  # what the last batch ended with
         if config.compile:
             model.compile(dynamic=True)
@@ -55,13 +64,15 @@ class Learner:
     @property
     def judged(self) -> nn.Module:
         """The model that is validated and kept: with averaged weights where these are wanted."""
-        return self.model if self.average is None else self.average.module
+        return self.model if self.average is None else self.average.model
 
-    def add(self, batch: Batch, *, first: bool, last: bool, batches: int) -> tuple[float, int, int]:
+    def add(
+        self, batch: Batch, *, first: bool, last: bool, batches: int
+    ) -> tuple[Judgement, float, int]:
         """Add a batch's gradients to those of the `batches` of a step; from the `first` on.
 
-        Returns the sum of the batch's losses, over all processes, how many labels are right, and
-        how many there are.
+        Returns the judgement of this process's part of the batch, with what weight it counts, and
+        how many labels all of the batch has.
         """
         if first:
             self.optimiser.zero_grad()
@@ -69,36 +80,41 @@ class Learner:
         count = self.task.count(batch)
         alone = processes.several() and not last
         with self.judge.no_sync() if alone else nullcontext():
-            judgement = self.judge(own, self.state)
+            judgement = self.judge(self.transfer(own), self.state)
             # Gradients come as the mean over processes, and are to be that over all labels.
             share = weight * processes.count() / (count * batches)
-            ((judgement.loss + judgement.penalty) * share).backward()
+            self.scaler.scale((judgement.loss + judgement.penalty) * share).backward()
         self.state = None if judgement.state is None else detach_state(judgement.state)
-        loss, correct = judgement.loss.item() * weight, judgement.correct * weight
-        loss, correct = processes.total([loss, correct])
-        return loss, int(correct), count
+        return judgement, weight, count
 
-    def clip(self) -> float:
+    def clip(self) -> Tensor:
         """Clip by norm, then by value, so that both bounds hold; return the norm before."""
+        self.scaler.unscale_(self.optimiser)
         parameters = list(self.model.parameters())
-        norm = clip_grad_norm_(parameters, self.config.clip_norm or math.inf).item()
+        norm = clip_grad_norm_(parameters, self.config.clip_norm or math.inf)
         if self.config.clip_value is not None:
             clip_grad_value_(parameters, self.config.clip_value)
         return norm
 
     def step(self, rate: float) -> None:
-        """Move the weights."""
+        """Move the weights, unless the gradients have overflowed in float16."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        self.optimiser.step()
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
         if self.average is not None:
-            self.average.update_parameters(self.model)
+            self.average.update(self.model)
+
+    def can_skip(self) -> bool:
+        """Whether a smaller scale of the loss may mend a gradient that is not finite."""
+        return self.scaler.is_enabled() and self.scaler.get_scale() > SMALLEST_SCALE
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "model": self.model.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
         }
 
     def load_state_dict(self, content: dict[str, Any]) -> None:
@@ -106,3 +122,5 @@ class Learner:
         if self.average is not None:
             self.average.load_state_dict(content["average"])
         self.optimiser.load_state_dict(content["optimiser"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(content["scaler"])

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from torch import nn
 from tqdm import tqdm
 
-from seqcells.state import State
+from seqcells.state import State, map_state
 from seqcells.text.batches import Batch
 from seqcells.training import processes
 from seqcells.training.checkpoints import (
@@ -21,6 +21,7 @@ from seqcells.training.evaluation import evaluate, never
 from seqcells.training.interruption import InterruptedRunError
 from seqcells.training.learner import Learner
 from seqcells.training.progress import EpochSums, Progress
+from seqcells.training.readings import Readings
 from seqcells.training.runs import Run
 from seqcells.training.schedule import learning_rate
 from seqcells.training.tasks import Task, TrainingData
@@ -43,6 +44,9 @@ class Trainer:
         self.config = run.config.training
         self.learner = Learner(task, model, self.config)
         self.progress = Progress()
+        self._unread = Readings()
+        # On the CPU, where nothing has to be waited for, every batch is looked at in its turn.
+        self._most_unread = 1 if self.learner.device.type == "cpu" else 50
 
     @property
     def model(self) -> nn.Module:
@@ -67,8 +71,14 @@ class Trainer:
         return self.progress
 
     def save(self) -> None:
-        """Write `last.pt`, with all that is needed to go on exactly."""
-        own = {"random": random_states(), "state": plain(self.learner.state)}
+        """Write `last.pt`, with all that is needed to go on exactly.
+
+        Raises:
+            NonFiniteLossError: training has left the numbers; what was saved before stays.
+        """
+        self._settle()
+        device, state = self.learner.device, self.learner.state
+        own = {"random": random_states(device), "state": plain(state)}
         content = {
             **self.learner.state_dict(),
             "processes": processes.gathered(own),
@@ -94,8 +104,11 @@ class Trainer:
         self.progress = Progress(sums=sums, **content["progress"])
         self.run.earlier_seconds = content["seconds"]
         own = everyone[processes.number()]
-        self.learner.state = own["state"]
-        restore_random_states(own["random"])
+        device, state = self.learner.device, own["state"]
+        self.learner.state = (
+            None if state is None else map_state(lambda part: part.to(device), state)
+        )
+        restore_random_states(own["random"], device)
         self._saved = time.monotonic()
 
     def step(self, batch: Batch) -> None:
@@ -104,32 +117,58 @@ class Trainer:
         place = sums.batches % self.config.accumulate
         batches = min(self.config.accumulate, len(self.data.train) - (sums.batches - place))
         last = place == batches - 1
-        loss, correct, count = self.learner.add(batch, first=place == 0, last=last, batches=batches)
-        self._check_finite(loss, "loss")
-        if last:
-            norm = self.learner.clip()
-            self._check_finite(norm, "gradient norm")
-            self.learner.step(self._learning_rate())
-            sums.norm += norm
-            sums.steps += 1
-        sums.labels += count
+        found = self.learner.add(batch, first=place == 0, last=last, batches=batches)
+        self._unread.add(*found, norm=self.learner.clip() if last else None)
         sums.tokens += tokens_of(batch)
-        sums.loss += loss
-        sums.correct += correct
         sums.batches += 1
+        if len(self._unread) >= self._most_unread:
+            self._read()
+        if last:
+            self.learner.step(self._learning_rate())
+            sums.steps += 1
         sums.seconds += time.monotonic() - started
+
+    def _settle(self) -> None:
+        """Read what is left to read; the device has then done all that it was given."""
+        started = time.monotonic()
+        self._read()
+        self.progress.sums.seconds += time.monotonic() - started
+
+    def _read(self) -> None:
+        """Add up what was found in the batches since the last time.
+
+        The loss and the gradient of each must be finite. Where they are read late the weights may
+        have left the numbers already, but nothing is validated or saved before they are read.
+        """
+        sums, taken = self.progress.sums, self._unread.take()
+        if not taken:
+            return
+        losses, right = (processes.total(column) for column in list(zip(*taken))[:2])
+        for place, (loss, correct, one) in enumerate(zip(losses, right, taken)):
+            number = sums.batches - len(taken) + place + 1
+            self._check_finite(loss, "loss", number)
+            sums.loss += loss
+            sums.correct += int(correct)
+            sums.labels += one.labels
+            if one.norm is None:
+                continue
+            if math.isfinite(one.norm) or not self.learner.can_skip():
+                self._check_finite(one.norm, "gradient norm", number)
+                sums.norm += one.norm
+            else:
+                sums.skipped += 1
 
     def _learning_rate(self) -> float:
         steps = -(-len(self.data.train) // self.config.accumulate)
         done = (self.progress.epoch - 1) * steps + self.progress.sums.steps
         return learning_rate(done, self.config.epochs * steps, self.config)
 
-    def _check_finite(self, value: float, name: str) -> None:
+    def _check_finite(self, value: float, name: str, batch: int) -> None:
         if not math.isfinite(value):
             raise NonFiniteLossError(
-                f"epoch {self.progress.epoch}, batch {self.progress.sums.batches + 1}: expected a "
-                f"finite {name}, got {value}; the checkpoints in {self.run.folder} are the last "
-                "good ones; lower training.learning_rate or training.clip_norm"
+                f"epoch {self.progress.epoch}, batch {batch}: expected a finite {name}, "
+                f"got {value}; the checkpoints in {self.run.folder} are the last good "
+                "ones; lower training.learning_rate or training.clip_norm"
             )
 
     def _run_epoch(self, interrupted: Callable[[], bool]) -> None:
@@ -147,7 +186,8 @@ class Trainer:
                 if processes.any_of(interrupted()) and self._between_steps():
                     raise InterruptedRunError
                 self.step(batch)
-                bar.set_postfix_str(self._describe(), refresh=False)
+                if not len(self._unread):
+                    bar.set_postfix_str(self._describe(), refresh=False)
                 bar.update()
                 waited = time.monotonic() - self._saved > self.config.save_seconds
                 if processes.any_of(waited) and self._between_steps():
@@ -159,16 +199,17 @@ class Trainer:
 
     def _end_epoch(self, interrupted: Callable[[], bool]) -> None:
         """Validate, keep the model if it is the best so far, and decide whether to go on."""
+        self._settle()
         progress = self.progress
         validation = evaluate(self.task, self.learner.judged, self.data.validation, interrupted)
-        self._check_finite(validation["loss"], "validation loss")
+        self._check_finite(validation["loss"], "validation loss", progress.sums.batches)
         sums = progress.sums
         progress.history.append(
             {
                 "epoch": progress.epoch,
                 **{f"train_{name}": score for name, score in self.train_scores().items()},
                 **{f"validation_{name}": score for name, score in validation.items()},
-                "gradient_norm": sums.norm / sums.steps,
+                "gradient_norm": sums.mean_norm(),
                 "learning_rate": self.learner.optimiser.param_groups[0]["lr"],
                 "tokens_per_second": sums.speed(),
                 "seconds": sums.seconds,
@@ -204,11 +245,13 @@ class Trainer:
     def _describe(self) -> str:
         sums = self.progress.sums
         return (
-            f"{describe(self.train_scores())}, gradient norm {sums.norm / max(sums.steps, 1):.2f}, "
+            f"{describe(self.train_scores())}, gradient norm {sums.mean_norm():.2f}, "
             f"{sums.speed():,.0f} tokens/s"
         )
 
 
 def plain(state: State) -> State:
-    """A state of tensors and tuples alone, which a checkpoint can hold."""
-    return tuple(map(plain, state)) if isinstance(state, (tuple, list)) else state
+    """A state of tensors on the CPU and tuples alone, which a checkpoint can hold."""
+    if isinstance(state, (tuple, list)):
+        return tuple(map(plain, state))
+    return None if state is None else state.cpu()

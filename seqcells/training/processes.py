@@ -15,16 +15,27 @@ from seqcells.text.batches import Batch
 
 
 @contextmanager
-def joined() -> Iterator[None]:
-    """Meet the other processes that `torchrun` has started, if it has."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+def joined(device: torch.device) -> Iterator[None]:
+    """Meet the other processes that `torchrun` has started, if it has.
+
+    Gradients on GPUs are reduced by NCCL. Flags, figures and objects are on the CPU and go by Gloo,
+    so that no GPU is waited for.
+    """
+    if place() is None:
         yield
         return
-    distributed.init_process_group("gloo")
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield
     finally:
         distributed.destroy_process_group()
+
+
+def place() -> int | None:
+    """This process among those that `torchrun` started on this machine, from 0; None if alone."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return None
+    return int(os.environ["LOCAL_RANK"])
 
 
 def several() -> bool:

@@ -16,7 +16,12 @@ class EpochSums:
     norm: float = 0.0
     batches: int = 0
     steps: int = 0
+    skipped: int = 0  # of the steps, those that overflowed in float16
     seconds: float = 0.0
+
+    def mean_norm(self) -> float:
+        """The mean norm of the gradients that moved the weights."""
+        return self.norm / max(self.steps - self.skipped, 1)
 
     def speed(self) -> float:
         """Tokens a second."""

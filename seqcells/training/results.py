@@ -8,6 +8,7 @@ from torch import nn
 
 from seqcells.text.vocabulary import Vocabulary
 from seqcells.training import processes
+from seqcells.training.devices import device_of
 from seqcells.training.evaluation import evaluate, never
 from seqcells.training.interruption import InterruptedRunError
 from seqcells.training.progress import Progress
@@ -28,7 +29,8 @@ def finish(
     interrupted: Callable[[], bool] = never,
 ) -> dict[str, Any]:
     """Test the best model and write `metrics.json`."""
-    task, model = task_of(run.config), load_best(run, vocabulary)
+    device = device_of(run.config.training)
+    task, model = task_of(run.config), load_best(run, vocabulary).to(device)
     try:
         test = evaluate(task, model, task.load_split(vocabulary, "test"), interrupted)
     except InterruptedRunError:
@@ -46,6 +48,7 @@ def finish(
         "tokens_per_second": tokens / seconds,
         "train_seconds": seconds,
         "total_seconds": run.seconds,
+        "device": str(device),
         "threads": torch.get_num_threads(),
         "processes": processes.count(),
         "torch": torch.__version__,

@@ -16,6 +16,7 @@ from seqcells.files import write_atomically
 from seqcells.text.vocabulary import Vocabulary
 from seqcells.training import processes
 from seqcells.training.config import Config, check_same, flatten
+from seqcells.training.devices import device_of
 from seqcells.training.parsing import load_config, save_config
 
 
@@ -50,14 +51,19 @@ class Run:
     def create(cls, config: Config, name: str) -> "Run":
         """Claim the folder `config.run`, or a new one under runs/ that tells `name` and time.
 
-        Nothing is written yet, so that a run which never begins leaves its folder free.
+        Nothing is written yet, so that a run which never begins leaves its folder free. What the
+        configuration leaves to the machine, threads and device, is settled here.
         """
+        device = device_of(config.training)
         folder = config.run or f"runs/{name}-{datetime.now():%Y%m%d-%H%M%S}"
         folder = Path(processes.from_writer(folder))
         if processes.writes():
             _claim(folder)
-        threads = config.training.threads or torch.get_num_threads()
-        training = replace(config.training, threads=threads)
+        training = config.training
+        if training.threads is None:
+            training = replace(training, threads=torch.get_num_threads())
+        if training.device == "auto":
+            training = replace(training, device=device.type)
         return cls(folder, replace(config, training=training))
 
     @classmethod
@@ -68,9 +74,13 @@ class Run:
             raise ValueError(f"expected the folder of a run, got {folder}, without config.yaml")
         run.config = load_config(run.settings)
         if given is not None:
-            if given.training.threads is None:
-                threads = run.config.training.threads
-                given = replace(given, training=replace(given.training, threads=threads))
+            left = {"threads": None, "device": "auto"}
+            settled = {
+                name: getattr(run.config.training, name)
+                for name, value in left.items()
+                if getattr(given.training, name) == value
+            }
+            given = replace(given, training=replace(given.training, **settled))
             check_same(given, flatten(run.config), folder)
             run.config = given
         return run

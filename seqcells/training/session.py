@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from seqcells.training import processes
+from seqcells.training.devices import device_of
 from seqcells.training.interruption import deferred_signals
 from seqcells.training.loop import Trainer
 from seqcells.training.results import finish
@@ -15,6 +16,9 @@ from seqcells.training.tasks import task_of
 def train(run: Run, *, resumed: bool = False) -> dict[str, Any]:
     """Train a run's model, test it, and return what `metrics.json` holds."""
     config = run.config.training
+    device = device_of(config)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
     # Data: batches of examples of similar length. The words are those of the training texts.
     task = task_of(run.config)
@@ -27,6 +31,7 @@ def train(run: Run, *, resumed: bool = False) -> dict[str, Any]:
     if processes.number():
         torch.manual_seed(config.seed + processes.number())  # dropout of its own
 
+    # What it starts from is found on the CPU.
     begun = None if resumed else task.begin(model, data.vocabulary)
     if begun and processes.writes():
         print(f"starting from {begun}")
@@ -34,7 +39,7 @@ def train(run: Run, *, resumed: bool = False) -> dict[str, Any]:
     # Loop: keeps the best model on the validation examples, and where training stands.
     if not resumed and processes.writes():
         run.begin(data.vocabulary)
-    trainer = Trainer(run, task, model, data)
+    trainer = Trainer(run, task, model.to(device), data)
     if resumed:
         trainer.resume()
     with deferred_signals() as interrupted:

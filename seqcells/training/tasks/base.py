@@ -39,11 +39,10 @@ class TrainingData:
 
 
 class Judgement(NamedTuple):
-    """How a model does on a batch: the loss, summed over so many labels, and how many are right."""
+    """How a model does on a batch: the loss, summed over its labels, and how many are right."""
 
     loss: Tensor
-    count: int
-    correct: int = 0
+    correct: Tensor | None = None  # None where no answer is right or wrong
     state: Any = None  # what the batch ends with, for the next one to go on from
     penalty: Tensor | float = 0.0  # a sum as well, to be learnt beside the loss
 
@@ -107,11 +106,15 @@ class Task(ABC):
 
 @torch.no_grad()
 def logits_of(model: nn.Module, batches: Iterable[Batch]) -> Tensor:
-    """What `model` says of every example `(N,)`, in the order of the examples."""
-    found = [(batch.indices, model(batch.inputs, batch.lengths)) for batch in batches]
+    """What `model` says of every example `(N,)`, in the order of the examples, on the CPU."""
+    device = next(model.parameters()).device
+    found = [
+        (batch.indices, model(batch.inputs.to(device), batch.lengths.to(device)))
+        for batch in batches
+    ]
     logits = torch.empty(sum(len(indices) for indices, _ in found))
     for indices, values in found:
-        logits[indices] = values
+        logits[indices] = values.cpu()
     return logits
 
 
@@ -127,23 +130,22 @@ def judge_classes(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Jud
     loss = F.cross_entropy(
         logits, labels, ignore_index=IGNORED, label_smoothing=smoothing, reduction="sum"
     )
-    counted = labels != IGNORED
-    correct = (logits.argmax(-1) == labels) & counted
-    return Judgement(loss, int(counted.sum()), int(correct.sum()))
+    correct = (logits.argmax(-1) == labels) & (labels != IGNORED)
+    return Judgement(loss, correct.sum())
 
 
 def judge_sides(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Judgement:
     """Cross-entropy of log-odds `(B,)` against labels 0 or 1, or what lies between."""
     wanted = labels.to(logits.dtype) * (1 - smoothing) + smoothing / 2
     loss = F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum")
-    return Judgement(loss, len(labels), int(((logits > 0) == (labels > 0.5)).sum()))
+    return Judgement(loss, ((logits > 0) == (labels > 0.5)).sum())
 
 
 def judge_numbers(values: Tensor, wanted: Tensor, tolerance: float) -> Judgement:
     """Squared errors; right is what is nearer than `tolerance`."""
     error = values - wanted
     correct = (error.detach().abs() < tolerance).sum()
-    return Judgement(error.square().sum(), len(wanted), int(correct))
+    return Judgement(error.square().sum(), correct)
 
 
 def tokens_of(batch: Batch) -> int:

@@ -55,7 +55,7 @@ class Dates(Task):
         whole = torch.full_like(batch.labels, END)
         whole[: len(written)] = written
         right = (whole == batch.labels).all(0).sum()
-        return judgement._replace(correct=int(right) * len(batch.labels))
+        return judgement._replace(correct=right * len(batch.labels))
 
     def answer(self, model: nn.Module, vocabulary: Vocabulary, text: str) -> str:
         tokens = torch.tensor(vocabulary.encode(text)).unsqueeze(1)

@@ -56,13 +56,10 @@ class Language(Task):
         self, model: nn.Module, batch: Batch, state: Any = None, smoothing: float = 0.0
     ) -> Judgement:
         directions, state = model(batch.inputs, state, batch.resets)
-        wanted = [batch.labels, labels_before(batch)]
-        loss, count = 0.0, 0
-        for hidden, labels in zip(directions, wanted):
-            counted = labels != IGNORED
-            loss = loss + model.next.losses(hidden[counted], labels[counted]).sum()
-            count += int(counted.sum())
-        return Judgement(loss, count, state=state)
+        loss = 0.0
+        for hidden, labels in zip(directions, [batch.labels, labels_before(batch)]):
+            loss = loss + model.next.loss(hidden, labels, IGNORED)
+        return Judgement(loss, state=state)
 
     def count(self, batch: Batch) -> int:
         wanted = [batch.labels, labels_before(batch)][: 1 + self.config.model.bidirectional]

@@ -13,6 +13,7 @@ from seqcells.text.vocabulary import Vocabulary
 from seqcells.training import processes
 from seqcells.training.adversarial import perturbation
 from seqcells.training.config import COUNTED
+from seqcells.training.devices import device_of
 from seqcells.training.runs import Run
 from seqcells.training.starting import start_from_file, start_from_neighbours, start_from_run
 from seqcells.training.tasks.base import Judgement, TrainingData, judge_sides, logits_of
@@ -32,8 +33,10 @@ class Sentiment(ReviewTask):
         teachers = [Run.open(folder) for folder in self.config.training.teachers]
         if not teachers:
             return []
-        shares = torch.stack([answers(teacher, unlabelled) for teacher in teachers]).mean(0)
-        return [review._replace(label=s) for review, s in zip(unlabelled, shares.tolist())]
+        device = device_of(self.config.training)
+        shares = [answers(teacher, unlabelled, device) for teacher in teachers]
+        means = torch.stack(shares).mean(0).tolist()
+        return [review._replace(label=s) for review, s in zip(unlabelled, means)]
 
     def example(self, review: Review, vocabulary: Vocabulary) -> tuple[list[int], int | float]:
         return encode(review.text, vocabulary, self.config.data), review.label
@@ -69,7 +72,7 @@ class Sentiment(ReviewTask):
         return judgement._replace(penalty=penalty)
 
 
-def answers(run: Run, reviews: list[Review]) -> Tensor:
+def answers(run: Run, reviews: list[Review], device: torch.device) -> Tensor:
     """How likely each review is positive, as the model of an earlier run has it."""
     if run.config.task != "sentiment":
         raise ValueError(
@@ -77,7 +80,7 @@ def answers(run: Run, reviews: list[Review]) -> Tensor:
             f"which learned {run.config.task}"
         )
     task, vocabulary = Sentiment(run.config), run.load_vocabulary()
-    model = task.load_best(run, vocabulary)
+    model = task.load_best(run, vocabulary).to(device)
     batches = task.to_evaluate([review._replace(label=0) for review in reviews], vocabulary)
     silent = None if processes.writes() else True
     bar = tqdm(batches.epoch(0), "asking teachers", len(batches), disable=silent)
