@@ -14,7 +14,6 @@ from seqcells.text.batches import Batch
 from seqcells.training import processes
 from seqcells.training.averaging import AverageModel
 from seqcells.training.config import TrainingConfig
-from seqcells.training.devices import Transfer
 from seqcells.training.tasks import Judgement, Task
 
 SMALLEST_SCALE = 2.0**-24  # of the loss in float16: below it no gradient would be left
@@ -47,7 +46,6 @@ class Learner:
             model.parameters(), weight_decay=config.weight_decay, fused=True
         )
         self.device = next(model.parameters()).device
-        self.transfer = Transfer(self.device)
         # Small gradients vanish in float16, but not those of a loss that is scaled up.
         scaled = config.precision == "float16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
@@ -66,26 +64,18 @@ class Learner:
         """The model that is validated and kept: with averaged weights where these are wanted."""
         return self.model if self.average is None else self.average.model
 
-    def add(
-        self, batch: Batch, *, first: bool, last: bool, batches: int
-    ) -> tuple[Judgement, float, int]:
-        """Add a batch's gradients to those of the `batches` of a step; from the `first` on.
-
-        Returns the judgement of this process's part of the batch, with what weight it counts, and
-        how many labels all of the batch has.
+    def add(self, batch: Batch, share: float, *, first: bool, last: bool) -> Judgement:
+        """Add the gradients of `share` times a batch's losses, from the `first` to the `last` batch
+        of a step; return how the model did on it.
         """
         if first:
             self.optimiser.zero_grad()
-        own, weight = processes.own_part(batch)
-        count = self.task.count(batch)
         alone = processes.several() and not last
         with self.judge.no_sync() if alone else nullcontext():
-            judgement = self.judge(self.transfer(own), self.state)
-            # Gradients come as the mean over processes, and are to be that over all labels.
-            share = weight * processes.count() / (count * batches)
+            judgement = self.judge(batch, self.state)
             self.scaler.scale((judgement.loss + judgement.penalty) * share).backward()
         self.state = None if judgement.state is None else detach_state(judgement.state)
-        return judgement, weight, count
+        return judgement
 
     def clip(self) -> Tensor:
         """Clip by norm, then by value, so that both bounds hold; return the norm before."""

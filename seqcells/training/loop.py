@@ -17,6 +17,7 @@ from seqcells.training.checkpoints import (
     restore_random_states,
     save_checkpoint,
 )
+from seqcells.training.devices import Transfer
 from seqcells.training.evaluation import evaluate, never
 from seqcells.training.interruption import InterruptedRunError
 from seqcells.training.learner import Learner
@@ -43,10 +44,11 @@ class Trainer:
         self.run, self.task, self.data = run, task, data
         self.config = run.config.training
         self.learner = Learner(task, model, self.config)
+        self.transfer = Transfer(self.learner.device)
         self.progress = Progress()
         self._unread = Readings()
         # On the CPU, where nothing has to be waited for, every batch is looked at in its turn.
-        self._most_unread = 1 if self.learner.device.type == "cpu" else 50
+        self.most_unread = 1 if self.learner.device.type == "cpu" else 50
 
     @property
     def model(self) -> nn.Module:
@@ -117,11 +119,16 @@ class Trainer:
         place = sums.batches % self.config.accumulate
         batches = min(self.config.accumulate, len(self.data.train) - (sums.batches - place))
         last = place == batches - 1
-        found = self.learner.add(batch, first=place == 0, last=last, batches=batches)
-        self._unread.add(*found, norm=self.learner.clip() if last else None)
+        own, weight = processes.own_part(batch)
+        labels = self.task.count(batch)
+        # Gradients come as the mean over processes, and are to be that over all labels of a step.
+        share = weight * processes.count() / (labels * batches)
+        judgement = self.learner.add(self.transfer(own), share, first=place == 0, last=last)
+        norm = self.learner.clip() if last else None
+        self._unread.add(judgement, weight, labels, norm)
         sums.tokens += tokens_of(batch)
         sums.batches += 1
-        if len(self._unread) >= self._most_unread:
+        if len(self._unread) >= self.most_unread:
             self._read()
         if last:
             self.learner.step(self._learning_rate())
