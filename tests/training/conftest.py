@@ -7,9 +7,10 @@ import torch
 
 from seqcells.model_config import ModelConfig
 from seqcells.text.corpus import make_corpus
-from seqcells.training import Config, Run, Trainer, TrainingConfig, task_of
+from seqcells.training import Config, Run, Trainer, TrainingConfig, device_of, task_of
 
 ROOT = Path(__file__).parents[2]
+PLAIN = {"batch_size": 16, "epochs": 2, "threads": 1, "device": "cpu"}
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +38,7 @@ def make_trainer(small_corpus, tmp_path):
         small = {"embedding_size": 6, "hidden_size": 5, "embedding_dropout": 0.2, "dropout": 0.3}
         config = Config(
             model=ModelConfig(**(small | (model or {}))),
-            training=TrainingConfig(**({"batch_size": 16, "epochs": 2, "threads": 1} | training)),
+            training=TrainingConfig(**(PLAIN | training)),
             run=str(tmp_path / f"run-{next(numbers)}"),
         )
         run = Run.create(config, "unused")
@@ -54,7 +55,7 @@ def prepare(run):
     torch.set_num_threads(run.config.training.threads)
     model = task.build(data.vocabulary)
     run.begin(data.vocabulary)
-    return Trainer(run, task, model, data)
+    return Trainer(run, task, model.to(device_of(run.config.training)), data)
 
 
 @pytest.fixture
@@ -71,7 +72,8 @@ def reopen():
         task = task_of(run.config)
         data = task.load(run.load_vocabulary() if task.reads_text else None)
         torch.manual_seed(999)  # whatever the process did before must not matter
-        trainer = Trainer(run, task, task.build(data.vocabulary), data)
+        model = task.build(data.vocabulary).to(device_of(run.config.training))
+        trainer = Trainer(run, task, model, data)
         trainer.resume()
         return trainer
 

@@ -77,6 +77,7 @@ def test_written_configuration_reads_back(tmp_path):
         (["--task=dates", "--data.examples=80000"], "data.examples"),
         (["--training.accumulate=0"], "training.accumulate"),
         (["--training.precision=float8"], "training.precision"),
+        (["--training.device=gpu"], "training.device"),
         (["--task=sums"], "task"),
         (["--training.seed", "-1"], "training.seed"),
         (["--training.decay", "steps"], "training.decay"),

@@ -18,7 +18,8 @@ from seqcells.training.checkpoints import load_checkpoint, save_checkpoint
 ROOT = Path(__file__).parents[2]
 SETTINGS = """
 model: {cell: gru, embedding_size: 8, hidden_size: 8, dropout: 0.2}
-training: {epochs: 3, batch_size: 16, threads: 1, learning_rate: 0.01, save_seconds: 0.05}
+training:
+  {epochs: 3, batch_size: 16, threads: 1, learning_rate: 0.01, save_seconds: 0.05, device: cpu}
 """
 
 

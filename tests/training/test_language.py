@@ -110,6 +110,20 @@ def test_losses_are_minus_the_log_of_probabilities(vocabulary):
     torch.testing.assert_close(found, -chances[torch.arange(40), labels].log())
 
 
+@pytest.mark.parametrize("vocabulary", [50, 6000, 12_000])
+def test_the_loss_is_the_same_where_labels_cannot_be_read(vocabulary, monkeypatch):
+    torch.manual_seed(0)
+    head = NextToken(20, vocabulary).double()
+    hidden, labels = torch.randn(5, 8, 20).double(), torch.randint(vocabulary, (5, 8))
+    labels[3:, 2:] = IGNORED
+    on_the_cpu = head.loss(hidden, labels, IGNORED)
+    monkeypatch.setattr("seqcells.models.language.readable", lambda _: False)
+    torch.testing.assert_close(head.loss(hidden, labels, IGNORED), on_the_cpu)
+    counted = labels != IGNORED
+    torch.testing.assert_close(on_the_cpu, head.losses(hidden[counted], labels[counted]).sum())
+    assert head.to("meta").loss(hidden.to("meta"), labels.to("meta"), IGNORED).is_meta
+
+
 @pytest.fixture
 def language_config(tmp_path, small_corpus):
     def make(unit="characters", cell="lstm", **training):

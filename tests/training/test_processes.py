@@ -15,7 +15,8 @@ import torch
 ROOT = Path(__file__).parents[2]
 SETTINGS = """
 model: {cell: gru, embedding_size: 8, hidden_size: 8, readout: [max]}
-training: {epochs: 2, batch_size: 16, threads: 1, learning_rate: 0.01, save_seconds: 0.2}
+training:
+  {epochs: 2, batch_size: 16, threads: 1, learning_rate: 0.01, save_seconds: 0.2, device: cpu}
 """
 
 
@@ -69,6 +70,14 @@ def test_two_processes_learn_what_one_learns_from_twice_the_batch(settings):
     run(1, "small.yaml", "--run=one", "--training.batch_size=62", folder=settings)
     assert_alike(settings / "one", settings / "two")
     assert json.loads((settings / "two/metrics.json").read_text())["processes"] == 2
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_gpus_learn_what_one_learns_from_twice_the_batch(settings):
+    run(2, "small.yaml", "--run=two", "--training.device=cuda", folder=settings)
+    arguments = ["--training.device=cuda", "--training.batch_size=32"]
+    run(1, "small.yaml", "--run=one", *arguments, folder=settings)
+    assert_alike(settings / "one", settings / "two")
 
 
 @pytest.mark.slow
