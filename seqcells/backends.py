@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 import torch
 
-from seqcells.kernels import cpu
+from seqcells.kernels import cpu, cudnn, triton
 
-NAMES = ("auto", "reference", "cpu")
+BACKENDS = {"cpu": cpu, "triton": triton, "cudnn": cudnn}
+NAMES = ("auto", "reference", *BACKENDS)
 
 # A plain global: `torch.compile` reads it as a guard, which it cannot do with a ContextVar.
 _chosen = "auto"
@@ -21,7 +22,11 @@ def backend(name: str) -> Iterator[None]:
 
     - `"auto"`, the default: the fastest that can run the call.
     - `"reference"`: the readable loop. Compiled or exported it is spelt out step by step.
-    - `"cpu"`: the C++ kernels. A call that they cannot run raises, and says why.
+    - `"cpu"`: the C++ kernels.
+    - `"triton"`: the kernels for GPUs.
+    - `"cudnn"`: PyTorch's own layers on a GPU, for plain RNN, GRU and LSTM.
+
+    A call that a named backend cannot run raises, and says why.
 
     Raises:
         ValueError: another name.
@@ -44,14 +49,21 @@ def chosen() -> str:
 
 def backends() -> dict[str, str]:
     """What this machine has: each backend's name, and whether it is available or why not."""
-    reason = cpu.unavailable()
     threads = torch.get_num_threads()
-    return {
-        "reference": "available: the readable loop, any cell on any device",
-        "cpu": f"not available: {reason}"
-        if reason
-        else f"available: {cpu.instruction_set()}, {threads} thread{'s' * (threads > 1)}",
+    has = {
+        "cpu": lambda: f"{cpu.instruction_set()}, {threads} thread{'s' * (threads > 1)}",
+        "triton": lambda: "in Triton's interpreter" if triton.interprets() else _gpu(),
+        "cudnn": lambda: f"{_gpu()}, cuDNN {torch.backends.cudnn.version()}",
     }
+    found = {"reference": "available: the readable loop, any cell on any device"}
+    for name, module in BACKENDS.items():
+        reason = module.unavailable()
+        found[name] = f"not available: {reason}" if reason else f"available: {has[name]()}"
+    return found
+
+
+def _gpu() -> str:
+    return torch.cuda.get_device_name()
 
 
 def refuse(reason: str | None) -> None:
@@ -60,5 +72,6 @@ def refuse(reason: str | None) -> None:
     Raises:
         RuntimeError: with the reason and the remedy.
     """
-    if reason and _chosen == "cpu":
-        raise RuntimeError(f"backend('cpu') cannot run this: {reason}; or use backend('auto')")
+    if reason and _chosen in BACKENDS:
+        name = f"backend({_chosen!r})"
+        raise RuntimeError(f"{name} cannot run this: {reason}; or use backend('auto')")

@@ -1,4 +1,4 @@
-"""Kernels out of equations: a cell's program as a kernel's name, and the built-in ones as C++."""
+"""Kernels out of equations: a cell's program as a kernel's name, the built-in ones as code."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from seqcells.cells.base import EQUATIONS, GatedCell
 from seqcells.cells.linear import LinearCell
 from seqcells.kernels.catalogue import BUILT_IN, BY_HAND, COMPILED, source_of
 from seqcells.kernels.compiler import NATIVE
-from seqcells.kernels.program import UntraceableError
+from seqcells.kernels.program import Program, UntraceableError
 from seqcells.kernels.source import Functor
+from seqcells.kernels.triton.source import module_of
 from seqcells.programs import constant, own_parameters, program, trace, with_parameters
 from seqcells.state import flat_state, map_state
 
@@ -111,18 +112,29 @@ def _check_methods(cell: GatedCell) -> None:
             raise UntraceableError(f"{type(cell).__name__} has a {name} of its own")
 
 
+def built_in_programs() -> dict[str, Program]:
+    """Of each built-in kernel that is not written by hand, by its name."""
+    return {name: program(EQUATIONS[name]) for name in BUILT_IN if name not in BY_HAND}
+
+
 def built_in_header() -> str:
     """What native/generated.hpp has to hold."""
     functors = {
-        name: Functor(kind.functor, program(EQUATIONS[name]), projects=name == "lstm")
-        for name, kind in BUILT_IN.items()
-        if name not in BY_HAND
+        name: Functor(BUILT_IN[name].functor, found, projects=name == "lstm")
+        for name, found in built_in_programs().items()
     }
     return source_of(functors, tuple(BUILT_IN[name].functor for name in BY_HAND))
 
 
+# By the paths of the files, what they have to hold.
+WRITTEN = {
+    NATIVE / "generated.hpp": built_in_header,
+    NATIVE.parent / "triton" / "generated.py": lambda: module_of(built_in_programs()),
+}
+
+
 def write_built_in() -> None:
-    """Write native/generated.hpp anew: `make kernels`."""
-    path = NATIVE / "generated.hpp"
-    path.write_text(built_in_header())
-    print(f"Kernels: {path}")
+    """Write them anew: `make kernels`."""
+    for path, text in WRITTEN.items():
+        path.write_text(text())
+        print(f"Kernels: {path}")

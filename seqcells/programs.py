@@ -45,8 +45,7 @@ def trace(cell: GatedCell) -> tuple[Program, list[str]]:
     Raises:
         UntraceableError: what no kernel can compute, and why.
     """
-    device = cell._any_parameter().device
-    state = cell.initial_state(2, device="cpu" if device.type == "meta" else device)
+    state = cell.initial_state(2, device="cpu")  # where nothing waits for a device
     parts = flat_state(state)
     if len(parts) > 2 or any(part.shape != (2, cell.hidden_size) for part in parts):
         raise UntraceableError(
@@ -70,8 +69,7 @@ def trace(cell: GatedCell) -> tuple[Program, list[str]]:
         return flat_state(new)
 
     own = {
-        name: torch.empty(value.shape, dtype=value.dtype, device=parts[0].device)
-        for name, value in own_parameters(cell)
+        name: torch.empty(value.shape, dtype=value.dtype) for name, value in own_parameters(cell)
     }
     return traced(
         activate,
@@ -96,7 +94,7 @@ def kernel_weights(kernel: str, cell: GatedCell, weights: Weights) -> Weights:
         value = weights.weight_hh if name == "weight_hh" else getattr(cell, name)
         if value is None:  # a cell without biases, by a kernel that adds them
             value = weights.weight_ih.new_zeros(count * cell.hidden_size)
-        rows.append(value.reshape(-1, cell.hidden_size))
+        rows.append(value.reshape(-1, cell.hidden_size).to(weights.weight_ih.dtype))
     if not _has_matrix(cell):
         weights = weights._replace(weight_hh=None)
     return weights._replace(parameters=torch.cat(rows) if rows else None)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqcells.backends import chosen, refuse
-from seqcells.cells.base import EQUATIONS, GatedCell, Weights, kernel_of
+from seqcells.cells.base import EQUATIONS, GatedCell, Weights
 from seqcells.cells.linear import is_linear
-from seqcells.generate import kernel_for
-from seqcells.kernels import cpu, operators
-from seqcells.kernels.catalogue import COMPILED, PRODUCTS_ALONE, kind_of
+from seqcells.dispatch import asked_for, backend_of, kernel_name
+from seqcells.kernels import operators, triton
+from seqcells.kernels.call import Call
+from seqcells.kernels.catalogue import PRODUCTS_ALONE, kind_of, split
 from seqcells.loop import evaluated_once, loop
 from seqcells.noise import Noise, noisy_coefficients, noisy_step, settle
 from seqcells.programs import constant, factor_of, interpreted, kernel_weights
@@ -21,8 +22,6 @@ from seqcells.sequences import pack, packed_lengths, unpack, zero_padding
 from seqcells.state import State, autocast, first_tensor, flat_state, form_state, map_state
 
 REDUCED = (torch.float16, torch.bfloat16)
-
-TRANSFORMED = "a transform of torch.func or forward-mode differentiation has to see every step"
 
 
 def unroll(
@@ -46,47 +45,47 @@ def unroll(
     inputs and outputs are packed, `(N, I)` and `(N, H)`.
 
     An operator computes it (`kernels/operators.py`) if a kernel is made for the cell's equations,
-    or can be made of them (`generate.kernel_for`), `backend("reference")` is not asked for, and
-    either the call is being compiled or exported, so that the graph does not grow with T, or
-    `obstacle` finds none to native code. Else the readable loop does, under ordinary autograd.
+    or can be made of them (`generate.kernel_for`), and `dispatch.backend_of` finds a backend for
+    it. Else the readable loop does, under ordinary autograd.
 
-    Where there is a kernel, autocast changes the arithmetic of neither: it is float32, as it is
-    for float16 and bfloat16 by an operator on the CPU. The results have the state's dtype.
+    On the CPU autocast changes nothing where there is a kernel: the arithmetic is float32, as it is
+    for float16 and bfloat16. A GPU's kernels multiply in autocast's own type, and hold sums and
+    states in float32. The results have the state's dtype.
 
     Returns:
         The outputs `(T, B, H)`, or with `all_states` the states, each part so; zero past each
         length. And each row's state at its own end.
 
     Raises:
-        RuntimeError: `backend("cpu")` is asked for and cannot run the call.
+        RuntimeError: a backend is asked for by name that cannot run the call.
     """
     weights, noise = settle(weights, noise)
-    kernel, reason = _kernel(cell)
+    kernel, reason = kernel_name(cell)
     steps = (lengths, batch_sizes, resets, reverse)
     options = (noise, all_states)
     if kernel is None:
         refuse(reason)
         return reference(cell, weights, inputs, initial_state, fresh_state, *steps, *options)
     if autocast(inputs):
+        dtype = _autocast_dtype(inputs)
         with torch.autocast(inputs.device.type, enabled=False):
-            return _in_float32(cell, weights, inputs, initial_state, fresh_state, *steps, *options)
+            return _in(dtype, cell, weights, inputs, initial_state, fresh_state, *steps, *options)
     fresh_state = None if resets is None else fresh_state
     factors, left_over = _factors(cell, kernel, noise)
     if left_over:
         refuse(f"the kernel of {type(cell).__name__} takes no noise.{left_over}")
         return reference(cell, weights, inputs, initial_state, fresh_state, *steps, *options)
-    tensors = [inputs, *flat_state(initial_state), *weights, *flat_state(fresh_state)]
-    if noise is not None:
-        tensors += [*factors[:2], *factors[2]]
-    if not _takes_operator(kernel, tensors):
-        return reference(cell, weights, inputs, initial_state, fresh_state, *steps, *options)
-    if inputs.dtype in REDUCED and inputs.device.type == "cpu":
-        return _in_float32(cell, weights, inputs, initial_state, fresh_state, *steps, *options)
     packed = weights if kernel in PRODUCTS_ALONE else kernel_weights(kernel, cell, weights)
     rows = inputs.shape[1] if batch_sizes is None else None
     state, fresh = (_for_rows(parts, rows) for parts in (initial_state, fresh_state))
     cells = all_states and len(state) > 1
-    outputs, *final = operators.call(kernel, inputs, state, *packed, fresh, *factors, *steps, cells)
+    call = Call(kernel, inputs, state, *packed, fresh, *factors, *steps, cells)
+    if (backend := backend_of(call)) is None:
+        return reference(cell, weights, inputs, initial_state, fresh_state, *steps, *options)
+    if inputs.dtype in REDUCED and backend == "cpu":
+        single = torch.float32
+        return _in(single, cell, weights, inputs, initial_state, fresh_state, *steps, *options)
+    outputs, *final = operators.call(*asked_for(backend, call))
     if all_states:
         outputs = form_state(initial_state, [outputs, final.pop()] if cells else [outputs])
     return outputs, form_state(initial_state, final)
@@ -159,6 +158,7 @@ def _readable(
     *steps: Any,
 ) -> list[Tensor]:
     """`reference` in the operators' terms: the cell by its kernel's name, states as lists."""
+    kernel = split(kernel)[1]
     own = parameters is not None or kernel not in EQUATIONS
     cell = interpreted(kernel) if own else EQUATIONS[kernel]
     form = cell.initial_state(0)
@@ -195,35 +195,6 @@ def _for_rows(state: State, rows: int | None) -> list[Tensor]:
     return [part.expand(rows, -1) for part in parts]
 
 
-def _kernel(cell: GatedCell) -> tuple[str | None, str]:
-    """The kernel that computes the cell's equations, or None and the reason."""
-    if (kernel := kernel_of(cell)) is not None:
-        return kernel, ""
-    if not torch.compiler.is_compiling():
-        if operators.transformed():
-            return None, TRANSFORMED
-        if cell._any_parameter().device.type not in ("cpu", "meta"):
-            return None, "its equations are traced on the CPU alone; move it with .to('cpu')"
-    kernel, reason = kernel_for(cell)
-    if kernel is not None and chosen() == "auto" and _missing(kernel):
-        kernel = kernel.removeprefix(COMPILED)  # where it cannot be compiled it is interpreted
-    return kernel, reason
-
-
-def _takes_operator(kernel: str, tensors: list[Tensor | None]) -> bool:
-    if chosen() == "reference":
-        return False
-    compiling = torch.compiler.is_compiling()
-    reason = _missing(kernel) if compiling else obstacle(kernel, tensors)
-    refuse(reason)
-    return compiling or reason is None
-
-
-@constant
-def _missing(kernel: str) -> str | None:
-    return cpu.refusal(kernel)
-
-
 @constant
 def _takes(kernel: str) -> tuple[bool, bool]:
     """Whether there is a product with the hidden state, and whether its program takes a factor."""
@@ -231,26 +202,16 @@ def _takes(kernel: str) -> tuple[bool, bool]:
     return kind.hidden, kind.drops
 
 
-def obstacle(kernel: str, tensors: list[Tensor | None]) -> str | None:
-    """Why native code cannot run a call on these tensors, and what to do; None where it can."""
-    if operators.transformed():
-        return TRANSFORMED
-    dtype = tensors[0].dtype
-    if dtype not in (*operators.DTYPES, *REDUCED):
-        return f"expected float32, float64, float16 or bfloat16, got {dtype}; convert it with .to()"
-    for tensor in tensors:
-        if tensor is None:
-            continue
-        if type(tensor) not in (Tensor, nn.Parameter):
-            return f"expected plain tensors, got a {type(tensor).__name__}"
-        if not tensor.is_cpu:
-            return f"expected tensors on the CPU, got {tensor.device}; move them with .to('cpu')"
-        if tensor.dtype != dtype:
-            return f"expected tensors of one dtype, got {dtype} and {tensor.dtype}"
-    return cpu.refusal(kernel)
+def _autocast_dtype(inputs: Tensor) -> torch.dtype:
+    """Autocast's own for kernels on a GPU, which hold sums and states in float32 all the same."""
+    on_gpu = inputs.is_cuda and triton.unavailable() is None and chosen() != "reference"
+    if on_gpu or chosen() == "triton":
+        return torch.get_autocast_dtype(inputs.device.type)
+    return torch.float32
 
 
-def _in_float32(
+def _in(
+    dtype: torch.dtype,
     cell: GatedCell,
     weights: Weights,
     inputs: Tensor,
@@ -258,24 +219,24 @@ def _in_float32(
     fresh_state: State,
     *steps: Any,
 ) -> tuple[Tensor, State]:
-    """`unroll` in float32, or float64 as it came, and its results in the initial state's dtype."""
+    """`unroll` in this dtype, or float64 as it came, and its results in the initial state's."""
+
+    def converted(tensor: Tensor) -> Tensor:
+        return tensor if tensor.dtype == torch.float64 else tensor.to(dtype)
+
     lengths, batch_sizes, resets, reverse, noise, all_states = steps
     outputs, final_state = unroll(
         cell,
-        Weights(*(weight if weight is None else _widened(weight) for weight in weights)),
-        _widened(inputs),
-        map_state(_widened, initial_state),
-        fresh_state=None if resets is None else map_state(_widened, fresh_state),
+        Weights(*(weight if weight is None else converted(weight) for weight in weights)),
+        converted(inputs),
+        map_state(converted, initial_state),
+        fresh_state=None if resets is None else map_state(converted, fresh_state),
         lengths=lengths,
         batch_sizes=batch_sizes,
         resets=resets,
         reverse=reverse,
-        noise=None if noise is None else noise.map(_widened),
+        noise=None if noise is None else noise.map(converted),
         all_states=all_states,
     )
-    dtype = first_tensor(initial_state).dtype
-    return map_state(lambda part: part.to(dtype), (outputs, final_state))
-
-
-def _widened(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype in REDUCED else tensor
+    own = first_tensor(initial_state).dtype
+    return map_state(lambda part: part.to(own), (outputs, final_state))

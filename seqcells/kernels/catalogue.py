@@ -83,6 +83,15 @@ BY_HAND = ("gru_reset_before", "mgu_reset_before")
 # What stands before the text of a program that is to be compiled; else it is interpreted.
 COMPILED = "compiled "
 
+# What may stand before a kernel's name: a backend that is not its device's own.
+ASKED = ("triton", "cudnn")
+
+
+def split(kernel: str) -> tuple[str, str]:
+    """The backend that a kernel's name asks for, or none, and the name alone."""
+    asked, _, name = kernel.partition(" ")
+    return (asked, name) if asked in ASKED else ("", kernel)
+
 
 def program_of(kernel: str) -> Program:
     """The program of a kernel that is not built in."""
@@ -96,6 +105,7 @@ def kind_of(kernel: str) -> Kind:
     Raises:
         ValueError: neither.
     """
+    kernel = split(kernel)[1]
     if kernel in BUILT_IN:
         return BUILT_IN[kernel]
     return Kind.of(Functor("Own", program_of(kernel)))

@@ -11,6 +11,7 @@ from seqcells.kernels.catalogue import kind_of
 
 def check(call: Call) -> None:
     """Raise a ValueError unless all sizes of an operator's `Call` fit together."""
+    _check_device(call)
     kind = kind_of(call.cell)
     gates, parts, parameters = kind.gates, kind.states, kind.parameters
     for name, state, count in (
@@ -76,7 +77,15 @@ def _check_batch_sizes(sizes: list[int], rows: int, cells: int) -> None:
 
 
 def _expect(name: str, tensor: Tensor | None, shape: tuple[int, ...]) -> None:
-    if tensor is not None and (tensor.shape != shape or not tensor.is_cpu):
-        raise ValueError(
-            f"{name}: expected shape {shape} on cpu, got {tuple(tensor.shape)} on {tensor.device}"
-        )
+    if tensor is not None and tensor.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {tuple(tensor.shape)}")
+
+
+def _check_device(call: Call) -> None:
+    inputs = call.inputs
+    place = inputs.get_device()  # a number, -1 on the CPU: quicker to compare than devices
+    for tensor in (*call.tensors, *call.noise, call.lengths, call.resets):
+        if tensor is not None and tensor.get_device() != place:
+            raise ValueError(
+                f"expected tensors on {inputs.device}, as the inputs, got {tensor.device}"
+            )

@@ -1,7 +1,7 @@
 """The recurrence as operators, which every part of PyTorch sees as one: `torch.ops.seqcells`.
 
 `recurrence` is what `unroll` calls. The readable loop, which `specify` hands in, says what it
-means; the C++ of `cpu` computes the same from float32 and float64, faster. Beside it stand
+means; the C++ of `cpu` computes the same on the CPU, `triton` on a GPU, faster. Beside it stand
 `_train`, which also returns what the backward pass needs, and `_backward`. In a graph that is
 compiled or exported each is one node, however long the sequence.
 
@@ -13,7 +13,8 @@ A call is answered, in this order:
                                                  if that is to be differentiated, the readable loop
     none is wanted                               by `recurrence` itself: nothing is kept
 
-and each of the three operators by C++ where `runs_native`, elsewhere by the readable loop.
+and each of the three operators by its `runner`, where there is none by the readable loop. The name
+of a kernel may ask for a runner that is not its device's own. cuDNN's keeps a graph of its own.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from seqcells.kernels import cpu
+from seqcells.kernels import cpu, cudnn, triton
 from seqcells.kernels.call import Call
+from seqcells.kernels.catalogue import split
 from seqcells.kernels.checks import check
 
 _ARGUMENTS = (
@@ -50,7 +52,7 @@ recurrence = torch.ops.seqcells.recurrence.default
 _train = torch.ops.seqcells._train.default
 _backward = torch.ops.seqcells._backward.default
 
-DTYPES = (torch.float32, torch.float64)
+_BACKENDS = {"cpu": cpu, "cuda": triton, "triton": triton, "cudnn": cudnn}
 
 _readable: Callable[..., list[Tensor]]
 
@@ -75,9 +77,12 @@ def batched(grads: Sequence[Tensor | None]) -> bool:
     return any(torch._C._functorch.is_legacy_batchedtensor(grad) for grad in found)
 
 
-def runs_native(kernel: str, inputs: Tensor) -> bool:
-    """Whether C++ computes a recurrence over these inputs."""
-    return inputs.is_cpu and inputs.dtype in DTYPES and cpu.refusal(kernel) is None
+def runner(kernel: str, inputs: Tensor) -> Any:
+    """The module that computes a recurrence over these inputs, None for the readable loop."""
+    asked, name = split(kernel)
+    module = _BACKENDS.get(asked or inputs.device.type)
+    runs = module is not None and inputs.dtype in module.DTYPES and module.refusal(name) is None
+    return module if runs else None
 
 
 # Which operator answers: autograd's and functorch's keys.
@@ -129,7 +134,11 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
         call = Call.join(*arguments)
-        *results, kept = (_train if _observed() else _forward_train)(*call)
+        ctx.graph = cudnn.Graph.of(call) if call.cell.startswith("cudnn ") else None
+        if ctx.graph is None:
+            *results, kept = (_train if _observed() else _forward_train)(*call)
+        else:
+            results, kept = [part.detach() for part in ctx.graph.results], _nothing(call)
         ctx.set_materialize_grads(False)
         ctx.flags = call.flags
         ctx.save_for_backward(results[0], kept, *arguments[len(ctx.flags) :])
@@ -143,6 +152,8 @@ class _Recurrence(torch.autograd.Function):
         wanted = ctx.needs_input_grad[skipped:]
         if torch.is_grad_enabled() or transformed() or batched(grads):
             found = _read_backward(call, grads, wanted, torch.is_grad_enabled())
+        elif ctx.graph is not None:
+            found = ctx.graph.gradients(grads, wanted)
         else:
             weights = slice(1 + len(call.state), 7 + len(call.state))
             plain = all(grad is None or type(grad) is Tensor for grad in grads)
@@ -177,17 +188,17 @@ def _read_backward(
 
 def _forward(*arguments: Any) -> list[Tensor]:
     call = Call(*arguments)
-    if runs_native(call.cell, call.inputs):
+    if (module := runner(call.cell, call.inputs)) is not None:
         check(call)
-        return cpu.forward(call, train=False)
+        return module.forward(_plain(call), train=False)
     return [_own(result) for result in _readable(*arguments)]
 
 
 def _forward_train(*arguments: Any) -> list[Tensor]:
     call = Call(*arguments)
-    if runs_native(call.cell, call.inputs):
+    if (module := runner(call.cell, call.inputs)) is not None:
         check(call)
-        return cpu.forward(call, train=True)
+        return module.forward(_plain(call), train=True)
     return [*_forward(*arguments), _kept(call)]
 
 
@@ -199,8 +210,9 @@ def _backward_through_time(grads: Sequence[Tensor | None], *arguments: Any) -> l
 def _gradients(grads: Sequence[Tensor | None], *arguments: Any) -> list[Tensor | None]:
     *arguments, outputs, kept, need_inputs, need_weights = arguments
     call = Call(*arguments)
-    if runs_native(call.cell, call.inputs):
-        return cpu.backward(call, grads, outputs, kept, need_inputs, need_weights)
+    if (module := runner(call.cell, call.inputs)) is not None:
+        call = _plain(call)
+        return module.backward(call, grads, outputs, kept, need_inputs, need_weights)
     wanted = _wanted(call, need_inputs, need_weights)
     leaves = [
         tensor.detach().requires_grad_() if want else tensor
@@ -238,8 +250,13 @@ def _fake_backward(grads: Sequence[Tensor | None], *arguments: Any) -> list[Tens
 def _kept(call: Call) -> Tensor:
     """Room for what `_train` keeps, its shape the same on every machine; left empty but by C++."""
     rows = math.prod(call.inputs.shape[:-1])
-    columns = cpu.kept_columns(call)
-    return call.inputs.new_empty(rows, columns if call.inputs.device.type == "cpu" else 0)
+    module = _BACKENDS.get(split(call.cell)[0] or call.inputs.device.type)
+    return call.inputs.new_empty(rows, 0 if module is None else module.kept_columns(call))
+
+
+def _plain(call: Call) -> Call:
+    asked, name = split(call.cell)
+    return call._replace(cell=name) if asked else call
 
 
 def _wanted(call: Call, need_inputs: bool, need_weights: bool) -> list[bool]:

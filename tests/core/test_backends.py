@@ -12,11 +12,23 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import seqcells
 from seqcells import Recurrent, backend, backends
+from seqcells.dispatch import obstacle
 from seqcells.kernels import cpu
-from seqcells.unroll import obstacle
+from seqcells.kernels.call import Call
+from seqcells.kernels.catalogue import kind_of
 
 T, B, I, H = 5, 3, 4, 5  # noqa: E741
 NATIVE = pytest.mark.skipif(cpu.unavailable() is not None, reason="no native code on this machine")
+
+
+def call_of(kernel):
+    """A call of this kernel, all of zeros."""
+    kind = kind_of(kernel)
+    state = [torch.zeros(B, H, dtype=torch.float64) for _ in range(kind.states)]
+    weights = [torch.zeros(kind.gates * H, width, dtype=torch.float64) for width in (I, H)]
+    inputs, nothing = torch.zeros(T, B, I, dtype=torch.float64), [None] * 4
+    rest = [], None, None, [], None, None, None, False, False
+    return Call(kernel, inputs, state, *weights, *nothing, *rest)
 
 
 class Operators(TorchDispatchMode):
@@ -146,12 +158,14 @@ def test_what_the_kernel_cannot_run_is_read(inputs, words, native):
 
 
 def test_a_reason_for_every_obstacle():
-    single, double = torch.zeros(2), torch.zeros(2, dtype=torch.float64)
-    assert "float32, float64" in obstacle("lstm", [torch.zeros(2, dtype=torch.complex64)])
-    assert "one dtype" in obstacle("lstm", [single, None, double])
-    seen = []
-    torch.vmap(lambda x: seen.append(obstacle("lstm", [x])) or x)(single)
-    assert "transform" in seen[0]
+    recurrent, inputs = Recurrent(make_cell("lstm", I, H)), random(T, B, I)
+    with backend("cpu"):
+        with pytest.raises(RuntimeError, match="float32, float64"):
+            Recurrent(make_cell("gru", I, H, dtype=torch.complex64))(inputs.to(torch.complex64))
+        with pytest.raises(RuntimeError, match="a transform of"):
+            torch.vmap(lambda x: recurrent(x)[0])(inputs.unsqueeze(0))
+    mixed = call_of("lstm")._replace(weight_hh=torch.zeros(4 * H, H))
+    assert "one dtype, got torch.float64 and torch.float32" in obstacle("cpu", mixed)
 
 
 def test_without_native_code(monkeypatch):
@@ -176,7 +190,7 @@ def test_without_native_code(monkeypatch):
 
 @NATIVE
 def test_what_this_machine_has():
-    assert set(backends()) == {"reference", "cpu"}
+    assert set(backends()) == {"reference", "cpu", "triton", "cudnn"}
     assert backends()["reference"].startswith("available: ")
     assert cpu.instruction_set() in backends()["cpu"]
     assert f"{torch.get_num_threads()} thread" in backends()["cpu"]
@@ -196,7 +210,7 @@ def test_contexts_nest_and_end_with_an_error():
 
 
 def test_an_unknown_backend():
-    words = "backend: expected one of auto, reference, cpu, got 'cuda'"
+    words = "backend: expected one of auto, reference, cpu, triton, cudnn, got 'cuda'"
     with pytest.raises(ValueError, match=words), backend("cuda"):
         pass
 

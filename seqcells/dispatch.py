@@ -1,0 +1,102 @@
+"""The one place that decides what computes a recurrence, by stated conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from seqcells.backends import BACKENDS, chosen, refuse
+from seqcells.cells.base import GatedCell, kernel_of
+from seqcells.generate import kernel_for
+from seqcells.kernels import cudnn, operators, triton
+from seqcells.kernels.call import Call
+from seqcells.kernels.catalogue import COMPILED
+from seqcells.programs import constant
+
+TRANSFORMED = "a transform of torch.func or forward-mode differentiation has to see every step"
+
+
+def kernel_name(cell: GatedCell) -> tuple[str | None, str]:
+    """The kernel that computes the cell's equations, or None and the reason."""
+    if (kernel := kernel_of(cell)) is not None:
+        return kernel, ""
+    if not torch.compiler.is_compiling() and operators.transformed():
+        return None, TRANSFORMED
+    kernel, reason = kernel_for(cell)
+    native = chosen() == "auto" and cell._any_parameter().device.type != "cuda"
+    if kernel is not None and native and _missing("cpu", kernel):
+        kernel = kernel.removeprefix(COMPILED)  # where it cannot be compiled it is interpreted
+    return kernel, reason
+
+
+def backend_of(call: Call) -> str | None:
+    """The backend that computes a call; None for the readable loop.
+
+    The one that is asked for by name, or else, on the CPU, its C++. On a GPU that is cuDNN for
+    plain cells wherever it can do the call, so that nobody who comes from `torch.nn` waits longer
+    than before, and Triton for everything else. What is being compiled or exported gets its
+    device's own operator, whether or not this machine could run it.
+
+    Raises:
+        RuntimeError: a backend is asked for by name that cannot run the call.
+    """
+    asked, on_gpu = chosen(), call.inputs.is_cuda
+    own = "triton" if on_gpu else "cpu"
+    if asked == "reference":
+        return None
+    if torch.compiler.is_compiling():
+        if asked not in ("auto", own):
+            refuse(f"what is compiled for these tensors runs on {own!r}")
+        refuse(_missing(own, call.cell))
+        return own
+    names = ("cudnn", own) if on_gpu else (own,)
+    for name in names if asked == "auto" else (asked,):
+        reason = obstacle(name, call)
+        if reason is None:
+            return name
+    refuse(reason)
+    return None
+
+
+def asked_for(backend: str, call: Call) -> Call:
+    """The call for this backend, named in its kernel's name where it is not the device's own."""
+    if backend == "cpu" or (backend == "triton" and call.inputs.is_cuda):
+        return call
+    return call._replace(cell=f"{backend} {call.cell}")
+
+
+@constant
+def _missing(backend: str, kernel: str) -> str | None:
+    return BACKENDS[backend].refusal(kernel)
+
+
+def obstacle(backend: str, call: Call) -> str | None:
+    """Why a backend cannot run a call on its tensors, and what to do; None where it can."""
+    if operators.transformed():
+        return TRANSFORMED
+    if reason := _mismatch(backend, [*call.tensors, *call.noise]):
+        return reason
+    if backend == "cudnn" and (reason := cudnn.obstacle(call)):
+        return reason
+    return BACKENDS[backend].refusal(call.cell)
+
+
+def _mismatch(backend: str, tensors: Sequence[Tensor | None]) -> str | None:
+    dtype, index = tensors[0].dtype, tensors[0].get_device()
+    if dtype not in triton.DTYPES:
+        return f"expected float32, float64, float16 or bfloat16, got {dtype}; convert it with .to()"
+    on_cpu = backend == "cpu" or (backend == "triton" and triton.interprets())
+    where, named = ("cpu", "the CPU") if on_cpu else ("cuda", "one GPU")
+    for tensor in tensors:
+        if tensor is None:
+            continue
+        if type(tensor) not in (Tensor, nn.Parameter):
+            return f"expected plain tensors, got a {type(tensor).__name__}"
+        if not (tensor.is_cpu if on_cpu else tensor.is_cuda) or tensor.get_device() != index:
+            move = f"move them with .to('{where}')"
+            return f"expected tensors on {named}, got {tensor.device}; {move}"
+        if tensor.dtype != dtype:
+            return f"expected tensors of one dtype, got {dtype} and {tensor.dtype}"
+    return None

@@ -1,0 +1,113 @@
+"""PyTorch's own layers as a backend of plain cells: cuDNN, where the tensors are on a GPU.
+
+One layer in one direction is computed as `torch.nn` has it computed. What these layers cannot do,
+`obstacle` says: they take no lengths, no resets, no noise, and tell the last state alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from seqcells.kernels.call import Call
+from seqcells.kernels.catalogue import split
+
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+_LAYERS = {
+    "rnn_tanh": torch.rnn_tanh,
+    "rnn_relu": torch.rnn_relu,
+    "gru": torch.gru,
+    "lstm": torch.lstm,
+}
+
+
+def unavailable() -> str | None:
+    """Why cuDNN cannot run on this machine, and what to do; None where it can."""
+    if not torch.cuda.is_available():
+        return "PyTorch finds no GPU here; install its wheel for CUDA on a machine that has one"
+    if not torch.backends.cudnn.is_available() or not torch.backends.cudnn.enabled:
+        return "this PyTorch has no cuDNN, or torch.backends.cudnn.enabled is False"
+    return None
+
+
+def refusal(kernel: str) -> str | None:
+    """Why cuDNN cannot run this kernel, and what to do."""
+    if kernel not in _LAYERS:
+        return "cuDNN has plain RNN, GRU and LSTM alone; use backend('triton')"
+    return unavailable()
+
+
+def obstacle(call: Call) -> str | None:
+    """Why cuDNN cannot do what is asked of a recurrence, and what to do."""
+    asked = {
+        "lengths as a tensor": call.lengths is not None,
+        "resets": call.resets is not None,
+        "noise": any(part is not None for part in call.noise),
+        "all states": call.cells,
+        "packed sequences in reverse": call.batch_sizes is not None and call.reverse,
+        "empty inputs": call.inputs.numel() == 0,
+    }
+    found = [what for what, is_asked in asked.items() if is_asked]
+    return f"cuDNN takes no {found[0]}; use backend('triton')" if found else None
+
+
+def forward(call: Call, *, train: bool = False) -> list[Tensor]:
+    """`[outputs, *final_state]`; `train` keeps what a backward pass through them needs."""
+    inputs = call.inputs.flip(0) if call.reverse else call.inputs
+    weights = [weight for weight in call[3:8] if weight is not None]
+    state = [part.unsqueeze(0).contiguous() for part in call.state]
+    hx = state if len(state) > 1 else state[0]
+    sizes = [] if call.batch_sizes is None else [call.batch_sizes.cpu()]
+    settings = (call.bias_ih is not None, 1, 0.0, train, False)
+    layer = _LAYERS[split(call.cell)[1]]
+    outputs, *final = layer(inputs, *sizes, hx, weights, *settings, *([] if sizes else [False]))
+    if call.reverse:
+        outputs = outputs.flip(0)
+    return [outputs, *(part.squeeze(0) for part in final)]
+
+
+class Graph(NamedTuple):
+    """A forward pass that can be gone back through, any number of times."""
+
+    results: list[Tensor]
+    sources: list[Tensor | None]
+
+    @classmethod
+    def of(cls, call: Call) -> Graph:
+        sources = [None if part is None else part.detach() for part in call.tensors]
+        if call.inputs.is_cuda:
+            _make_one_block(call, sources)
+        sources = [None if part is None else part.requires_grad_() for part in sources]
+        with torch.enable_grad():
+            call = Call.join(*call.flags, *call.rest, *sources)
+            return cls(forward(call, train=True), sources)
+
+    def gradients(
+        self, grads: Sequence[Tensor | None], wanted: Sequence[bool]
+    ) -> list[Tensor | None]:
+        """Those of the `wanted` tensors of the call."""
+        pairs = [(own, grad) for own, grad in zip(self.results, grads) if grad is not None]
+        sources = [source for source, want in zip(self.sources, wanted) if want]
+        if not pairs or not sources:
+            return [None] * len(wanted)
+        ends, upstream = zip(*pairs)
+        options = {"retain_graph": True, "allow_unused": True}
+        found = iter(torch.autograd.grad(ends, sources, upstream, **options))
+        return [next(found) if want else None for want in wanted]
+
+
+def _make_one_block(call: Call, sources: list[Tensor | None]) -> None:
+    """Copy the weights to where cuDNN wants them: in one block of memory, in its own order."""
+    first = 1 + len(call.state)
+    places = [n for n in range(first, first + 5) if sources[n] is not None]
+    copies = [sources[n].clone() for n in places]
+    gates = {"rnn_relu": 0, "rnn_tanh": 1, "lstm": 2, "gru": 3}  # cuDNN's numbers for its modes
+    sizes = call.inputs.shape[-1], gates[split(call.cell)[1]], call.state[-1].shape[1]
+    projected = 0 if call.weight_hr is None else call.weight_hr.shape[0]
+    torch._cudnn_rnn_flatten_weight(copies, len(copies), *sizes, projected, 1, False, False)
+    for n, copy in zip(places, copies):
+        sources[n] = copy

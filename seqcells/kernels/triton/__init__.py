@@ -1,0 +1,73 @@
+"""The GPU kernel: fused recurrences in Triton, compiled when they are first used.
+
+tiles.py, recurrence.py and gradient.py are its code, generated.py and late.py what a step does,
+shapes.py says what a call is to it, and launch.py runs it. Under Triton's interpreter
+(`TRITON_INTERPRET=1` before Triton is imported) all of it runs on the CPU, slowly: for tests.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from seqcells.kernels.call import Call
+from seqcells.kernels.catalogue import kind_of
+
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+def interprets() -> bool:
+    """Whether kernels run in Triton's interpreter, on the CPU."""
+    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes")
+
+
+@functools.cache
+def _installed() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def unavailable() -> str | None:
+    """Why these kernels cannot run on this machine, and what to do; None where they can."""
+    if not _installed():
+        return "Triton is not installed; PyTorch's wheels for CUDA bring it, or: pip install triton"
+    if not interprets() and not torch.cuda.is_available():
+        return "PyTorch finds no GPU here; install its wheel for CUDA on a machine that has one"
+    return None
+
+
+def refusal(kernel: str) -> str | None:
+    """Why they cannot run here; there is no kernel that they could not."""
+    return unavailable()
+
+
+def kept_columns(call: Call) -> int:
+    """The width of what a training step keeps for the backward pass."""
+    kind = kind_of(call.cell)
+    blocks = kind.kept + (kind.zoned() if call.zone else 0) + (call.weight_hr is not None)
+    return blocks * call.state[-1].shape[1] + kind.rows
+
+
+def forward(call: Call, *, train: bool) -> list[Tensor]:
+    """`[outputs, *final_state]`, with `call.cells` these, with `train` what `backward` needs."""
+    from seqcells.kernels.triton import launch  # all of Triton: only where it is used
+
+    return launch.forward(call, train)
+
+
+def backward(
+    call: Call,
+    grads: Sequence[Tensor | None],
+    outputs: Tensor,
+    kept: Tensor,
+    need_inputs: bool,
+    need_weights: bool,
+) -> list[Tensor | None]:
+    """The gradients of inputs, state, the six weights, fresh state; None where none is needed."""
+    from seqcells.kernels.triton import launch
+
+    return launch.backward(call, grads, outputs, kept, need_inputs, need_weights)

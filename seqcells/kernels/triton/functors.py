@@ -1,0 +1,68 @@
+"""What the kernels in Triton need of a cell: its equations, and which sums they are made of."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import linecache
+from typing import Any, NamedTuple, Self
+
+from seqcells.kernels.catalogue import BY_HAND, kind_of, program_of
+from seqcells.kernels.program import Program
+from seqcells.kernels.steps import Slots, step_of
+from seqcells.kernels.triton import generated, late
+from seqcells.kernels.triton.source import IMPORTS, source_of
+
+
+class Functor(NamedTuple):
+    """A cell's functions, and the slots of its sums as native/functor.hpp has them.
+
+    `columns` says where each slot's gradient stands in `dz`: those by the inputs' products in the
+    gates' own order, then those by the hidden state's where a gate keeps these apart.
+    """
+
+    forward: Any
+    backward: Any
+    late_backward: Any
+    slots: Slots
+    cell: int  # which of the kept values is the second part of the state
+    late: int = 0
+
+    @classmethod
+    def of(cls, module: Any, name: str, program: Program) -> Self:
+        step = step_of(program)
+        functions = (getattr(module, f"{name}_{way}") for way in ("forward", "backward"))
+        return cls(*functions, None, step.slots, step.kept_cell)
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        inputs, apart = self.slots.inputs, len(self.slots.separate)
+        return (*inputs, *(len(inputs) + n for n in range(apart)))
+
+    def column_of_hidden(self, gate: int) -> int:
+        """The column of the gradient by a gate's product with the hidden state."""
+        return self.columns[len(self.slots.separate) + self.slots.hidden.index(gate)]
+
+
+@functools.cache
+def functor_of(kernel: str) -> Functor:
+    """Of a kernel's name, or of the text of a program, which is written out and compiled."""
+    if kernel in BY_HAND:
+        gates = kind_of(kernel).gates
+        ways = ("forward", "backward", "late_backward")
+        functions = [getattr(late, f"{kernel}_{way}") for way in ways]
+        return Functor(*functions, Slots(shared=tuple(range(gates))), 0, late=1)
+    if kernel in generated.PROGRAMS:
+        return Functor.of(generated, kernel, Program.parse(generated.PROGRAMS[kernel]))
+    program = program_of(kernel)
+    return Functor.of(_Written(f"{IMPORTS}\n\n{source_of('own', program)}\n"), "own", program)
+
+
+class _Written:
+    """A module out of text, whose functions Triton can read again."""
+
+    def __init__(self, text: str) -> None:
+        name = f"<seqcells kernel {hashlib.sha256(text.encode()).hexdigest()[:16]}>"
+        linecache.cache[name] = len(text), None, text.splitlines(keepends=True), name
+        vars(self)["__name__"] = name
+        exec(compile(text, name, "exec"), vars(self))

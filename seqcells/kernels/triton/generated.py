@@ -1,0 +1,1151 @@
+# Written by kernels/triton/source.py from the cells' equations: `make kernels`.
+# ruff: noqa
+import triton
+import triton.language as tl
+
+from seqcells.kernels.triton.maths import filled, mean, softplus, tanh
+
+
+@triton.jit
+def rnn_tanh_forward(z, state, p, drop, units, H: tl.constexpr):
+    v1 = tanh(z[0])
+    return (v1,), (), ()
+
+
+@triton.jit
+def rnn_tanh_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+    v2 = after * after
+    v3 = 1.0 - v2
+    v4 = v3 * grad[0]
+    return (v4,), (), (filled(0.0, grad[0]),)
+
+
+@triton.jit
+def rnn_relu_forward(z, state, p, drop, units, H: tl.constexpr):
+    v1 = tl.where(z[0] > 0, z[0], 0.0)
+    return (v1,), (), ()
+
+
+@triton.jit
+def rnn_relu_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+    v2 = tl.where(after > 0, grad[0], 0.0)
+    return (v2,), (), (filled(0.0, grad[0]),)
+
+
+@triton.jit
+def gru_forward(z, state, p, drop, units, H: tl.constexpr):
+    v1 = tl.sigmoid(z[2])
+    v2 = 1.0 - v1
+    v4 = tl.sigmoid(z[1])
+    v5 = z[3] * v4
+    v6 = z[0] + v5
+    v7 = tanh(v6)
+    v8 = drop * v7
+    v9 = v2 * v8
+    v10 = state[0] * v1
+    v11 = v9 + v10
+    return (v11,), (z[3], v1, v7, v4), ()
+
+
+@triton.jit
+def gru_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+    v2 = 1.0 - keep[1]
+    v15 = v2 * grad[0]
+    v17 = drop * v15
+    v18 = keep[2] * keep[2]
+    v19 = 1.0 - v18
+    v20 = v17 * v19
+    v22 = keep[0] * v20
+    v23 = 1.0 - keep[3]
+    v24 = keep[3] * v23
+    v25 = v22 * v24
+    v13 = before[0] * grad[0]
+    v8 = drop * keep[2]
+    v14 = v8 * grad[0]
+    v27 = v13 - v14
+    v28 = keep[1] * v2
+    v29 = v27 * v28
+    v21 = keep[3] * v20
+    v12 = keep[1] * grad[0]
+    return (v20, v25, v29, v21), (), (v12,)
+
+
+@triton.jit
+def lstm_forward(z, state, p, drop, units, H: tl.constexpr):
+    v1 = tl.sigmoid(z[3])
+    v3 = tl.sigmoid(z[1])
+    v4 = state[1] * v3
+    v6 = tl.sigmoid(z[0])
+    v8 = tanh(z[2])
+    v9 = drop * v8
+    v10 = v6 * v9
+    v11 = v4 + v10
+    v12 = tanh(v11)
+    v13 = v1 * v12
+    return (v13, v11), (v11, v8, v1, v6, v3), ()
+
+
+@triton.jit
+def lstm_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+    v9 = drop * keep[1]
+    v15 = keep[2] * grad[0]
+    v12 = tanh(keep[0])
+    v16 = v12 * v12
+    v17 = 1.0 - v16
+    v18 = v15 * v17
+    v19 = v18 + grad[1]
+    v20 = v9 * v19
+    v27 = 1.0 - keep[3]
+    v28 = keep[3] * v27
+    v29 = v20 * v28
+    v31 = before[1] * v19
+    v32 = 1.0 - keep[4]
+    v33 = keep[4] * v32
+    v34 = v31 * v33
+    v21 = keep[3] * v19
+    v23 = drop * v21
+    v24 = keep[1] * keep[1]
+    v25 = 1.0 - v24
+    v26 = v23 * v25
+    v14 = v12 * grad[0]
+    v35 = 1.0 - keep[2]
+    v36 = keep[2] * v35
+    v37 = v14 * v36
+    v30 = keep[4] * v19
+    return (v29, v34, v26, v37), (), (filled(0.0, grad[0]), v30)
+
+
+@triton.jit
+def lstm_peephole_forward(z, state, p, drop, units, H: tl.constexpr):
+    v2 = state[1] * p[1]
+    v3 = z[1] + v2
+    v4 = tl.sigmoid(v3)
+    v5 = state[1] * v4
+    v7 = state[1] * p[0]
+    v8 = z[0] + v7
+    v9 = tl.sigmoid(v8)
+    v11 = tanh(z[2])
+    v12 = drop * v11
+    v13 = v9 * v12
+    v14 = v5 + v13
+    v15 = p[2] * v14
+    v16 = z[3] + v15
+    v17 = tl.sigmoid(v16)
+    v18 = tanh(v14)
+    v19 = v17 * v18
+    return (v19, v14), (v14, v11, v17, v9, v4), ()
+
+
+@triton.jit
+def lstm_peephole_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+    v12 = drop * keep[1]
+    v21 = keep[2] * grad[0]
+    v18 = tanh(keep[0])
+    v22 = v18 * v18
+    v23 = 1.0 - v22
+    v24 = v21 * v23
+    v25 = v24 + grad[1]
+    v20 = v18 * grad[0]
+    v26 = 1.0 - keep[2]
+    v27 = keep[2] * v26
+    v28 = v20 * v27
+    v30 = p[2] * v28
+    v31 = v25 + v30
+    v32 = v12 * v31
+    v39 = 1.0 - keep[3]
+    v40 = keep[3] * v39
+    v41 = v32 * v40
+    v45 = before[1] * v31
+    v47 = 1.0 - keep[4]
+    v48 = keep[4] * v47
+    v49 = v45 * v48
+    v33 = keep[3] * v31
+    v35 = drop * v33
+    v36 = keep[1] * keep[1]
+    v37 = 1.0 - v36
+    v38 = v35 * v37
+    v43 = before[1] * v41
+    v51 = before[1] * v49
+    v29 = keep[0] * v28
+    v42 = p[0] * v41
+    v44 = keep[4] * v31
+    v46 = v42 + v44
+    v50 = p[1] * v49
+    v52 = v46 + v50
+    return (v41, v49, v38, v28), (v43, v51, v29), (filled(0.0, grad[0]), v52)
+
+
+@triton.jit
+def lstm_coupled_forward(z, state, p, drop, units, H: tl.constexpr):
+    v1 = tl.sigmoid(z[2])
+    v3 = tl.sigmoid(z[0])
+    v4 = state[1] * v3
+    v5 = 1.0 - v3
+    v7 = tanh(z[1])
+    v8 = drop * v7
+    v9 = v5 * v8
+    v10 = v4 + v9
+    v11 = tanh(v10)
+    v12 = v1 * v11
+    return (v12, v10), (v10, v1, v7, v3), ()
+
+
+@triton.jit
+def lstm_coupled_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+    v14 = keep[1] * grad[0]
+    v11 = tanh(keep[0])
+    v15 = v11 * v11
+    v16 = 1.0 - v15
+    v17 = v14 * v16
+    v18 = v17 + grad[1]
+    v28 = before[1] * v18
+    v8 = drop * keep[2]
+    v19 = v8 * v18
+    v29 = v28 - v19
+    v5 = 1.0 - keep[3]
+    v30 = keep[3] * v5
+    v31 = v29 * v30
+    v20 = v5 * v18
+    v22 = drop * v20
+    v23 = keep[2] * keep[2]
+    v24 = 1.0 - v23
+    v25 = v22 * v24
+    v13 = v11 * grad[0]
+    v32 = 1.0 - keep[1]
+    v33 = keep[1] * v32
+    v34 = v13 * v33
+    v27 = keep[3] * v18
+    return (v31, v25, v34), (), (filled(0.0, grad[0]), v27)
+
+
+@triton.jit
+def lstm_light_forward(z, state, p, drop, units, H: tl.constexpr):
+    v1 = tl.sigmoid(z[0])
+    v2 = state[1] * v1
+    v4 = tanh(z[1])
+    v5 = drop * v4
+    v6 = v2 + v5
+    v7 = tanh(v6)
+    return (v7, v6), (v6, v1, v4), ()
+
+
+@triton.jit
+def lstm_light_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+    v8 = after * after
+    v9 = 1.0 - v8
+    v10 = v9 * grad[0]
+    v11 = v10 + grad[1]
+    v18 = before[1] * v11
+    v19 = 1.0 - keep[1]
+    v20 = keep[1] * v19
+    v21 = v18 * v20
+    v13 = drop * v11
+    v14 = keep[2] * keep[2]
+    v15 = 1.0 - v14
+    v16 = v13 * v15
+    v17 = keep[1] * v11
+    return (v21, v16), (), (filled(0.0, grad[0]), v17)
+
+
+@triton.jit
+def lstm_layer_norm_forward(z, state, p, drop, units, H: tl.constexpr):
+    v0 = z[0] + z[1]
+    v1 = z[2] + v0
+    v2 = z[3] + v1
+    v3 = 0.25 * v2
+    v23 = z[4] + z[5]
+    v24 = z[6] + v23
+    v25 = z[7] + v24
+    v26 = 0.25 * v25
+    mean4 = mean(v3, units, H)
+    mean5 = mean(v26, units, H)
+    v9 = z[0] - mean4
+    v7 = z[2] - mean4
+    v11 = z[1] - mean4
+    v5 = z[3] - mean4
+    v32 = z[4] - mean5
+    v30 = z[6] - mean5
+    v34 = z[5] - mean5
+    v28 = z[7] - mean5
+    v6 = v5 * v5
+    v8 = v7 * v7
+    v10 = v9 * v9
+    v12 = v11 * v11
+    v13 = v10 + v12
+    v14 = v8 + v13
+    v15 = v6 + v14
+    v16 = 0.25 * v15
+    v29 = v28 * v28
+    v31 = v30 * v30
+    v33 = v32 * v32
+    v35 = v34 * v34
+    v36 = v33 + v35
+    v37 = v31 + v36
+    v38 = v29 + v37
+    v39 = 0.25 * v38
+    mean2 = mean(v16, units, H)
+    mean3 = mean(v39, units, H)
+    v18 = 1e-05 + mean2
+    v19 = 1.0 / tl.sqrt(v18)
+    v48 = v11 * v19
+    v49 = p[9] * v48
+    v50 = p[1] + v49
+    v41 = 1e-05 + mean3
+    v42 = 1.0 / tl.sqrt(v41)
+    v51 = v34 * v42
+    v52 = p[13] * v51
+    v53 = p[5] + v52
+    v54 = v50 + v53
+    v55 = tl.sigmoid(v54)
+    v56 = state[1] * v55
+    v57 = v9 * v19
+    v58 = p[8] * v57
+    v59 = p[0] + v58
+    v60 = v32 * v42
+    v61 = p[12] * v60
+    v62 = p[4] + v61
+    v63 = v59 + v62
+    v64 = tl.sigmoid(v63)
+    v65 = v7 * v19
+    v66 = p[10] * v65
+    v67 = p[2] + v66
+    v68 = v30 * v42
+    v69 = p[14] * v68
+    v70 = p[6] + v69
+    v71 = v67 + v70
+    v72 = tanh(v71)
+    v73 = drop * v72
+    v74 = v64 * v73
+    v75 = v56 + v74
+    v20 = v5 * v19
+    v21 = p[11] * v20
+    v22 = p[3] + v21
+    v43 = v28 * v42
+    v44 = p[15] * v43
+    v45 = p[7] + v44
+    v46 = v22 + v45
+    v47 = tl.sigmoid(v46)
+    mean1 = mean(v75, units, H)
+    v77 = v75 - mean1
+    v78 = v77 * v77
+    mean0 = mean(v78, units, H)
+    v80 = 1e-05 + mean0
+    v81 = 1.0 / tl.sqrt(v80)
+    v82 = v77 * v81
+    v83 = p[16] * v82
+    v84 = p[17] + v83
+    v85 = tanh(v84)
+    v86 = v47 * v85
+    return (
+        (v86, v75),
+        (v75, v9, v7, v64, v47, v85, v72, v11, v55, v5, v32, v30, v34, v28),
+        (mean1, v81, v19, v42),
+    )
+
+
+@triton.jit
+def lstm_layer_norm_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+    v87 = keep[5] * grad[0]
+    v151 = 1.0 - keep[4]
+    v152 = keep[4] * v151
+    v153 = v87 * v152
+    v20 = keep[9] * row[2]
+    v192 = v20 * v153
+    v43 = keep[13] * row[3]
+    v154 = v43 * v153
+    v77 = keep[0] - row[0]
+    v82 = v77 * row[1]
+    v88 = keep[4] * grad[0]
+    v89 = keep[5] * keep[5]
+    v90 = 1.0 - v89
+    v91 = v88 * v90
+    v92 = v82 * v91
+    v193 = p[11] * v153
+    v194 = row[2] * v193
+    v155 = p[15] * v153
+    v156 = row[3] * v155
+    v195 = keep[9] * v193
+    v197 = row[2] * row[2]
+    v198 = row[2] * v197
+    v199 = -0.5 * v198
+    v157 = keep[13] * v155
+    v159 = row[3] * row[3]
+    v160 = row[3] * v159
+    v161 = -0.5 * v160
+    v93 = p[16] * v91
+    v95 = v77 * v93
+    v96 = row[1] * row[1]
+    v97 = row[1] * v96
+    v98 = -0.5 * v97
+    v99 = v95 * v98
+    v94 = row[1] * v93
+    mean5 = mean(v99, units, H)
+    v101 = v77 * mean5
+    v102 = v94 + v101
+    v103 = v101 + v102
+    v105 = v103 + grad[1]
+    v104 = -v103
+    mean4 = mean(v104, units, H)
+    v73 = drop * keep[6]
+    v107 = v105 + mean4
+    v108 = v73 * v107
+    v123 = 1.0 - keep[3]
+    v124 = keep[3] * v123
+    v125 = v108 * v124
+    v137 = before[1] * v107
+    v138 = 1.0 - keep[8]
+    v139 = keep[8] * v138
+    v140 = v137 * v139
+    v109 = keep[3] * v107
+    v111 = drop * v109
+    v112 = keep[6] * keep[6]
+    v113 = 1.0 - v112
+    v114 = v111 * v113
+    v57 = keep[1] * row[2]
+    v131 = v57 * v125
+    v48 = keep[7] * row[2]
+    v146 = v48 * v140
+    v65 = keep[2] * row[2]
+    v119 = v65 * v114
+    v60 = keep[10] * row[3]
+    v126 = v60 * v125
+    v51 = keep[12] * row[3]
+    v141 = v51 * v140
+    v68 = keep[11] * row[3]
+    v115 = v68 * v114
+    v136 = keep[8] * v107
+    v120 = p[10] * v114
+    v122 = keep[2] * v120
+    v132 = p[8] * v125
+    v134 = keep[1] * v132
+    v135 = v122 + v134
+    v147 = p[9] * v140
+    v149 = keep[7] * v147
+    v150 = v135 + v149
+    v196 = v150 + v195
+    v200 = v196 * v199
+    v133 = row[2] * v132
+    v148 = row[2] * v147
+    v121 = row[2] * v120
+    v116 = p[14] * v114
+    v118 = keep[11] * v116
+    v127 = p[12] * v125
+    v129 = keep[10] * v127
+    v130 = v118 + v129
+    v142 = p[13] * v140
+    v144 = keep[12] * v142
+    v145 = v130 + v144
+    v158 = v145 + v157
+    v162 = v158 * v161
+    v128 = row[3] * v127
+    v143 = row[3] * v142
+    v117 = row[3] * v116
+    mean2 = mean(v200, units, H)
+    mean3 = mean(v162, units, H)
+    v203 = 0.25 * mean2
+    v208 = keep[1] * v203
+    v209 = v133 + v208
+    v210 = v208 + v209
+    v204 = keep[7] * v203
+    v205 = v148 + v204
+    v206 = v204 + v205
+    v207 = -v206
+    v212 = v207 - v210
+    v213 = keep[2] * v203
+    v214 = v121 + v213
+    v215 = v213 + v214
+    v217 = v212 - v215
+    v218 = keep[9] * v203
+    v219 = v194 + v218
+    v220 = v218 + v219
+    v222 = v217 - v220
+    v165 = 0.25 * mean3
+    v170 = keep[10] * v165
+    v171 = v128 + v170
+    v172 = v170 + v171
+    v166 = keep[12] * v165
+    v167 = v143 + v166
+    v168 = v166 + v167
+    v169 = -v168
+    v174 = v169 - v172
+    v175 = keep[11] * v165
+    v176 = v117 + v175
+    v177 = v175 + v176
+    v179 = v174 - v177
+    v180 = keep[13] * v165
+    v181 = v156 + v180
+    v182 = v180 + v181
+    v184 = v179 - v182
+    mean0 = mean(v222, units, H)
+    mean1 = mean(v184, units, H)
+    v225 = 0.25 * mean0
+    v228 = v210 + v225
+    v229 = v206 + v225
+    v227 = v215 + v225
+    v226 = v220 + v225
+    v187 = 0.25 * mean1
+    v190 = v172 + v187
+    v191 = v168 + v187
+    v189 = v177 + v187
+    v188 = v182 + v187
+    return (
+        (v228, v229, v227, v226, v190, v191, v189, v188),
+        (
+            v125,
+            v140,
+            v114,
+            v153,
+            v125,
+            v140,
+            v114,
+            v153,
+            v131,
+            v146,
+            v119,
+            v192,
+            v126,
+            v141,
+            v115,
+            v154,
+            v92,
+            v91,
+        ),
+        (filled(0.0, grad[0]), v136),
+    )
+
+
+@triton.jit
+def gru_layer_norm_forward(z, state, p, drop, units, H: tl.constexpr):
+    v0 = z[0] + z[1]
+    v1 = 0.5 * v0
+    v15 = z[3] + z[4]
+    v16 = 0.5 * v15
+    mean4 = mean(v1, units, H)
+    mean5 = mean(z[2], units, H)
+    mean6 = mean(v16, units, H)
+    mean7 = mean(z[5], units, H)
+    v4 = z[0] - mean4
+    v3 = z[1] - mean4
+    v34 = z[2] - mean5
+    v19 = z[3] - mean6
+    v18 = z[4] - mean6
+    v43 = z[5] - mean7
+    v5 = v4 * v4
+    v6 = v3 * v3
+    v7 = v5 + v6
+    v8 = 0.5 * v7
+    v20 = v19 * v19
+    v21 = v18 * v18
+    v22 = v20 + v21
+    v23 = 0.5 * v22
+    v35 = v34 * v34
+    v44 = v43 * v43
+    mean0 = mean(v8, units, H)
+    mean1 = mean(v23, units, H)
+    mean2 = mean(v35, units, H)
+    mean3 = mean(v44, units, H)
+    v10 = 1e-05 + mean0
+    v11 = 1.0 / tl.sqrt(v10)
+    v12 = v3 * v11
+    v13 = p[7] * v12
+    v14 = p[1] + v13
+    v25 = 1e-05 + mean1
+    v26 = 1.0 / tl.sqrt(v25)
+    v27 = v18 * v26
+    v28 = p[10] * v27
+    v29 = p[4] + v28
+    v30 = v14 + v29
+    v31 = tl.sigmoid(v30)
+    v32 = 1.0 - v31
+    v37 = 1e-05 + mean2
+    v38 = 1.0 / tl.sqrt(v37)
+    v39 = v34 * v38
+    v40 = p[8] * v39
+    v41 = p[2] + v40
+    v46 = 1e-05 + mean3
+    v47 = 1.0 / tl.sqrt(v46)
+    v48 = v43 * v47
+    v49 = p[11] * v48
+    v50 = p[5] + v49
+    v51 = v4 * v11
+    v52 = p[6] * v51
+    v53 = p[0] + v52
+    v54 = v19 * v26
+    v55 = p[9] * v54
+    v56 = p[3] + v55
+    v57 = v53 + v56
+    v58 = tl.sigmoid(v57)
+    v59 = v50 * v58
+    v60 = v41 + v59
+    v61 = tanh(v60)
+    v62 = drop * v61
+    v63 = v32 * v62
+    v64 = state[0] * v31
+    v65 = v63 + v64
+    return (v65,), (v4, v50, v31, v61, v58, v3, v34, v19, v18, v43), (v11, v38, v26, v47)
+
+
+@triton.jit
+def gru_layer_norm_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+    v32 = 1.0 - keep[2]
+    v69 = v32 * grad[0]
+    v71 = drop * v69
+    v72 = keep[3] * keep[3]
+    v73 = 1.0 - v72
+    v74 = v71 * v73
+    v76 = keep[1] * v74
+    v77 = 1.0 - keep[4]
+    v78 = keep[4] * v77
+    v79 = v76 * v78
+    v67 = before[0] * grad[0]
+    v62 = drop * keep[3]
+    v68 = v62 * grad[0]
+    v119 = v67 - v68
+    v120 = keep[2] * v32
+    v121 = v119 * v120
+    v75 = keep[4] * v74
+    v51 = keep[0] * row[0]
+    v84 = v51 * v79
+    v12 = keep[5] * row[0]
+    v148 = v12 * v121
+    v39 = keep[6] * row[1]
+    v103 = v39 * v74
+    v54 = keep[7] * row[2]
+    v80 = v54 * v79
+    v27 = keep[8] * row[2]
+    v122 = v27 * v121
+    v48 = keep[9] * row[3]
+    v88 = v48 * v75
+    v85 = p[6] * v79
+    v87 = keep[0] * v85
+    v149 = p[7] * v121
+    v151 = keep[5] * v149
+    v152 = v87 + v151
+    v153 = row[0] * row[0]
+    v154 = row[0] * v153
+    v155 = -0.5 * v154
+    v156 = v152 * v155
+    v86 = row[0] * v85
+    v150 = row[0] * v149
+    v104 = p[8] * v74
+    v106 = keep[6] * v104
+    v107 = row[1] * row[1]
+    v108 = row[1] * v107
+    v109 = -0.5 * v108
+    v110 = v106 * v109
+    v105 = row[1] * v104
+    v81 = p[9] * v79
+    v83 = keep[7] * v81
+    v123 = p[10] * v121
+    v125 = keep[8] * v123
+    v126 = v83 + v125
+    v127 = row[2] * row[2]
+    v128 = row[2] * v127
+    v129 = -0.5 * v128
+    v130 = v126 * v129
+    v82 = row[2] * v81
+    v124 = row[2] * v123
+    v89 = p[11] * v75
+    v91 = keep[9] * v89
+    v92 = row[3] * row[3]
+    v93 = row[3] * v92
+    v94 = -0.5 * v93
+    v95 = v91 * v94
+    v90 = row[3] * v89
+    mean4 = mean(v156, units, H)
+    mean5 = mean(v110, units, H)
+    mean6 = mean(v130, units, H)
+    mean7 = mean(v95, units, H)
+    v159 = 0.5 * mean4
+    v163 = keep[0] * v159
+    v164 = v86 + v163
+    v165 = v163 + v164
+    v166 = -v165
+    v160 = keep[5] * v159
+    v161 = v150 + v160
+    v162 = v160 + v161
+    v168 = v166 - v162
+    v112 = keep[6] * mean5
+    v113 = v105 + v112
+    v114 = v112 + v113
+    v115 = -v114
+    v133 = 0.5 * mean6
+    v137 = keep[7] * v133
+    v138 = v82 + v137
+    v139 = v137 + v138
+    v140 = -v139
+    v134 = keep[8] * v133
+    v135 = v124 + v134
+    v136 = v134 + v135
+    v142 = v140 - v136
+    v97 = keep[9] * mean7
+    v98 = v90 + v97
+    v99 = v97 + v98
+    v100 = -v99
+    mean0 = mean(v168, units, H)
+    mean1 = mean(v115, units, H)
+    mean2 = mean(v142, units, H)
+    mean3 = mean(v100, units, H)
+    v171 = 0.5 * mean0
+    v172 = v165 + v171
+    v173 = v162 + v171
+    v117 = v114 + mean1
+    v145 = 0.5 * mean2
+    v146 = v139 + v145
+    v147 = v136 + v145
+    v102 = v99 + mean3
+    v66 = keep[2] * grad[0]
+    return (
+        (v172, v173, v117, v146, v147, v102),
+        (v79, v121, v74, v79, v121, v75, v84, v148, v103, v80, v122, v88),
+        (v66,),
+    )
+
+
+@triton.jit
+def mgu_forward(z, state, p, drop, units, H: tl.constexpr):
+    v1 = tl.sigmoid(z[1])
+    v2 = 1.0 - v1
+    v3 = state[0] * v2
+    v4 = z[2] * v1
+    v5 = z[0] + v4
+    v6 = tanh(v5)
+    v7 = drop * v6
+    v8 = v1 * v7
+    v9 = v3 + v8
+    return (v9,), (v6, z[2], v1), ()
+
+
+@triton.jit
+def mgu_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+    v11 = keep[2] * grad[0]
+    v13 = drop * v11
+    v14 = keep[0] * keep[0]
+    v15 = 1.0 - v14
+    v16 = v13 * v15
+    v7 = drop * keep[0]
+    v10 = v7 * grad[0]
+    v18 = keep[1] * v16
+    v19 = v10 + v18
+    v21 = before[0] * grad[0]
+    v23 = v19 - v21
+    v2 = 1.0 - keep[2]
+    v24 = keep[2] * v2
+    v25 = v23 * v24
+    v17 = keep[2] * v16
+    v20 = v2 * grad[0]
+    return (v16, v25, v17), (), (v20,)
+
+
+@triton.jit
+def indrnn_relu_forward(z, state, p, drop, units, H: tl.constexpr):
+    v0 = state[0] * drop
+    v1 = p[0] * v0
+    v2 = z[0] + v1
+    v3 = tl.where(v2 > 0, v2, 0.0)
+    return (v3,), (), ()
+
+
+@triton.jit
+def indrnn_relu_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+    v4 = tl.where(after > 0, grad[0], 0.0)
+    v0 = before[0] * drop
+    v5 = v0 * v4
+    v6 = p[0] * v4
+    v7 = drop * v6
+    return (v4,), (v5,), (v7,)
+
+
+@triton.jit
+def indrnn_tanh_forward(z, state, p, drop, units, H: tl.constexpr):
+    v0 = state[0] * drop
+    v1 = p[0] * v0
+    v2 = z[0] + v1
+    v3 = tanh(v2)
+    return (v3,), (), ()
+
+
+@triton.jit
+def indrnn_tanh_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+    v4 = after * after
+    v5 = 1.0 - v4
+    v6 = v5 * grad[0]
+    v0 = before[0] * drop
+    v7 = v0 * v6
+    v8 = p[0] * v6
+    v9 = drop * v8
+    return (v6,), (v7,), (v9,)
+
+
+@triton.jit
+def min_gru_forward(z, state, p, drop, units, H: tl.constexpr):
+    v0 = tl.sigmoid(z[0])
+    v1 = state[0] * v0
+    v2 = 1.0 - v0
+    v3 = z[1] * v2
+    v4 = drop * v3
+    v5 = v1 + v4
+    return (v5,), (z[1], v0), ()
+
+
+@triton.jit
+def min_gru_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+    v12 = before[0] * grad[0]
+    v7 = drop * grad[0]
+    v9 = keep[0] * v7
+    v13 = v12 - v9
+    v2 = 1.0 - keep[1]
+    v14 = keep[1] * v2
+    v15 = v13 * v14
+    v8 = v2 * v7
+    v11 = keep[1] * grad[0]
+    return (v15, v8), (), (v11,)
+
+
+@triton.jit
+def min_lstm_forward(z, state, p, drop, units, H: tl.constexpr):
+    v0 = -z[0]
+    v1 = softplus(v0)
+    v2 = -z[1]
+    v3 = softplus(v2)
+    v4 = v1 - v3
+    v5 = tl.sigmoid(v4)
+    v6 = state[0] * v5
+    v7 = -v4
+    v8 = tl.sigmoid(v7)
+    v9 = z[2] * v8
+    v10 = drop * v9
+    v11 = v6 + v10
+    return (v11,), (v5, z[2], v8, z[0], z[1]), ()
+
+
+@triton.jit
+def min_lstm_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+    v21 = before[0] * grad[0]
+    v22 = 1.0 - keep[0]
+    v23 = keep[0] * v22
+    v24 = v21 * v23
+    v13 = drop * grad[0]
+    v15 = keep[1] * v13
+    v16 = 1.0 - keep[2]
+    v17 = keep[2] * v16
+    v18 = v15 * v17
+    v25 = v24 - v18
+    v0 = -keep[3]
+    v30 = tl.sigmoid(v0)
+    v31 = v25 * v30
+    v32 = -v31
+    v26 = -v25
+    v2 = -keep[4]
+    v27 = tl.sigmoid(v2)
+    v28 = v26 * v27
+    v29 = -v28
+    v14 = keep[2] * v13
+    v20 = keep[0] * grad[0]
+    return (v32, v29, v14), (), (v20,)
+
+
+PROGRAMS = {
+    "rnn_tanh": """\
+gates 1 hidden 1 states 1 parameters 0
+v0 = add x0 h0
+v1 = tanh v0
+return v1""",
+    "rnn_relu": """\
+gates 1 hidden 1 states 1 parameters 0
+v0 = add x0 h0
+v1 = relu v0
+return v1""",
+    "gru": """\
+gates 3 hidden 1 states 1 parameters 0
+v0 = add x1 h1
+v1 = sigmoid v0
+v2 = sub 1.0 v1
+v3 = add x0 h0
+v4 = sigmoid v3
+v5 = mul h2 v4
+v6 = add x2 v5
+v7 = tanh v6
+v8 = mul d0 v7
+v9 = mul v2 v8
+v10 = mul s0 v1
+v11 = add v9 v10
+return v11""",
+    "lstm": """\
+gates 4 hidden 1 states 2 parameters 0
+v0 = add x3 h3
+v1 = sigmoid v0
+v2 = add x1 h1
+v3 = sigmoid v2
+v4 = mul s1 v3
+v5 = add x0 h0
+v6 = sigmoid v5
+v7 = add x2 h2
+v8 = tanh v7
+v9 = mul d0 v8
+v10 = mul v6 v9
+v11 = add v4 v10
+v12 = tanh v11
+v13 = mul v1 v12
+return v13 v11""",
+    "lstm_peephole": """\
+gates 4 hidden 1 states 2 parameters 3
+v0 = add x3 h3
+v1 = add x1 h1
+v2 = mul s1 p1
+v3 = add v1 v2
+v4 = sigmoid v3
+v5 = mul s1 v4
+v6 = add x0 h0
+v7 = mul s1 p0
+v8 = add v6 v7
+v9 = sigmoid v8
+v10 = add x2 h2
+v11 = tanh v10
+v12 = mul d0 v11
+v13 = mul v9 v12
+v14 = add v5 v13
+v15 = mul p2 v14
+v16 = add v0 v15
+v17 = sigmoid v16
+v18 = tanh v14
+v19 = mul v17 v18
+return v19 v14""",
+    "lstm_coupled": """\
+gates 3 hidden 1 states 2 parameters 0
+v0 = add x2 h2
+v1 = sigmoid v0
+v2 = add x0 h0
+v3 = sigmoid v2
+v4 = mul s1 v3
+v5 = sub 1.0 v3
+v6 = add x1 h1
+v7 = tanh v6
+v8 = mul d0 v7
+v9 = mul v5 v8
+v10 = add v4 v9
+v11 = tanh v10
+v12 = mul v1 v11
+return v12 v10""",
+    "lstm_light": """\
+gates 2 hidden 1 states 2 parameters 0
+v0 = add x0 h0
+v1 = sigmoid v0
+v2 = mul s1 v1
+v3 = add x1 h1
+v4 = tanh v3
+v5 = mul d0 v4
+v6 = add v2 v5
+v7 = tanh v6
+return v7 v6""",
+    "lstm_layer_norm": """\
+gates 4 hidden 1 states 2 parameters 18
+v0 = add x0 x1
+v1 = add x2 v0
+v2 = add x3 v1
+v3 = mul 0.25 v2
+v4 = mean v3
+v5 = sub x3 v4
+v6 = mul v5 v5
+v7 = sub x2 v4
+v8 = mul v7 v7
+v9 = sub x0 v4
+v10 = mul v9 v9
+v11 = sub x1 v4
+v12 = mul v11 v11
+v13 = add v10 v12
+v14 = add v8 v13
+v15 = add v6 v14
+v16 = mul 0.25 v15
+v17 = mean v16
+v18 = add 1e-05 v17
+v19 = rsqrt v18
+v20 = mul v5 v19
+v21 = mul p11 v20
+v22 = add p3 v21
+v23 = add h0 h1
+v24 = add h2 v23
+v25 = add h3 v24
+v26 = mul 0.25 v25
+v27 = mean v26
+v28 = sub h3 v27
+v29 = mul v28 v28
+v30 = sub h2 v27
+v31 = mul v30 v30
+v32 = sub h0 v27
+v33 = mul v32 v32
+v34 = sub h1 v27
+v35 = mul v34 v34
+v36 = add v33 v35
+v37 = add v31 v36
+v38 = add v29 v37
+v39 = mul 0.25 v38
+v40 = mean v39
+v41 = add 1e-05 v40
+v42 = rsqrt v41
+v43 = mul v28 v42
+v44 = mul p15 v43
+v45 = add p7 v44
+v46 = add v22 v45
+v47 = sigmoid v46
+v48 = mul v11 v19
+v49 = mul p9 v48
+v50 = add p1 v49
+v51 = mul v34 v42
+v52 = mul p13 v51
+v53 = add p5 v52
+v54 = add v50 v53
+v55 = sigmoid v54
+v56 = mul s1 v55
+v57 = mul v9 v19
+v58 = mul p8 v57
+v59 = add p0 v58
+v60 = mul v32 v42
+v61 = mul p12 v60
+v62 = add p4 v61
+v63 = add v59 v62
+v64 = sigmoid v63
+v65 = mul v7 v19
+v66 = mul p10 v65
+v67 = add p2 v66
+v68 = mul v30 v42
+v69 = mul p14 v68
+v70 = add p6 v69
+v71 = add v67 v70
+v72 = tanh v71
+v73 = mul d0 v72
+v74 = mul v64 v73
+v75 = add v56 v74
+v76 = mean v75
+v77 = sub v75 v76
+v78 = mul v77 v77
+v79 = mean v78
+v80 = add 1e-05 v79
+v81 = rsqrt v80
+v82 = mul v77 v81
+v83 = mul p16 v82
+v84 = add p17 v83
+v85 = tanh v84
+v86 = mul v47 v85
+return v86 v75""",
+    "gru_layer_norm": """\
+gates 3 hidden 1 states 1 parameters 12
+v0 = add x0 x1
+v1 = mul 0.5 v0
+v2 = mean v1
+v3 = sub x1 v2
+v4 = sub x0 v2
+v5 = mul v4 v4
+v6 = mul v3 v3
+v7 = add v5 v6
+v8 = mul 0.5 v7
+v9 = mean v8
+v10 = add 1e-05 v9
+v11 = rsqrt v10
+v12 = mul v3 v11
+v13 = mul p7 v12
+v14 = add p1 v13
+v15 = add h0 h1
+v16 = mul 0.5 v15
+v17 = mean v16
+v18 = sub h1 v17
+v19 = sub h0 v17
+v20 = mul v19 v19
+v21 = mul v18 v18
+v22 = add v20 v21
+v23 = mul 0.5 v22
+v24 = mean v23
+v25 = add 1e-05 v24
+v26 = rsqrt v25
+v27 = mul v18 v26
+v28 = mul p10 v27
+v29 = add p4 v28
+v30 = add v14 v29
+v31 = sigmoid v30
+v32 = sub 1.0 v31
+v33 = mean x2
+v34 = sub x2 v33
+v35 = mul v34 v34
+v36 = mean v35
+v37 = add 1e-05 v36
+v38 = rsqrt v37
+v39 = mul v34 v38
+v40 = mul p8 v39
+v41 = add p2 v40
+v42 = mean h2
+v43 = sub h2 v42
+v44 = mul v43 v43
+v45 = mean v44
+v46 = add 1e-05 v45
+v47 = rsqrt v46
+v48 = mul v43 v47
+v49 = mul p11 v48
+v50 = add p5 v49
+v51 = mul v4 v11
+v52 = mul p6 v51
+v53 = add p0 v52
+v54 = mul v19 v26
+v55 = mul p9 v54
+v56 = add p3 v55
+v57 = add v53 v56
+v58 = sigmoid v57
+v59 = mul v50 v58
+v60 = add v41 v59
+v61 = tanh v60
+v62 = mul d0 v61
+v63 = mul v32 v62
+v64 = mul s0 v31
+v65 = add v63 v64
+return v65""",
+    "mgu": """\
+gates 2 hidden 1 states 1 parameters 0
+v0 = add x0 h0
+v1 = sigmoid v0
+v2 = sub 1.0 v1
+v3 = mul s0 v2
+v4 = mul h1 v1
+v5 = add x1 v4
+v6 = tanh v5
+v7 = mul d0 v6
+v8 = mul v1 v7
+v9 = add v3 v8
+return v9""",
+    "indrnn_relu": """\
+gates 1 hidden 0 states 1 parameters 1
+v0 = mul s0 d0
+v1 = mul p0 v0
+v2 = add x0 v1
+v3 = relu v2
+return v3""",
+    "indrnn_tanh": """\
+gates 1 hidden 0 states 1 parameters 1
+v0 = mul s0 d0
+v1 = mul p0 v0
+v2 = add x0 v1
+v3 = tanh v2
+return v3""",
+    "min_gru": """\
+gates 2 hidden 0 states 1 parameters 0
+v0 = sigmoid x0
+v1 = mul s0 v0
+v2 = sub 1.0 v0
+v3 = mul x1 v2
+v4 = mul d0 v3
+v5 = add v1 v4
+return v5""",
+    "min_lstm": """\
+gates 3 hidden 0 states 1 parameters 0
+v0 = neg x0
+v1 = softplus v0
+v2 = neg x1
+v3 = softplus v2
+v4 = sub v1 v3
+v5 = sigmoid v4
+v6 = mul s0 v5
+v7 = neg v4
+v8 = sigmoid v7
+v9 = mul x2 v8
+v10 = mul d0 v9
+v11 = add v6 v10
+return v11""",
+}

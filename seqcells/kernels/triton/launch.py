@@ -1,0 +1,249 @@
+"""Runs the kernels, and the products over whole sequences before and after them."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import triton.language as tl
+from torch import Tensor
+from triton.runtime.errors import OutOfResources
+
+from seqcells.kernels.call import Call
+from seqcells.kernels.triton import gradient, recurrence
+from seqcells.kernels.triton.shapes import TOO_LARGE, Shape
+
+
+def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
+    kernel[grid](*arguments, **constants)
+
+
+def fitting(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Run a call anew, its weights read at each step, where a multiprocessor cannot keep them.
+
+    What a program needs beside them is an estimate; the compiler knows, and says so before the
+    program runs.
+    """
+
+    @functools.wraps(run)
+    def fitted(call: Call, *arguments: Any) -> Any:
+        try:
+            return run(call, *arguments)
+        except OutOfResources:
+            shape = Shape(call)
+            if shape.plan.product != "resident":
+                raise
+            TOO_LARGE.add(shape.key)
+            return run(call, *arguments)
+
+    return fitted
+
+
+@fitting
+def forward(call: Call, train: bool) -> list[Tensor]:
+    """`[outputs, *final_state]`, with `call.cells` these, with `train` what `backward` needs."""
+    shape = Shape(call)
+    rows, H = call.inputs.shape[:-1], shape.H
+    constants = shape.constants()
+    from_input = F.linear(call.inputs, call.weight_ih, call.bias_ih).contiguous()
+    state = [part.to(shape.wider, copy=True).contiguous() for part in call.state]
+    outputs = shape.room(*rows, shape.width)
+    cells = shape.room(*rows, H) if call.cells else None
+    kept = shape.room(shape.cells, constants["KEPT"]) if train else None
+    exchange = _exchange(shape, 6 * max(H, shape.width), shape.width)
+    sums = exchange.new_empty(shape.batch, shape.kind.gates * H)
+    noise = shape.noise()
+
+    def steps(first: int, past: int) -> None:
+        launch(
+            recurrence.forward,
+            shape.plan.grid(shape.batch, H),
+            from_input,
+            shape.weights(),
+            _two(state),
+            _two(_dense(call.fresh)),
+            *noise,
+            tuple(shape.given_rows),
+            exchange,
+            sums,
+            (outputs, cells, kept),
+            shape.batch,
+            shape.steps,
+            first,
+            past,
+            **constants,
+            cell=shape.functor.forward,
+            like=_type(shape),
+            INPUTS=shape.functor.slots.inputs,
+            BLENDED=shape.blended,
+            UNPROJECTED=shape.unprojected,
+        )
+
+    if shape.plan.product != "given":
+        steps(0, shape.steps)
+    else:
+        steps(0, 0)
+        for step in range(shape.steps):
+            _product(exchange, call.weight_hh.t(), sums, call.bias_hh)
+            steps(step, step + 1)
+    final = [part.to(shape.dtype) for part in state]
+    return [part for part in (outputs, *final, cells, kept) if part is not None]
+
+
+@fitting
+def backward(
+    call: Call,
+    grads: Sequence[Tensor | None],
+    outputs: Tensor,
+    kept: Tensor,
+    need_inputs: bool,
+    need_weights: bool,
+) -> list[Tensor | None]:
+    """The gradients of inputs, state, the six weights, fresh state; None where none is needed."""
+    shape = Shape(call)
+    functor, kind, H, width = shape.functor, shape.kind, shape.H, shape.width
+    constants = shape.constants()
+    grad_outputs, *grad_final = grads
+    grad_cells = grad_final.pop() if call.cells else None
+    grad_state = [
+        torch.zeros_like(part, dtype=shape.wider, memory_format=torch.contiguous_format)
+        if grad is None
+        else grad.to(shape.wider, copy=True).contiguous()
+        for part, grad in zip(call.state, grad_final)
+    ]
+    grad_fresh = [torch.zeros_like(part) for part in (grad_state if call.fresh else ())]
+    count, hiddens = max(functor.columns) + 1, len(functor.slots.hidden)
+    dz = shape.room(shape.cells, count * H)
+    seen = shape.room(shape.cells, width) if need_weights and hiddens else None
+    gated = shape.room(shape.cells, H) if need_weights and functor.late else None
+    projected = shape.room(shape.cells, width) if call.weight_hr is not None else None
+    grid = shape.plan.grid(shape.batch, H)
+    summed = dz.new_zeros(grid[0], kind.parameters, H, dtype=shape.wider)
+    exchange = _exchange(shape, 2 * (hiddens * H + width), kind.gates * H)
+    through = exchange.new_zeros(shape.batch, width)
+    noise = shape.noise()
+
+    def steps(first: int, past: int) -> None:
+        launch(
+            gradient.backward,
+            grid,
+            shape.weights(),
+            _two(_dense(call.state)),
+            _two(_dense(call.fresh)),
+            *noise,
+            tuple(shape.given_rows),
+            (outputs.contiguous(), kept),
+            _dense((grad_outputs, grad_cells)),
+            (*_two(grad_state), *_two(grad_fresh)),
+            exchange,
+            through,
+            (dz, seen, gated, projected, summed),
+            shape.batch,
+            shape.steps,
+            first,
+            past,
+            **constants,
+            cell=functor.backward,
+            late_backward=functor.late_backward,
+            like=_type(shape),
+            COLUMNS=functor.columns,
+            DZ=count * H,
+            OF_ROW=kind.rows,
+            KEEPS=kind.kept,
+            CELL=functor.cell if shape.blended < 0 else shape.blended,
+        )
+
+    if shape.plan.product != "given":
+        steps(0, shape.steps)
+    else:
+        for step in reversed(range(shape.steps)):
+            steps(step, step + 1)
+            _product(exchange, call.weight_hh, through)
+        steps(0, 0)
+    inputs = dz[:, : kind.gates * H] @ call.weight_ih if need_inputs else None
+    weights = [None] * 6
+    if need_weights:
+        blocks = _Blocks(shape, dz)
+        weights = [
+            blocks.of_inputs(),
+            blocks.of_hidden(seen, gated),
+            None if call.bias_ih is None else blocks.sums[: kind.gates].flatten(),
+            None if call.bias_hh is None else blocks.bias_hh(),
+            None if projected is None else projected.t() @ _unprojected(shape, kept),
+            None if call.parameters is None else summed.sum(0).to(shape.dtype),
+        ]
+    found = [part.to(shape.dtype) for part in (*grad_state, *grad_fresh)]
+    parts = len(grad_state)
+    inputs = None if inputs is None else inputs.view(call.inputs.shape)
+    return [inputs, *found[:parts], *weights, *found[parts:]]
+
+
+class _Blocks:
+    """Gradients by weights and biases: products of `dz` over all steps at once."""
+
+    def __init__(self, shape: Shape, dz: Tensor) -> None:
+        self.shape, self.dz = shape, dz
+        self.sums = dz.sum(0).view(-1, shape.H)
+
+    def of_inputs(self) -> Tensor:
+        call, gates = self.shape.call, self.shape.kind.gates
+        inputs = call.inputs.reshape(self.shape.cells, call.inputs.shape[-1])
+        if call.lengths is not None:  # whatever stands past an end, times 0, has to be 0
+            steps = torch.arange(self.shape.steps, device=inputs.device)
+            past = steps.unsqueeze(1) >= self.shape.given_rows.lengths
+            inputs = inputs.masked_fill(past.view(-1, 1), 0)
+        return self.dz[:, : gates * self.shape.H].t() @ inputs
+
+    def of_hidden(self, seen: Tensor | None, gated: Tensor | None) -> Tensor | None:
+        if seen is None:
+            return None
+        functor, H = self.shape.functor, self.shape.H
+        hidden = functor.slots.hidden
+        last = hidden[len(hidden) - functor.late :]
+        parts = []
+        # Gates that stand side by side in `dz` are one product.
+        columns = [(functor.column_of_hidden(gate), gate in last) for gate in sorted(hidden)]
+        keys = [(column - gate, late) for gate, (column, late) in enumerate(columns)]
+        at = 0
+        for (_, late), run in itertools.groupby(keys):
+            count = len(list(run))
+            first = columns[at][0] * H
+            parts.append(self.dz[:, first : first + count * H].t() @ (gated if late else seen))
+            at += count
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def bias_hh(self) -> Tensor:
+        functor = self.shape.functor
+        gates = sorted(functor.slots.hidden)
+        return torch.cat([self.sums[functor.column_of_hidden(gate)] for gate in gates])
+
+
+def _unprojected(shape: Shape, kept: Tensor) -> Tensor:
+    return kept[:, shape.unprojected * shape.H : (shape.unprojected + 1) * shape.H]
+
+
+def _exchange(shape: Shape, memory: int, given: int) -> Tensor:
+    """Room for what the recurrent product reads, as many numbers a row as it needs."""
+    product = shape.plan.product
+    width = memory if product == "memory" else given if product == "given" else 0
+    return shape.call.inputs.new_zeros(shape.batch, width)
+
+
+def _product(left: Tensor, right: Tensor, to: Tensor, bias: Tensor | None = None) -> None:
+    torch.mm(left, right, out=to) if bias is None else torch.addmm(bias, left, right, out=to)
+
+
+def _dense(parts: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    return tuple(None if part is None else part.contiguous() for part in parts)
+
+
+def _two(parts: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    return (*parts, None, None)[:2]
+
+
+def _type(shape: Shape) -> Any:
+    return tl.float64 if shape.wider == torch.float64 else tl.float32

@@ -1,0 +1,198 @@
+"""Forward through time, the products with the inputs given.
+
+The recurrent product of a step is, by `PRODUCT`:
+
+    "resident"   computed here; the program keeps the weights throughout
+    "memory"      computed here; the weights, and the state as they read it, are read at each step
+    "given"       computed by the caller between two launches, of one step each
+    "none"        not there
+
+By the first two and the last, one launch runs through all steps, and programs never wait for each
+other.
+"""
+
+import triton
+import triton.language as tl
+
+from seqcells.kernels.triton.late import late
+from seqcells.kernels.triton.maths import dot
+from seqcells.kernels.triton.tiles import (
+    loaded,
+    noise_at,
+    place,
+    products,
+    restarts,
+    rows_of,
+    weight_tile,
+)
+
+
+@triton.jit
+def restarted(part, fresh, again, rows, width, units, mask, like: tl.constexpr):
+    """A part of the state as the step finds it."""
+    return tl.where(again[:, None], loaded(fresh, rows, width, units, mask, like), part)
+
+
+@triton.jit(do_not_specialize=["B", "T", "first", "past"])
+def forward(
+    from_input, weights, state, fresh, noise, noise_steps, given_rows, exchange, sums, results,
+    B, T, first, past,
+    cell: tl.constexpr, like: tl.constexpr, H: tl.constexpr, WIDTH: tl.constexpr,
+    GATES: tl.constexpr, SLOTS: tl.constexpr, INPUTS: tl.constexpr, HIDDENS: tl.constexpr,
+    HIDDEN_AT: tl.constexpr, EARLIER: tl.constexpr, LATER: tl.constexpr, STATES: tl.constexpr,
+    PARAMETERS: tl.constexpr, MADE: tl.constexpr, BLENDED: tl.constexpr,
+    UNPROJECTED: tl.constexpr, BLOCKS: tl.constexpr, KEPT: tl.constexpr, REVERSE: tl.constexpr,
+    PRODUCT: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr,
+    WIDE: tl.constexpr, CHUNK: tl.constexpr,
+):  # fmt: skip
+    """Steps `first` to `past`, from the state `(B, ...)` and back into it.
+
+    Args:
+        from_input: `(N, GATES * H)`, the products with the inputs, with their biases.
+        weights: those on the hidden state, their bias, the projection, the cell's own parameters.
+        noise: `read`, `drop` and the two parts' `zone`; how far each moves on a step, or 0.
+        given_rows: the batch's order, its lengths, where steps start that are packed, the resets.
+        exchange: room for what threads tell each other, or the caller, of the state.
+        sums: `(B, GATES * H)`, the recurrent product where it is given.
+        results: outputs, the second part of the states, what is kept.
+    """
+    weight, bias, projection, parameters = weights
+    read, drop, zone_0, zone_1 = noise
+    read_step, drop_step, step_0, step_1 = noise_steps
+    order, lengths, starts, resets = given_rows
+    outputs, cells, kept = results
+    SPAN: tl.constexpr = max(H, WIDTH)
+
+    rows, ends = rows_of(given_rows, B, T, ROWS)
+    there = ends > 0
+    exists = tl.program_id(0) * ROWS + tl.arange(0, ROWS) < B
+    units = (tl.program_id(1) * UNITS + tl.arange(0, UNITS))[None, :]
+    wide = (tl.program_id(1) * WIDE + tl.arange(0, WIDE))[None, :]
+    in_units, in_wide = units < H, wide < WIDTH
+    h = loaded(state[0], rows, WIDTH, wide, exists[:, None] & in_wide, like)
+    c = h
+    if STATES > 1:
+        c = loaded(state[1], rows, H, units, exists[:, None] & in_units, like)
+    p = ()
+    for n in tl.static_range(PARAMETERS):
+        p = p + (tl.load(parameters + n * H + units, in_units, 0).to(like),)
+    biases = ()
+    tiles = ()
+    k = tl.arange(0, WIDE)
+    for s in tl.static_range(len(HIDDENS)):
+        if PRODUCT == "resident":
+            tiles = tiles + (weight_tile(weight, HIDDENS[s], k, units, H, WIDTH),)
+        if bias is not None:
+            biases = biases + (tl.load(bias + HIDDENS[s] * H + units, in_units, 0).to(like),)
+    if projection is not None and PRODUCT == "resident":
+        projecting = weight_tile(projection, 0, tl.arange(0, UNITS), wide, WIDTH, H)
+
+    for n in range(first, tl.minimum(past, tl.max(ends))):
+        taken, t, at = place(n, rows, ends, starts, B, REVERSE)
+        here, here_wide = taken[:, None] & in_units, taken[:, None] & in_wide
+        if resets is not None:
+            again = restarts(resets, t, rows, taken, B)
+            h = restarted(h, fresh[0], again, rows, WIDTH, wide, here_wide, like)
+            if STATES > 1:
+                c = restarted(c, fresh[1], again, rows, H, units, here, like)
+        seen = h
+        if read is not None:
+            seen = h * noise_at(read, read_step, t, rows, WIDTH, wide, here_wide, like)
+
+        hidden = ()
+        if PRODUCT == "memory":
+            told = exchange + (n % 2) * B * SPAN
+            tl.store(told + rows[:, None] * WIDTH + wide, seen, here_wide)
+            tl.debug_barrier()
+            hidden = products(
+                told, rows, there, weight, units, like, EARLIER, H, WIDTH, CHUNK, PRECISION
+            )
+        for s in tl.static_range(len(EARLIER)):
+            if PRODUCT == "resident":
+                said = seen.to(weight.dtype.element_ty)
+                total = dot(said, tiles[s], like, PRECISION)
+                hidden = hidden + (total,)
+            elif PRODUCT == "given":
+                total = loaded(sums + HIDDENS[s] * H, rows, GATES * H, units, here, like)
+                hidden = hidden + (total,)
+        z = ()
+        for s in tl.static_range(SLOTS):
+            total = tl.zeros((ROWS, UNITS), like)
+            if s < len(INPUTS):
+                total = loaded(from_input + INPUTS[s] * H, at, GATES * H, units, here, like)
+            if s >= HIDDEN_AT and s - HIDDEN_AT < len(HIDDENS):
+                if bias is not None and PRODUCT != "given":
+                    total += biases[s - HIDDEN_AT]
+                if s - HIDDEN_AT < len(EARLIER):
+                    total += hidden[s - HIDDEN_AT]
+            z = z + (total,)
+        if len(LATER) > 0:
+            gated = late(z, seen)
+            if PRODUCT == "resident":
+                said = gated.to(weight.dtype.element_ty)
+                last = dot(said, tiles[len(EARLIER)], like, PRECISION)
+            else:
+                told = exchange + (2 + n % 2) * B * SPAN
+                tl.store(told + rows[:, None] * WIDTH + wide, gated, here_wide)
+                tl.debug_barrier()
+                (last,) = products(
+                    told, rows, there, weight, units, like, LATER, H, WIDTH, CHUNK,
+                    PRECISION,
+                )  # fmt: skip
+            z = z[: SLOTS - 1] + (z[SLOTS - 1] + last,)
+
+        factor = 1.0
+        if drop is not None:
+            factor = noise_at(drop, drop_step, t, rows, H, units, here, like)
+        new, keep, of_row = cell(z, (h, c), p, factor, units, H)
+        made = new[0]
+        if projection is not None:
+            if PRODUCT == "resident":
+                said = made.to(projection.dtype.element_ty)
+                made = dot(said, projecting, like, PRECISION)
+            else:
+                told = exchange + (4 + n % 2) * B * SPAN
+                tl.store(told + rows[:, None] * H + units, made, here)
+                tl.debug_barrier()
+                (made,) = products(
+                    told, rows, there, projection, wide, like, (0,), WIDTH, H, CHUNK, PRECISION
+                )
+        blended = made
+        if zone_0 is not None:
+            share = noise_at(zone_0, step_0, t, rows, WIDTH, wide, here_wide, like)
+            blended = share * h + (1.0 - share) * made
+        h = tl.where(here_wide, blended, h)
+        tl.store(outputs + at[:, None] * WIDTH + wide, h, here_wide)
+        if STATES > 1:
+            blended = new[1]
+            if zone_1 is not None:
+                share = noise_at(zone_1, step_1, t, rows, H, units, here, like)
+                blended = share * c + (1.0 - share) * new[1]
+            c = tl.where(here, blended, c)
+            if cells is not None:
+                tl.store(cells + at[:, None] * H + units, c, here)
+        if kept is not None:
+            own = kept + at[:, None] * KEPT
+            for number in tl.static_range(len(keep)):
+                tl.store(own + number * H + units, keep[number], here)
+            if MADE >= 0:
+                tl.store(own + MADE * H + units, made, here)
+            if BLENDED >= 0:
+                tl.store(own + BLENDED * H + units, c, here)
+            if UNPROJECTED >= 0:
+                tl.store(own + UNPROJECTED * H + units, new[0], here)
+            for number in tl.static_range(len(of_row)):
+                tl.store(own + BLOCKS * H + number, of_row[number], taken[:, None])
+
+    tl.store(state[0] + rows[:, None] * WIDTH + wide, h, exists[:, None] & in_wide)
+    if STATES > 1:
+        tl.store(state[1] + rows[:, None] * H + units, c, exists[:, None] & in_units)
+    if PRODUCT == "given":  # what the caller's next product reads
+        taken, t, at = place(past, rows, ends, starts, B, REVERSE)
+        here_wide = taken[:, None] & in_wide
+        if resets is not None:
+            again = restarts(resets, t, rows, taken, B)
+            h = restarted(h, fresh[0], again, rows, WIDTH, wide, here_wide, like)
+        if read is not None:
+            h = h * noise_at(read, read_step, t, rows, WIDTH, wide, here_wide, like)
+        tl.store(exchange + rows[:, None] * WIDTH + wide, h, exists[:, None] & in_wide)

@@ -1,0 +1,126 @@
+"""From a `Program` to Triton: what a step does to a tile of units `(R, U)`, forward and backward.
+
+forward:   z, state, p, drop         -> the state after, what is kept, and that of whole rows
+backward:  keep, row, before, after, -> the gradient by z, by p, and that part of the gradient by
+           grad, p, drop                the state before which does not pass through z
+
+with the meanings that native/functor.hpp gives them. The first H of the tile's `units` are there.
+"""
+
+from __future__ import annotations
+
+from seqcells.kernels.lowering import Lowered, Place
+from seqcells.kernels.program import Program
+from seqcells.kernels.steps import step_of
+
+_EXPRESSIONS = {
+    "add": "{} + {}",
+    "sub": "{} - {}",
+    "mul": "{} * {}",
+    "div": "{} / {}",
+    "neg": "-{}",
+    "abs": "tl.abs({})",
+    "exp": "tl.exp({})",
+    "sigmoid": "tl.sigmoid({})",
+    "tanh": "tanh({})",
+    "relu": "tl.where({0} > 0, {0}, 0.0)",
+    "softplus": "softplus({})",
+    "sqrt": "tl.sqrt({})",
+    "rsqrt": "1.0 / tl.sqrt({})",
+    "where_positive": "tl.where({} > 0, {}, {})",
+}
+
+IMPORTS = """import triton
+import triton.language as tl
+
+from seqcells.kernels.triton.maths import filled, mean, softplus, tanh
+"""
+
+
+def module_of(programs: dict[str, Program]) -> str:
+    """A module with the functions of all these, and their programs by name."""
+    head = "# Written by kernels/triton/source.py from the cells' equations: `make kernels`.\n"
+    head += f"# ruff: noqa\n{IMPORTS.rstrip()}"
+    parts = [head, *map(source_of, programs, programs.values())]
+    texts = "".join(f'    "{name}": """\\\n{program}""",\n' for name, program in programs.items())
+    return "\n\n\n".join([*parts, f"PROGRAMS = {{\n{texts}}}\n"])
+
+
+def source_of(name: str, program: Program) -> str:
+    """The functions `<name>_forward` and `<name>_backward`."""
+    step = step_of(program)
+    forward = _Function(f"{name}_forward(z, state, p, drop", "z[0]")
+    backward = _Function(f"{name}_backward(keep, row, before, after, grad, p, drop", "grad[0]")
+    return "\n\n\n".join(
+        [
+            forward.of(step.forward, ("state", "keep", "row")),
+            backward.of(step.backward, ("dz", "dp", "grad")),
+        ]
+    )
+
+
+class _Function:
+    """The text of one direction. Its phases follow each other: a tile holds the whole row."""
+
+    def __init__(self, head: str, like: str) -> None:
+        self.head, self.like = head, like
+        self.lines: list[str] = []
+        self.computed: set[int] = set()
+        self.temps: dict[float, Place] = {}
+        self.rows: set[Place] = set()  # of values that are the same for all units of a row
+        self.results: dict[str, dict[float, str]] = {}
+
+    def of(self, way: Lowered, returned: tuple[str, ...]) -> str:
+        for phase in way.phases:
+            for value in phase.values:
+                self.compute(*value)
+            for (kind, index), place in phase.stores:
+                self.store(kind, index, self.behind(place))
+        tuples = ", ".join(self.tuple(kind) for kind in returned)
+        body = "\n".join(f"    {line}" for line in [*self.lines, f"return {tuples}"])
+        return f"@triton.jit\ndef {self.head}, units, H: tl.constexpr):\n{body}"
+
+    def compute(self, number: int, operation: str, operands: list[Place]) -> None:
+        if number in self.computed:
+            return
+        self.computed.add(number)
+        operands = [self.behind(place) for place in operands]
+        if all(map(self.is_row, operands)):
+            self.rows.add(("v", number))
+        said = _EXPRESSIONS[operation].format(*map(_read, operands))
+        self.lines.append(f"v{number} = {said}")
+
+    def store(self, kind: str, index: float, place: Place) -> None:
+        if kind == "temp":
+            self.temps[index] = place
+        elif kind == "sum":
+            self.lines.append(f"mean{index} = mean({_read(place)}, units, H)")
+        else:
+            self.results.setdefault(kind, {})[index] = self.shaped(kind, place)
+
+    def shaped(self, kind: str, place: Place) -> str:
+        """A result as wide as the tile, or as one column."""
+        if place[0] == "number":
+            return f"filled({_read(place)}, {self.like})"
+        if kind != "row" and self.is_row(place):
+            return f"tl.broadcast_to({_read(place)}, {self.like}.shape)"
+        return _read(place)
+
+    def tuple(self, kind: str) -> str:
+        found = [value for _, value in sorted(self.results.get(kind, {}).items())]
+        return f"({', '.join(found)}{',' * (len(found) == 1)})"
+
+    def behind(self, place: Place) -> Place:
+        return self.temps[place[1]] if place[0] == "temp" else place
+
+    def is_row(self, place: Place) -> bool:
+        return place[0] in ("mean", "row", "number") or place in self.rows
+
+
+def _read(place: Place) -> str:
+    kind, index = place
+    if kind == "number":
+        return repr(index)
+    if kind in ("drop", "after"):
+        return kind
+    return f"{kind}{index}" if kind in ("v", "mean") else f"{kind}[{index}]"
