@@ -14,14 +14,21 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 FORMS = {"padded": "padded", "lengths": "lengths", "packed": "unsorted"}
+# Where a relu opens is luck in a short type: those are held to the readable loop alone.
+OF_TORCH = [pair for pair in product(LAYERS, DTYPES) if pair[0] != "rnn_relu" or pair[1] == "f32"]
 T, B, I, H = 9, 5, 24, 32  # noqa: E741
 SLACK = 4.0  # times the readable loop's own error against float64, and one unit in the last place
 
 
 @pytest.fixture(autouse=True)
-def _without_tf32(monkeypatch):
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+def _without_tf32():
+    places = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [place.allow_tf32 for place in places]
+    for place in places:
+        place.allow_tf32 = False
+    yield
+    for place, allowed in zip(places, before):
+        place.allow_tf32 = allowed
 
 
 def skip_without(name):
@@ -59,9 +66,8 @@ class Refusals:
             pytest.skip(self.said[0])
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize(("kind", "dtype"), OF_TORCH)
 def test_layers_are_torchs(each_backend, kind, form, dtype):
     run = Refusals()
     for layers, ways, bias, first, hx in product((1, 2), *[(True, False)] * 4):
@@ -86,7 +92,7 @@ def everything(backend, cell, inputs, dtype, **options):
     """Outputs, final states and all gradients, by name, in the dtype that is asked for."""
     recurrent = seqcells.Recurrent(cell, reverse=options.pop("reverse")).to(dtype)
     recurrent.zero_grad()
-    leaf = inputs.to(dtype).requires_grad_()
+    leaf = inputs.to(dtype, copy=True).requires_grad_()
     with seqcells.backend(backend):
         outputs, final = recurrent(leaf, **options)
         results = {"outputs": outputs}
