@@ -11,6 +11,29 @@ LIBRARIES = {"torch.nn": nn, "seqcells": seqcells}
 SEED = 0
 
 
+def zoneout_lstm(features: int, hidden: int) -> seqcells.Zoneout:
+    return seqcells.Zoneout(seqcells.LSTMCell(features, hidden), 0.1)
+
+
+# Recurrences that torch.nn has not: a cell of ours over time.
+FURTHER = {
+    "LayerNormLSTM": seqcells.LayerNormLSTMCell,
+    "PeepholeLSTM": seqcells.PeepholeLSTMCell,
+    "ZoneoutLSTM": zoneout_lstm,
+}
+
+
+def make_layer(library: str, cell: str, shape: Shape) -> nn.Module:
+    if cell in FURTHER:
+        return seqcells.Recurrent(FURTHER[cell](shape.features, shape.hidden))
+    return getattr(LIBRARIES[library], cell)(
+        shape.features,
+        shape.hidden,
+        num_layers=shape.layers,
+        bidirectional=shape.bidirectional,
+    )
+
+
 class LayerRun:
     """One step of inference, or of training without an optimiser, each time it is called.
 
@@ -25,21 +48,19 @@ class LayerRun:
         shape: Shape,
         train: bool,
         dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
     ):
         torch.manual_seed(SEED)
         self.train = train
-        layer = getattr(LIBRARIES[library], cell)(
-            shape.features,
-            shape.hidden,
-            num_layers=shape.layers,
-            bidirectional=shape.bidirectional,
-        )
-        self.layer = layer.to(dtype).train(train)
+        self.layer = make_layer(library, cell, shape).to(device, dtype).train(train)
         width = shape.hidden * shape.directions
-        inputs = torch.randn(shape.steps, shape.batch, shape.features).to(dtype)
-        gradient = torch.randn(shape.steps, shape.batch, width).to(dtype)
-        self.lengths = None if shape.lengths is None else torch.tensor(shape.lengths)
+        inputs = torch.randn(shape.steps, shape.batch, shape.features, device=device).to(dtype)
+        gradient = torch.randn(shape.steps, shape.batch, width, device=device).to(dtype)
         self.packs = shape.given == "lengths" and library == "torch.nn"
+        self.lengths = None
+        if shape.lengths is not None:  # to be packed by, torch wants them on the CPU
+            own = shape.given == "lengths" and not self.packs
+            self.lengths = torch.tensor(shape.lengths, device=device if own else "cpu")
         if shape.given == "packed":
             inputs, *places = self._pack(inputs)
         self.inputs = inputs.requires_grad_(train)
@@ -80,7 +101,7 @@ class LayerRun:
         return self.layer(self.given)
 
     def _pack(self, padded: Tensor) -> PackedSequence:
-        return pack_padded_sequence(padded, self.lengths, enforce_sorted=False)
+        return pack_padded_sequence(padded, self.lengths.cpu(), enforce_sorted=False)
 
 
 def largest_error(run: LayerRun, exact: dict[str, Tensor]) -> float:

@@ -43,9 +43,23 @@ class Shape:
 
     def operations(self, cell: str) -> int:
         """Multiplications and additions of the forward products, padding left out."""
-        widths = [self.features] + [self.hidden * self.directions] * (self.layers - 1)
-        weights = sum(GATES[cell] * self.hidden * (width + self.hidden) for width in widths)
-        return 2 * self.tokens * self.directions * weights
+        return 2 * self.tokens * self._weights(cell)
+
+    def moved(self, cell: str) -> int:
+        """Numbers that a forward pass has to read and write at least, padding left out.
+
+        Each weight once; of each layer its input and its output.
+        """
+        steps = sum(width + self.hidden * self.directions for width in self._widths())
+        return self._weights(cell) + self.tokens * steps
+
+    def _widths(self) -> list[int]:
+        """What each layer reads."""
+        return [self.features] + [self.hidden * self.directions] * (self.layers - 1)
+
+    def _weights(self, cell: str) -> int:
+        rows = GATES[cell] * self.hidden * self.directions
+        return sum(rows * (width + self.hidden) for width in self._widths())
 
     def __str__(self) -> str:
         sign = "=" if self.lengths is None else "≤"
@@ -53,22 +67,23 @@ class Shape:
         return f"{self.name}: {sizes}"
 
 
-def imdb_lengths(rows: int, longest: int) -> list[int]:
-    """As many lengths as `rows`, evenly over IMDB's distribution, longest first, cut."""
+def imdb_lengths(rows: int, longest: int, shuffle: bool = False) -> tuple[int, ...]:
+    """As many lengths as `rows`, evenly over IMDB's distribution, cut; longest first, or mixed."""
     lengths = []
     for row in range(rows):
         place = (row + 0.5) / rows * (len(IMDB_QUANTILES) - 1)
         below, share = int(place), place % 1
         low, high = IMDB_QUANTILES[below : below + 2]
         lengths.append(min(round(low + share * (high - low)), longest))
-    return lengths[::-1]
+    lengths.reverse()
+    if shuffle:
+        random.Random(0).shuffle(lengths)
+    return tuple(lengths)
 
 
 def _ragged(name: str, given: str = "lengths", shuffle: bool = False) -> Shape:
-    lengths = imdb_lengths(64, longest=400)
-    if shuffle:
-        random.Random(0).shuffle(lengths)
-    return Shape(name, 400, 64, 100, 128, given=given, lengths=tuple(lengths))
+    lengths = imdb_lengths(64, longest=400, shuffle=shuffle)
+    return Shape(name, 400, 64, 100, 128, given=given, lengths=lengths)
 
 
 # Those of one family are timed in turn, so that they can be compared with each other as well.

@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 import torch
 
 SHORTEST = 0.02  # seconds: calls that are shorter are timed several at once
+FEW = 3  # rounds of calls that are longer than the caller wants to wait for
+
+Clock = Callable[[Callable[[], object], int], float]
 
 
 def seconds(run: Callable[[], object], repeats: int = 1) -> float:
@@ -18,23 +21,63 @@ def seconds(run: Callable[[], object], repeats: int = 1) -> float:
     return (time.perf_counter() - started) / repeats
 
 
+def device_seconds(run: Callable[[], object], repeats: int = 1) -> float:
+    """As `seconds`, by the GPU's own clock: from the first call's start to the end of all work."""
+    started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    started.record()
+    for _ in range(repeats):
+        run()
+    ended.record()
+    ended.synchronize()
+    return started.elapsed_time(ended) / 1e3 / repeats
+
+
+CLOCKS: dict[str, Clock] = {"cpu": seconds, "cuda": device_seconds}
+
+
 def in_turn(
-    runs: Sequence[Callable[[], object]], rounds: int, tick: Callable[[], object]
+    runs: Sequence[Callable[[], object]],
+    rounds: int,
+    tick: Callable[[], object],
+    clock: Clock = seconds,
+    long: float = math.inf,
 ) -> list[float]:
-    """Median seconds of each; every round runs all of them, every second round backwards."""
-    repeats = [math.ceil(SHORTEST / max(seconds(run), 1e-6)) for run in runs]
+    """Median seconds of each; every round runs all of them, every second round backwards.
+
+    What takes longer than `long` seconds runs in the first `FEW` rounds alone.
+    """
+    first = [clock(run, 1) for run in runs]
+    repeats = [math.ceil(SHORTEST / max(taken, 1e-6)) for taken in first]
+    last = [min(rounds, FEW) if taken > long else rounds for taken in first]
     times = [[] for _ in runs]
     for number in range(rounds):
         order = range(len(runs))
         for place in order if number % 2 == 0 else reversed(order):
-            times[place].append(seconds(runs[place], repeats[place]))
+            if number < last[place]:
+                times[place].append(clock(runs[place], repeats[place]))
         tick()
     return [statistics.median(several) for several in times]
 
 
-def matrix_peak(size: int = 2048, rounds: int = 10) -> float:
-    """Operations a second of a large float32 matrix product, the best of several."""
-    left, right = torch.rand(2, size, size).unbind()
-    product = torch.empty(size, size)
-    best = min(seconds(lambda: torch.mm(left, right, out=product)) for _ in range(rounds))
-    return 2 * size**3 / best
+def matrix_peak(
+    size: int = 2048,
+    rounds: int = 10,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+) -> float:
+    """Operations a second of a large matrix product, the best of several."""
+    left, right = torch.rand(2, size, size, device=device).to(dtype).unbind()
+    product = torch.empty_like(left)
+    return 2 * size**3 / _best(lambda: torch.mm(left, right, out=product), rounds, device)
+
+
+def copy_peak(size: int, device: str, rounds: int = 10) -> float:
+    """Bytes read and written a second by a copy of `size` bytes, the best of several."""
+    source = torch.zeros(size, dtype=torch.uint8, device=device)
+    copied = torch.empty_like(source)
+    return 2 * size / _best(lambda: copied.copy_(source), rounds, device)
+
+
+def _best(run: Callable[[], object], rounds: int, device: str) -> float:
+    return min(CLOCKS[device](run, 1) for _ in range(rounds))

@@ -8,6 +8,7 @@ from core_helpers import F64, LAYERS, close, leaves, make_cell, make_layers, ran
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import seqcells
+from seqcells.state import map_state
 from seqcells.testing import assert_parity
 
 pytestmark = [
@@ -22,25 +23,24 @@ FORMS = ["padded", "sorted", "unsorted", "unbatched", "lengths"]
 DTYPES = {"f64": F64, "f32": torch.float32}
 
 
-def parity(kind, form, *, hx=True, dtype=F64, batch_first=False, **options):
+def parity(kind, form, *, hx=True, dtype=F64, batch_first=False, device="cpu", **options):
     """Run one point of the grid; in float32 with more units, as the error of a few is luck."""
     steps, rows, features, hidden = (T, B, I, H) if dtype == F64 else (T, B, 24, 32)
     if kind == "lstm_proj" and dtype != F64:
         options["proj_size"] = 20
     batch_first = batch_first and form != "unbatched"
-    ours, theirs = make_layers(
-        kind, features, hidden, dtype=dtype, batch_first=batch_first, **options
-    )
-    inputs = random(steps, rows, features, dtype=dtype)
-    state = initial_state(theirs, rows, dtype) if hx else None
+    options |= {"dtype": dtype, "batch_first": batch_first, "device": device}
+    ours, theirs = make_layers(kind, features, hidden, **options)
+    inputs = random(steps, rows, features, dtype=dtype).to(device)
+    state = map_state(lambda part: part.to(device), initial_state(theirs, rows, dtype))
     lengths = None
     if form == "unbatched":
         inputs = inputs[:, 0]
-        state = hx and first_row(state)
+        state = map_state(lambda part: part[:, 0], state)
     elif batch_first:
         inputs = inputs.transpose(0, 1)
     if form == "lengths":
-        lengths = LENGTHS
+        lengths = LENGTHS if device == "cpu" else torch.tensor(LENGTHS, device=device)
     if form in ("sorted", "unsorted"):
         ends = sorted(LENGTHS, reverse=True) if form == "sorted" else LENGTHS
         inputs = pack_padded_sequence(inputs, ends, batch_first, enforce_sorted=form == "sorted")
@@ -53,10 +53,6 @@ def initial_state(layer, rows, dtype):
     if layer.mode != "LSTM":
         return hidden
     return hidden, random(directions, rows, layer.hidden_size, dtype=dtype)
-
-
-def first_row(state):
-    return state[:, 0] if isinstance(state, torch.Tensor) else tuple(part[:, 0] for part in state)
 
 
 @pytest.mark.parametrize("hx", [True, False], ids=["hx", "no_hx"])

@@ -1,0 +1,202 @@
+"""Time our layers on a GPU: by our kernel, by cuDNN, against torch.nn and a Python loop.
+
+python -m benchmarks.gpu --quick
+python -m benchmarks.gpu --only lstm,gru,H=256,H=512,B=64,bfloat16,ragged,training
+
+`triton` is our own kernel, `cudnn` our layers on cuDNN, `torch.nn` its layers on cuDNN, `loop` the
+readable loop in Python, `compiled loop` that one by `torch.compile`: at T=128 B=64 H=256 without
+lengths alone, as a long loop compiles for long. Inputs are as wide as the state (I=H). Training is
+forward and backward, from a given gradient of the outputs down to the inputs. Ragged rows have
+IMDB's lengths, cut at T, mixed: on the device, as `lengths=`, for us; on the CPU for torch.nn,
+whose packing is in its time.
+
+All contestants of a row are warmed up and then taken in turn, by CUDA events, again and again with
+the same tensors; a figure is the median of the rounds, of 3 where a call takes longer than 0.1 s.
+Ratios are their time over ours. tokens/s and shares of the machine's limits are our own kernel's:
+operations are 2 N G H (I + H) for N tokens and G gates, bytes those of the weights, G H (I + H),
+and of inputs and outputs, N (I + H), each once; training takes three times both. The limits are
+measured: a large matrix product of that dtype, a large copy. float32 is without TF32 on every side,
+unless --tf32 asks for it on every side.
+"""
+
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from itertools import groupby, product
+from typing import Any
+
+import torch
+from torch.utils import collect_env
+from tqdm import tqdm
+
+from benchmarks.answers import answers
+from benchmarks.contest import BACKENDS, COMPILED, CUDNN, KERNEL, LOOP, TORCH, Case, Result, measure
+from benchmarks.options import at_least_one, parser_of
+from benchmarks.shapes import Shape, imdb_lengths
+from benchmarks.table import markdown
+from benchmarks.timing import copy_peak, matrix_peak
+
+try:
+    import triton
+except ImportError:
+    triton = None
+
+DEVICE = "cuda"
+# What --only can name, by axis of the grid.
+AXES: tuple[dict[str, Any], ...] = (
+    {
+        "rnn": "RNN",
+        "gru": "GRU",
+        "lstm": "LSTM",
+        "layer_norm": "LayerNormLSTM",
+        "peephole": "PeepholeLSTM",
+        "zoneout": "ZoneoutLSTM",
+    },
+    {"float32": torch.float32, "bfloat16": torch.bfloat16},
+    {"padded": False, "ragged": True},
+    {"inference": False, "training": True},
+    {f"T={steps}": steps for steps in (128, 1024)},
+    {f"B={rows}": rows for rows in (16, 64, 256)},
+    {f"H={units}": units for units in (64, 128, 256, 512, 1024)},
+)
+QUICK = ("T=128", "B=64", "H=128", "H=512")
+RATIOS = ((TORCH, KERNEL), (TORCH, CUDNN), (LOOP, KERNEL), (COMPILED, KERNEL))
+MATRIX, COPY = 8192, 1 << 30  # rows and columns, bytes
+
+
+def choose(only: Sequence[str], quick: bool) -> list[Case]:
+    """The grid's rows: of each axis what is named in `only`, else what `quick` takes, else all."""
+
+    def named(axis: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
+        return {word: value for word, value in axis.items() if word in words}
+
+    axes = [named(axis, only) or (quick and named(axis, QUICK)) or axis for axis in AXES]
+    return [make_case(*values) for values in product(*(axis.values() for axis in axes))]
+
+
+def make_case(
+    cell: str,
+    dtype: torch.dtype,
+    ragged: bool,
+    train: bool,
+    steps: int,
+    rows: int,
+    units: int,
+) -> Case:
+    lengths = imdb_lengths(rows, longest=steps, shuffle=True) if ragged else None
+    name, given = ("ragged", "lengths") if ragged else ("padded", "padded")
+    shape = Shape(name, steps, rows, units, units, given=given, lengths=lengths)
+    return Case(cell, shape, dtype, train)
+
+
+def row(result: Result, operations: dict[torch.dtype, float], moved: float) -> list[str]:
+    """A line of the table, with a dash for what could not be measured."""
+    case = result.case
+    times = [result.times.get(name) for name in BACKENDS]
+    ratios = [result.ratio(*pair) for pair in RATIOS]
+    shares = ["-"] * 3
+    if own := result.times.get(KERNEL):
+        shares = [
+            f"{case.shape.tokens / own:,.0f}",
+            f"{case.operations / own / operations[case.dtype]:.1%}",
+            f"{case.moved / own / moved:.1%}",
+        ]
+    return [
+        *case.words,
+        *("-" if seconds is None else f"{1e3 * seconds:.3f}" for seconds in times),
+        *("-" if ratio is None else f"{ratio:.2f}" for ratio in ratios),
+        *shares,
+    ]
+
+
+def reasons(results: Sequence[Result]) -> Iterator[str]:
+    """Why figures are missing, each reason once, with the first row that has it."""
+    found: dict[tuple[str, str], list[Case]] = {}
+    for result in results:
+        for pair in result.reasons.items():
+            found.setdefault(pair, []).append(result.case)
+    for (name, reason), cases in found.items():
+        yield f"- {name}, in {len(cases)} rows, first {cases[0]}: {reason}"
+
+
+def head(command: Sequence[str]) -> str:
+    """What the figures were measured on, and by which command."""
+    device = torch.cuda.get_device_name() if DEVICE == "cuda" else DEVICE
+    driver = collect_env.get_nvidia_driver_version(collect_env.run)
+    tf32 = "on" if torch.backends.cuda.matmul.allow_tf32 else "off"
+    return (
+        f"{time.strftime('%Y-%m-%d')}, {device}, driver {driver or 'unknown'}, CUDA "
+        f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, torch {torch.__version__}, "
+        f"triton {triton.__version__ if triton else 'not installed'}, TF32 {tf32}: "
+        f"`{shlex.join(['python', '-m', 'benchmarks.gpu', *command])}`\n"
+    )
+
+
+def say(line: str) -> None:
+    """Beside the bar, and at once: what is measured is not lost when the rest is."""
+    tqdm.write(line)
+    sys.stdout.flush()
+
+
+def run(cases: Sequence[Case], rounds: int) -> list[Result]:
+    """Print a table for each kind, row by row, and what could not be measured."""
+    results: list[Result] = []
+    dtypes = dict.fromkeys(case.dtype for case in cases)
+    operations = {dtype: matrix_peak(MATRIX, dtype=dtype, device=DEVICE) for dtype in dtypes}
+    moved = copy_peak(COPY, DEVICE)
+    for dtype, peak in operations.items():
+        say(f"A large matrix product in {dtype} runs at {peak / 1e12:.1f} TFLOP/s.")
+    say(f"A large copy reads and writes {moved / 1e9:.0f} GB/s.")
+    figures = [*(f"{name}, ms" for name in BACKENDS), *(f"{a} / {b}" for a, b in RATIOS)]
+    figures += ["tokens/s", "of arithmetic", "of memory"]
+
+    with tqdm(total=len(cases) * rounds, leave=False, disable=None) as bar:
+
+        def measured(some: Iterator[Case]) -> Iterator[list[str]]:
+            for case in some:
+                bar.set_description(str(case))
+                results.append(measure(case, rounds, bar.update, DEVICE))
+                yield row(results[-1], operations, moved)
+
+        for cell, some in groupby(cases, key=lambda case: case.cell):
+            say(f"\n## {cell}\n")
+            before = len(results)
+            for line in markdown(["batch", "dtype", "mode"], figures, measured(some)):
+                say(line)
+            for line in ["", *reasons(results[before:])]:
+                say(line)
+    return results
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = parser_of(__doc__)
+    parser.add_argument("--rounds", type=at_least_one, default=11)
+    parser.add_argument("--quick", action="store_true", help=f"{', '.join(QUICK)} alone")
+    parser.add_argument("--tf32", action="store_true", help="allow TF32, on every side")
+    words = [word for axis in AXES for word in axis]
+    parser.add_argument("--only", default="", help=f"rows, with commas: {', '.join(words)}")
+    options = parser.parse_args(argv)
+    only = [word for word in options.only.split(",") if word]
+    for word in only:
+        if word not in words:
+            parser.error(f"--only: expected words out of {', '.join(words)}, got {word!r}")
+    if DEVICE == "cuda" and not torch.cuda.is_available():
+        parser.error(
+            "expected a GPU that torch can use, got none; run this on a machine with an NVIDIA "
+            f"GPU and a torch built for CUDA (this is torch {torch.__version__})"
+        )
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.tf32
+
+    started = time.monotonic()
+    say(head(argv))
+    results = run(choose(only, options.quick), options.rounds)
+    for line in ["\n## Summary\n", *answers(results)]:
+        say(line)
+    missing = sum(len(result.reasons) for result in results)
+    minutes = (time.monotonic() - started) / 60
+    print(f"\nDone: {len(results)} rows in {minutes:.1f} minutes, {missing} figures missing.")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,172 @@
+"""On a GPU: layers against torch.nn, cells against the readable loop, and nothing that waits."""
+
+from itertools import product
+
+import pytest
+import torch
+from core_helpers import KERNEL_CELLS, LAYERS, leaves, make_cell
+from test_kernel import error
+from test_layers import parity
+
+import seqcells
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+FORMS = {"padded": "padded", "lengths": "lengths", "packed": "unsorted"}
+# Where a relu opens is luck in a short type: those are held to the readable loop alone.
+OF_TORCH = [pair for pair in product(LAYERS, DTYPES) if pair[0] != "rnn_relu" or pair[1] == "f32"]
+T, B, I, H = 9, 5, 24, 32  # noqa: E741
+SLACK = 4.0  # times the readable loop's own error against float64, and one unit in the last place
+
+
+@pytest.fixture(autouse=True)
+def _without_tf32():
+    places = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [place.allow_tf32 for place in places]
+    for place in places:
+        place.allow_tf32 = False
+    yield
+    for place, allowed in zip(places, before):
+        place.allow_tf32 = allowed
+
+
+def skip_without(name):
+    """Skip, and say why, where the machine has no such backend."""
+    state = seqcells.backends().get(name, "not available: no such backend")
+    if name != "auto" and not state.startswith("available"):
+        pytest.skip(f"{name}: {state}")
+
+
+@pytest.fixture(params=["auto", "triton", "cudnn"])
+def each_backend(request):
+    skip_without(request.param)
+    with seqcells.backend(request.param):
+        yield request.param
+
+
+class Refusals:
+    """Run what a backend runs; of the rest, remember that it said so and what."""
+
+    def __init__(self):
+        self.ran, self.said = 0, []
+
+    def __call__(self, run, *args, **options):
+        try:
+            run(*args, **options)
+            self.ran += 1
+        except RuntimeError as refusal:
+            if "cannot run this" not in str(refusal):
+                raise
+            self.said.append(str(refusal))
+
+    def settle(self):
+        """A test in which nothing ran is skipped, with the reason."""
+        if not self.ran:
+            pytest.skip(self.said[0])
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("kind", "dtype"), OF_TORCH)
+def test_layers_are_torchs(each_backend, kind, form, dtype):
+    run = Refusals()
+    for layers, ways, bias, first, hx in product((1, 2), *[(True, False)] * 4):
+        run(
+            parity,
+            kind,
+            FORMS[form],
+            hx=hx,
+            dtype=DTYPES[dtype],
+            device="cuda",
+            batch_first=first,
+            num_layers=layers,
+            bidirectional=ways,
+            bias=bias,
+        )
+    if each_backend == "auto":
+        assert not run.said
+    run.settle()
+
+
+def everything(backend, cell, inputs, dtype, **options):
+    """Outputs, final states and all gradients, by name, in the dtype that is asked for."""
+    recurrent = seqcells.Recurrent(cell, reverse=options.pop("reverse")).to(dtype)
+    recurrent.zero_grad()
+    leaf = inputs.to(dtype, copy=True).requires_grad_()
+    with seqcells.backend(backend):
+        outputs, final = recurrent(leaf, **options)
+        results = {"outputs": outputs}
+        results |= {f"final[{number}]": part for number, part in enumerate(leaves(final))}
+        generator = torch.Generator().manual_seed(1)
+        grads = [torch.randn(part.shape, generator=generator) for part in results.values()]
+        torch.autograd.backward(list(results.values()), [grad.to("cuda", dtype) for grad in grads])
+    results["grad inputs"] = leaf.grad
+    results |= {f"grad {name}": value.grad for name, value in recurrent.named_parameters()}
+    return {name: value.detach().clone() for name, value in results.items()}
+
+
+def agree(backend, kind, dtype, **options):
+    """The backend errs at most `SLACK` times as much as the readable loop, as on the CPU."""
+    small = {"proj_size": 20} if kind == "lstm_proj" else {}
+    cell = make_cell(kind, I, H, dtype=dtype, device="cuda", **small)
+    inputs = torch.randn(T, B, I).to("cuda", dtype)
+    found = everything(backend, cell, inputs, dtype, **options)
+    loop = everything("reference", cell, inputs, dtype, **options)
+    exact = everything("reference", cell, inputs, torch.float64, **options)
+    for name, value in found.items():
+        assert value.dtype == dtype, name
+        slack = 3 * SLACK if "norm" in kind else SLACK
+        allowed = slack * (error(loop[name], exact[name]) + torch.finfo(dtype).eps)
+        assert error(value, exact[name]) <= allowed, (name, options)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", KERNEL_CELLS)
+def test_cells_are_the_readable_loops(each_backend, kind, dtype):
+    run = Refusals()
+    lengths = torch.tensor([9, 0, 3, 7, 1], device="cuda")
+    resets = torch.rand(T, B, device="cuda") < 0.2
+    for ragged, restarts, reverse in product((False, True), repeat=3):
+        options = {
+            "lengths": lengths if ragged else None,
+            "resets": resets if restarts else None,
+            "reverse": reverse,
+        }
+        run(agree, each_backend, kind, DTYPES[dtype], **options)
+    if each_backend == "auto":
+        assert not run.said
+    run.settle()
+
+
+@pytest.mark.parametrize("name", ["triton", "cudnn"])
+@pytest.mark.parametrize("kind", ["rnn_tanh", "gru", "lstm"])
+def test_what_the_kernels_are_for_they_run(name, kind):
+    skip_without(name)
+    with seqcells.backend(name):
+        parity(kind, "padded", dtype=torch.float32, device="cuda")
+
+
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature")
+@pytest.mark.parametrize("name", ["auto", "triton"])
+def test_a_training_step_never_waits_for_the_device(name):
+    skip_without(name)
+    layer = seqcells.LSTM(I, H).to("cuda")
+    optimiser = torch.optim.Adam(layer.parameters())
+    inputs = torch.randn(T, B, I, device="cuda")
+    lengths = torch.tensor([9, 2, 3, 7, 1], device="cuda")
+
+    def step():
+        optimiser.zero_grad()
+        with seqcells.backend(name):
+            outputs, _ = layer(inputs, lengths=lengths)
+            outputs.square().mean().backward()
+        optimiser.step()
+
+    step()  # what is made once may wait
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+        with pytest.raises(RuntimeError, match="synchroniz"):
+            lengths[0].item()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
