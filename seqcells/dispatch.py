@@ -76,15 +76,15 @@ def obstacle(backend: str, call: Call) -> str | None:
     """Why a backend cannot run a call on its tensors, and what to do; None where it can."""
     if operators.transformed():
         return TRANSFORMED
-    if reason := _mismatch(backend, [*call.tensors, *call.noise]):
+    if reason := _mismatch(backend, call.inputs, [*call.tensors, *call.noise]):
         return reason
     if backend == "cudnn" and (reason := cudnn.obstacle(call)):
         return reason
     return BACKENDS[backend].refusal(call.cell)
 
 
-def _mismatch(backend: str, tensors: Sequence[Tensor | None]) -> str | None:
-    dtype, index = tensors[0].dtype, tensors[0].get_device()
+def _mismatch(backend: str, inputs: Tensor, tensors: Sequence[Tensor | None]) -> str | None:
+    dtype, index = inputs.dtype, inputs.get_device()
     if dtype not in triton.DTYPES:
         return f"expected float32, float64, float16 or bfloat16, got {dtype}; convert it with .to()"
     on_cpu = backend == "cpu" or (backend == "triton" and triton.interprets())

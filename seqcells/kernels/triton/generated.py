@@ -1,5 +1,6 @@
 # Written by kernels/triton/source.py from the cells' equations: `make kernels`.
 # ruff: noqa
+# fmt: off
 import triton
 import triton.language as tl
 
@@ -336,11 +337,7 @@ def lstm_layer_norm_forward(z, state, p, drop, units, H: tl.constexpr):
     v84 = p[17] + v83
     v85 = tanh(v84)
     v86 = v47 * v85
-    return (
-        (v86, v75),
-        (v75, v9, v7, v64, v47, v85, v72, v11, v55, v5, v32, v30, v34, v28),
-        (mean1, v81, v19, v42),
-    )
+    return (v86, v75), (v75, v9, v7, v64, v47, v85, v72, v11, v55, v5, v32, v30, v34, v28), (mean1, v81, v19, v42)
 
 
 @triton.jit
@@ -488,30 +485,7 @@ def lstm_layer_norm_backward(keep, row, before, after, grad, p, drop, units, H: 
     v191 = v168 + v187
     v189 = v177 + v187
     v188 = v182 + v187
-    return (
-        (v228, v229, v227, v226, v190, v191, v189, v188),
-        (
-            v125,
-            v140,
-            v114,
-            v153,
-            v125,
-            v140,
-            v114,
-            v153,
-            v131,
-            v146,
-            v119,
-            v192,
-            v126,
-            v141,
-            v115,
-            v154,
-            v92,
-            v91,
-        ),
-        (filled(0.0, grad[0]), v136),
-    )
+    return (v228, v229, v227, v226, v190, v191, v189, v188), (v125, v140, v114, v153, v125, v140, v114, v153, v131, v146, v119, v192, v126, v141, v115, v154, v92, v91), (filled(0.0, grad[0]), v136)
 
 
 @triton.jit
@@ -695,11 +669,7 @@ def gru_layer_norm_backward(keep, row, before, after, grad, p, drop, units, H: t
     v147 = v136 + v145
     v102 = v99 + mean3
     v66 = keep[2] * grad[0]
-    return (
-        (v172, v173, v117, v146, v147, v102),
-        (v79, v121, v74, v79, v121, v75, v84, v148, v103, v80, v122, v88),
-        (v66,),
-    )
+    return (v172, v173, v117, v146, v147, v102), (v79, v121, v74, v79, v121, v75, v84, v148, v103, v80, v122, v88), (v66,)
 
 
 @triton.jit

@@ -40,7 +40,7 @@ from seqcells.kernels.triton.maths import filled, mean, softplus, tanh
 def module_of(programs: dict[str, Program]) -> str:
     """A module with the functions of all these, and their programs by name."""
     head = "# Written by kernels/triton/source.py from the cells' equations: `make kernels`.\n"
-    head += f"# ruff: noqa\n{IMPORTS.rstrip()}"
+    head += f"# ruff: noqa\n# fmt: off\n{IMPORTS.rstrip()}"
     parts = [head, *map(source_of, programs, programs.values())]
     texts = "".join(f'    "{name}": """\\\n{program}""",\n' for name, program in programs.items())
     return "\n\n\n".join([*parts, f"PROGRAMS = {{\n{texts}}}\n"])
