@@ -31,6 +31,54 @@ def restart(grad, fresh, again):
     return tl.where(again, 0.0, grad), fresh + tl.where(again, grad, 0.0)
 
 
+@triton.jit
+def found(
+    data, stride, at, initial, fresh, rows, follows, begins, again, width, units,
+    like: tl.constexpr,
+):  # fmt: skip
+    """A part of the state before the step: in the step before it, the first, or the fresh one."""
+    there = units < width
+    part = loaded(data, at, stride, units, follows[:, None] & there, like)
+    part += loaded(initial, rows, width, units, begins[:, None] & there, like)
+    if fresh is not None:
+        part += loaded(fresh, rows, width, units, again[:, None] & there, like)
+    return part
+
+
+@triton.jit
+def divided(grad, upstream, at, share, step, t, rows, width, units, mask, like: tl.constexpr):
+    """The gradient by a part of the state as it was made, and by what stayed of the old one."""
+    made, stays = grad, tl.zeros(grad.shape, like)
+    if upstream is not None:
+        made += loaded(upstream, at, width, units, mask, like)
+    if share is not None:
+        stays = made * noise_at(share, step, t, rows, width, units, mask, like)
+        made -= stays
+    return made, stays
+
+
+@triton.jit
+def multiplied_back(
+    parts, tiles, weight, told, rows, there, mask, units, wide, like: tl.constexpr,
+    GATES: tl.constexpr, FROM: tl.constexpr, H: tl.constexpr, WIDTH: tl.constexpr,
+    PRODUCT: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """The sum of `W^T dz` over gates: by the tiles from number `FROM` on, or through memory."""
+    total = tl.zeros((rows.shape[0], wide.shape[1]), like)
+    if PRODUCT == "resident":
+        for s in tl.static_range(len(GATES)):
+            said = tl.where(mask, parts[s], 0.0).to(weight.dtype.element_ty)
+            total += dot(said, tiles[FROM + s], like, PRECISION)
+    else:
+        for s in tl.static_range(len(GATES)):
+            tl.store(told + rows[:, None] * (len(GATES) * H) + s * H + units, parts[s], mask)
+        tl.debug_barrier()
+        total = products_back(
+            told, rows, there, weight, wide, like, GATES, H, WIDTH, CHUNK, PRECISION
+        )
+    return total
+
+
 @triton.jit(do_not_specialize=["B", "T", "first", "past"])
 def backward(
     weights, state, fresh, noise, noise_steps, given_rows, done, upstream, grads, exchange, through,
@@ -92,8 +140,9 @@ def backward(
     for s in tl.static_range(len(HIDDENS)):
         if PRODUCT == "resident":
             tiles = tiles + (weight_tile_back(weight, HIDDENS[s], k, wide, H, WIDTH),)
+    projecting = ()
     if projection is not None and PRODUCT == "resident":
-        projecting = weight_tile_back(projection, 0, tl.arange(0, WIDE), units, WIDTH, H)
+        projecting = (weight_tile_back(projection, 0, tl.arange(0, WIDE), units, WIDTH, H),)
 
     if PRODUCT == "given":  # what the step that ran before this one lacks
         taken, t, at = place(past, rows, ends, starts, B, REVERSE)
@@ -114,23 +163,20 @@ def backward(
         taken, t, at = place(n, rows, ends, starts, B, REVERSE)
         followed, _, at_before = place(n - 1, rows, ends, starts, B, REVERSE)
         here, here_wide = taken[:, None] & in_units, taken[:, None] & in_wide
-        follows = taken & followed
-        begins = taken & (n == 0)
+        again = taken & False
         if resets is not None:
             again = restarts(resets, t, rows, taken, B)
-            follows, begins = follows & ~again, begins & ~again
-        before_h = loaded(outputs, at_before, WIDTH, wide, follows[:, None] & in_wide, like)
-        before_h += loaded(state[0], rows, WIDTH, wide, begins[:, None] & in_wide, like)
+        follows, begins = taken & followed & ~again, taken & (n == 0) & ~again
+        before_h = found(
+            outputs, WIDTH, at_before, state[0], fresh[0], rows, follows, begins, again, WIDTH,
+            wide, like,
+        )  # fmt: skip
         before_c = before_h
         if STATES > 1:
-            mask = follows[:, None] & in_units
-            before_c = loaded(kept + CELL * H, at_before, KEPT, units, mask, like)
-            before_c += loaded(state[1], rows, H, units, begins[:, None] & in_units, like)
-        if resets is not None:
-            restarted = again[:, None]
-            before_h += loaded(fresh[0], rows, WIDTH, wide, restarted & in_wide, like)
-            if STATES > 1:
-                before_c += loaded(fresh[1], rows, H, units, restarted & in_units, like)
+            before_c = found(
+                kept + CELL * H, KEPT, at_before, state[1], fresh[1], rows, follows, begins, again,
+                H, units, like,
+            )  # fmt: skip
         seen = before_h
         if read is not None:
             reading = noise_at(read, read_step, t, rows, WIDTH, wide, here_wide, like)
@@ -138,30 +184,22 @@ def backward(
         if seen_out is not None:
             tl.store(seen_out + at[:, None] * WIDTH + wide, seen, here_wide)
 
-        made, stays_h, stays_c = dh, tl.zeros((ROWS, WIDE), like), tl.zeros((ROWS, UNITS), like)
-        through_c = dc
-        if grad_outputs is not None:
-            made += loaded(grad_outputs, at, WIDTH, wide, here_wide, like)
-        if grad_cells is not None:
-            through_c += loaded(grad_cells, at, H, units, here, like)
-        if zone_0 is not None:
-            stays_h = made * noise_at(zone_0, step_0, t, rows, WIDTH, wide, here_wide, like)
-            made -= stays_h
-        if zone_1 is not None:
-            stays_c = through_c * noise_at(zone_1, step_1, t, rows, H, units, here, like)
-            through_c -= stays_c
+        made, stays_h = divided(
+            dh, grad_outputs, at, zone_0, step_0, t, rows, WIDTH, wide, here_wide, like
+        )
+        if STATES > 1:
+            through_c, stays_c = divided(
+                dc, grad_cells, at, zone_1, step_1, t, rows, H, units, here, like
+            )
+        else:
+            through_c, stays_c = dc, stays_h
         if projection is not None:
             tl.store(projected_out + at[:, None] * WIDTH + wide, made, here_wide)
-            if PRODUCT == "resident":
-                said = tl.where(here_wide, made, 0.0).to(projection.dtype.element_ty)
-                made = dot(said, projecting, like, PRECISION)
-            else:
-                told = exchange + 2 * B * len(HIDDENS) * H + (n % 2) * B * WIDTH
-                tl.store(told + rows[:, None] * WIDTH + wide, made, here_wide)
-                tl.debug_barrier()
-                made = products_back(
-                    told, rows, there, projection, units, like, (0,), WIDTH, H, CHUNK, PRECISION
-                )
+            told = exchange + 2 * B * len(HIDDENS) * H + (n % 2) * B * WIDTH
+            made = multiplied_back(
+                (made,), projecting, projection, told, rows, there, here_wide, wide, units, like,
+                (0,), 0, WIDTH, H, PRODUCT, CHUNK, PRECISION,
+            )  # fmt: skip
         keep = ()
         for number in tl.static_range(KEEPS):
             keep = keep + (loaded(kept + number * H, at, KEPT, units, here, like),)
@@ -181,41 +219,26 @@ def backward(
         )
         added = tl.zeros((ROWS, WIDE), like)
         if len(LATER) > 0:
-            said = tl.where(here, dz[SLOTS - 1], 0.0).to(weight.dtype.element_ty)
-            if PRODUCT == "resident":
-                e = dot(said, tiles[len(EARLIER)], like, PRECISION)
-            else:
-                told = exchange + 2 * B * len(EARLIER) * H + (n % 2) * B * H
-                tl.store(told + rows[:, None] * H + units, said, here)
-                tl.debug_barrier()
-                e = products_back(
-                    told, rows, there, weight, wide, like, LATER, H, WIDTH, CHUNK,
-                    PRECISION,
-                )  # fmt: skip
+            told = exchange + 2 * B * len(EARLIER) * H + (n % 2) * B * H
+            e = multiplied_back(
+                dz[SLOTS - 1 :], tiles, weight, told, rows, there, here, units, wide, like,
+                LATER, len(EARLIER), H, WIDTH, PRODUCT, CHUNK, PRECISION,
+            )  # fmt: skip
             dz, added = late_backward(keep, seen, e, dz)
             if gated_out is not None:
                 tl.store(gated_out + at[:, None] * H + units, late_again(keep, seen), here)
-        told = exchange
-        if PRODUCT == "memory":
-            told += (n % 2) * B * len(EARLIER) * H
         for s in tl.static_range(SLOTS):
             tl.store(dz_out + at[:, None] * DZ + COLUMNS[s] * H + units, dz[s], here)
-            if s >= HIDDEN_AT and s - HIDDEN_AT < len(EARLIER):
-                if PRODUCT == "resident":
-                    said = tl.where(here, dz[s], 0.0).to(weight.dtype.element_ty)
-                    tile = tiles[s - HIDDEN_AT]
-                    added += dot(said, tile, like, PRECISION)
-                elif PRODUCT == "memory":
-                    column = (s - HIDDEN_AT) * H + units
-                    tl.store(told + rows[:, None] * (len(EARLIER) * H) + column, dz[s], here)
-                elif PRODUCT == "given":
-                    column = HIDDENS[s - HIDDEN_AT] * H + units
-                    tl.store(told + rows[:, None] * (GATES * H) + column, dz[s], own)
-        if PRODUCT == "memory" and len(EARLIER) > 0:
-            tl.debug_barrier()
-            added += products_back(
-                told, rows, there, weight, wide, like, EARLIER, H, WIDTH, CHUNK, PRECISION
-            )
+        if PRODUCT == "given":
+            for s in tl.static_range(len(EARLIER)):
+                column = EARLIER[s] * H + units
+                tl.store(exchange + rows[:, None] * (GATES * H) + column, dz[HIDDEN_AT + s], own)
+        elif len(EARLIER) > 0:
+            told = exchange + (n % 2) * B * len(EARLIER) * H
+            added += multiplied_back(
+                dz[HIDDEN_AT:], tiles, weight, told, rows, there, here, units, wide, like,
+                EARLIER, 0, H, WIDTH, PRODUCT, CHUNK, PRECISION,
+            )  # fmt: skip
         if read is not None:
             added *= reading
         if projection is None:
@@ -224,9 +247,9 @@ def backward(
         if STATES > 1:
             dc = tl.where(here, direct[1] + stays_c, dc)
         if resets is not None and PRODUCT != "given":
-            dh, fresh_h = restart(dh, fresh_h, restarted)
+            dh, fresh_h = restart(dh, fresh_h, again[:, None])
             if STATES > 1:
-                dc, fresh_c = restart(dc, fresh_c, restarted)
+                dc, fresh_c = restart(dc, fresh_c, again[:, None])
         added_up = ()
         for number in tl.static_range(PARAMETERS):
             own_part = tl.sum(tl.where(here, dp[number], 0.0), 0, keep_dims=True)

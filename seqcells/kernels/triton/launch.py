@@ -32,13 +32,14 @@ def fitting(run: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(run)
     def fitted(call: Call, *arguments: Any) -> Any:
         try:
-            return run(call, *arguments)
+            with torch.cuda.device_of(call.inputs):
+                return run(call, *arguments)
         except OutOfResources:
             shape = Shape(call)
             if shape.plan.product != "resident":
                 raise
             TOO_LARGE.add(shape.key)
-            return run(call, *arguments)
+            return fitted(call, *arguments)
 
     return fitted
 

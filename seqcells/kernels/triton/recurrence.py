@@ -33,6 +33,55 @@ def restarted(part, fresh, again, rows, width, units, mask, like: tl.constexpr):
     return tl.where(again[:, None], loaded(fresh, rows, width, units, mask, like), part)
 
 
+@triton.jit
+def blended(old, new, share, step, t, rows, width, units, mask, like: tl.constexpr):
+    """A part of the state after the step, with the share of the old one that stays."""
+    part = new
+    if share is not None:
+        stays = noise_at(share, step, t, rows, width, units, mask, like)
+        part = stays * old + (1.0 - stays) * new
+    return tl.where(mask, part, old)
+
+
+@triton.jit
+def multiplied(
+    h, tiles, weight, told, rows, there, mask, wide, units, like: tl.constexpr,
+    GATES: tl.constexpr, FROM: tl.constexpr, H: tl.constexpr, WIDTH: tl.constexpr,
+    PRODUCT: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """`W h` for each of some gates: by the tiles from number `FROM` on, or through memory."""
+    sums = ()
+    if PRODUCT == "resident":
+        said = h.to(weight.dtype.element_ty)
+        for s in tl.static_range(len(GATES)):
+            sums = sums + (dot(said, tiles[FROM + s], like, PRECISION),)
+    else:
+        tl.store(told + rows[:, None] * WIDTH + wide, h, mask)
+        tl.debug_barrier()
+        sums = products(told, rows, there, weight, units, like, GATES, H, WIDTH, CHUNK, PRECISION)
+    return sums
+
+
+@triton.jit
+def summed(
+    from_input, at, units, here, hidden, biases, like: tl.constexpr, H: tl.constexpr,
+    GATES: tl.constexpr, SLOTS: tl.constexpr, INPUTS: tl.constexpr, HIDDEN_AT: tl.constexpr,
+):  # fmt: skip
+    """Each slot's sum, of what it has: products with the inputs, with the hidden state, a bias."""
+    z = ()
+    for s in tl.static_range(SLOTS):
+        total = tl.zeros(here.shape, like)
+        if s < len(INPUTS):
+            total = loaded(from_input + INPUTS[s] * H, at, GATES * H, units, here, like)
+        if s >= HIDDEN_AT:
+            if s - HIDDEN_AT < len(biases):
+                total += biases[s - HIDDEN_AT]
+            if s - HIDDEN_AT < len(hidden):
+                total += hidden[s - HIDDEN_AT]
+        z = z + (total,)
+    return z
+
+
 @triton.jit(do_not_specialize=["B", "T", "first", "past"])
 def forward(
     from_input, weights, state, fresh, noise, noise_steps, given_rows, exchange, sums, results,
@@ -82,10 +131,11 @@ def forward(
     for s in tl.static_range(len(HIDDENS)):
         if PRODUCT == "resident":
             tiles = tiles + (weight_tile(weight, HIDDENS[s], k, units, H, WIDTH),)
-        if bias is not None:
+        if bias is not None and PRODUCT != "given":
             biases = biases + (tl.load(bias + HIDDENS[s] * H + units, in_units, 0).to(like),)
+    projecting = ()
     if projection is not None and PRODUCT == "resident":
-        projecting = weight_tile(projection, 0, tl.arange(0, UNITS), wide, WIDTH, H)
+        projecting = (weight_tile(projection, 0, tl.arange(0, UNITS), wide, WIDTH, H),)
 
     for n in range(first, tl.minimum(past, tl.max(ends))):
         taken, t, at = place(n, rows, ends, starts, B, REVERSE)
@@ -100,45 +150,25 @@ def forward(
             seen = h * noise_at(read, read_step, t, rows, WIDTH, wide, here_wide, like)
 
         hidden = ()
-        if PRODUCT == "memory":
+        if PRODUCT == "given":
+            for s in tl.static_range(len(EARLIER)):
+                total = loaded(sums + EARLIER[s] * H, rows, GATES * H, units, here, like)
+                hidden = hidden + (total,)
+        elif len(EARLIER) > 0:
             told = exchange + (n % 2) * B * SPAN
-            tl.store(told + rows[:, None] * WIDTH + wide, seen, here_wide)
-            tl.debug_barrier()
-            hidden = products(
-                told, rows, there, weight, units, like, EARLIER, H, WIDTH, CHUNK, PRECISION
-            )
-        for s in tl.static_range(len(EARLIER)):
-            if PRODUCT == "resident":
-                said = seen.to(weight.dtype.element_ty)
-                total = dot(said, tiles[s], like, PRECISION)
-                hidden = hidden + (total,)
-            elif PRODUCT == "given":
-                total = loaded(sums + HIDDENS[s] * H, rows, GATES * H, units, here, like)
-                hidden = hidden + (total,)
-        z = ()
-        for s in tl.static_range(SLOTS):
-            total = tl.zeros((ROWS, UNITS), like)
-            if s < len(INPUTS):
-                total = loaded(from_input + INPUTS[s] * H, at, GATES * H, units, here, like)
-            if s >= HIDDEN_AT and s - HIDDEN_AT < len(HIDDENS):
-                if bias is not None and PRODUCT != "given":
-                    total += biases[s - HIDDEN_AT]
-                if s - HIDDEN_AT < len(EARLIER):
-                    total += hidden[s - HIDDEN_AT]
-            z = z + (total,)
+            hidden = multiplied(
+                seen, tiles, weight, told, rows, there, here_wide, wide, units, like,
+                EARLIER, 0, H, WIDTH, PRODUCT, CHUNK, PRECISION,
+            )  # fmt: skip
+        z = summed(
+            from_input, at, units, here, hidden, biases, like, H, GATES, SLOTS, INPUTS, HIDDEN_AT
+        )
         if len(LATER) > 0:
-            gated = late(z, seen)
-            if PRODUCT == "resident":
-                said = gated.to(weight.dtype.element_ty)
-                last = dot(said, tiles[len(EARLIER)], like, PRECISION)
-            else:
-                told = exchange + (2 + n % 2) * B * SPAN
-                tl.store(told + rows[:, None] * WIDTH + wide, gated, here_wide)
-                tl.debug_barrier()
-                (last,) = products(
-                    told, rows, there, weight, units, like, LATER, H, WIDTH, CHUNK,
-                    PRECISION,
-                )  # fmt: skip
+            told = exchange + (2 + n % 2) * B * SPAN
+            (last,) = multiplied(
+                late(z, seen), tiles, weight, told, rows, there, here_wide, wide, units, like,
+                LATER, len(EARLIER), H, WIDTH, PRODUCT, CHUNK, PRECISION,
+            )  # fmt: skip
             z = z[: SLOTS - 1] + (z[SLOTS - 1] + last,)
 
         factor = 1.0
@@ -147,28 +177,15 @@ def forward(
         new, keep, of_row = cell(z, (h, c), p, factor, units, H)
         made = new[0]
         if projection is not None:
-            if PRODUCT == "resident":
-                said = made.to(projection.dtype.element_ty)
-                made = dot(said, projecting, like, PRECISION)
-            else:
-                told = exchange + (4 + n % 2) * B * SPAN
-                tl.store(told + rows[:, None] * H + units, made, here)
-                tl.debug_barrier()
-                (made,) = products(
-                    told, rows, there, projection, wide, like, (0,), WIDTH, H, CHUNK, PRECISION
-                )
-        blended = made
-        if zone_0 is not None:
-            share = noise_at(zone_0, step_0, t, rows, WIDTH, wide, here_wide, like)
-            blended = share * h + (1.0 - share) * made
-        h = tl.where(here_wide, blended, h)
+            told = exchange + (4 + n % 2) * B * SPAN
+            (made,) = multiplied(
+                made, projecting, projection, told, rows, there, here, units, wide, like,
+                (0,), 0, WIDTH, H, PRODUCT, CHUNK, PRECISION,
+            )  # fmt: skip
+        h = blended(h, made, zone_0, step_0, t, rows, WIDTH, wide, here_wide, like)
         tl.store(outputs + at[:, None] * WIDTH + wide, h, here_wide)
         if STATES > 1:
-            blended = new[1]
-            if zone_1 is not None:
-                share = noise_at(zone_1, step_1, t, rows, H, units, here, like)
-                blended = share * c + (1.0 - share) * new[1]
-            c = tl.where(here, blended, c)
+            c = blended(c, new[1], zone_1, step_1, t, rows, H, units, here, like)
             if cells is not None:
                 tl.store(cells + at[:, None] * H + units, c, here)
         if kept is not None:
