@@ -54,7 +54,9 @@ class Plan(NamedTuple):
         if max(units, wide) > IN_MEMORY and not functor.late and not projects:
             return cls("given", *_elementwise(units, kind.whole_rows))
         chunk = STAGE // (count * units * inputs.element_size())
-        return cls("memory", 16, units, wide, min(max(_power_of_two(chunk + 1) // 2, 16), 64), 8)
+        warps = 16 if kind.whole_rows and units > 128 else 8  # of many values, half as many each
+        chunk = min(max(_power_of_two(chunk + 1) // 2, 16), 64)
+        return cls("memory", 16, units, wide, chunk, warps)
 
     def grid(self, batch: int, units: int) -> tuple[int, int]:
         return -(-batch // self.rows), -(-units // self.units)
