@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.backends.cudnn.rnn import get_cudnn_mode
 
 from seqcells.kernels.call import Call
 from seqcells.kernels.catalogue import split
@@ -56,7 +57,13 @@ def obstacle(call: Call) -> str | None:
 
 
 def forward(call: Call, *, train: bool = False) -> list[Tensor]:
-    """`[outputs, *final_state]`; `train` keeps what a backward pass through them needs."""
+    """`[outputs, *final_state]`, of which no gradient is wanted."""
+    tensors = in_one_block(call, call.tensors)
+    return compute(Call.join(*call.flags, *call.rest, *tensors), train)
+
+
+def compute(call: Call, train: bool) -> list[Tensor]:
+    """`[outputs, *final_state]`; with `train` they can be gone back through."""
     inputs = call.inputs.flip(0) if call.reverse else call.inputs
     weights = [weight for weight in call[3:8] if weight is not None]
     state = [part.unsqueeze(0).contiguous() for part in call.state]
@@ -78,13 +85,10 @@ class Graph(NamedTuple):
 
     @classmethod
     def of(cls, call: Call) -> Graph:
-        sources = [None if part is None else part.detach() for part in call.tensors]
-        if call.inputs.is_cuda:
-            _make_one_block(call, sources)
-        sources = [None if part is None else part.requires_grad_() for part in sources]
+        sources = in_one_block(call, call.tensors)
+        sources = [None if part is None else part.detach().requires_grad_() for part in sources]
         with torch.enable_grad():
-            call = Call.join(*call.flags, *call.rest, *sources)
-            return cls(forward(call, train=True), sources)
+            return cls(compute(Call.join(*call.flags, *call.rest, *sources), True), sources)
 
     def gradients(
         self, grads: Sequence[Tensor | None], wanted: Sequence[bool]
@@ -100,14 +104,19 @@ class Graph(NamedTuple):
         return [next(found) if want else None for want in wanted]
 
 
-def _make_one_block(call: Call, sources: list[Tensor | None]) -> None:
-    """Copy the weights to where cuDNN wants them: in one block of memory, in its own order."""
+@torch.no_grad()
+def in_one_block(call: Call, tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The call's tensors, weights copied to where cuDNN wants them: side by side, in its order."""
+    found = list(tensors)
+    if not call.inputs.is_cuda:
+        return found
     first = 1 + len(call.state)
-    places = [n for n in range(first, first + 5) if sources[n] is not None]
-    copies = [sources[n].clone() for n in places]
-    gates = {"rnn_relu": 0, "rnn_tanh": 1, "lstm": 2, "gru": 3}  # cuDNN's numbers for its modes
-    sizes = call.inputs.shape[-1], gates[split(call.cell)[1]], call.state[-1].shape[1]
+    places = [n for n in range(first, first + 5) if found[n] is not None]
+    copies = [found[n].clone() for n in places]
+    mode = get_cudnn_mode(split(call.cell)[1].upper())
+    sizes = call.inputs.shape[-1], mode, call.state[-1].shape[1]
     projected = 0 if call.weight_hr is None else call.weight_hr.shape[0]
     torch._cudnn_rnn_flatten_weight(copies, len(copies), *sizes, projected, 1, False, False)
     for n, copy in zip(places, copies):
-        sources[n] = copy
+        found[n] = copy
+    return found

@@ -1,4 +1,4 @@
-"""Training on a GPU; without one, `test_training_devices.py` and `test_late.py` hold what can be held."""
+"""Training on a GPU; `test_training_devices.py` and `test_late.py` hold what needs none."""
 
 import pytest
 import torch
