@@ -190,4 +190,7 @@ def precision(dtype: torch.dtype) -> str:
         return "widened" if dtype == torch.bfloat16 else "ieee"
     if dtype != torch.float32 or torch.version.hip:
         return "ieee"
-    return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "tf32x3"
+    allowed = torch.backends.cuda.matmul.fp32_precision
+    if allowed == "none":  # nothing was said of products: what holds for everything
+        allowed = torch.backends.fp32_precision
+    return "tf32" if allowed == "tf32" else "tf32x3"
