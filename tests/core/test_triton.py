@@ -141,6 +141,24 @@ def test_with_noise(kind, product):
     both(Recurrent(cell, reverse=form == "constant"), random(T, B, I), **options)
 
 
+@pytest.mark.parametrize(
+    ("kind", "product", "sizes"),
+    [
+        ("gru", "resident", (20, 33)),
+        ("gru_reset_before", "memory", (20, 70)),
+        ("lstm_peephole", "given", (20, 150)),
+        ("lstm_layer_norm", "given", (70, 20)),
+        ("indrnn_tanh", "given", (20, 150)),
+    ],
+)
+def test_of_many_programs(kind, product, sizes, monkeypatch):
+    """More rows than one program takes, and more units where programs divide these."""
+    use(product, monkeypatch)
+    rows, hidden_size = sizes
+    recurrent, inputs = Recurrent(make_cell(kind, I, hidden_size)), random(2, rows, I)
+    both(recurrent, inputs, tolerance=1e-11, lengths=torch.arange(rows) % 3)
+
+
 @pytest.mark.parametrize("kind", ["lstm", "gru", "lstm_layer_norm", "lstm_proj"])
 def test_every_step_s_state(kind, product):
     options = {"all_states": True, **OPTIONS["resets"]}

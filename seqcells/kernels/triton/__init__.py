@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,15 +59,8 @@ def forward(call: Call, *, train: bool) -> list[Tensor]:
     return launch.forward(call, train)
 
 
-def backward(
-    call: Call,
-    grads: Sequence[Tensor | None],
-    outputs: Tensor,
-    kept: Tensor,
-    need_inputs: bool,
-    need_weights: bool,
-) -> list[Tensor | None]:
+def backward(call: Call, *arguments: Any) -> list[Tensor | None]:
     """The gradients of inputs, state, the six weights, fresh state; None where none is needed."""
     from seqcells.kernels.triton import launch
 
-    return launch.backward(call, grads, outputs, kept, need_inputs, need_weights)
+    return launch.backward(call, *arguments)
