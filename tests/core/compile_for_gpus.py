@@ -44,6 +44,7 @@ def compiled(kernel, grid, *arguments, **constants):
             "product": constants["PRODUCT"],
             "shared": made.metadata.shared,
             "tensor_cores": "mma" in made.asm["ptx"],
+            "before": made.asm["ttgir"].partition("scf.for")[0].count("ttg.local_alloc"),
         }
     )
 

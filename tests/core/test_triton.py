@@ -426,6 +426,7 @@ def test_they_compile():
     for kernel in found:
         assert kernel["product"] == "resident"
         assert kernel["tensor_cores"]
+        assert kernel["before"] >= 3  # weights go to shared memory before time begins, gate by gate
         assert kernel["shared"] <= SHARED[90]
 
 
