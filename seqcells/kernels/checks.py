@@ -11,7 +11,7 @@ from seqcells.kernels.catalogue import kind_of
 
 def check(call: Call) -> None:
     """Raise a ValueError unless all sizes of an operator's `Call` fit together."""
-    _check_device(call)
+    place = call.inputs.get_device()  # a number, quicker to compare than devices
     kind = kind_of(call.cell)
     gates, parts, parameters = kind.gates, kind.states, kind.parameters
     for name, state, count in (
@@ -25,25 +25,25 @@ def check(call: Call) -> None:
     rows, features, fused = call.state[0].shape[0], call.inputs.shape[-1], gates * hidden
     for state in (call.state, call.fresh):
         for part, columns in zip(state, (width, hidden)):
-            _expect("state", part, (rows, columns))
-    _expect("weight_ih", call.weight_ih, (fused, features))
-    _expect("weight_hh", call.weight_hh, (fused, width))
-    _expect("bias_ih", call.bias_ih, (fused,))
-    _expect("bias_hh", call.bias_hh, (fused,))
-    _expect("weight_hr", call.weight_hr, (width, hidden))
+            _expect("state", part, (rows, columns), place)
+    _expect("weight_ih", call.weight_ih, (fused, features), place)
+    _expect("weight_hh", call.weight_hh, (fused, width), place)
+    _expect("bias_ih", call.bias_ih, (fused,), place)
+    _expect("bias_hh", call.bias_hh, (fused,), place)
+    _expect("weight_hr", call.weight_hr, (width, hidden), place)
     for name, needed in (("weight_hh", kind.hidden), ("parameters", parameters > 0)):
         if (getattr(call, name) is None) == needed:
             raise ValueError(f"{name}: expected {'one' if needed else 'none'} for {call.cell!r}")
-    _expect("parameters", call.parameters, (parameters, hidden))
-    _expect("lengths", call.lengths, (rows,))
+    _expect("parameters", call.parameters, (parameters, hidden), place)
+    _expect("lengths", call.lengths, (rows,), place)
     if call.batch_sizes is None:
         steps = call.inputs.shape[0]
-        _expect("inputs", call.inputs, (steps, rows, features))
+        _expect("inputs", call.inputs, (steps, rows, features), place)
     else:
         steps = call.batch_sizes.shape[0]
-        _expect("inputs", call.inputs, (call.inputs.shape[0], features))
+        _expect("inputs", call.inputs, (call.inputs.shape[0], features), place)
         _check_batch_sizes(call.batch_sizes.tolist(), rows, call.inputs.shape[0])
-    _expect("resets", call.resets, (steps, rows))
+    _expect("resets", call.resets, (steps, rows), place)
     if call.read is not None or call.drop is not None or call.zone:
         _check_noise(call, steps, rows, width, hidden)
     if call.resets is not None and call.resets.dtype != torch.bool:
@@ -65,6 +65,7 @@ def _check_noise(call: Call, steps: int, rows: int, width: int, hidden: int) -> 
             name,
             part,
             (rows, columns) if part is None or part.dim() < 3 else (steps, rows, columns),
+            call.inputs.get_device(),
         )
 
 
@@ -76,16 +77,10 @@ def _check_batch_sizes(sizes: list[int], rows: int, cells: int) -> None:
         )
 
 
-def _expect(name: str, tensor: Tensor | None, shape: tuple[int, ...]) -> None:
-    if tensor is not None and tensor.shape != shape:
-        raise ValueError(f"{name}: expected shape {shape}, got {tuple(tensor.shape)}")
-
-
-def _check_device(call: Call) -> None:
-    inputs = call.inputs
-    place = inputs.get_device()  # a number, -1 on the CPU: quicker to compare than devices
-    for tensor in (*call.tensors, *call.noise, call.lengths, call.resets):
-        if tensor is not None and tensor.get_device() != place:
-            raise ValueError(
-                f"expected tensors on {inputs.device}, as the inputs, got {tensor.device}"
-            )
+def _expect(name: str, tensor: Tensor | None, shape: tuple[int, ...], place: int) -> None:
+    if tensor is not None and (tensor.shape != shape or tensor.get_device() != place):
+        where = "the CPU" if place < 0 else f"GPU {place}"
+        raise ValueError(
+            f"{name}: expected shape {shape} on {where}, as the inputs are, got "
+            f"{tuple(tensor.shape)} on {tensor.device}"
+        )
