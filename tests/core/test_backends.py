@@ -6,7 +6,17 @@ import threading
 
 import pytest
 import torch
-from core_helpers import LAYERS, OUR_CELLS, close, leaves, make_cell, make_layers, random, same
+from core_helpers import (
+    KERNEL_CELLS,
+    LAYERS,
+    OUR_CELLS,
+    close,
+    leaves,
+    make_cell,
+    make_layers,
+    random,
+    same,
+)
 from invented_cells import Highway, Leaky
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -93,6 +103,17 @@ def test_a_cell_over_time_runs_the_kernel(kind, reverse, native):
     assert calls(run, random(T, B, I), native) == trained
     resets = torch.rand(T, B) < 0.3
     assert calls(run, random(T, B, I), native, lengths=[1, 0, 5], resets=resets) == trained
+
+
+@NATIVE
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", KERNEL_CELLS)
+def test_a_cell_of_a_short_type_is_computed_in_float32(kind, dtype, native):
+    run, inputs = Recurrent(make_cell(kind, I, H)).to(dtype), random(T, B, I).to(dtype)
+    assert calls(run, inputs, native)[1] == ["forward", "backward"]
+    outputs, _ = run(inputs)
+    exact, _ = run.float()(inputs.float())
+    assert torch.equal(outputs, exact.to(dtype))
 
 
 class Stepping(seqcells.GRUCell):
