@@ -32,7 +32,7 @@ def kernel_name(cell: GatedCell) -> tuple[str | None, str]:
 
 
 def backend_of(call: Call) -> str | None:
-    """The backend that computes a call; None for the readable loop.
+    """The backend that computes a call that a kernel is wanted for; None for the readable loop.
 
     The one that is asked for by name, or else, on the CPU, its C++. On a GPU that is cuDNN for
     plain cells wherever it can do the call, so that nobody who comes from `torch.nn` waits longer
@@ -44,8 +44,6 @@ def backend_of(call: Call) -> str | None:
     """
     asked, on_gpu = chosen(), call.inputs.is_cuda
     own = "triton" if on_gpu else "cpu"
-    if asked == "reference":
-        return None
     if torch.compiler.is_compiling():
         if asked not in ("auto", own):
             refuse(f"what is compiled for these tensors runs on {own!r}")

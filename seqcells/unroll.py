@@ -74,6 +74,7 @@ def unroll(
     factors, left_over = _factors(cell, kernel, noise)
     if left_over:
         refuse(f"the kernel of {type(cell).__name__} takes no noise.{left_over}")
+    if left_over or chosen() == "reference":
         return reference(cell, weights, inputs, initial_state, fresh_state, *steps, *options)
     packed = weights if kernel in PRODUCTS_ALONE else kernel_weights(kernel, cell, weights)
     rows = inputs.shape[1] if batch_sizes is None else None

@@ -134,7 +134,7 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
         call = Call.join(*arguments)
-        ctx.graph = cudnn.Graph.of(call) if call.cell.startswith("cudnn ") else None
+        ctx.graph = cudnn.Graph.of(call) if split(call.cell)[0] == "cudnn" else None
         if ctx.graph is None:
             *results, kept = (_train if _observed() else _forward_train)(*call)
         else:

@@ -39,6 +39,15 @@ class Functor(NamedTuple):
         inputs, apart = self.slots.inputs, len(self.slots.separate)
         return (*inputs, *(len(inputs) + n for n in range(apart)))
 
+    @property
+    def earlier(self) -> tuple[int, ...]:
+        """The gates whose product with the hidden state waits for no other."""
+        return self.slots.hidden[: len(self.slots.hidden) - self.late]
+
+    @property
+    def later(self) -> tuple[int, ...]:
+        return self.slots.hidden[len(self.slots.hidden) - self.late :]
+
     def column_of_hidden(self, gate: int) -> int:
         """The column of the gradient by a gate's product with the hidden state."""
         return self.columns[len(self.slots.separate) + self.slots.hidden.index(gate)]

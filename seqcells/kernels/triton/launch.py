@@ -15,11 +15,24 @@ from triton.runtime.errors import OutOfResources
 
 from seqcells.kernels.call import Call
 from seqcells.kernels.triton import gradient, recurrence
-from seqcells.kernels.triton.shapes import TOO_LARGE, Shape
+from seqcells.kernels.triton.shapes import TOO_LARGE, Shape, dense
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
     kernel[grid](*arguments, **constants)
+
+
+class Steps:
+    """A kernel with all that it is given but the steps to take, which are given to each launch."""
+
+    def __init__(self, kernel: Any, shape: Shape, *arguments: Any, **constants: Any) -> None:
+        self.kernel, self.arguments = kernel, (*arguments, shape.batch, shape.steps)
+        self.grid = shape.plan.grid(shape.batch, shape.H)
+        like = tl.float64 if shape.wider == torch.float64 else tl.float32
+        self.constants = {**constants, "like": like}
+
+    def __call__(self, first: int, past: int) -> None:
+        launch(self.kernel, self.grid, *self.arguments, first, past, **self.constants)
 
 
 def fitting(run: Callable[..., Any]) -> Callable[..., Any]:
@@ -55,35 +68,26 @@ def forward(call: Call, train: bool) -> list[Tensor]:
     outputs = shape.room(*rows, shape.width)
     cells = shape.room(*rows, H) if call.cells else None
     kept = shape.room(shape.cells, constants["KEPT"]) if train else None
-    exchange = _exchange(shape, 6 * max(H, shape.width), shape.width)
-    sums = exchange.new_empty(shape.batch, shape.kind.gates * H)
-    noise = shape.noise()
-
-    def steps(first: int, past: int) -> None:
-        launch(
-            recurrence.forward,
-            shape.plan.grid(shape.batch, H),
-            from_input,
-            shape.weights(),
-            _two(state),
-            _two(_dense(call.fresh)),
-            *noise,
-            tuple(shape.given_rows),
-            exchange,
-            sums,
-            (outputs, cells, kept),
-            shape.batch,
-            shape.steps,
-            first,
-            past,
-            **constants,
-            cell=shape.functor.forward,
-            like=_type(shape),
-            INPUTS=shape.functor.slots.inputs,
-            BLENDED=shape.blended,
-            UNPROJECTED=shape.unprojected,
-        )
-
+    exchange = shape.exchange(memory=6 * max(H, shape.width), given=shape.width)
+    sums = shape.exchange(given=shape.kind.gates * H)
+    steps = Steps(
+        recurrence.forward,
+        shape,
+        from_input,
+        shape.weights(),
+        _two(state),
+        _two(dense(call.fresh)),
+        *shape.noise(),
+        tuple(shape.given_rows),
+        exchange,
+        sums,
+        (outputs, cells, kept),
+        **constants,
+        cell=shape.functor.forward,
+        INPUTS=shape.functor.slots.inputs,
+        BLENDED=shape.blended,
+        UNPROJECTED=shape.unprojected,
+    )
     if shape.plan.product != "given":
         steps(0, shape.steps)
     else:
@@ -122,42 +126,33 @@ def backward(
     seen = shape.room(shape.cells, width) if need_weights and hiddens else None
     gated = shape.room(shape.cells, H) if need_weights and functor.late else None
     projected = shape.room(shape.cells, width) if call.weight_hr is not None else None
-    grid = shape.plan.grid(shape.batch, H)
-    summed = dz.new_zeros(grid[0], kind.parameters, H, dtype=shape.wider)
-    exchange = _exchange(shape, 2 * (hiddens * H + width), kind.gates * H)
-    through = exchange.new_zeros(shape.batch, width)
-    noise = shape.noise()
-
-    def steps(first: int, past: int) -> None:
-        launch(
-            gradient.backward,
-            grid,
-            shape.weights(),
-            _two(_dense(call.state)),
-            _two(_dense(call.fresh)),
-            *noise,
-            tuple(shape.given_rows),
-            (outputs.contiguous(), kept),
-            _dense((grad_outputs, grad_cells)),
-            (*_two(grad_state), *_two(grad_fresh)),
-            exchange,
-            through,
-            (dz, seen, gated, projected, summed),
-            shape.batch,
-            shape.steps,
-            first,
-            past,
-            **constants,
-            cell=functor.backward,
-            late_backward=functor.late_backward,
-            like=_type(shape),
-            COLUMNS=functor.columns,
-            DZ=count * H,
-            OF_ROW=kind.rows,
-            KEEPS=kind.kept,
-            CELL=functor.cell if shape.blended < 0 else shape.blended,
-        )
-
+    programs, _ = shape.plan.grid(shape.batch, H)
+    summed = dz.new_zeros(programs, kind.parameters, H, dtype=shape.wider)
+    exchange = shape.exchange(memory=2 * (hiddens * H + width), given=kind.gates * H)
+    through = shape.exchange(given=width)
+    steps = Steps(
+        gradient.backward,
+        shape,
+        shape.weights(),
+        _two(dense(call.state)),
+        _two(dense(call.fresh)),
+        *shape.noise(),
+        tuple(shape.given_rows),
+        (outputs.contiguous(), kept),
+        dense((grad_outputs, grad_cells)),
+        (*_two(grad_state), *_two(grad_fresh)),
+        exchange,
+        through,
+        (dz, seen, gated, projected, summed),
+        **constants,
+        cell=functor.backward,
+        late_backward=functor.late_backward,
+        COLUMNS=functor.columns,
+        DZ=count * H,
+        OF_ROW=kind.rows,
+        KEEPS=kind.kept,
+        CELL=functor.cell if shape.blended < 0 else shape.blended,
+    )
     if shape.plan.product != "given":
         steps(0, shape.steps)
     else:
@@ -203,11 +198,12 @@ class _Blocks:
         if seen is None:
             return None
         functor, H = self.shape.functor, self.shape.H
-        hidden = functor.slots.hidden
-        last = hidden[len(hidden) - functor.late :]
         parts = []
         # Gates that stand side by side in `dz` are one product.
-        columns = [(functor.column_of_hidden(gate), gate in last) for gate in sorted(hidden)]
+        columns = [
+            (functor.column_of_hidden(gate), gate in functor.later)
+            for gate in sorted(functor.slots.hidden)
+        ]
         keys = [(column - gate, late) for gate, (column, late) in enumerate(columns)]
         at = 0
         for (_, late), run in itertools.groupby(keys):
@@ -227,24 +223,9 @@ def _unprojected(shape: Shape, kept: Tensor) -> Tensor:
     return kept[:, shape.unprojected * shape.H : (shape.unprojected + 1) * shape.H]
 
 
-def _exchange(shape: Shape, memory: int, given: int) -> Tensor:
-    """Room for what the recurrent product reads, as many numbers a row as it needs."""
-    product = shape.plan.product
-    width = memory if product == "memory" else given if product == "given" else 0
-    return shape.call.inputs.new_zeros(shape.batch, width)
-
-
 def _product(left: Tensor, right: Tensor, to: Tensor, bias: Tensor | None = None) -> None:
     torch.mm(left, right, out=to) if bias is None else torch.addmm(bias, left, right, out=to)
 
 
-def _dense(parts: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
-    return tuple(None if part is None else part.contiguous() for part in parts)
-
-
 def _two(parts: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
     return (*parts, None, None)[:2]
-
-
-def _type(shape: Shape) -> Any:
-    return tl.float64 if shape.wider == torch.float64 else tl.float32

@@ -2,7 +2,7 @@
 
 The recurrent product of a step is, by `PRODUCT`:
 
-    "resident"   computed here; the program keeps the weights throughout
+    "resident"    computed here; the program keeps the weights throughout
     "memory"      computed here; the weights, and the state as they read it, are read at each step
     "given"       computed by the caller between two launches, of one step each
     "none"        not there

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -123,6 +124,12 @@ class Shape:
         resident = self.key not in TOO_LARGE
         self.plan = Plan.of(functor, kind, self.H, self.width, call.inputs, resident)
         self.given_rows = Rows.of(call)
+        # What is kept beside the functor's values, in blocks of H: where it stands, or -1.
+        zoned, projects = bool(call.zone), call.weight_hr is not None
+        self.blocks = kind.kept + (kind.zoned() if zoned else 0) + projects
+        self.made = kind.kept if zoned and kind.reads_after else -1
+        self.blended = kind.kept + kind.reads_after if zoned and kind.states > 1 else -1
+        self.unprojected = self.blocks - 1 if projects else -1
         # Past a length nothing is written, and what is not written must not be read as a number.
         self.ragged = call.lengths is not None
 
@@ -140,21 +147,20 @@ class Shape:
         """Its tensors, and how far each goes on with every step."""
         found = (self.call.read, self.call.drop, *self.call.zone, None, None)[:4]
         steps = [0 if part is None or part.dim() < 3 else part.shape[1:].numel() for part in found]
-        return tuple(None if part is None else part.contiguous() for part in found), tuple(steps)
+        return dense(found), tuple(steps)
 
     def weights(self) -> tuple[Tensor | None, ...]:
         call = self.call
-        found = (call.weight_hh, call.bias_hh, call.weight_hr, call.parameters)
-        return tuple(None if part is None else part.contiguous() for part in found)
+        return dense((call.weight_hh, call.bias_hh, call.weight_hr, call.parameters))
+
+    def exchange(self, *, memory: int = 0, given: int = 0) -> Tensor:
+        """Room for what the recurrent product reads or makes, in numbers a row, by its kind."""
+        width = {"memory": memory, "given": given}.get(self.plan.product, 0)
+        return self.call.inputs.new_zeros(self.batch, width)
 
     def constants(self) -> dict[str, Any]:
         """What both kernels are compiled for."""
         functor, kind, plan = self.functor, self.kind, self.plan
-        zoned, projects = bool(self.call.zone), self.call.weight_hr is not None
-        made = kind.kept if zoned and kind.reads_after else -1
-        blended = kind.kept + (made >= 0) if zoned and kind.states > 1 else -1
-        blocks = kind.kept + (kind.zoned() if zoned else 0) + projects
-        self.blended, self.unprojected = blended, blocks - 1 if projects else -1
         return {
             "H": self.H,
             "WIDTH": self.width,
@@ -162,13 +168,13 @@ class Shape:
             "SLOTS": functor.slots.count,
             "HIDDENS": functor.slots.hidden,
             "HIDDEN_AT": len(functor.slots.separate),
-            "EARLIER": functor.slots.hidden[: len(functor.slots.hidden) - functor.late],
-            "LATER": functor.slots.hidden[len(functor.slots.hidden) - functor.late :],
+            "EARLIER": functor.earlier,
+            "LATER": functor.later,
             "STATES": kind.states,
             "PARAMETERS": kind.parameters,
-            "MADE": made,
-            "BLOCKS": blocks,
-            "KEPT": blocks * self.H + kind.rows,
+            "MADE": self.made,
+            "BLOCKS": self.blocks,
+            "KEPT": self.blocks * self.H + kind.rows,
             "REVERSE": self.call.reverse,
             "PRODUCT": plan.product,
             "PRECISION": precision(self.dtype),
@@ -179,6 +185,10 @@ class Shape:
             "num_warps": plan.warps,
             "num_stages": 2,
         }
+
+
+def dense(parts: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    return tuple(None if part is None else part.contiguous() for part in parts)
 
 
 def precision(dtype: torch.dtype) -> str:
