@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import torch
 
-from seqcells.kernels import cpu, cudnn, triton
+from seqcells.kernels import cpu, triton
+from seqcells.kernels.operators import BACKENDS
 
-BACKENDS = {"cpu": cpu, "triton": triton, "cudnn": cudnn}
 NAMES = ("auto", "reference", *BACKENDS)
 
 # A plain global: `torch.compile` reads it as a guard, which it cannot do with a ContextVar.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from seqcells.backends import BACKENDS, chosen, refuse
+from seqcells.backends import chosen, refuse
 from seqcells.cells.base import GatedCell, kernel_of
 from seqcells.generate import kernel_for
 from seqcells.kernels import cudnn, operators, triton
@@ -65,9 +65,17 @@ def asked_for(backend: str, call: Call) -> Call:
     return call._replace(cell=f"{backend} {call.cell}")
 
 
+def autocast_dtype(inputs: Tensor) -> torch.dtype:
+    """Autocast's own for kernels on a GPU, which hold sums and states in float32 all the same."""
+    on_gpu = inputs.is_cuda and triton.unavailable() is None and chosen() != "reference"
+    if on_gpu or chosen() == "triton":
+        return torch.get_autocast_dtype(inputs.device.type)
+    return torch.float32
+
+
 @constant
 def _missing(backend: str, kernel: str) -> str | None:
-    return BACKENDS[backend].refusal(kernel)
+    return operators.BACKENDS[backend].refusal(kernel)
 
 
 def obstacle(backend: str, call: Call) -> str | None:
@@ -78,7 +86,7 @@ def obstacle(backend: str, call: Call) -> str | None:
         return reason
     if backend == "cudnn" and (reason := cudnn.obstacle(call)):
         return reason
-    return BACKENDS[backend].refusal(call.cell)
+    return operators.BACKENDS[backend].refusal(call.cell)
 
 
 def _mismatch(backend: str, inputs: Tensor, tensors: Sequence[Tensor | None]) -> str | None:

@@ -10,8 +10,8 @@ from torch import Tensor
 from seqcells.backends import chosen, refuse
 from seqcells.cells.base import EQUATIONS, GatedCell, Weights
 from seqcells.cells.linear import is_linear
-from seqcells.dispatch import asked_for, backend_of, kernel_name
-from seqcells.kernels import operators, triton
+from seqcells.dispatch import asked_for, autocast_dtype, backend_of, kernel_name
+from seqcells.kernels import operators
 from seqcells.kernels.call import Call
 from seqcells.kernels.catalogue import PRODUCTS_ALONE, kind_of, split
 from seqcells.loop import evaluated_once, loop
@@ -67,7 +67,7 @@ def unroll(
         refuse(reason)
         return reference(cell, weights, inputs, initial_state, fresh_state, *steps, *options)
     if autocast(inputs):
-        dtype = _autocast_dtype(inputs)
+        dtype = autocast_dtype(inputs)
         with torch.autocast(inputs.device.type, enabled=False):
             return _in(dtype, cell, weights, inputs, initial_state, fresh_state, *steps, *options)
     fresh_state = None if resets is None else fresh_state
@@ -201,14 +201,6 @@ def _takes(kernel: str) -> tuple[bool, bool]:
     """Whether there is a product with the hidden state, and whether its program takes a factor."""
     kind = kind_of(kernel)
     return kind.hidden, kind.drops
-
-
-def _autocast_dtype(inputs: Tensor) -> torch.dtype:
-    """Autocast's own for kernels on a GPU, which hold sums and states in float32 all the same."""
-    on_gpu = inputs.is_cuda and triton.unavailable() is None and chosen() != "reference"
-    if on_gpu or chosen() == "triton":
-        return torch.get_autocast_dtype(inputs.device.type)
-    return torch.float32
 
 
 def _in(

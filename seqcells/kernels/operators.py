@@ -52,7 +52,8 @@ recurrence = torch.ops.seqcells.recurrence.default
 _train = torch.ops.seqcells._train.default
 _backward = torch.ops.seqcells._backward.default
 
-_BACKENDS = {"cpu": cpu, "cuda": triton, "triton": triton, "cudnn": cudnn}
+BACKENDS = {"cpu": cpu, "triton": triton, "cudnn": cudnn}
+OWN = {"cpu": "cpu", "cuda": "triton"}  # of each device
 
 _readable: Callable[..., list[Tensor]]
 
@@ -80,7 +81,7 @@ def batched(grads: Sequence[Tensor | None]) -> bool:
 def runner(kernel: str, inputs: Tensor) -> Any:
     """The module that computes a recurrence over these inputs, None for the readable loop."""
     asked, name = split(kernel)
-    module = _BACKENDS.get(asked or inputs.device.type)
+    module = BACKENDS.get(asked or OWN.get(inputs.device.type))
     runs = module is not None and inputs.dtype in module.DTYPES and module.refusal(name) is None
     return module if runs else None
 
@@ -250,7 +251,7 @@ def _fake_backward(grads: Sequence[Tensor | None], *arguments: Any) -> list[Tens
 def _kept(call: Call) -> Tensor:
     """Room for what `_train` keeps, its shape the same on every machine; left empty but by C++."""
     rows = math.prod(call.inputs.shape[:-1])
-    module = _BACKENDS.get(split(call.cell)[0] or call.inputs.device.type)
+    module = BACKENDS.get(split(call.cell)[0] or OWN.get(call.inputs.device.type))
     return call.inputs.new_empty(rows, 0 if module is None else module.kept_columns(call))
 
 

@@ -1,6 +1,7 @@
 """Compile the kernels that calls would launch, for a GPU that need not be here.
 
-Arguments: its compute capability, and a list of cells, of hidden sizes and of dtypes.
+Arguments: its compute capability, the bytes of shared memory that a program can have there, and
+lists of cells, of hidden sizes and of dtypes.
 Prints, as JSON, what the compiler made of each.
 """
 
@@ -16,8 +17,7 @@ from seqcells.kernels.call import Call
 from seqcells.kernels.catalogue import kind_of
 from seqcells.kernels.triton import launch, shapes
 
-capability, (CELLS, SIZES, DTYPES) = int(sys.argv[1]), json.loads(sys.argv[2])
-SHARED = {80: 163 << 10, 86: 99 << 10, 90: 227 << 10}
+capability, shared, CELLS, SIZES, DTYPES = map(json.loads, sys.argv[1:])
 
 
 class Compiler:
@@ -79,7 +79,7 @@ def call_of(cell, dtype, H):
 
 triton.runtime.driver.set_active(Compiler())
 launch.launch = compiled
-shapes.shared_memory = lambda device: SHARED[capability]
+shapes.shared_memory = lambda device: shared
 for cell in CELLS:
     for size in SIZES:
         for dtype in DTYPES:

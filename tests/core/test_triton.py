@@ -408,7 +408,7 @@ def test_what_cudnn_cannot_do_is_said(options, words, monkeypatch):
 
 def compiled_for(capability, cells, sizes, dtypes):
     script = Path(__file__).parent / "compile_for_gpus.py"
-    given = [str(capability), json.dumps([cells, sizes, dtypes])]
+    given = map(json.dumps, [capability, SHARED[capability], cells, sizes, dtypes])
     run = [sys.executable, "-W", "error", str(script), *given]
     env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     result = subprocess.run(run, capture_output=True, text=True, timeout=1200, env=env)

@@ -21,6 +21,7 @@ from seqcells.kernels.triton.tiles import (
     products_back,
     restarts,
     rows_of,
+    units_of,
     weight_tile_back,
 )
 
@@ -112,11 +113,9 @@ def backward(
     grad_outputs, grad_cells = upstream
     dz_out, seen_out, gated_out, projected_out, summed_out = results
 
-    rows, ends = rows_of(given_rows, B, T, ROWS)
+    rows, exists, ends = rows_of(given_rows, B, T, ROWS)
     there = ends > 0
-    exists = tl.program_id(0) * ROWS + tl.arange(0, ROWS) < B
-    units = (tl.program_id(1) * UNITS + tl.arange(0, UNITS))[None, :]
-    wide = (tl.program_id(1) * WIDE + tl.arange(0, WIDE))[None, :]
+    units, wide = units_of(UNITS), units_of(WIDE)
     in_units, in_wide = units < H, wide < WIDTH
     own, own_wide = exists[:, None] & in_units, exists[:, None] & in_wide
     dh = loaded(grads[0], rows, WIDTH, wide, own_wide, like)

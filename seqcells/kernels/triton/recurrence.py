@@ -23,6 +23,7 @@ from seqcells.kernels.triton.tiles import (
     products,
     restarts,
     rows_of,
+    units_of,
     weight_tile,
 )
 
@@ -112,11 +113,9 @@ def forward(
     outputs, cells, kept = results
     SPAN: tl.constexpr = max(H, WIDTH)
 
-    rows, ends = rows_of(given_rows, B, T, ROWS)
+    rows, exists, ends = rows_of(given_rows, B, T, ROWS)
     there = ends > 0
-    exists = tl.program_id(0) * ROWS + tl.arange(0, ROWS) < B
-    units = (tl.program_id(1) * UNITS + tl.arange(0, UNITS))[None, :]
-    wide = (tl.program_id(1) * WIDE + tl.arange(0, WIDE))[None, :]
+    units, wide = units_of(UNITS), units_of(WIDE)
     in_units, in_wide = units < H, wide < WIDTH
     h = loaded(state[0], rows, WIDTH, wide, exists[:, None] & in_wide, like)
     c = h

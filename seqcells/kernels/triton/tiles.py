@@ -13,7 +13,7 @@ from seqcells.kernels.triton.maths import dot
 
 @triton.jit
 def rows_of(given, B, T, ROWS: tl.constexpr):
-    """The program's rows of the batch, and how many steps each takes: none where there is none."""
+    """The program's rows of the batch, which of them are there, and how many steps each takes."""
     order, lengths, starts, resets = given
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     there = rows < B
@@ -22,7 +22,13 @@ def rows_of(given, B, T, ROWS: tl.constexpr):
     ends = tl.where(there, T, 0)
     if lengths is not None:
         ends = tl.load(lengths + rows, there, 0)
-    return rows.to(tl.int64), ends.to(tl.int32)
+    return rows.to(tl.int64), there, ends.to(tl.int32)
+
+
+@triton.jit
+def units_of(UNITS: tl.constexpr):
+    """The program's units, `(1, U)`."""
+    return (tl.program_id(1) * UNITS + tl.arange(0, UNITS))[None, :]
 
 
 @triton.jit
