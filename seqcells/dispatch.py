@@ -15,6 +15,7 @@ from seqcells.kernels.call import Call
 from seqcells.kernels.catalogue import COMPILED
 from seqcells.programs import constant
 
+SHORT = 32  # steps: the launch of a Triton kernel takes as long as so many steps of cuDNN
 TRANSFORMED = "a transform of torch.func or forward-mode differentiation has to see every step"
 
 
@@ -34,10 +35,10 @@ def kernel_name(cell: GatedCell) -> tuple[str | None, str]:
 def backend_of(call: Call) -> str | None:
     """The backend that computes a call that a kernel is wanted for; None for the readable loop.
 
-    The one that is asked for by name, or else, on the CPU, its C++. On a GPU that is cuDNN for
-    plain cells wherever it can do the call, so that nobody who comes from `torch.nn` waits longer
-    than before, and Triton for everything else. What is being compiled or exported gets its
-    device's own operator, whether or not this machine could run it.
+    The backend chosen by name; by default the device's own, the C++ kernel on the CPU and Triton on
+    a GPU. On a GPU, plain cells go to cuDNN where `_prefers_cudnn` says that it is faster. A call
+    that is being compiled or exported gets the operator of its device, whether or not this machine
+    could run it.
 
     Raises:
         RuntimeError: a backend is asked for by name that cannot run the call.
@@ -49,13 +50,22 @@ def backend_of(call: Call) -> str | None:
             refuse(f"what is compiled for these tensors runs on {own!r}")
         refuse(_missing(own, call.cell))
         return own
-    names = ("cudnn", own) if on_gpu else (own,)
+    names = ("cudnn", own) if on_gpu and _prefers_cudnn(call) else (own,)
     for name in names if asked == "auto" else (asked,):
         reason = obstacle(name, call)
         if reason is None:
             return name
     refuse(reason)
     return None
+
+
+def _prefers_cudnn(call: Call) -> bool:
+    """Whether cuDNN is the faster one for plain cells on a GPU (benchmarks/RESULTS.md).
+
+    In bfloat16 it launches several kernels at each step, where Triton launches one in all.
+    """
+    steps = len(call.inputs if call.batch_sizes is None else call.batch_sizes)
+    return call.inputs.dtype != torch.bfloat16 or steps < SHORT
 
 
 def asked_for(backend: str, call: Call) -> Call:

@@ -106,12 +106,41 @@ class Graph(NamedTuple):
 
 @torch.no_grad()
 def in_one_block(call: Call, tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """The call's tensors, weights copied to where cuDNN wants them: side by side, in its order."""
+    """The call's tensors, with the weights in one block of memory, in the order of cuDNN.
+
+    Where they are not in one block PyTorch copies them at each call, and warns. The parameters of a
+    layer are, since `nn.RNNBase` puts them there, and stay as they are.
+    """
     found = list(tensors)
-    if not call.inputs.is_cuda:
-        return found
     first = 1 + len(call.state)
-    places = [n for n in range(first, first + 5) if found[n] is not None]
+    # weight_ih, weight_hh, weight_hr, bias_ih, bias_hh
+    places = [n for n in (first + offset for offset in (0, 1, 4, 2, 3)) if found[n] is not None]
+    if call.bias_ih is None:
+        # cuDNN reserves memory for biases all the same: PyTorch knows how much and where.
+        return _flattened(call, found, sorted(places)) if call.inputs.is_cuda else found
+    weights = [found[n] for n in places]
+    if not _side_by_side(weights):
+        block = torch.cat([weight.flatten() for weight in weights])
+        parts = block.split([weight.numel() for weight in weights])
+        for n, weight, part in zip(places, weights, parts):
+            found[n] = part.view_as(weight)
+    return found
+
+
+def _side_by_side(weights: Sequence[Tensor]) -> bool:
+    """Whether the weights fill one block of memory in this order."""
+    start = weights[0].untyped_storage().data_ptr()
+    end = start + weights[0].untyped_storage().nbytes()
+    for weight in weights:
+        if weight.data_ptr() != start or not weight.is_contiguous():
+            return False
+        start += weight.numel() * weight.itemsize
+    return start == end
+
+
+def _flattened(
+    call: Call, found: list[Tensor | None], places: Sequence[int]
+) -> list[Tensor | None]:
     copies = [found[n].clone() for n in places]
     mode = get_cudnn_mode(split(call.cell)[1].upper())
     sizes = call.inputs.shape[-1], mode, call.state[-1].shape[1]

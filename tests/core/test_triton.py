@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import seqcells
 from seqcells import Noise, Recurrent, backend
 from seqcells.kernels import cudnn, triton
+from seqcells.kernels.call import Call
 from seqcells.kernels.catalogue import kind_of
 from seqcells.programs import factor_of
 from seqcells.state import map_state
@@ -33,10 +34,16 @@ OPTIONS = {
     "lengths": {"lengths": LENGTHS},
     "resets": {"lengths": LENGTHS, "resets": RESETS},
 }
-PRODUCTS = {"resident": (227 << 10, 256), "memory": (0, 256), "given": (0, 0)}
+SLICED = ("split", "streamed")
+PRODUCTS = ("resident", "memory", *SLICED, "given")
 
 
-@pytest.fixture(params=PRODUCTS)
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.slow if name in ("memory", "streamed") else [])
+        for name in PRODUCTS
+    ]
+)
 def product(request, monkeypatch):
     """The tests once by each way to make the recurrent product, as if the sizes asked for it."""
     use(request.param, monkeypatch)
@@ -46,9 +53,12 @@ def product(request, monkeypatch):
 def use(product, monkeypatch):
     from seqcells.kernels.triton import shapes
 
-    shared, units = PRODUCTS[product]
-    monkeypatch.setattr(shapes, "shared_memory", lambda device: shared)
-    monkeypatch.setattr(shapes, "IN_MEMORY", units)
+    plans = shapes.plans
+
+    def wanted_first(*arguments):
+        return iter(sorted(plans(*arguments), key=lambda plan: plan.product != product))
+
+    monkeypatch.setattr(shapes, "plans", wanted_first)
 
 
 @pytest.fixture
@@ -94,10 +104,10 @@ def both(recurrent, inputs, tolerance=1e-12, **options):
 # Each way to make the product, each form and both directions; all together where time is no matter.
 QUICK = {
     ("resident", "padded", False),
-    ("resident", "lengths", True),
     ("resident", "resets", False),
     ("memory", "resets", True),
-    ("given", "resets", True),
+    ("split", "resets", True),
+    ("given", "lengths", True),
 }
 CASES = [
     pytest.param(*case, marks=[] if case in QUICK else pytest.mark.slow)
@@ -113,9 +123,10 @@ def test_they_compute_what_the_loop_does(kind, product, form, reverse, monkeypat
     state = map_state(torch.randn_like, cell.initial_state(B))
     both(Recurrent(cell, reverse=reverse), random(T, B, I), state=state, **OPTIONS[form])
     assert {name for name, _ in launched} == {"forward", "backward"}
-    late_or_none = kind.endswith(("reset_before", "proj")) and product == "given"
+    entangled = kind.endswith(("reset_before", "proj"))
+    impossible = (*SLICED, "given") if entangled else SLICED if "norm" in kind else ()
     has_product = kind_of(seqcells.cells.base.kernel_of(cell)).hidden
-    expected = "memory" if late_or_none else product
+    expected = "resident" if product in impossible else product
     assert {made for _, made in launched} == {expected if has_product else "none"}
 
 
@@ -146,6 +157,8 @@ def test_with_noise(kind, product):
     [
         ("gru", "resident", (20, 33)),
         ("gru_reset_before", "memory", (20, 70)),
+        ("lstm_peephole", "split", (20, 70)),
+        ("gru", "streamed", (40, 33)),
         ("lstm_peephole", "given", (20, 150)),
         ("lstm_layer_norm", "given", (70, 20)),
         ("indrnn_tanh", "given", (20, 150)),
@@ -307,14 +320,51 @@ def test_weights_that_turn_out_too_large_are_read_at_each_step(monkeypatch, laun
     monkeypatch.setattr(launch, "TOO_LARGE", known)
 
     def full(kernel, *arguments, **constants):
-        if constants["PRODUCT"] == "resident":
+        if constants["PRODUCT"] != "memory":
             raise OutOfResources(300_000, 232_448, "shared memory")
         run(kernel, *arguments, **constants)
 
     monkeypatch.setattr(launch, "launch", full)
     both(Recurrent(make_cell("lstm", I, H)), random(T, B, I))
     assert {made for _, made in launched} == {"memory"}
-    assert len(known) == 1
+    assert {plan.product for _, plan in known} == {"resident"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "batch", "hidden_size", "expected"),
+    [
+        ("lstm", torch.float32, 64, 32, "resident"),
+        ("lstm", torch.float32, 64, 128, "split"),
+        ("lstm", torch.float32, 64, 512, "streamed"),
+        ("lstm", torch.bfloat16, 64, 512, "split"),
+        ("gru", torch.bfloat16, 256, 512, "streamed"),
+        ("gru", torch.bfloat16, 4096, 64, "resident"),
+        ("gru", torch.float32, 4096, 256, "memory"),
+        ("gru", torch.float32, 4096, 512, "given"),
+        ("lstm_layer_norm", torch.float32, 64, 128, "memory"),
+        ("lstm_layer_norm", torch.float32, 64, 512, "given"),
+        ("gru_reset_before", torch.float32, 64, 512, "memory"),
+        ("min_gru", torch.float32, 64, 512, "none"),
+    ],
+)
+def test_plans_by_size(kind, dtype, batch, hidden_size, expected):
+    """On a GPU with 132 multiprocessors, each with 227 KiB of shared memory."""
+    from seqcells.kernels.triton import shapes
+
+    kernel = seqcells.cells.base.kernel_of(make_cell(kind, I, 6))
+    found = kind_of(kernel)
+
+    def some(*shape):
+        return torch.empty(shape, dtype=dtype)
+
+    gates = found.gates * hidden_size
+    weight_hh = some(gates, hidden_size) if found.hidden else None
+    state = [some(batch, hidden_size)] * found.states
+    weights = some(gates, I), weight_hh, None, None, None, None
+    call = Call(
+        kernel, some(1, batch, I), state, *weights, [], None, None, [], *[None] * 3, False, False
+    )
+    assert shapes.Shape(call).plan.product == expected
 
 
 def test_rows_are_sorted_and_end_early(monkeypatch):
@@ -423,10 +473,10 @@ SHARED = {80: 163 << 10, 86: 99 << 10, 90: 227 << 10}
 def test_they_compile():
     found = compiled_for(90, ["lstm", "gru_reset_before"], [64], ["float32"])
     assert len(found) == 4
+    assert [kernel["product"] for kernel in found] == ["split"] * 2 + ["resident"] * 2
     for kernel in found:
-        assert kernel["product"] == "resident"
         assert kernel["tensor_cores"]
-        assert kernel["before"] >= 3  # weights go to shared memory before time begins, gate by gate
+        assert kernel["before"] >= 2  # weights go to shared memory before time begins
         assert kernel["shared"] <= SHARED[90]
 
 

@@ -51,6 +51,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(count, precision, make_tr
         assert torch.equal(resumed.model.state_dict()[name], value), name
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature")
 @pytest.mark.parametrize(
     "settings",
     [

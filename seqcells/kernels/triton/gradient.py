@@ -12,6 +12,7 @@ With L the loss, dh = dL/dh and so on, from the last step to the first:
 import triton
 import triton.language as tl
 
+from seqcells.kernels.triton import slices
 from seqcells.kernels.triton.late import late_again
 from seqcells.kernels.triton.maths import dot
 from seqcells.kernels.triton.tiles import (
@@ -80,10 +81,50 @@ def multiplied_back(
     return total
 
 
+@triton.jit
+def joined(
+    added, dh, dc, fresh_h, fresh_c, resets, read, read_step, t, rows, taken, B, wide,
+    like: tl.constexpr, STATES: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    """The gradients by the state before a step, its product `W^T dz` added; then its restart."""
+    if read is not None:
+        mask = taken[:, None] & (wide < WIDTH)
+        added *= noise_at(read, read_step, t, rows, WIDTH, wide, mask, like)
+    dh += added
+    if resets is not None:
+        again = restarts(resets, t, rows, taken, B)[:, None]
+        dh, fresh_h = restart(dh, fresh_h, again)
+        if STATES > 1:
+            dc, fresh_c = restart(dc, fresh_c, again)
+    return dh, dc, fresh_h, fresh_c
+
+
+@triton.jit
+def finished(
+    n, published, dh, dc, fresh_h, fresh_c, exchange, counter, weight, tiles, lows, resets,
+    read, read_step, rows, ends, starts, B, wide, like: tl.constexpr, GATES: tl.constexpr,
+    STATES: tl.constexpr, H: tl.constexpr, WIDTH: tl.constexpr, WHOLE: tl.constexpr,
+    PARTS: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr, REVERSE: tl.constexpr,
+    WAITS: tl.constexpr,
+):  # fmt: skip
+    """The gradients by the state before step n, of which `published` steps' slices are needed."""
+    taken, t, at = place(n, rows, ends, starts, B, REVERSE)
+    if WAITS:
+        slices.wait(counter, published * tl.num_programs(1))
+    told = exchange + (n % 2) * B * GATES * H
+    added = slices.products_back(
+        told, rows, taken, weight, tiles, lows, wide, like, GATES, H, WHOLE, PARTS, CHUNK, PRECISION
+    )
+    return joined(
+        added, dh, dc, fresh_h, fresh_c, resets, read, read_step, t, rows, taken, B, wide, like,
+        STATES, WIDTH,
+    )  # fmt: skip
+
+
 @triton.jit(do_not_specialize=["B", "T", "first", "past"])
 def backward(
-    weights, state, fresh, noise, noise_steps, given_rows, done, upstream, grads, exchange, through,
-    results,
+    weights, state, fresh, noise, noise_steps, given_rows, done, upstream, grads, exchange,
+    counters, through, results,
     B, T, first, past,
     cell: tl.constexpr, late_backward: tl.constexpr, like: tl.constexpr, H: tl.constexpr,
     WIDTH: tl.constexpr, GATES: tl.constexpr, SLOTS: tl.constexpr, HIDDENS: tl.constexpr,
@@ -91,7 +132,8 @@ def backward(
     LATER: tl.constexpr, STATES: tl.constexpr, PARAMETERS: tl.constexpr, OF_ROW: tl.constexpr,
     KEEPS: tl.constexpr, CELL: tl.constexpr, MADE: tl.constexpr, BLOCKS: tl.constexpr,
     KEPT: tl.constexpr, REVERSE: tl.constexpr, PRODUCT: tl.constexpr, PRECISION: tl.constexpr,
-    ROWS: tl.constexpr, UNITS: tl.constexpr, WIDE: tl.constexpr, CHUNK: tl.constexpr,
+    ROWS: tl.constexpr, UNITS: tl.constexpr, WIDE: tl.constexpr, WHOLE: tl.constexpr,
+    PARTS: tl.constexpr, CHUNK: tl.constexpr, WAITS: tl.constexpr,
 ):  # fmt: skip
     """Steps `past` back to `first`, from the gradients by the state and back into them.
 
@@ -100,18 +142,26 @@ def backward(
         upstream: the gradients by the outputs and by the second parts of the states.
         grads: those by the two parts of the state, then by those of the fresh one.
         exchange: room for `dz`, which threads tell each other or the caller.
+        counters: how often programs of the same rows have published their slices, 32 numbers apart.
         through: `(B, WIDTH)`, `W_hh^T dz` of the step `past` where it is given.
         results: `dz (N, DZ)`, of each slot in its column; what the weights read of the state, and
             that of the last product; the gradient by what was projected; that by the parameters,
             summed over each program's rows.
     """
-    weight, bias, projection, parameters = weights
+    weight, low, bias, projection, parameters = weights
     read, drop, zone_0, zone_1 = noise
     read_step, drop_step, step_0, step_1 = noise_steps
     order, lengths, starts, resets = given_rows
     outputs, kept = done
     grad_outputs, grad_cells = upstream
     dz_out, seen_out, gated_out, projected_out, summed_out = results
+
+    # Whether a step's product joins the gradient by the state when the step before it begins.
+    SLICED: tl.constexpr = PRODUCT == "split" or PRODUCT == "streamed"
+    APART: tl.constexpr = SLICED or PRODUCT == "given"
+    counter = counters
+    if SLICED:
+        counter = counters + tl.program_id(0) * 32
 
     rows, exists, ends = rows_of(given_rows, B, T, ROWS)
     there = ends > 0
@@ -130,7 +180,9 @@ def backward(
             fresh_c = loaded(grads[3], rows, H, units, own, like)
     p = ()
     summed = ()
-    partial = summed_out + tl.program_id(0) * PARAMETERS * H + units
+    partial = summed_out
+    if PARAMETERS > 0:
+        partial = summed_out + tl.program_id(0) * PARAMETERS * H + units
     for number in tl.static_range(PARAMETERS):
         p = p + (tl.load(parameters + number * H + units, in_units, 0).to(like),)
         summed = summed + (tl.load(partial + number * H, in_units, 0),)
@@ -139,22 +191,22 @@ def backward(
     for s in tl.static_range(len(HIDDENS)):
         if PRODUCT == "resident":
             tiles = tiles + (weight_tile_back(weight, HIDDENS[s], k, wide, H, WIDTH),)
+    lows = ()
+    if PRODUCT == "split":
+        tiles = slices.kept_weights(weight, wide, True, GATES, H, WHOLE, PARTS, CHUNK)
+        if low is not None:
+            lows = slices.kept_weights(low, wide, True, GATES, H, WHOLE, PARTS, CHUNK)
     projecting = ()
     if projection is not None and PRODUCT == "resident":
         projecting = (weight_tile_back(projection, 0, tl.arange(0, WIDE), units, WIDTH, H),)
 
-    if PRODUCT == "given":  # what the step that ran before this one lacks
+    if PRODUCT == "given":
         taken, t, at = place(past, rows, ends, starts, B, REVERSE)
-        here_wide = taken[:, None] & in_wide
-        added = loaded(through, rows, WIDTH, wide, here_wide, like)
-        if read is not None:
-            added *= noise_at(read, read_step, t, rows, WIDTH, wide, here_wide, like)
-        dh += added
-        if resets is not None:
-            again = restarts(resets, t, rows, taken, B)[:, None]
-            dh, fresh_h = restart(dh, fresh_h, again)
-            if STATES > 1:
-                dc, fresh_c = restart(dc, fresh_c, again)
+        added = loaded(through, rows, WIDTH, wide, taken[:, None] & in_wide, like)
+        dh, dc, fresh_h, fresh_c = joined(
+            added, dh, dc, fresh_h, fresh_c, resets, read, read_step, t, rows, taken, B, wide, like,
+            STATES, WIDTH,
+        )  # fmt: skip
 
     last = tl.minimum(past, tl.max(ends))
     for back in range(last - first):
@@ -183,6 +235,26 @@ def backward(
         if seen_out is not None:
             tl.store(seen_out + at[:, None] * WIDTH + wide, seen, here_wide)
 
+        keep = ()
+        for number in tl.static_range(KEEPS):
+            keep = keep + (loaded(kept + number * H, at, KEPT, units, here, like),)
+        of_row = ()
+        for number in tl.static_range(OF_ROW):
+            place_of = kept + at[:, None] * KEPT + BLOCKS * H + number
+            of_row = of_row + (tl.load(place_of, taken[:, None], 0).to(like),)
+        if MADE >= 0:
+            after = loaded(kept + MADE * H, at, KEPT, units, here, like)
+        else:
+            after = loaded(outputs, at, WIDTH, units, here & (units < WIDTH), like)
+        factor = 1.0
+        if drop is not None:
+            factor = noise_at(drop, drop_step, t, rows, H, units, here, like)
+        if SLICED:
+            dh, dc, fresh_h, fresh_c = finished(
+                n + 1, back, dh, dc, fresh_h, fresh_c, exchange, counter, weight, tiles, lows,
+                resets, read, read_step, rows, ends, starts, B, wide, like, GATES, STATES, H, WIDTH,
+                WHOLE, PARTS, CHUNK, PRECISION, REVERSE, WAITS,
+            )  # fmt: skip
         made, stays_h = divided(
             dh, grad_outputs, at, zone_0, step_0, t, rows, WIDTH, wide, here_wide, like
         )
@@ -199,20 +271,6 @@ def backward(
                 (made,), projecting, projection, told, rows, there, here_wide, wide, units, like,
                 (0,), 0, WIDTH, H, PRODUCT, CHUNK, PRECISION,
             )  # fmt: skip
-        keep = ()
-        for number in tl.static_range(KEEPS):
-            keep = keep + (loaded(kept + number * H, at, KEPT, units, here, like),)
-        of_row = ()
-        for number in tl.static_range(OF_ROW):
-            place_of = kept + at[:, None] * KEPT + BLOCKS * H + number
-            of_row = of_row + (tl.load(place_of, taken[:, None], 0).to(like),)
-        if MADE >= 0:
-            after = loaded(kept + MADE * H, at, KEPT, units, here, like)
-        else:
-            after = loaded(outputs, at, WIDTH, units, here & (units < WIDTH), like)
-        factor = 1.0
-        if drop is not None:
-            factor = noise_at(drop, drop_step, t, rows, H, units, here, like)
         dz, dp, direct = cell(
             keep, of_row, (before_h, before_c), after, (made, through_c), p, factor, units, H
         )
@@ -226,26 +284,33 @@ def backward(
             dz, added = late_backward(keep, seen, e, dz)
             if gated_out is not None:
                 tl.store(gated_out + at[:, None] * H + units, late_again(keep, seen), here)
+        if SLICED:  # before all that no other program waits for
+            told = exchange + (n % 2) * B * GATES * H
+            for s in tl.static_range(len(EARLIER)):
+                column = EARLIER[s] * H + units
+                tl.store(told + rows[:, None] * (GATES * H) + column, dz[HIDDEN_AT + s], own)
+            if WAITS:
+                slices.arrive(counter)
         for s in tl.static_range(SLOTS):
             tl.store(dz_out + at[:, None] * DZ + COLUMNS[s] * H + units, dz[s], here)
         if PRODUCT == "given":
             for s in tl.static_range(len(EARLIER)):
                 column = EARLIER[s] * H + units
                 tl.store(exchange + rows[:, None] * (GATES * H) + column, dz[HIDDEN_AT + s], own)
-        elif len(EARLIER) > 0:
+        elif len(EARLIER) > 0 and not SLICED:
             told = exchange + (n % 2) * B * len(EARLIER) * H
             added += multiplied_back(
                 dz[HIDDEN_AT:], tiles, weight, told, rows, there, here, units, wide, like,
                 EARLIER, 0, H, WIDTH, PRODUCT, CHUNK, PRECISION,
             )  # fmt: skip
-        if read is not None:
+        if read is not None and not APART:
             added *= reading
         if projection is None:
             added += direct[0]
         dh = tl.where(here_wide, added + stays_h, dh)
         if STATES > 1:
             dc = tl.where(here, direct[1] + stays_c, dc)
-        if resets is not None and PRODUCT != "given":
+        if resets is not None and not APART:
             dh, fresh_h = restart(dh, fresh_h, again[:, None])
             if STATES > 1:
                 dc, fresh_c = restart(dc, fresh_c, again[:, None])
@@ -255,6 +320,12 @@ def backward(
             added_up = added_up + (summed[number] + own_part,)
         summed = added_up
 
+    if SLICED and (WAITS or first == past):
+        dh, dc, fresh_h, fresh_c = finished(
+            first, last - first, dh, dc, fresh_h, fresh_c, exchange, counter, weight, tiles, lows,
+            resets, read, read_step, rows, ends, starts, B, wide, like, GATES, STATES, H, WIDTH,
+            WHOLE, PARTS, CHUNK, PRECISION, REVERSE, WAITS,
+        )  # fmt: skip
     tl.store(grads[0] + rows[:, None] * WIDTH + wide, dh, own_wide)
     if STATES > 1:
         tl.store(grads[1] + rows[:, None] * H + units, dc, own)

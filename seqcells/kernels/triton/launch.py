@@ -15,7 +15,7 @@ from triton.runtime.errors import OutOfResources
 
 from seqcells.kernels.call import Call
 from seqcells.kernels.triton import gradient, recurrence
-from seqcells.kernels.triton.shapes import TOO_LARGE, Shape, dense
+from seqcells.kernels.triton.shapes import TOO_LARGE, Shape, dense, plans
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
@@ -36,10 +36,10 @@ class Steps:
 
 
 def fitting(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Run a call anew, its weights read at each step, where a multiprocessor cannot keep them.
+    """Retry with the next plan where a multiprocessor has too little memory for the first.
 
-    What a program needs beside them is an estimate; the compiler knows, and says so before the
-    program runs.
+    What a program needs beside its weights is an estimate; the compiler knows, and says so before
+    the program runs.
     """
 
     @functools.wraps(run)
@@ -49,9 +49,10 @@ def fitting(run: Callable[..., Any]) -> Callable[..., Any]:
                 return run(call, *arguments)
         except OutOfResources:
             shape = Shape(call)
-            if shape.plan.product != "resident":
+            *_, last = plans(call, shape.functor, shape.kind)
+            if shape.plan == last:
                 raise
-            TOO_LARGE.add(shape.key)
+            TOO_LARGE.add((shape.key, shape.plan))
             return fitted(call, *arguments)
 
     return fitted
@@ -68,7 +69,7 @@ def forward(call: Call, train: bool) -> list[Tensor]:
     outputs = shape.room(*rows, shape.width)
     cells = shape.room(*rows, H) if call.cells else None
     kept = shape.room(shape.cells, constants["KEPT"]) if train else None
-    exchange = shape.exchange(memory=6 * max(H, shape.width), given=shape.width)
+    exchange = shape.exchange(memory=6 * max(H, shape.width), sliced=2 * H, given=shape.width)
     sums = shape.exchange(given=shape.kind.gates * H)
     steps = Steps(
         recurrence.forward,
@@ -80,6 +81,7 @@ def forward(call: Call, train: bool) -> list[Tensor]:
         *shape.noise(),
         tuple(shape.given_rows),
         exchange,
+        shape.counters(),
         sums,
         (outputs, cells, kept),
         **constants,
@@ -88,12 +90,13 @@ def forward(call: Call, train: bool) -> list[Tensor]:
         BLENDED=shape.blended,
         UNPROJECTED=shape.unprojected,
     )
-    if shape.plan.product != "given":
+    if not shape.stepwise:
         steps(0, shape.steps)
     else:
         steps(0, 0)
         for step in range(shape.steps):
-            _product(exchange, call.weight_hh.t(), sums, call.bias_hh)
+            if shape.plan.product == "given":
+                _product(exchange, call.weight_hh.t(), sums, call.bias_hh)
             steps(step, step + 1)
     final = [part.to(shape.dtype) for part in state]
     return [part for part in (outputs, *final, cells, kept) if part is not None]
@@ -127,8 +130,11 @@ def backward(
     gated = shape.room(shape.cells, H) if need_weights and functor.late else None
     projected = shape.room(shape.cells, width) if call.weight_hr is not None else None
     programs, _ = shape.plan.grid(shape.batch, H)
-    summed = dz.new_zeros(programs, kind.parameters, H, dtype=shape.wider)
-    exchange = shape.exchange(memory=2 * (hiddens * H + width), given=kind.gates * H)
+    summed = None
+    if kind.parameters:
+        summed = dz.new_zeros(programs, kind.parameters, H, dtype=shape.wider)
+    sums = kind.gates * H
+    exchange = shape.exchange(memory=2 * (hiddens * H + width), sliced=2 * sums, given=sums)
     through = shape.exchange(given=width)
     steps = Steps(
         gradient.backward,
@@ -142,6 +148,7 @@ def backward(
         dense((grad_outputs, grad_cells)),
         (*_two(grad_state), *_two(grad_fresh)),
         exchange,
+        shape.counters(),
         through,
         (dz, seen, gated, projected, summed),
         **constants,
@@ -153,12 +160,13 @@ def backward(
         KEEPS=kind.kept,
         CELL=functor.cell if shape.blended < 0 else shape.blended,
     )
-    if shape.plan.product != "given":
+    if not shape.stepwise:
         steps(0, shape.steps)
     else:
         for step in reversed(range(shape.steps)):
             steps(step, step + 1)
-            _product(exchange, call.weight_hh, through)
+            if shape.plan.product == "given":
+                _product(exchange, call.weight_hh, through)
         steps(0, 0)
     inputs = dz[:, : kind.gates * H] @ call.weight_ih if need_inputs else None
     weights = [None] * 6
@@ -167,7 +175,7 @@ def backward(
         weights = [
             blocks.of_inputs(),
             blocks.of_hidden(seen, gated),
-            None if call.bias_ih is None else blocks.sums[: kind.gates].flatten(),
+            None if call.bias_ih is None else blocks.bias_ih(),
             None if call.bias_hh is None else blocks.bias_hh(),
             None if projected is None else projected.t() @ _unprojected(shape, kept),
             None if call.parameters is None else summed.sum(0).to(shape.dtype),
@@ -183,7 +191,11 @@ class _Blocks:
 
     def __init__(self, shape: Shape, dz: Tensor) -> None:
         self.shape, self.dz = shape, dz
-        self.sums = dz.sum(0).view(-1, shape.H)
+
+    @functools.cached_property
+    def sums(self) -> Tensor:
+        """Over all steps and rows, `(columns, H)`."""
+        return self.dz.sum(0).view(-1, self.shape.H)
 
     def of_inputs(self) -> Tensor:
         call, gates = self.shape.call, self.shape.kind.gates
@@ -213,10 +225,15 @@ class _Blocks:
             at += count
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
+    def bias_ih(self) -> Tensor:
+        return self.sums[: self.shape.kind.gates].flatten()
+
     def bias_hh(self) -> Tensor:
         functor = self.shape.functor
-        gates = sorted(functor.slots.hidden)
-        return torch.cat([self.sums[functor.column_of_hidden(gate)] for gate in gates])
+        columns = [functor.column_of_hidden(gate) for gate in sorted(functor.slots.hidden)]
+        if columns == list(range(self.shape.kind.gates)):
+            return self.bias_ih().clone()  # an operator's results may not share memory
+        return torch.cat([self.sums[column] for column in columns])
 
 
 def _unprojected(shape: Shape, kept: Tensor) -> Tensor:

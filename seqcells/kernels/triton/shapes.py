@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,59 +14,105 @@ from seqcells.kernels.catalogue import Kind, kind_of
 from seqcells.kernels.triton import interprets
 from seqcells.kernels.triton.functors import Functor, functor_of
 
-# The most units whose weights a program reads again at each step, alone with its rows.
-IN_MEMORY = 256
+# Sizes that were chosen by timing on an H100 (benchmarks/RESULTS.md).
+IN_MEMORY = 256  # most units whose weights one program reads at each step, alone with its rows
 STAGE = 64 << 10  # bytes of weights that are read ahead at once
-BESIDE = 80 << 10  # bytes of shared memory that a program needs beside the weights that it keeps
+BESIDE = 80 << 10  # bytes of shared memory that a program needs beside the weights of all units
+BESIDE_SLICE = 16 << 10  # and beside the weights of a slice and the state that it reads
+SLICE = 16  # units of a slice
+SPLIT_FROM = 4 * SLICE  # units: fewer are faster in one program, without waiting
+MOST_ROWS = 64  # of the batch, for a program with a slice of units
 
-# Calls, by `Shape.key`, that need more than that, as compiling them has shown.
-TOO_LARGE: set[object] = set()
+# Calls, by `Shape.key`, and plans that need more than that, as compiling them has shown.
+TOO_LARGE: set[tuple[object, Plan]] = set()
 
 
 class Plan(NamedTuple):
-    """How the recurrent product is made (see recurrence.py), and in what tiles."""
+    """How the recurrent product is computed (see recurrence.py), and in what tiles.
+
+    A program has `rows` of the batch and `units`, of the hidden state `wide`. It multiplies by
+    `chunk` units at a time; in slices, out of the `whole`, a backward sum in `parts`.
+    """
 
     product: str
     rows: int
     units: int
     wide: int
+    whole: int
     chunk: int
     warps: int
+    parts: int = 1
+    stages: int = 2
 
-    @classmethod
-    def of(
-        cls, functor: Functor, kind: Kind, H: int, width: int, inputs: Tensor, resident: bool
-    ) -> Plan:
-        """By sizes alone: of what the weights take up on one multiprocessor.
-
-        Where its shared memory holds them they stay there. Larger ones are read at each step, from
-        the second-level cache; beyond `IN_MEMORY` units one multiprocessor would read for too long,
-        and all share a product of the caller's. Cells with a product between their gates, or
-        with a projection, have two products that depend on each other, which stay in the kernel.
-        """
-        units, wide = _power_of_two(H), _power_of_two(width)
-        count, projects = len(functor.slots.hidden), width != H
-        if not count:
-            return cls("none", *_elementwise(units, kind.whole_rows))
-        size = (count + projects) * units * wide * inputs.element_size()
-        split = 2 if precision(inputs.dtype) == "tf32x3" else 1
-        if resident and size * split + BESIDE <= shared_memory(inputs.device):
-            return cls("resident", 16, units, wide, 16, 8 if size * split > STAGE else 4)
-        if max(units, wide) > IN_MEMORY and not functor.late and not projects:
-            return cls("given", *_elementwise(units, kind.whole_rows))
-        chunk = STAGE // (count * units * inputs.element_size())
-        warps = 16 if kind.whole_rows and units > 128 else 8  # of many values, half as many each
-        chunk = min(max(_power_of_two(chunk + 1) // 2, 16), 64)
-        return cls("memory", 16, units, wide, chunk, warps)
+    @property
+    def sliced(self) -> bool:
+        """Whether programs have slices of the units, and exchange the state."""
+        return self.product in ("split", "streamed")
 
     def grid(self, batch: int, units: int) -> tuple[int, int]:
         return -(-batch // self.rows), -(-units // self.units)
 
 
-def _elementwise(units: int, whole_rows: bool) -> tuple[int, int, int, int, int]:
+def plans(call: Call, functor: Functor, kind: Kind) -> Iterator[Plan]:
+    """The plans that suit a call, by its sizes alone, the fastest first.
+
+    Weights are split over all multiprocessors, which exchange the state at each step; those of few
+    units stay in the shared memory of one. Cells with a product between their gates or with a
+    projection have two products that depend on each other, and others take means over whole rows:
+    where their weights are too large for one multiprocessor they are read at each step, from the
+    second-level cache, up to `IN_MEMORY` units; beyond, the caller computes the product.
+    """
+    H, width = call.state[-1].shape[1], call.state[0].shape[1]
+    device, dtype = call.inputs.device, call.inputs.dtype
+    units, wide = _power_of_two(H), _power_of_two(width)
+    count, projects = len(functor.slots.hidden), width != H
+    if not count:
+        yield Plan("none", *_elementwise(units, kind.whole_rows))
+        return
+    entangled = bool(functor.late) or projects
+    slices = [] if entangled or kind.whole_rows or torch.version.hip else [*_slices(call, count)]
+    if H >= SPLIT_FROM:
+        yield from slices
+    factors = 2 if in_two(dtype) else 1
+    size = (count + projects) * units * wide * dtype.itemsize * factors
+    if size + BESIDE <= shared_memory(device):
+        yield Plan("resident", 16, units, wide, wide, 16, 8 if size > STAGE else 4)
+    if max(units, wide) <= IN_MEMORY or entangled:
+        chunk = STAGE // (count * units * dtype.itemsize)
+        warps = 16 if kind.whole_rows and units > 128 else 8  # of many values, half as many each
+        chunk = min(max(_power_of_two(chunk + 1) // 2, 16), 64)
+        yield Plan("memory", 16, units, wide, wide, chunk, warps)
+    if H < SPLIT_FROM:
+        yield from slices
+    if not entangled:
+        yield Plan("given", *_elementwise(units, kind.whole_rows))
+
+
+def _slices(call: Call, count: int) -> Iterator[Plan]:
+    """Slices of units and rows that all run at once, each on a multiprocessor of its own."""
+    batch, H = call.state[-1].shape
+    device, size = call.inputs.device, call.inputs.dtype.itemsize
+    groups = multiprocessors(device) // -(-H // SLICE)
+    rows = _power_of_two(-(-batch // groups)) if groups else batch
+    if not groups or rows > MOST_ROWS:
+        return
+    whole, gates = _power_of_two(H), _power_of_two(count, 1)
+    sums = gates * whole
+    weights = SLICE * sums * size * (2 if in_two(call.inputs.dtype) else 1)
+    if weights + rows * sums * size + BESIDE_SLICE <= shared_memory(device):
+        parts = min(4, sums // 16)
+        chunk = min(256 // size, whole, sums // parts)
+        yield Plan("split", rows, SLICE, SLICE, whole, chunk, 4, parts)
+    warps = 8 if size == 2 and rows == 32 else 4
+    parts = min(warps, sums // 16)
+    chunk = min(128 // size, whole, sums // parts)
+    yield Plan("streamed", rows, SLICE, SLICE, whole, chunk, warps, parts, 3)
+
+
+def _elementwise(units: int, whole_rows: bool) -> tuple[int, int, int, int, int, int]:
     if not whole_rows:
         units = min(units, 128)
-    return max(1024 // units, 1), units, units, 16, 4
+    return max(1024 // units, 1), units, units, units, 16, 4
 
 
 @functools.cache
@@ -77,8 +123,16 @@ def shared_memory(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).shared_memory_per_block_optin
 
 
-def _power_of_two(number: int) -> int:
-    return max(16, 1 << (number - 1).bit_length())
+@functools.cache
+def multiprocessors(device: torch.device) -> int:
+    """How many programs can run at once, one on each."""
+    if device.type != "cuda":
+        return 132
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def _power_of_two(number: int, least: int = 16) -> int:
+    return max(least, 1 << (number - 1).bit_length())
 
 
 class Rows(NamedTuple):
@@ -121,8 +175,9 @@ class Shape:
         self.steps = (call.inputs if call.batch_sizes is None else call.batch_sizes).shape[0]
         self.cells = call.inputs.shape[:-1].numel()  # N: steps of all rows, with their padding
         self.key = call.cell, self.H, self.width, self.dtype, call.inputs.device
-        resident = self.key not in TOO_LARGE
-        self.plan = Plan.of(functor, kind, self.H, self.width, call.inputs, resident)
+        self.plan = next(
+            plan for plan in plans(call, functor, kind) if (self.key, plan) not in TOO_LARGE
+        )
         self.given_rows = Rows.of(call)
         # What is kept beside the functor's values, in blocks of H: where it stands, or -1.
         zoned, projects = bool(call.zone), call.weight_hr is not None
@@ -138,6 +193,11 @@ class Shape:
         """What sums and states are computed in."""
         return torch.float64 if self.dtype == torch.float64 else torch.float32
 
+    @property
+    def stepwise(self) -> bool:
+        """Whether each step is a launch of its own: others act in between, or cannot wait."""
+        return self.plan.product == "given" or (self.plan.sliced and interprets())
+
     def room(self, *shape: int) -> Tensor:
         """For what holds something of each step: zeros past each length."""
         make = self.call.inputs.new_zeros if self.ragged else self.call.inputs.new_empty
@@ -150,13 +210,25 @@ class Shape:
         return dense(found), tuple(steps)
 
     def weights(self) -> tuple[Tensor | None, ...]:
+        """The recurrent weights, in single precision in two parts, and the other weights."""
         call = self.call
-        return dense((call.weight_hh, call.bias_hh, call.weight_hr, call.parameters))
+        weight, *others = dense((call.weight_hh, call.bias_hh, call.weight_hr, call.parameters))
+        if self.plan.product != "split" or not in_two(self.dtype):
+            return weight, None, *others
+        leading = (weight.view(torch.int32) & -8192).view(torch.float32)
+        return leading, weight - leading, *others
 
-    def exchange(self, *, memory: int = 0, given: int = 0) -> Tensor:
-        """Room for what the recurrent product reads or makes, in numbers a row, by its kind."""
-        width = {"memory": memory, "given": given}.get(self.plan.product, 0)
-        return self.call.inputs.new_zeros(self.batch, width)
+    def exchange(self, *, memory: int = 0, sliced: int = 0, given: int = 0) -> Tensor:
+        """Memory for what the recurrent product reads or computes, in numbers per row, by plan."""
+        widths = {"memory": memory, "split": sliced, "streamed": sliced, "given": given}
+        return self.call.inputs.new_zeros(self.batch, widths.get(self.plan.product, 0))
+
+    def counters(self) -> Tensor | None:
+        """Of each group of rows, how often its programs have published their slices."""
+        if not self.plan.sliced:
+            return None
+        groups, _ = self.plan.grid(self.batch, self.H)
+        return torch.zeros(groups, 32, dtype=torch.int32, device=self.call.inputs.device)
 
     def constants(self) -> dict[str, Any]:
         """What both kernels are compiled for."""
@@ -177,13 +249,17 @@ class Shape:
             "KEPT": self.blocks * self.H + kind.rows,
             "REVERSE": self.call.reverse,
             "PRODUCT": plan.product,
-            "PRECISION": precision(self.dtype),
+            "PRECISION": precision(self.dtype, self.plan.product == "split"),
             "ROWS": plan.rows,
             "UNITS": plan.units,
             "WIDE": plan.wide,
+            "WHOLE": plan.whole,
+            "PARTS": plan.parts,
             "CHUNK": plan.chunk,
+            "WAITS": not interprets(),
             "num_warps": plan.warps,
-            "num_stages": 2,
+            "num_stages": plan.stages,
+            "launch_cooperative_grid": plan.sliced,
         }
 
 
@@ -191,16 +267,24 @@ def dense(parts: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
     return tuple(None if part is None else part.contiguous() for part in parts)
 
 
-def precision(dtype: torch.dtype) -> str:
-    """How products of single precision are made: as PyTorch's own, or to its last digits.
+def in_two(dtype: torch.dtype) -> bool:
+    """Whether factors are split in two for products: of single precision, without TF32."""
+    if dtype != torch.float32 or torch.version.hip:
+        return False
+    allowed = torch.backends.cuda.matmul.fp32_precision
+    if allowed == "none":  # nothing was said of products: what holds for everything
+        allowed = torch.backends.fp32_precision
+    return allowed != "tf32"
+
+
+def precision(dtype: torch.dtype, are_split: bool) -> str:
+    """How a product of tiles is computed: in TF32, or to its last digits.
 
     Where TF32 is not allowed each factor is split in two, and three products of these make one.
+    Triton does so itself unless the factors `are_split` already.
     """
     if interprets():
         return "widened" if dtype == torch.bfloat16 else "ieee"
     if dtype != torch.float32 or torch.version.hip:
         return "ieee"
-    allowed = torch.backends.cuda.matmul.fp32_precision
-    if allowed == "none":  # nothing was said of products: what holds for everything
-        allowed = torch.backends.fp32_precision
-    return "tf32" if allowed == "tf32" else "tf32x3"
+    return "tf32x3" if in_two(dtype) and not are_split else "tf32"
