@@ -1,6 +1,6 @@
 """One row of the GPU's benchmark: who competes in it, and how long each takes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -111,11 +111,17 @@ def competes(name: str, case: Case) -> bool:
     return case.plain or name != TORCH
 
 
-def measure(case: Case, rounds: int, tick: Callable[[], object], device: str) -> Result:
-    """Warm each contestant up, then time in turn those that ran."""
+def measure(
+    case: Case,
+    rounds: int,
+    tick: Callable[[], object],
+    device: str,
+    names: Iterable[str] = tuple(BACKENDS),
+) -> Result:
+    """Warm up the contestants of these names, then time in turn those that ran."""
     ready: dict[str, Contestant] = {}
     reasons: dict[str, str] = {}
-    for name in filter(lambda name: competes(name, case), BACKENDS):
+    for name in (name for name in names if competes(name, case)):
         try:
             contestant = Contestant(name, case, device)
             CLOCKS[device](contestant, WARM_UP)
@@ -123,5 +129,7 @@ def measure(case: Case, rounds: int, tick: Callable[[], object], device: str) ->
             reasons[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
         else:
             ready[name] = contestant
+    if rounds == 0:
+        return Result(case, {}, reasons)
     times = in_turn(list(ready.values()), rounds, tick, CLOCKS[device], LONG)
     return Result(case, dict(zip(ready, times)), reasons)

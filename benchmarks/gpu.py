@@ -5,10 +5,13 @@ python -m benchmarks.gpu --only lstm,gru,H=256,H=512,B=64,bfloat16,ragged,traini
 
 `triton` is our own kernel, `cudnn` our layers on cuDNN, `torch.nn` its layers on cuDNN, `loop` the
 readable loop in Python, `compiled loop` that one by `torch.compile`: at T=128 B=64 H=256 without
-lengths alone, as a long loop compiles for long. Inputs are as wide as the state (I=H). Training is
+lengths alone, as a long loop compiles for long. `--skip` leaves some of them out, for rows where
+they take too long. Inputs are as wide as the state (I=H). Training is
 forward and backward, from a given gradient of the outputs down to the inputs. Ragged rows have
 IMDB's lengths, cut at T, mixed: on the device, as `lengths=`, for us; on the CPU for torch.nn,
 whose packing is in its time.
+
+The Triton kernels of all rows are first compiled, by as many processes as there are cores.
 
 All contestants of a row are warmed up and then taken in turn, by CUDA events, again and again with
 the same tensors; a figure is the median of the rounds, of 3 where a call takes longer than 0.1 s.
@@ -19,10 +22,14 @@ measured: a large matrix product of that dtype, a large copy. float32 is without
 unless --tf32 asks for it on every side.
 """
 
+import multiprocessing
+import os
 import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from itertools import groupby, product
 from typing import Any
 
@@ -133,13 +140,37 @@ def head(command: Sequence[str]) -> str:
     )
 
 
+def compile_kernels(cases: Sequence[Case], processes: int) -> None:
+    """Compile the Triton kernels of these rows side by side; Triton keeps them on disk."""
+    # The batch's length and size are no part of a kernel, but of the plan that chooses it.
+    short = {
+        replace(case, shape=replace(case.shape, steps=2, lengths=_cut(case))) for case in cases
+    }
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context) as pool:
+        runs = pool.map(_compile, short)
+        for _ in tqdm(runs, "compiling", len(short), leave=False, disable=None):
+            pass
+
+
+def _cut(case: Case) -> tuple[int, ...] | None:
+    lengths = case.shape.lengths
+    return None if lengths is None else tuple(min(length, 2) for length in lengths)
+
+
+def _compile(case: Case) -> None:
+    torch.set_num_threads(1)
+    # What fails here fails again where it is measured, and is reported there.
+    measure(case, 0, lambda: None, DEVICE, [KERNEL])
+
+
 def say(line: str) -> None:
     """Beside the bar, and at once: what is measured is not lost when the rest is."""
     tqdm.write(line)
     sys.stdout.flush()
 
 
-def run(cases: Sequence[Case], rounds: int) -> list[Result]:
+def run(cases: Sequence[Case], rounds: int, names: Sequence[str]) -> list[Result]:
     """Print a table for each kind, row by row, and what could not be measured."""
     results: list[Result] = []
     dtypes = dict.fromkeys(case.dtype for case in cases)
@@ -156,7 +187,7 @@ def run(cases: Sequence[Case], rounds: int) -> list[Result]:
         def measured(some: Iterator[Case]) -> Iterator[list[str]]:
             for case in some:
                 bar.set_description(str(case))
-                results.append(measure(case, rounds, bar.update, DEVICE))
+                results.append(measure(case, rounds, bar.update, DEVICE, names))
                 yield row(results[-1], operations, moved)
 
         for cell, some in groupby(cases, key=lambda case: case.cell):
@@ -173,6 +204,7 @@ def main(argv: Sequence[str]) -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--rounds", type=at_least_one, default=11)
     parser.add_argument("--quick", action="store_true", help=f"{', '.join(QUICK)} alone")
+    parser.add_argument("--skip", default="", help=f"leave out: {', '.join(BACKENDS)}")
     parser.add_argument("--tf32", action="store_true", help="allow TF32, on every side")
     words = [word for axis in AXES for word in axis]
     parser.add_argument("--only", default="", help=f"rows, with commas: {', '.join(words)}")
@@ -181,6 +213,11 @@ def main(argv: Sequence[str]) -> None:
     for word in only:
         if word not in words:
             parser.error(f"--only: expected words out of {', '.join(words)}, got {word!r}")
+    skipped = [name for name in options.skip.split(",") if name]
+    for name in skipped:
+        if name not in BACKENDS:
+            parser.error(f"--skip: expected some of {', '.join(BACKENDS)}, got {name!r}")
+    names = [name for name in BACKENDS if name not in skipped]
     if DEVICE == "cuda" and not torch.cuda.is_available():
         parser.error(
             "expected a GPU that torch can use, got none; run this on a machine with an NVIDIA "
@@ -190,7 +227,10 @@ def main(argv: Sequence[str]) -> None:
 
     started = time.monotonic()
     say(head(argv))
-    results = run(choose(only, options.quick), options.rounds)
+    cases = choose(only, options.quick)
+    if DEVICE == "cuda" and KERNEL in names:
+        compile_kernels(cases, os.cpu_count() or 1)
+    results = run(cases, options.rounds, names)
     for line in ["\n## Summary\n", *answers(results)]:
         say(line)
     missing = sum(len(result.reasons) for result in results)

@@ -65,9 +65,21 @@ def test_without_a_gpu_it_says_what_is_needed(monkeypatch, capsys):
         gpu.main([])
     assert stopped.value.code == 2
     assert "NVIDIA GPU" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        gpu.main(["--only", "lstm,B=17"])
-    assert "got 'B=17'" in capsys.readouterr().err
+    for argument, wrong in (("--only", "B=17"), ("--skip", "loops")):
+        with pytest.raises(SystemExit):
+            gpu.main([argument, wrong])
+        assert f"got '{wrong}'" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("on_the_cpu")
+def test_what_is_skipped_is_not_measured(capsys):
+    options = ["--only", "lstm,padded,float32,inference", "--skip", "loop,compiled loop,cudnn"]
+    gpu.main(["--rounds", "1", *options])
+    ((*_, kernel, cudnn, theirs, loop, compiled),) = (
+        row[:8] for row in rows_of(capsys.readouterr().out)
+    )
+    assert float(kernel) > 0 < float(theirs)
+    assert cudnn == loop == compiled == "-"
 
 
 def test_rows_are_chosen_by_their_words():
