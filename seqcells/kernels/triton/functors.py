@@ -27,12 +27,17 @@ class Functor(NamedTuple):
     slots: Slots
     cell: int  # which of the kept values is the second part of the state
     late: int = 0
+    # Forward and backward: how many means over whole rows, and after how many exchanges of sums.
+    means: tuple[int, int] = (0, 0)
+    exchanges: tuple[int, int] = (0, 0)
 
     @classmethod
     def of(cls, module: Any, name: str, program: Program) -> Self:
         step = step_of(program)
         functions = (getattr(module, f"{name}_{way}") for way in ("forward", "backward"))
-        return cls(*functions, None, step.slots, step.kept_cell)
+        levels = step.forward.means, step.backward.means
+        means, exchanges = tuple(map(len, levels)), tuple(len(set(some)) for some in levels)
+        return cls(*functions, None, step.slots, step.kept_cell, 0, means, exchanges)
 
     @property
     def columns(self) -> tuple[int, ...]:

@@ -4,17 +4,18 @@
 import triton
 import triton.language as tl
 
-from seqcells.kernels.triton.maths import filled, mean, softplus, tanh
+from seqcells.kernels.triton.maths import filled, softplus, tanh
+from seqcells.kernels.triton.slices import means
 
 
 @triton.jit
-def rnn_tanh_forward(z, state, p, drop, units, H: tl.constexpr):
+def rnn_tanh_forward(z, state, p, drop, units, H: tl.constexpr, group):
     v1 = tanh(z[0])
     return (v1,), (), ()
 
 
 @triton.jit
-def rnn_tanh_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+def rnn_tanh_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
     v2 = after * after
     v3 = 1.0 - v2
     v4 = v3 * grad[0]
@@ -22,19 +23,19 @@ def rnn_tanh_backward(keep, row, before, after, grad, p, drop, units, H: tl.cons
 
 
 @triton.jit
-def rnn_relu_forward(z, state, p, drop, units, H: tl.constexpr):
+def rnn_relu_forward(z, state, p, drop, units, H: tl.constexpr, group):
     v1 = tl.where(z[0] > 0, z[0], 0.0)
     return (v1,), (), ()
 
 
 @triton.jit
-def rnn_relu_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+def rnn_relu_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
     v2 = tl.where(after > 0, grad[0], 0.0)
     return (v2,), (), (filled(0.0, grad[0]),)
 
 
 @triton.jit
-def gru_forward(z, state, p, drop, units, H: tl.constexpr):
+def gru_forward(z, state, p, drop, units, H: tl.constexpr, group):
     v1 = tl.sigmoid(z[2])
     v2 = 1.0 - v1
     v4 = tl.sigmoid(z[1])
@@ -49,7 +50,7 @@ def gru_forward(z, state, p, drop, units, H: tl.constexpr):
 
 
 @triton.jit
-def gru_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+def gru_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
     v2 = 1.0 - keep[1]
     v15 = v2 * grad[0]
     v17 = drop * v15
@@ -72,7 +73,7 @@ def gru_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr
 
 
 @triton.jit
-def lstm_forward(z, state, p, drop, units, H: tl.constexpr):
+def lstm_forward(z, state, p, drop, units, H: tl.constexpr, group):
     v1 = tl.sigmoid(z[3])
     v3 = tl.sigmoid(z[1])
     v4 = state[1] * v3
@@ -87,7 +88,7 @@ def lstm_forward(z, state, p, drop, units, H: tl.constexpr):
 
 
 @triton.jit
-def lstm_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+def lstm_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
     v9 = drop * keep[1]
     v15 = keep[2] * grad[0]
     v12 = tanh(keep[0])
@@ -117,7 +118,7 @@ def lstm_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexp
 
 
 @triton.jit
-def lstm_peephole_forward(z, state, p, drop, units, H: tl.constexpr):
+def lstm_peephole_forward(z, state, p, drop, units, H: tl.constexpr, group):
     v2 = state[1] * p[1]
     v3 = z[1] + v2
     v4 = tl.sigmoid(v3)
@@ -138,7 +139,7 @@ def lstm_peephole_forward(z, state, p, drop, units, H: tl.constexpr):
 
 
 @triton.jit
-def lstm_peephole_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+def lstm_peephole_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
     v12 = drop * keep[1]
     v21 = keep[2] * grad[0]
     v18 = tanh(keep[0])
@@ -177,7 +178,7 @@ def lstm_peephole_backward(keep, row, before, after, grad, p, drop, units, H: tl
 
 
 @triton.jit
-def lstm_coupled_forward(z, state, p, drop, units, H: tl.constexpr):
+def lstm_coupled_forward(z, state, p, drop, units, H: tl.constexpr, group):
     v1 = tl.sigmoid(z[2])
     v3 = tl.sigmoid(z[0])
     v4 = state[1] * v3
@@ -192,7 +193,7 @@ def lstm_coupled_forward(z, state, p, drop, units, H: tl.constexpr):
 
 
 @triton.jit
-def lstm_coupled_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+def lstm_coupled_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
     v14 = keep[1] * grad[0]
     v11 = tanh(keep[0])
     v15 = v11 * v11
@@ -220,7 +221,7 @@ def lstm_coupled_backward(keep, row, before, after, grad, p, drop, units, H: tl.
 
 
 @triton.jit
-def lstm_light_forward(z, state, p, drop, units, H: tl.constexpr):
+def lstm_light_forward(z, state, p, drop, units, H: tl.constexpr, group):
     v1 = tl.sigmoid(z[0])
     v2 = state[1] * v1
     v4 = tanh(z[1])
@@ -231,7 +232,7 @@ def lstm_light_forward(z, state, p, drop, units, H: tl.constexpr):
 
 
 @triton.jit
-def lstm_light_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+def lstm_light_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
     v8 = after * after
     v9 = 1.0 - v8
     v10 = v9 * grad[0]
@@ -249,7 +250,7 @@ def lstm_light_backward(keep, row, before, after, grad, p, drop, units, H: tl.co
 
 
 @triton.jit
-def lstm_layer_norm_forward(z, state, p, drop, units, H: tl.constexpr):
+def lstm_layer_norm_forward(z, state, p, drop, units, H: tl.constexpr, group):
     v0 = z[0] + z[1]
     v1 = z[2] + v0
     v2 = z[3] + v1
@@ -258,8 +259,7 @@ def lstm_layer_norm_forward(z, state, p, drop, units, H: tl.constexpr):
     v24 = z[6] + v23
     v25 = z[7] + v24
     v26 = 0.25 * v25
-    mean4 = mean(v3, units, H)
-    mean5 = mean(v26, units, H)
+    (mean4, mean5) = means((v3, v26), (4, 5), units, H, group, 0)
     v9 = z[0] - mean4
     v7 = z[2] - mean4
     v11 = z[1] - mean4
@@ -284,8 +284,7 @@ def lstm_layer_norm_forward(z, state, p, drop, units, H: tl.constexpr):
     v37 = v31 + v36
     v38 = v29 + v37
     v39 = 0.25 * v38
-    mean2 = mean(v16, units, H)
-    mean3 = mean(v39, units, H)
+    (mean2, mean3) = means((v16, v39), (2, 3), units, H, group, 1)
     v18 = 1e-05 + mean2
     v19 = 1.0 / tl.sqrt(v18)
     v48 = v11 * v19
@@ -326,10 +325,10 @@ def lstm_layer_norm_forward(z, state, p, drop, units, H: tl.constexpr):
     v45 = p[7] + v44
     v46 = v22 + v45
     v47 = tl.sigmoid(v46)
-    mean1 = mean(v75, units, H)
+    (mean1,) = means((v75,), (1,), units, H, group, 2)
     v77 = v75 - mean1
     v78 = v77 * v77
-    mean0 = mean(v78, units, H)
+    (mean0,) = means((v78,), (0,), units, H, group, 3)
     v80 = 1e-05 + mean0
     v81 = 1.0 / tl.sqrt(v80)
     v82 = v77 * v81
@@ -341,7 +340,7 @@ def lstm_layer_norm_forward(z, state, p, drop, units, H: tl.constexpr):
 
 
 @triton.jit
-def lstm_layer_norm_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+def lstm_layer_norm_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
     v87 = keep[5] * grad[0]
     v151 = 1.0 - keep[4]
     v152 = keep[4] * v151
@@ -376,13 +375,13 @@ def lstm_layer_norm_backward(keep, row, before, after, grad, p, drop, units, H: 
     v98 = -0.5 * v97
     v99 = v95 * v98
     v94 = row[1] * v93
-    mean5 = mean(v99, units, H)
+    (mean5,) = means((v99,), (5,), units, H, group, 0)
     v101 = v77 * mean5
     v102 = v94 + v101
     v103 = v101 + v102
     v105 = v103 + grad[1]
     v104 = -v103
-    mean4 = mean(v104, units, H)
+    (mean4,) = means((v104,), (4,), units, H, group, 1)
     v73 = drop * keep[6]
     v107 = v105 + mean4
     v108 = v73 * v107
@@ -437,8 +436,7 @@ def lstm_layer_norm_backward(keep, row, before, after, grad, p, drop, units, H: 
     v128 = row[3] * v127
     v143 = row[3] * v142
     v117 = row[3] * v116
-    mean2 = mean(v200, units, H)
-    mean3 = mean(v162, units, H)
+    (mean2, mean3) = means((v200, v162), (2, 3), units, H, group, 2)
     v203 = 0.25 * mean2
     v208 = keep[1] * v203
     v209 = v133 + v208
@@ -473,8 +471,7 @@ def lstm_layer_norm_backward(keep, row, before, after, grad, p, drop, units, H: 
     v181 = v156 + v180
     v182 = v180 + v181
     v184 = v179 - v182
-    mean0 = mean(v222, units, H)
-    mean1 = mean(v184, units, H)
+    (mean0, mean1) = means((v222, v184), (0, 1), units, H, group, 3)
     v225 = 0.25 * mean0
     v228 = v210 + v225
     v229 = v206 + v225
@@ -489,15 +486,12 @@ def lstm_layer_norm_backward(keep, row, before, after, grad, p, drop, units, H: 
 
 
 @triton.jit
-def gru_layer_norm_forward(z, state, p, drop, units, H: tl.constexpr):
+def gru_layer_norm_forward(z, state, p, drop, units, H: tl.constexpr, group):
     v0 = z[0] + z[1]
     v1 = 0.5 * v0
     v15 = z[3] + z[4]
     v16 = 0.5 * v15
-    mean4 = mean(v1, units, H)
-    mean5 = mean(z[2], units, H)
-    mean6 = mean(v16, units, H)
-    mean7 = mean(z[5], units, H)
+    (mean4, mean5, mean6, mean7) = means((v1, z[2], v16, z[5]), (4, 5, 6, 7), units, H, group, 0)
     v4 = z[0] - mean4
     v3 = z[1] - mean4
     v34 = z[2] - mean5
@@ -514,10 +508,7 @@ def gru_layer_norm_forward(z, state, p, drop, units, H: tl.constexpr):
     v23 = 0.5 * v22
     v35 = v34 * v34
     v44 = v43 * v43
-    mean0 = mean(v8, units, H)
-    mean1 = mean(v23, units, H)
-    mean2 = mean(v35, units, H)
-    mean3 = mean(v44, units, H)
+    (mean0, mean1, mean2, mean3) = means((v8, v23, v35, v44), (0, 1, 2, 3), units, H, group, 1)
     v10 = 1e-05 + mean0
     v11 = 1.0 / tl.sqrt(v10)
     v12 = v3 * v11
@@ -560,7 +551,7 @@ def gru_layer_norm_forward(z, state, p, drop, units, H: tl.constexpr):
 
 
 @triton.jit
-def gru_layer_norm_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+def gru_layer_norm_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
     v32 = 1.0 - keep[2]
     v69 = v32 * grad[0]
     v71 = drop * v69
@@ -626,10 +617,7 @@ def gru_layer_norm_backward(keep, row, before, after, grad, p, drop, units, H: t
     v94 = -0.5 * v93
     v95 = v91 * v94
     v90 = row[3] * v89
-    mean4 = mean(v156, units, H)
-    mean5 = mean(v110, units, H)
-    mean6 = mean(v130, units, H)
-    mean7 = mean(v95, units, H)
+    (mean4, mean5, mean6, mean7) = means((v156, v110, v130, v95), (4, 5, 6, 7), units, H, group, 0)
     v159 = 0.5 * mean4
     v163 = keep[0] * v159
     v164 = v86 + v163
@@ -656,10 +644,7 @@ def gru_layer_norm_backward(keep, row, before, after, grad, p, drop, units, H: t
     v98 = v90 + v97
     v99 = v97 + v98
     v100 = -v99
-    mean0 = mean(v168, units, H)
-    mean1 = mean(v115, units, H)
-    mean2 = mean(v142, units, H)
-    mean3 = mean(v100, units, H)
+    (mean0, mean1, mean2, mean3) = means((v168, v115, v142, v100), (0, 1, 2, 3), units, H, group, 1)
     v171 = 0.5 * mean0
     v172 = v165 + v171
     v173 = v162 + v171
@@ -673,7 +658,7 @@ def gru_layer_norm_backward(keep, row, before, after, grad, p, drop, units, H: t
 
 
 @triton.jit
-def mgu_forward(z, state, p, drop, units, H: tl.constexpr):
+def mgu_forward(z, state, p, drop, units, H: tl.constexpr, group):
     v1 = tl.sigmoid(z[1])
     v2 = 1.0 - v1
     v3 = state[0] * v2
@@ -687,7 +672,7 @@ def mgu_forward(z, state, p, drop, units, H: tl.constexpr):
 
 
 @triton.jit
-def mgu_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+def mgu_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
     v11 = keep[2] * grad[0]
     v13 = drop * v11
     v14 = keep[0] * keep[0]
@@ -708,7 +693,7 @@ def mgu_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr
 
 
 @triton.jit
-def indrnn_relu_forward(z, state, p, drop, units, H: tl.constexpr):
+def indrnn_relu_forward(z, state, p, drop, units, H: tl.constexpr, group):
     v0 = state[0] * drop
     v1 = p[0] * v0
     v2 = z[0] + v1
@@ -717,7 +702,7 @@ def indrnn_relu_forward(z, state, p, drop, units, H: tl.constexpr):
 
 
 @triton.jit
-def indrnn_relu_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+def indrnn_relu_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
     v4 = tl.where(after > 0, grad[0], 0.0)
     v0 = before[0] * drop
     v5 = v0 * v4
@@ -727,7 +712,7 @@ def indrnn_relu_backward(keep, row, before, after, grad, p, drop, units, H: tl.c
 
 
 @triton.jit
-def indrnn_tanh_forward(z, state, p, drop, units, H: tl.constexpr):
+def indrnn_tanh_forward(z, state, p, drop, units, H: tl.constexpr, group):
     v0 = state[0] * drop
     v1 = p[0] * v0
     v2 = z[0] + v1
@@ -736,7 +721,7 @@ def indrnn_tanh_forward(z, state, p, drop, units, H: tl.constexpr):
 
 
 @triton.jit
-def indrnn_tanh_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+def indrnn_tanh_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
     v4 = after * after
     v5 = 1.0 - v4
     v6 = v5 * grad[0]
@@ -748,7 +733,7 @@ def indrnn_tanh_backward(keep, row, before, after, grad, p, drop, units, H: tl.c
 
 
 @triton.jit
-def min_gru_forward(z, state, p, drop, units, H: tl.constexpr):
+def min_gru_forward(z, state, p, drop, units, H: tl.constexpr, group):
     v0 = tl.sigmoid(z[0])
     v1 = state[0] * v0
     v2 = 1.0 - v0
@@ -759,7 +744,7 @@ def min_gru_forward(z, state, p, drop, units, H: tl.constexpr):
 
 
 @triton.jit
-def min_gru_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+def min_gru_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
     v12 = before[0] * grad[0]
     v7 = drop * grad[0]
     v9 = keep[0] * v7
@@ -773,7 +758,7 @@ def min_gru_backward(keep, row, before, after, grad, p, drop, units, H: tl.const
 
 
 @triton.jit
-def min_lstm_forward(z, state, p, drop, units, H: tl.constexpr):
+def min_lstm_forward(z, state, p, drop, units, H: tl.constexpr, group):
     v0 = -z[0]
     v1 = softplus(v0)
     v2 = -z[1]
@@ -790,7 +775,7 @@ def min_lstm_forward(z, state, p, drop, units, H: tl.constexpr):
 
 
 @triton.jit
-def min_lstm_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+def min_lstm_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
     v21 = before[0] * grad[0]
     v22 = 1.0 - keep[0]
     v23 = keep[0] * v22

@@ -101,16 +101,16 @@ def joined(
 
 @triton.jit
 def finished(
-    n, published, dh, dc, fresh_h, fresh_c, exchange, counter, weight, tiles, lows, resets,
+    n, arrivals, dh, dc, fresh_h, fresh_c, exchange, counter, weight, tiles, lows, resets,
     read, read_step, rows, ends, starts, B, wide, like: tl.constexpr, GATES: tl.constexpr,
     STATES: tl.constexpr, H: tl.constexpr, WIDTH: tl.constexpr, WHOLE: tl.constexpr,
     PARTS: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr, REVERSE: tl.constexpr,
     WAITS: tl.constexpr,
 ):  # fmt: skip
-    """The gradients by the state before step n, of which `published` steps' slices are needed."""
+    """The gradients by the state before step n, after so many `arrivals` of each program."""
     taken, t, at = place(n, rows, ends, starts, B, REVERSE)
     if WAITS:
-        slices.wait(counter, published * tl.num_programs(1))
+        slices.wait(counter, arrivals * tl.num_programs(1))
     told = exchange + (n % 2) * B * GATES * H
     added = slices.products_back(
         told, rows, taken, weight, tiles, lows, wide, like, GATES, H, WHOLE, PARTS, CHUNK, PRECISION
@@ -124,7 +124,7 @@ def finished(
 @triton.jit(do_not_specialize=["B", "T", "first", "past"])
 def backward(
     weights, state, fresh, noise, noise_steps, given_rows, done, upstream, grads, exchange,
-    counters, through, results,
+    counters, partials, through, results,
     B, T, first, past,
     cell: tl.constexpr, late_backward: tl.constexpr, like: tl.constexpr, H: tl.constexpr,
     WIDTH: tl.constexpr, GATES: tl.constexpr, SLOTS: tl.constexpr, HIDDENS: tl.constexpr,
@@ -133,7 +133,8 @@ def backward(
     KEEPS: tl.constexpr, CELL: tl.constexpr, MADE: tl.constexpr, BLOCKS: tl.constexpr,
     KEPT: tl.constexpr, REVERSE: tl.constexpr, PRODUCT: tl.constexpr, PRECISION: tl.constexpr,
     ROWS: tl.constexpr, UNITS: tl.constexpr, WIDE: tl.constexpr, WHOLE: tl.constexpr,
-    PARTS: tl.constexpr, CHUNK: tl.constexpr, WAITS: tl.constexpr,
+    PARTS: tl.constexpr, CHUNK: tl.constexpr, MEANS: tl.constexpr, EXCHANGES: tl.constexpr,
+    WAITS: tl.constexpr,
 ):  # fmt: skip
     """Steps `past` back to `first`, from the gradients by the state and back into them.
 
@@ -143,6 +144,7 @@ def backward(
         grads: those by the two parts of the state, then by those of the fresh one.
         exchange: room for `dz`, which threads tell each other or the caller.
         counters: how often programs of the same rows have published their slices, 32 numbers apart.
+        partials: room for the sums of whole rows that those programs exchange.
         through: `(B, WIDTH)`, `W_hh^T dz` of the step `past` where it is given.
         results: `dz (N, DZ)`, of each slot in its column; what the weights read of the state, and
             that of the last product; the gradient by what was projected; that by the parameters,
@@ -210,7 +212,7 @@ def backward(
 
     last = tl.minimum(past, tl.max(ends))
     for back in range(last - first):
-        n = last - 1 - back
+        n, group = last - 1 - back, None
         taken, t, at = place(n, rows, ends, starts, B, REVERSE)
         followed, _, at_before = place(n - 1, rows, ends, starts, B, REVERSE)
         here, here_wide = taken[:, None] & in_units, taken[:, None] & in_wide
@@ -250,8 +252,12 @@ def backward(
         if drop is not None:
             factor = noise_at(drop, drop_step, t, rows, H, units, here, like)
         if SLICED:
+            arrivals = back * (1 + EXCHANGES)
+            if EXCHANGES > 0:
+                sums_of_rows = partials + tl.program_id(0) * MEANS * tl.num_programs(1) * ROWS
+                group = sums_of_rows, counter, arrivals
             dh, dc, fresh_h, fresh_c = finished(
-                n + 1, back, dh, dc, fresh_h, fresh_c, exchange, counter, weight, tiles, lows,
+                n + 1, arrivals, dh, dc, fresh_h, fresh_c, exchange, counter, weight, tiles, lows,
                 resets, read, read_step, rows, ends, starts, B, wide, like, GATES, STATES, H, WIDTH,
                 WHOLE, PARTS, CHUNK, PRECISION, REVERSE, WAITS,
             )  # fmt: skip
@@ -272,8 +278,9 @@ def backward(
                 (0,), 0, WIDTH, H, PRODUCT, CHUNK, PRECISION,
             )  # fmt: skip
         dz, dp, direct = cell(
-            keep, of_row, (before_h, before_c), after, (made, through_c), p, factor, units, H
-        )
+            keep, of_row, (before_h, before_c), after, (made, through_c), p, factor, units, H,
+            group,
+        )  # fmt: skip
         added = tl.zeros((ROWS, WIDE), like)
         if len(LATER) > 0:
             told = exchange + 2 * B * len(EARLIER) * H + (n % 2) * B * H
@@ -322,9 +329,9 @@ def backward(
 
     if SLICED and (WAITS or first == past):
         dh, dc, fresh_h, fresh_c = finished(
-            first, last - first, dh, dc, fresh_h, fresh_c, exchange, counter, weight, tiles, lows,
-            resets, read, read_step, rows, ends, starts, B, wide, like, GATES, STATES, H, WIDTH,
-            WHOLE, PARTS, CHUNK, PRECISION, REVERSE, WAITS,
+            first, (last - first) * (1 + EXCHANGES), dh, dc, fresh_h, fresh_c, exchange, counter,
+            weight, tiles, lows, resets, read, read_step, rows, ends, starts, B, wide, like, GATES,
+            STATES, H, WIDTH, WHOLE, PARTS, CHUNK, PRECISION, REVERSE, WAITS,
         )  # fmt: skip
     tl.store(grads[0] + rows[:, None] * WIDTH + wide, dh, own_wide)
     if STATES > 1:

@@ -24,13 +24,15 @@ def late_again(keep, h):
 
 
 @triton.jit
-def gru_reset_before_forward(z, state, p, drop, units, H: tl.constexpr):
+def gru_reset_before_forward(z, state, p, drop, units, H: tl.constexpr, group):
     r, u, n = tl.sigmoid(z[0]), tl.sigmoid(z[1]), tanh(z[2])
     return ((1 - u) * (n * drop) + u * state[0],), (r, u, n), ()
 
 
 @triton.jit
-def gru_reset_before_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+def gru_reset_before_backward(
+    keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group
+):
     u, n = keep[1], keep[2]
     du = grad[0] * (before[0] - n * drop) * u * (1 - u)
     dn = grad[0] * (1 - u) * drop * (1 - n * n)
@@ -44,13 +46,15 @@ def gru_reset_before_late_backward(keep, h, e, dz):
 
 
 @triton.jit
-def mgu_reset_before_forward(z, state, p, drop, units, H: tl.constexpr):
+def mgu_reset_before_forward(z, state, p, drop, units, H: tl.constexpr, group):
     f, n = tl.sigmoid(z[0]), tanh(z[1])
     return ((1 - f) * state[0] + f * (n * drop),), (f, n), ()
 
 
 @triton.jit
-def mgu_reset_before_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr):
+def mgu_reset_before_backward(
+    keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group
+):
     f, n = keep[0], keep[1]
     df = grad[0] * (n * drop - before[0]) * f * (1 - f)
     dn = grad[0] * f * drop * (1 - n * n)

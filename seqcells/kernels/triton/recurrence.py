@@ -117,8 +117,8 @@ def summed(
 
 @triton.jit(do_not_specialize=["B", "T", "first", "past"])
 def forward(
-    from_input, weights, state, fresh, noise, noise_steps, given_rows, exchange, counters, sums,
-    results, B, T, first, past,
+    from_input, weights, state, fresh, noise, noise_steps, given_rows, exchange, counters, partials,
+    sums, results, B, T, first, past,
     cell: tl.constexpr, like: tl.constexpr, H: tl.constexpr, WIDTH: tl.constexpr,
     GATES: tl.constexpr, SLOTS: tl.constexpr, INPUTS: tl.constexpr, HIDDENS: tl.constexpr,
     HIDDEN_AT: tl.constexpr, EARLIER: tl.constexpr, LATER: tl.constexpr, STATES: tl.constexpr,
@@ -126,7 +126,7 @@ def forward(
     UNPROJECTED: tl.constexpr, BLOCKS: tl.constexpr, KEPT: tl.constexpr, REVERSE: tl.constexpr,
     PRODUCT: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr,
     WIDE: tl.constexpr, WHOLE: tl.constexpr, PARTS: tl.constexpr, CHUNK: tl.constexpr,
-    WAITS: tl.constexpr,
+    MEANS: tl.constexpr, EXCHANGES: tl.constexpr, WAITS: tl.constexpr,
 ):  # fmt: skip
     """Steps `first` to `past`, from the state `(B, ...)` and back into it.
 
@@ -138,6 +138,7 @@ def forward(
         given_rows: the batch's order, its lengths, where steps start that are packed, the resets.
         exchange: room for what threads tell each other, or the caller, of the state.
         counters: how often programs of the same rows have published their slices, 32 numbers apart.
+        partials: room for the sums of whole rows that those programs exchange.
         sums: `(B, GATES * H)`, the recurrent product where it is given.
         results: outputs, the second part of the states, what is kept.
     """
@@ -188,6 +189,7 @@ def forward(
         if WAITS:
             slices.arrive(counter)
     for n in range(first, tl.minimum(past, tl.max(ends))):
+        group = None
         taken, t, at = place(n, rows, ends, starts, B, REVERSE)
         here, here_wide = taken[:, None] & in_units, taken[:, None] & in_wide
         if resets is not None:
@@ -206,8 +208,12 @@ def forward(
                 total = loaded(sums + EARLIER[s] * H, rows, GATES * H, units, here, like)
                 hidden = hidden + (total,)
         elif SLICED:
+            arrivals = (n - first) * (1 + EXCHANGES) + 1
+            if EXCHANGES > 0:
+                sums_of_rows = partials + tl.program_id(0) * MEANS * tl.num_programs(1) * ROWS
+                group = sums_of_rows, counter, arrivals
             if WAITS:
-                slices.wait(counter, (n - first + 1) * tl.num_programs(1))
+                slices.wait(counter, arrivals * tl.num_programs(1))
             told = exchange + (n % 2) * B * SPAN
             of_gates = slices.products(
                 told,
@@ -244,7 +250,7 @@ def forward(
         factor = 1.0
         if drop is not None:
             factor = noise_at(drop, drop_step, t, rows, H, units, here, like)
-        new, keep, of_row = cell(z, (h, c), p, factor, units, H)
+        new, keep, of_row = cell(z, (h, c), p, factor, units, H, group)
         made = new[0]
         if projection is not None:
             told = exchange + (4 + n % 2) * B * SPAN

@@ -56,11 +56,12 @@ class Plan(NamedTuple):
 def plans(call: Call, functor: Functor, kind: Kind) -> Iterator[Plan]:
     """The plans that suit a call, by its sizes alone, the fastest first.
 
-    Weights are split over all multiprocessors, which exchange the state at each step; those of few
-    units stay in the shared memory of one. Cells with a product between their gates or with a
-    projection have two products that depend on each other, and others take means over whole rows:
-    where their weights are too large for one multiprocessor they are read at each step, from the
-    second-level cache, up to `IN_MEMORY` units; beyond, the caller computes the product.
+    Weights are split over all multiprocessors, which exchange the state at each step, and the sums
+    of cells that take means over whole rows. Those of few units stay in the shared memory of one
+    multiprocessor, as do those of cells with means where they fit. Cells with a product between
+    their gates or with a projection have two products that depend on each other: where their
+    weights are too large for one multiprocessor they are read at each step, from the second-level
+    cache, up to `IN_MEMORY` units; beyond, the caller computes the product.
     """
     H, width = call.state[-1].shape[1], call.state[0].shape[1]
     device, dtype = call.inputs.device, call.inputs.dtype
@@ -70,20 +71,22 @@ def plans(call: Call, functor: Functor, kind: Kind) -> Iterator[Plan]:
         yield Plan("none", *_elementwise(units, kind.whole_rows))
         return
     entangled = bool(functor.late) or projects
-    slices = [] if entangled or kind.whole_rows or torch.version.hip else [*_slices(call, count)]
-    if H >= SPLIT_FROM:
+    # Means over whole rows need programs that run side by side, which an interpreter's do not.
+    impossible = entangled or torch.version.hip or (kind.whole_rows and interprets())
+    slices = [] if impossible else [*_slices(call, count)]
+    if sliced := H >= SPLIT_FROM and not kind.whole_rows:
         yield from slices
     factors = 2 if in_two(dtype) else 1
     size = (count + projects) * units * wide * dtype.itemsize * factors
     if size + BESIDE <= shared_memory(device):
         yield Plan("resident", 16, units, wide, wide, 16, 8 if size > STAGE else 4)
+    if not sliced:
+        yield from slices
     if max(units, wide) <= IN_MEMORY or entangled:
         chunk = STAGE // (count * units * dtype.itemsize)
         warps = 16 if kind.whole_rows and units > 128 else 8  # of many values, half as many each
         chunk = min(max(_power_of_two(chunk + 1) // 2, 16), 64)
         yield Plan("memory", 16, units, wide, wide, chunk, warps)
-    if H < SPLIT_FROM:
-        yield from slices
     if not entangled:
         yield Plan("given", *_elementwise(units, kind.whole_rows))
 
@@ -229,6 +232,14 @@ class Shape:
             return None
         groups, _ = self.plan.grid(self.batch, self.H)
         return torch.zeros(groups, 32, dtype=torch.int32, device=self.call.inputs.device)
+
+    def partials(self, way: int) -> Tensor | None:
+        """Memory for sums over whole rows that programs exchange, forward (0) or backward (1)."""
+        if not self.plan.sliced or not self.functor.means[way]:
+            return None
+        groups, slices = self.plan.grid(self.batch, self.H)
+        size = groups * self.functor.means[way] * slices * self.plan.rows
+        return torch.empty(size, dtype=self.wider, device=self.call.inputs.device)
 
     def constants(self) -> dict[str, Any]:
         """What both kernels are compiled for."""

@@ -15,7 +15,7 @@ are computed, each with a sum of its own, so that none of them waits for another
 import triton
 import triton.language as tl
 
-from seqcells.kernels.triton.maths import dot
+from seqcells.kernels.triton.maths import dot, mean
 
 
 @triton.jit
@@ -31,6 +31,39 @@ def wait(counter, arrivals):
     while tl.atomic_add(counter, 0, sem="acquire", scope="gpu") < arrivals:
         pass
     tl.debug_barrier()
+
+
+@triton.jit
+def means(values, numbers: tl.constexpr, units, H: tl.constexpr, group, exchange: tl.constexpr):
+    """Means over whole rows, each `(R, 1)`.
+
+    Args:
+        numbers: which means of the step these are.
+        group: for programs with slices of the units, room for each mean's partial sums
+            `(slices, R)`, the counter of the row's programs, and their arrivals before the step's
+            exchanges; None where a program has whole rows.
+        exchange: how many exchanges of the step came before.
+    """
+    found = ()
+    if group is None:
+        for i in tl.static_range(len(values)):
+            found = found + (mean(values[i], units, H),)
+    else:
+        partial, counter, arrivals = group
+        ROWS: tl.constexpr = values[0].shape[0]
+        SLICES: tl.constexpr = (H + units.shape[1] - 1) // units.shape[1]
+        rows = tl.arange(0, ROWS)
+        for i in tl.static_range(len(values)):
+            own = partial + (numbers[i] * SLICES + tl.program_id(1)) * ROWS + rows
+            tl.store(own, tl.sum(tl.where(units < H, values[i], 0.0), 1))
+        arrive(counter)
+        wait(counter, (arrivals + exchange + 1) * SLICES)
+        slices = tl.arange(0, triton.next_power_of_2(SLICES))[None, :]
+        for i in tl.static_range(len(values)):
+            place = partial + (numbers[i] * SLICES + slices) * ROWS + rows[:, None]
+            sums = tl.load(place, (slices < SLICES) & (rows >= 0)[:, None], 0, cache_modifier=".cg")
+            found = found + (tl.sum(sums, 1, keep_dims=True) / H,)
+    return found
 
 
 @triton.jit

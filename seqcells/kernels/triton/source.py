@@ -5,6 +5,7 @@ backward:  keep, row, before, after, -> the gradient by z, by p, and that part o
            grad, p, drop                the state before which does not pass through z
 
 with the meanings that native/functor.hpp gives them. The first H of the tile's `units` are there.
+Where programs have slices of the units, `group` is what they exchange sums over whole rows by.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ _EXPRESSIONS = {
 IMPORTS = """import triton
 import triton.language as tl
 
-from seqcells.kernels.triton.maths import filled, mean, softplus, tanh
+from seqcells.kernels.triton.maths import filled, softplus, tanh
+from seqcells.kernels.triton.slices import means
 """
 
 
@@ -69,6 +71,8 @@ class _Function:
         self.temps: dict[float, Place] = {}
         self.rows: set[Place] = set()  # of values that are the same for all units of a row
         self.results: dict[str, dict[float, str]] = {}
+        self.sums: dict[float, str] = {}  # of the phase, whose means are taken at its end
+        self.exchanges = 0
 
     def of(self, way: Lowered, returned: tuple[str, ...]) -> str:
         for phase in way.phases:
@@ -76,9 +80,10 @@ class _Function:
                 self.compute(*value)
             for (kind, index), place in phase.stores:
                 self.store(kind, index, self.behind(place))
+            self.take_means()
         tuples = ", ".join(self.tuple(kind) for kind in returned)
         body = "\n".join(f"    {line}" for line in [*self.lines, f"return {tuples}"])
-        return f"@triton.jit\ndef {self.head}, units, H: tl.constexpr):\n{body}"
+        return f"@triton.jit\ndef {self.head}, units, H: tl.constexpr, group):\n{body}"
 
     def compute(self, number: int, operation: str, operands: list[Place]) -> None:
         if number in self.computed:
@@ -94,9 +99,21 @@ class _Function:
         if kind == "temp":
             self.temps[index] = place
         elif kind == "sum":
-            self.lines.append(f"mean{index} = mean({_read(place)}, units, H)")
+            self.sums[index] = _read(place)
         else:
             self.results.setdefault(kind, {})[index] = self.shaped(kind, place)
+
+    def take_means(self) -> None:
+        """Take the means of the values that a phase sums, in one exchange."""
+        if not self.sums:
+            return
+        names = _tuple([f"mean{number}" for number in self.sums])
+        values, numbers = _tuple([*self.sums.values()]), _tuple([*map(str, self.sums)])
+        self.lines.append(
+            f"{names} = means({values}, {numbers}, units, H, group, {self.exchanges})"
+        )
+        self.exchanges += 1
+        self.sums = {}
 
     def shaped(self, kind: str, place: Place) -> str:
         """A result as wide as the tile, or as one column."""
@@ -107,14 +124,17 @@ class _Function:
         return _read(place)
 
     def tuple(self, kind: str) -> str:
-        found = [value for _, value in sorted(self.results.get(kind, {}).items())]
-        return f"({', '.join(found)}{',' * (len(found) == 1)})"
+        return _tuple([value for _, value in sorted(self.results.get(kind, {}).items())])
 
     def behind(self, place: Place) -> Place:
         return self.temps[place[1]] if place[0] == "temp" else place
 
     def is_row(self, place: Place) -> bool:
         return place[0] in ("mean", "row", "number") or place in self.rows
+
+
+def _tuple(items: list[str]) -> str:
+    return f"({', '.join(items)}{',' * (len(items) == 1)})"
 
 
 def _read(place: Place) -> str:
