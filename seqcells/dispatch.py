@@ -15,7 +15,7 @@ from seqcells.kernels.call import Call
 from seqcells.kernels.catalogue import COMPILED
 from seqcells.programs import constant
 
-FEW_UNITS = {"rnn_tanh": 256, "rnn_relu": 256}  # whose weights cuDNN keeps; of other cells 128
+FEW_UNITS = {"rnn_tanh": 256, "rnn_relu": 256, "gru": 128, "lstm": 128}  # whose weights cuDNN keeps
 SHORT = 32  # steps: the launch of a Triton kernel takes as long as so many steps of cuDNN
 TRANSFORMED = "a transform of torch.func or forward-mode differentiation has to see every step"
 
@@ -66,11 +66,14 @@ def _prefers_cudnn(call: Call) -> bool:
     In float32 it keeps the weights of few units on the GPU for a whole sequence. Beyond, and in
     bfloat16, it launches several kernels at each step, where Triton launches one in all.
     """
+    if cudnn.refusal(call.cell) or cudnn.obstacle(call):
+        return False
     steps = len(call.inputs if call.batch_sizes is None else call.batch_sizes)
     if steps < SHORT or call.inputs.dtype in (torch.float16, torch.float64):
         return True
-    most = FEW_UNITS.get(call.cell, 128)
-    return call.inputs.dtype == torch.float32 and call.state[-1].shape[1] <= most
+    if call.inputs.dtype == torch.float32 and call.state[-1].shape[1] <= FEW_UNITS[call.cell]:
+        return True
+    return triton.unavailable() is not None or not triton.launches_once(call)
 
 
 def asked_for(backend: str, call: Call) -> Call:

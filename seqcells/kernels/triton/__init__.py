@@ -45,6 +45,15 @@ def refusal(kernel: str) -> str | None:
     return unavailable()
 
 
+def launches_once(call: Call) -> bool:
+    """Whether one launch runs through all steps; else there is one for each step."""
+    from seqcells.kernels.triton.functors import functor_of
+    from seqcells.kernels.triton.shapes import plans
+
+    first = next(plans(call, functor_of(call.cell), kind_of(call.cell)))
+    return first.product != "given"
+
+
 def kept_columns(call: Call) -> int:
     """The width of what a training step keeps for the backward pass."""
     kind = kind_of(call.cell)
