@@ -21,7 +21,7 @@ BESIDE = 80 << 10  # bytes of shared memory that a program needs beside the weig
 BESIDE_SLICE = 16 << 10  # and beside the weights of a slice and the state that it reads
 SLICE = 16  # units of a slice
 SPLIT_FROM = 4 * SLICE  # units: fewer are faster in one program, without waiting
-MOST_ROWS = 128  # of the batch, for a program with a slice of units
+MOST_ROWS = 64  # of the batch, for a program with a slice of units
 
 # Calls, by `Shape.key`, and plans that need more than that, as compiling them has shown.
 TOO_LARGE: set[tuple[object, Plan]] = set()
@@ -108,9 +108,8 @@ def _slices(call: Call, count: int) -> Iterator[Plan]:
         yield Plan("split", rows, SLICE, SLICE, whole, chunk, 4, parts)
     few = size == 2 and rows == 32
     parts = min(8 if few else 4, sums // 16)
-    chunk = min((128 if rows < 128 else 64) // size, whole, sums // parts)
-    warps = 8 if few or rows == 128 else 4
-    yield Plan("streamed", rows, SLICE, SLICE, whole, chunk, warps, parts, 3)
+    chunk = min(128 // size, whole, sums // parts)
+    yield Plan("streamed", rows, SLICE, SLICE, whole, chunk, 8 if few else 4, parts, 3)
 
 
 def _elementwise(units: int, whole_rows: bool) -> tuple[int, int, int, int, int, int]:
