@@ -1,7 +1,7 @@
 """The GPU kernel: fused recurrences in Triton, compiled when they are first used.
 
-tiles.py, recurrence.py and gradient.py are its code, generated.py and late.py what a step does,
-shapes.py says what a call is to it, and launch.py runs it. Under Triton's interpreter
+recurrence.py and gradient.py are the kernels, tiles.py and slices.py what they share, generated.py and
+late.py what a step computes. shapes.py plans a call and launch.py runs it. Under Triton's interpreter
 (`TRITON_INTERPRET=1` before Triton is imported) all of it runs on the CPU, slowly: for tests.
 """
 
