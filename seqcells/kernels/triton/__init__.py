@@ -1,8 +1,9 @@
 """The GPU kernel: fused recurrences in Triton, compiled when they are first used.
 
-recurrence.py and gradient.py are the kernels, tiles.py and slices.py what they share, generated.py and
-late.py what a step computes. shapes.py plans a call and launch.py runs it. Under Triton's interpreter
-(`TRITON_INTERPRET=1` before Triton is imported) all of it runs on the CPU, slowly: for tests.
+recurrence.py and gradient.py are the kernels, tiles.py and slices.py what they share, generated.py
+and late.py what a step computes. shapes.py plans a call and launch.py runs it. Under Triton's
+interpreter (`TRITON_INTERPRET=1` before Triton is imported) all of it runs on the CPU, slowly: for
+tests.
 """
 
 from __future__ import annotations
