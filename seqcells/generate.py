@@ -3,50 +3,94 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from seqcells.cells.base import EQUATIONS, GatedCell
 from seqcells.cells.linear import LinearCell
+from seqcells.dependencies import Dependencies
 from seqcells.kernels.catalogue import BUILT_IN, BY_HAND, COMPILED, source_of
 from seqcells.kernels.compiler import NATIVE
 from seqcells.kernels.program import Program, UntraceableError
 from seqcells.kernels.source import Functor
 from seqcells.kernels.triton.source import module_of
-from seqcells.programs import constant, own_parameters, program, trace, with_parameters
-from seqcells.state import flat_state, map_state
+from seqcells.programs import RECORDED, constant, program, trace
 
 
 class Found(NamedTuple):
-    """What tracing a cell came to; it stays with the cell as long as its equations are the same."""
+    """The result of recording a cell, with what it was recorded from."""
 
     made_from: Any
     kernel: str | None = None
     reason: str = ""
     names: Sequence[str] = ()  # of the parameters that the kernel reads
-    probe: Probe | None = None
+    reads: Dependencies | None = None  # of a recorded cell
+    values: Any = None  # their snapshot
+
+    def holds(self, cell: GatedCell) -> bool:
+        """Whether recording the cell would give the same result."""
+        if self.made_from != _plain(cell):
+            return False
+        if self.reads is None:  # not recorded: the loop is right, whatever has changed
+            return True
+        try:
+            return bool(self.reads.snapshot() == self.values)
+        except (UntraceableError, AttributeError, KeyError, ValueError):
+            return False  # something that was read has gone, or cannot be followed any more
 
 
 def kernel_for(cell: GatedCell) -> tuple[str | None, str]:
     """The text of the cell's program, which names a kernel of its own, or None and the reason.
 
-    It is traced when it is first asked for, and again when a number or a flag of the cell has
-    changed. A cell that is not compiled is probed besides, for what else `activate` may read.
+    The cell is recorded when it is first run, and again whenever anything that its `activate` read
+    has changed (`seqcells.dependencies`). A cell whose reads cannot be followed is not recorded.
     """
     kernel, reason = _recorded(cell)
     if kernel is not None and torch.compiler.is_dynamo_compiling():
+        if reason := _unguarded(cell):
+            return None, reason
         _read_again(cell)
     return kernel, reason
 
 
 def _read_again(cell: GatedCell) -> None:
-    """Let a graph that is being compiled see what `activate` reads: if it changes, so must it."""
+    """Run `activate` under Dynamo so that the graph is guarded on what it reads.
+
+    Dynamo makes a number that has changed symbolic, without a guard on its value; comparing it adds
+    one.
+    """
+    for path, value in _numbers(cell):
+        found = cell
+        for attribute in path:
+            found = getattr(found, attribute)
+        if found != value:
+            raise AssertionError(f"expected {'.'.join(path)} to be {value} while it is compiled")
     sums = cell._any_parameter().new_zeros(1, len(cell.gates) * cell.hidden_size)
     state = cell.initial_state(1, device=sums.device, dtype=sums.dtype)
     cell.activate(sums, None if isinstance(cell, LinearCell) else sums, state)
+
+
+@constant
+def _numbers(cell: GatedCell) -> tuple[tuple[tuple[str, ...], float], ...]:
+    """The numbers that `activate` reads of the cell, by their paths."""
+    reads = RECORDED[cell].reads.reads.items()
+    found = ((tuple(name.split(".")[1:]), get()) for (root, name), get in reads if root == id(cell))
+    return tuple((path, value) for path, value in found if type(value) in (int, float))
+
+
+@constant
+def _unguarded(cell: GatedCell) -> str:
+    """Why a compiled graph could not tell that something has changed that `activate` reads."""
+    for (root, name), get in RECORDED[cell].reads.reads.items():
+        value, own = get(), root == id(cell)
+        if isinstance(value, (list, dict)) or (type(value) in (int, float) and not own):
+            return (
+                f"{name}: torch.compile does not guard the value of numbers outside the cell or in "
+                "lists and dicts; keep it as a number on self"
+            )
+    return ""
 
 
 @constant
@@ -54,54 +98,33 @@ def _recorded(cell: GatedCell) -> tuple[str | None, str]:
     if torch._C._len_torch_dispatch_stack():  # as of an export, whose tensors hold no numbers
         with _disable_current_modes(), torch._C.DisableTorchFunction():
             return _recorded(cell)
-    found: Found | None = vars(cell).get("_program")
-    plain = (bool, int, float, str)
-    made_from = type(cell), [item for item in vars(cell).items() if type(item[1]) in plain]
-    stale = found is None or found.made_from != made_from
-    if stale or (found.probe is not None and not found.probe.holds(cell)):
-        found = vars(cell)["_program"] = _found(cell, made_from)
+    found: Found | None = RECORDED.get(cell)
+    if found is None or not found.holds(cell):
+        found = RECORDED[cell] = _found(cell)
     return found.kernel, found.reason
 
 
-def _found(cell: GatedCell, made_from: Any) -> Found:
+def _plain(cell: GatedCell) -> Any:
+    """What decides on a cell before its equations are read."""
+    plain = (bool, int, float, str)
+    attributes = [(name, value) for name, value in vars(cell).items() if type(value) in plain]
+    dtypes = [value.dtype for value in cell._parameters.values() if value is not None]
+    return type(cell), attributes, dtypes
+
+
+def _found(cell: GatedCell) -> Found:
+    made_from = _plain(cell)
     try:
         _check_methods(cell)
         found, names = trace(cell)
+        reads = Dependencies.of(cell)
+        values = reads.snapshot()
+        if trace(cell, rows=3)[0] != found:
+            raise UntraceableError("activate depends on the number of rows in the batch")
     except UntraceableError as reason:
         return Found(made_from, reason=str(reason))
-    if cell.compiles:
-        return Found(made_from, f"{COMPILED}{found}", names=names)
-    return Found(made_from, str(found), names=names, probe=Probe.of(cell))
-
-
-class Probe(NamedTuple):
-    """What `activate` made of random numbers when it was traced."""
-
-    arguments: tuple[Any, ...]
-    parameters: dict[str, Tensor]
-    state: list[Tensor]
-
-    @classmethod
-    def of(cls, cell: GatedCell) -> Self:
-        generator = torch.Generator().manual_seed(0)
-
-        def random(*shape: int) -> Tensor:
-            return torch.randn(shape, generator=generator)
-
-        product = (2, len(cell.gates) * cell.hidden_size)
-        state = map_state(lambda part: random(*part.shape), cell.initial_state(2, device="cpu"))
-        arguments = random(*product), random(*product), state
-        parameters = {name: random(*value.shape) for name, value in own_parameters(cell)}
-        probe = cls(arguments, parameters, [])
-        return probe._replace(state=probe.run(cell))
-
-    def holds(self, cell: GatedCell) -> bool:
-        """Whether it makes the same of them now."""
-        return all(map(torch.equal, self.run(cell), self.state))
-
-    def run(self, cell: GatedCell) -> list[Tensor]:
-        with torch.no_grad(), torch.autocast("cpu", enabled=False):
-            return flat_state(with_parameters(cell, self.parameters).activate(*self.arguments)[0])
+    kernel = f"{COMPILED}{found}" if cell.compiles else str(found)
+    return Found(made_from, kernel, "", names, reads, values)
 
 
 def _check_methods(cell: GatedCell) -> None:

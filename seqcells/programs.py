@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,9 @@ from seqcells.kernels.program import Program, UntraceableError
 from seqcells.kernels.tracing import traced
 from seqcells.noise import Noise, drop_of, read
 from seqcells.state import State, first_tensor, flat_state, form_state
+
+# What recording each cell gave, while it is alive: not on the cell, which is copied and pickled.
+RECORDED: weakref.WeakKeyDictionary[GatedCell, Any] = weakref.WeakKeyDictionary()
 
 
 def constant(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,15 +43,17 @@ def program(cell: GatedCell) -> Program:
     return trace(cell)[0]
 
 
-def trace(cell: GatedCell) -> tuple[Program, list[str]]:
+def trace(cell: GatedCell, rows: int = 2) -> tuple[Program, list[str]]:
     """The cell's program, and the names of the parameters that it reads beside the products.
+
+    It is recorded on a batch of so many `rows`, of which the program must not depend.
 
     Raises:
         UntraceableError: what no kernel can compute, and why.
     """
-    state = cell.initial_state(2, device="cpu")  # where nothing waits for a device
+    state = cell.initial_state(rows, device="cpu")  # where nothing waits for a device
     parts = flat_state(state)
-    if len(parts) > 2 or any(part.shape != (2, cell.hidden_size) for part in parts):
+    if len(parts) > 2 or any(part.shape != (rows, cell.hidden_size) for part in parts):
         raise UntraceableError(
             f"{type(cell).__name__}: expected a state of one or two parts (B, H), got "
             f"{[tuple(part.shape) for part in parts]}"
@@ -102,7 +108,7 @@ def kernel_weights(kernel: str, cell: GatedCell, weights: Weights) -> Weights:
 
 @constant
 def _recorded_names(cell: GatedCell) -> tuple[str, ...]:
-    return tuple(vars(cell)["_program"].names)
+    return tuple(RECORDED[cell].names)
 
 
 @constant

@@ -149,9 +149,8 @@ def backward(
 
     wanted = [call.inputs if need_inputs else None, *call.state]
     wanted += call[3:9] if need_weights else [None] * 6
-    found = [
-        part if part is None else part.new_empty(part.shape) for part in (*wanted, *call.fresh)
-    ]
+    found = [part if part is None else part.new_empty(part.shape) for part in wanted]
+    found += [part.new_zeros(part.shape) for part in call.fresh]  # written by restarts alone
     inputs, *pointers = [0 if part is None else part.data_ptr() for part in found]
     state, weights, fresh = pointers[:parts], pointers[parts : 6 + parts], pointers[6 + parts :]
     results = [inputs, *_two(state), *_two(fresh), *weights]
@@ -208,7 +207,7 @@ class _Given:
             kind = "double" if self.dtype == torch.float64 else "float"
             return _own(kernel, instruction_set(), kind), 0, 0, 0
         code, numbers = encode(program_of(kernel))
-        return 0, code.data_ptr(), numbers.data_ptr(), 0
+        return 0, code.buffer_info()[0], numbers.buffer_info()[0], 0
 
     def keep(self, tensor: Tensor) -> int:
         self.kept_alive.append(tensor)

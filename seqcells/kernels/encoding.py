@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-
-import torch
-from torch import Tensor
+from array import array
 
 from seqcells.kernels.lowering import Lowered, Phase, Place
 from seqcells.kernels.program import OPERATIONS, Program, UntraceableError
@@ -24,8 +22,10 @@ SECOND = {"state": "cell", "before": "cell", "grad": "grad_cell"}
 
 
 @functools.cache
-def encode(program: Program) -> tuple[Tensor, Tensor]:
+def encode(program: Program) -> tuple[array[int], array[float]]:
     """The code, int32, and the numbers in it, float64.
+
+    No tensors: under an export or a compiler these would be fake ones, and stay in the cache.
 
     Raises:
         UntraceableError: a program that needs more at once than the interpreter holds.
@@ -45,7 +45,7 @@ def encode(program: Program) -> tuple[Tensor, Tensor]:
     flags = (step.reads_after, program.drops)
     head = [*sizes, step.kept_cell, program.parameters, temps, *flags, len(forward)]
     code = [*head, *slots.inputs, *slots.hidden, *forward, *backward]
-    return torch.tensor(code, dtype=torch.int32), torch.tensor(numbers, dtype=torch.float64)
+    return array("i", code), array("d", numbers)
 
 
 def _direction(way: Lowered, numbers: list[float]) -> list[int]:

@@ -28,7 +28,7 @@ def traced(
     Args:
         activate: a function that returns the parts of the next state, given those before it.
         hidden: whether there is a product with the hidden state; `from_hidden` is None if not.
-        state: parts of the state, each `(2, H)`.
+        state: parts of the state, each `(B, H)`.
         drop: whether `activate` takes a factor on the candidate after the state.
         parameters: those that `activate` may read, by name. Those that it does, whose names come
             back, are vectors of one or more numbers a unit.
@@ -36,7 +36,7 @@ def traced(
     Raises:
         UntraceableError: an operator that no program can say, or shapes that are none of a gate's.
     """
-    fused = state[0].new_zeros(2, gates * hidden_size)
+    fused = state[0].new_zeros(len(state[0]), gates * hidden_size)
     inputs = [fused, *([fused.clone()] if hidden else [])]
     inputs += [part.detach().clone() for part in state]
     inputs += [torch.ones_like(state[0])] if drop else []
