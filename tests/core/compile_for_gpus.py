@@ -15,7 +15,7 @@ from triton.backends.compiler import GPUTarget
 from seqcells.kernels import triton as kernels
 from seqcells.kernels.call import Call
 from seqcells.kernels.catalogue import kind_of
-from seqcells.kernels.triton import launch, shapes
+from seqcells.kernels.triton import launch, planning
 
 capability, shared, CELLS, SIZES, DTYPES = map(json.loads, sys.argv[1:])
 
@@ -79,7 +79,7 @@ def call_of(cell, dtype, H):
 
 triton.runtime.driver.set_active(Compiler())
 launch.launch = compiled
-shapes.shared_memory = lambda device: shared
+planning.shared_memory = lambda device: shared
 for cell in CELLS:
     for size in SIZES:
         for dtype in DTYPES:

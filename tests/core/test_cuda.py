@@ -162,14 +162,14 @@ def test_cells_are_the_readable_loops(each_backend, kind, dtype):
 def test_each_way_to_multiply(kind, dtype, product, monkeypatch):
     """Of several slices and several groups of rows, ragged, with restarts, in both directions."""
     skip_without("triton")
-    from seqcells.kernels.triton import shapes
+    from seqcells.kernels.triton import planning
 
-    plans = shapes.plans
+    plans = planning.plans
 
     def wanted(*arguments):
         return iter(sorted(plans(*arguments), key=lambda plan: plan.product != product))
 
-    monkeypatch.setattr(shapes, "plans", wanted)
+    monkeypatch.setattr(planning, "plans", wanted)
     rows, units = 40, 72
     cell = make_cell(kind, I, units, dtype=DTYPES[dtype], device="cuda")
     inputs = torch.randn(T, rows, I).to("cuda", DTYPES[dtype])

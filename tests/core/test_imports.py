@@ -27,7 +27,9 @@ MAY_IMPORT = {
     "modified": {"cells.base", "noise", "state"},
     "backends": {"kernels"},
     "programs": {"cells.base", "kernels", "noise", "state"},
-    "generate": {"programs", "cells.base", "kernels", "state"},
+    "snapshots": {"kernels"},
+    "dependencies": {"kernels", "snapshots"},
+    "generate": {"dependencies", "programs", "cells.base", "kernels", "state"},
     "flow": {"recurrent", "stack", *LEAVES},
     "dispatch": {"backends", "cells.base", "generate", "kernels", "programs"},
     "unroll": {

@@ -51,14 +51,14 @@ def product(request, monkeypatch):
 
 
 def use(product, monkeypatch):
-    from seqcells.kernels.triton import shapes
+    from seqcells.kernels.triton import planning
 
-    plans = shapes.plans
+    plans = planning.plans
 
     def wanted_first(*arguments):
         return iter(sorted(plans(*arguments), key=lambda plan: plan.product != product))
 
-    monkeypatch.setattr(shapes, "plans", wanted_first)
+    monkeypatch.setattr(planning, "plans", wanted_first)
 
 
 @pytest.fixture

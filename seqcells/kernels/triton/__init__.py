@@ -1,9 +1,9 @@
 """The GPU kernel: fused recurrences in Triton, compiled when they are first used.
 
 recurrence.py and gradient.py are the kernels, tiles.py and slices.py what they share, generated.py
-and late.py what a step computes. shapes.py plans a call and launch.py runs it. Under Triton's
-interpreter (`TRITON_INTERPRET=1` before Triton is imported) all of it runs on the CPU, slowly: for
-tests.
+and late.py what a step computes. planning.py chooses tiles, shapes.py describes a call to the
+kernels, and launch.py runs it. Under Triton's interpreter (`TRITON_INTERPRET=1` before Triton is
+imported) all of it runs on the CPU, slowly: for tests.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def refusal(kernel: str) -> str | None:
 def launches_once(call: Call) -> bool:
     """Whether one launch runs through all steps; else there is one for each step."""
     from seqcells.kernels.triton.functors import functor_of
-    from seqcells.kernels.triton.shapes import plans
+    from seqcells.kernels.triton.planning import plans
 
     first = next(plans(call, functor_of(call.cell), kind_of(call.cell)))
     return first.product != "given"

@@ -14,8 +14,8 @@ from torch import Tensor
 from triton.runtime.errors import OutOfResources
 
 from seqcells.kernels.call import Call
-from seqcells.kernels.triton import gradient, recurrence
-from seqcells.kernels.triton.shapes import TOO_LARGE, Shape, dense, plans
+from seqcells.kernels.triton import gradient, planning, recurrence
+from seqcells.kernels.triton.shapes import TOO_LARGE, Shape, dense
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
@@ -49,7 +49,7 @@ def fitting(run: Callable[..., Any]) -> Callable[..., Any]:
                 return run(call, *arguments)
         except OutOfResources:
             shape = Shape(call)
-            *_, last = plans(call, shape.functor, shape.kind)
+            *_, last = planning.plans(call, shape.functor, shape.kind)
             if shape.plan == last:
                 raise
             TOO_LARGE.add((shape.key, shape.plan))
