@@ -33,14 +33,10 @@ from seqcells.snapshots import (
     static,
 )
 
-STORES: tuple[str, ...] = (
-    "STORE_ATTR",
-    "DELETE_ATTR",
-    "STORE_GLOBAL",
-    "DELETE_GLOBAL",
-    "STORE_SUBSCR",
+STORES = (
+    *("STORE_ATTR", "DELETE_ATTR", "STORE_GLOBAL", "DELETE_GLOBAL", "STORE_SUBSCR", "STORE_NAME"),
+    *("DELETE_SUBSCR", "STORE_SLICE", "YIELD_VALUE", "GET_AWAITABLE", "LOAD_BUILD_CLASS"),
 )
-STORES += ("DELETE_SUBSCR", "STORE_NAME", "STORE_SLICE", "YIELD_VALUE", "GET_AWAITABLE")
 SKIPPED = ("CACHE", "PUSH_NULL", "PRECALL", "EXTENDED_ARG", "COPY_FREE_VARS", "NOT_TAKEN")
 
 Get = Callable[[], Any]
@@ -88,7 +84,9 @@ class Dependencies:
         for n, value in enumerate(function.__defaults__ or ()):
             snapshot(f"{name}, default {n}", value)
         code = function.__code__
-        own = code.co_varnames[0] if bound and code.co_argcount else None
+        if bound and not code.co_argcount:
+            raise UntraceableError(f"{name} takes self among others; name it as an argument")
+        own = code.co_varnames[0] if bound else None
         self._code(name, code, function, own)
 
     def _code(
@@ -109,17 +107,21 @@ class Dependencies:
             _check_store(name, found, code, own)
             if at < len(instructions) and instructions[at].opname in STORES:
                 _check_store(name, instructions[at], code, own)
-            if own is not None and own in (loaded := _loaded(found)):
+            if at < len(instructions) and instructions[at].opname == "LOAD_SUPER_ATTR":
+                self._super(name, function, str(instructions[at].argval))
+            elif own is not None and own in (loaded := _loaded(found)):
                 if loaded[-1] != own or not path or loaded.count(own) > 1:
                     raise UntraceableError(f"{name} passes self on; pass what it reads of self")
                 self._attribute(self.cell, "self", lambda: self.cell, path)
             elif found.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-                self._global(name, found.argval, function, path, instructions[at - 1 : at + 3])
+                self._global(name, found.argval, function, path, instructions[at - 1 : at + 4])
+            elif found.opname == "LOAD_DEREF" and found.argval == "__class__" and not path:
+                pass  # for super()
             elif found.argval in free and found.opname in ("LOAD_DEREF", "LOAD_CLASSDEREF"):
                 cell = free[found.argval]
                 self._attribute(cell, found.argval, partial(_content, cell), path)
             elif found.opname == "LOAD_SUPER_ATTR":
-                self._super(name, function, found.argval)
+                check_attributes(name, path)
             elif found.opname in ("IMPORT_NAME", "IMPORT_FROM"):
                 raise UntraceableError(f"{name} imports; import at the top of the module")
             else:
@@ -141,7 +143,9 @@ class Dependencies:
             self._attribute(names, key, lambda: names[key], path)
             return
         value = getattr(builtins, key, None)
-        if value is super:  # super().method
+        if value is super:
+            if any(found.opname == "LOAD_SUPER_ATTR" for found in following):
+                return  # followed there
             methods = [found for found in following if _is_attribute(found)]
             if methods:
                 self._super(name, function, str(methods[0].argval))
@@ -178,6 +182,7 @@ class Dependencies:
         longer = f"{name}.{attribute}"
         if value is self.cell:
             if attribute in value._parameters or parametrize.is_parametrized(value, attribute):
+                snapshot(longer, getattr(value, attribute))
                 check_attributes(longer, rest)
                 return
             if attribute not in vars(value) and is_method(static(type(value), attribute)):
@@ -205,6 +210,8 @@ class Dependencies:
         if not isinstance(function, types.FunctionType) or function.__module__.startswith("torch."):
             raise UntraceableError(f"{name}: a {type(method).__name__} cannot be followed")
         attribute, kind = name.rpartition(".")[2], type(self.cell)
+        # An attribute of the cell would take the method's place.
+        self.reads[id(kind), f"{name} on the cell"] = lambda: vars(self.cell).get(attribute)
         self.reads[id(kind), name] = lambda: static(kind, attribute)
         self._function(name, function, bound)
 
@@ -234,6 +241,8 @@ def _loaded(found: dis.Instruction) -> tuple[str, ...]:
 
 
 def _check_store(name: str, found: dis.Instruction, code: types.CodeType, own: str | None) -> None:
+    if found.opname == "YIELD_VALUE" and code.co_name == "<genexpr>":
+        return
     outer = found.opname == "STORE_DEREF" and found.argval in code.co_freevars
     names = found.argval if isinstance(found.argval, tuple) else (found.argval,)
     if found.opname in STORES or outer or ("STORE_FAST" in found.opname and own in names):

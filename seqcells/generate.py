@@ -108,8 +108,8 @@ def _plain(cell: GatedCell) -> Any:
     """What decides on a cell before its equations are read."""
     plain = (bool, int, float, str)
     attributes = [(name, value) for name, value in vars(cell).items() if type(value) in plain]
-    dtypes = [value.dtype for value in cell._parameters.values() if value is not None]
-    return type(cell), attributes, dtypes
+    own = [(name, value) for name, value in cell._parameters.items() if value is not None]
+    return type(cell), attributes, [(name, value.dtype, value.shape) for name, value in own]
 
 
 def _found(cell: GatedCell) -> Found:

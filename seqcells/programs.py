@@ -19,6 +19,7 @@ from seqcells.kernels.catalogue import program_of
 from seqcells.kernels.program import Program, UntraceableError
 from seqcells.kernels.tracing import traced
 from seqcells.noise import Noise, drop_of, read
+from seqcells.snapshots import is_plain_class
 from seqcells.state import State, first_tensor, flat_state, form_state
 
 # What recording each cell gave, while it is alive: not on the cell, which is copied and pickled.
@@ -58,6 +59,9 @@ def trace(cell: GatedCell, rows: int = 2) -> tuple[Program, list[str]]:
             f"{type(cell).__name__}: expected a state of one or two parts (B, H), got "
             f"{[tuple(part.shape) for part in parts]}"
         )
+
+    if isinstance(state, tuple) and not is_plain_class(type(state)):
+        raise UntraceableError(f"{type(state).__name__} has methods, which may read something else")
 
     def activate(
         given: dict[str, Tensor],

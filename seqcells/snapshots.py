@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from seqcells.kernels.program import UntraceableError
 
-NAMES = (tuple, BaseException)  # classes of plain results
 PLAIN = (bool, int, float, complex, str, bytes, type(None), type(...))
 IMMUTABLE = (torch.dtype, torch.device, torch.layout, torch.memory_format)
 FUNCTIONS = {  # builtins whose result depends on their arguments alone
@@ -58,47 +57,53 @@ def snapshot(name: str, value: Any) -> Any:
     Raises:
         UntraceableError: a value that may change without being another.
     """
-    kind = type(value)
-    if kind in PLAIN:
-        return kind, repr(value)  # tells 0.0 from -0.0, and nan is nan
-    if kind in (tuple, list) or (isinstance(value, tuple) and hasattr(value, "_fields")):
-        return kind, [snapshot(f"{name}[{n}]", part) for n, part in enumerate(value)]
-    if kind is dict:
-        return kind, [
-            (snapshot(name, key), snapshot(f"{name}[{key!r}]", part)) for key, part in value.items()
-        ]
-    if isinstance(value, Tensor):
-        return kind  # the recorder knows parameters, and refuses other tensors
     if isinstance(value, types.FunctionType):
         defaults = [value.__defaults__, value.__kwdefaults__]
-        return _Same(value), value.__code__, snapshot(f"{name}, defaults", defaults)
+        return Same(value), value.__code__, _contents(f"{name}, defaults", defaults)
     if isinstance(value, staticmethod):
         return snapshot(name, value.__func__)
     if isinstance(value, property):
         return snapshot(name, value.fget)
     if isinstance(value, nn.Module) and _is_activation(value):
         plain = [(key, part) for key, part in vars(value).items() if key[0] != "_"]
-        return _Same(value), [snapshot(f"{name}.{key}", part) for key, part in plain]
-    if (
-        kind in IMMUTABLE
-        or (isinstance(value, types.BuiltinFunctionType) and _is_pure(value))
-        or (isinstance(value, type) and (value in FUNCTIONS or issubclass(value, NAMES)))
+        return Same(value), [_contents(f"{name}.{key}", part) for key, part in plain]
+    if (isinstance(value, types.BuiltinFunctionType) and _is_pure(value)) or (
+        isinstance(value, type) and (value in FUNCTIONS or is_plain_class(value))
     ):
-        return _Same(value)
+        return Same(value)
+    return _contents(name, value)
+
+
+def _contents(name: str, value: Any) -> Any:
+    """As `snapshot`, of what may stand in a container: no functions, which read something else."""
+    kind = type(value)
+    if kind in PLAIN:
+        return kind, repr(value)  # tells 0.0 from -0.0, and nan is nan
+    if kind in (tuple, list) or (isinstance(value, tuple) and is_plain_class(kind)):
+        return kind, [_contents(f"{name}[{n}]", part) for n, part in enumerate(value)]
+    if kind is dict:
+        return kind, [
+            (_contents(name, key), _contents(f"{name}[{key!r}]", part))
+            for key, part in value.items()
+        ]
+    if isinstance(value, Tensor) and kind.__module__.partition(".")[0] == "torch":
+        return kind, value.shape  # the recorder knows parameters, and refuses other tensors
+    if kind in IMMUTABLE:
+        return Same(value)
     raise UntraceableError(
         f"{name}: a {kind.__name__} may change unnoticed; use numbers, strings, tuples, lists and "
         "dicts of them, parameters, and functions"
     )
 
 
-class _Same:
+class Same:
     """Equal to itself by identity alone."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.value is other.value
+        return isinstance(other, Same) and self.value is other.value
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -139,6 +144,17 @@ def _is_pure(function: types.BuiltinFunctionType) -> bool:
     if module.partition(".")[0] == "torch":
         return not _is_stateful(function.__name__)
     return function in FUNCTIONS or module in (math.__name__, "_operator")
+
+
+def is_plain_class(kind: type) -> bool:
+    """Whether it is an exception, or a tuple or NamedTuple without methods of its own."""
+    if issubclass(kind, BaseException):
+        return True
+    own = [value for base in kind.__mro__ for value in vars(base).values()]
+    functions = [getattr(value, "__func__", getattr(value, "fget", value)) for value in own]
+    modules = {value.__module__ for value in functions if isinstance(value, types.FunctionType)}
+    generated = {"collections", f"namedtuple_{kind.__name__}"}
+    return issubclass(kind, tuple) and modules <= generated
 
 
 def is_trusted(function: types.FunctionType) -> bool:

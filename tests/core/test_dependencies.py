@@ -1,8 +1,13 @@
 """A recording of a user's cell is used only while nothing that `activate` read has changed."""
 
+import copy
+import gc
 import math
+import pickle
 import random as random_module
 import types
+import weakref
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -108,6 +113,13 @@ READS = {
     "method": kind(
         lambda self, x: self.helper(x), lambda cell: setattr(type(cell), "helper", lambda s, x: -x)
     ),
+    "instance": kind(
+        lambda self, x: self.helper(x), lambda cell: setattr(cell, "helper", lambda x: -x)
+    ),
+    "generator": kind(
+        lambda self, x: sum(scale * x for scale in self.listed),
+        lambda cell: cell.listed.append(0.25),
+    ),
     "property": kind(lambda self, x: self.halved * x, lambda cell: setattr(cell, "number", 0.25)),
 }
 Base.helper = staticmethod(lambda x: 0.5 * x)
@@ -168,6 +180,18 @@ class Anything:
         return random_module.random()
 
 
+class Numbers(NamedTuple):
+    number: torch.Tensor
+
+    def doubled(self):
+        return 2 * SCALE * self.number
+
+
+def scale_of(cell, x):
+    return cell.number * x
+
+
+FUNCTIONS = [lambda x: SCALE * x]
 ANYTHING, NUMBERS = Anything(), iter(range(1000))
 REFUSED = {
     "random": (lambda self, x: random_module.random() * x, "random"),
@@ -177,6 +201,9 @@ REFUSED = {
     "append": (lambda self, x: (self.listed.append(1), x)[1], "append"),
     "self": (lambda self, x: doubled(self) * x, "passes self on"),
     "getattr": (lambda self, x: getattr(self, "num" + "ber") * x, "getattr"),
+    "functions": (lambda self, x: FUNCTIONS[0](x), "function may change unnoticed"),
+    "wrapped": (lambda *args: scale_of(*args), "takes self among others"),
+    "method of the state": (lambda self, x: Numbers(x).doubled(), "type may change unnoticed"),
     "dtype": (lambda self, x: x if x.dtype == F64 else -x, r"\.dtype"),
     "rows": (lambda self, x: x / x.shape[0], "number of rows"),
     "mode": (lambda self, x: x if torch.is_grad_enabled() else -x, "is_grad_enabled"),
@@ -213,6 +240,28 @@ def test_what_cannot_be_followed_runs_as_the_loop(what):
         with backend(name):
             found.append(recurrent(inputs)[0])
     close(*found)
+
+
+def test_a_recording_stays_with_its_cell():
+    cell = READS["list"][0](I, H, dtype=F64)
+    inputs = random(T, B, I)
+    both(Recurrent(cell), inputs)
+    for copied in (copy.deepcopy(cell), pickle.loads(pickle.dumps(Blend(I, H, dtype=F64)))):
+        before = both(Recurrent(copied), inputs)
+        copied.listed[0] = 0.25
+        assert not torch.equal(before, both(Recurrent(copied), inputs))
+    both(Recurrent(cell), inputs)
+    alive = weakref.ref(cell)
+    del cell
+    gc.collect()
+    assert alive() is None
+
+
+class Blend(Base):
+    """One that can be pickled."""
+
+    def scaled(self, x):
+        return self.listed[0] * x
 
 
 def test_a_subclass_may_call_super():

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "loop": {"noise", *LEAVES},
     "modified": {"cells.base", "noise", "state"},
     "backends": {"kernels"},
-    "programs": {"cells.base", "kernels", "noise", "state"},
+    "programs": {"cells.base", "kernels", "noise", "snapshots", "state"},
     "snapshots": {"kernels"},
     "dependencies": {"kernels", "snapshots"},
     "generate": {"dependencies", "programs", "cells.base", "kernels", "state"},
