@@ -121,8 +121,11 @@ def _found(cell: GatedCell) -> Found:
         values = reads.snapshot()
         if trace(cell, rows=3)[0] != found:
             raise UntraceableError("activate depends on the number of rows in the batch")
+        str(Functor("Own", found))  # as deep as everything that is made of a program
     except UntraceableError as reason:
         return Found(made_from, reason=str(reason))
+    except RecursionError:
+        return Found(made_from, reason="activate has too long a chain of operations for a kernel")
     kernel = f"{COMPILED}{found}" if cell.compiles else str(found)
     return Found(made_from, kernel, "", names, reads, values)
 

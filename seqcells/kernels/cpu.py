@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import struct
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -25,6 +26,18 @@ DTYPES = (torch.float32, torch.float64)
 # `Problem` in native/problem.hpp: so many members of eight bytes each.
 _MEMBERS = 60
 _PROBLEM = struct.Struct(f"{_MEMBERS}q")
+
+
+_forked = False
+
+
+def _after_fork() -> None:
+    """OpenMP's threads are gone in a forked process; waiting for them would never end."""
+    global _forked
+    _forked = True
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 @functools.cache
@@ -177,7 +190,7 @@ class _Given:
         self.numbers = [
             *self.cell(call.cell),
             self.dtype == torch.float64,
-            torch.get_num_threads(),
+            1 if _forked else torch.get_num_threads(),
             call.reverse,
             (call.inputs if call.batch_sizes is None else call.batch_sizes).shape[0],
             rows,

@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.utils.flop_counter import register_flop_formula
 
 from seqcells.kernels import cpu, cudnn, triton
 from seqcells.kernels.call import Call
@@ -275,13 +276,22 @@ def _own(result: Tensor) -> Tensor:
     return result.detach().clone(memory_format=torch.contiguous_format)
 
 
+def _flops(*shapes: Any, **options: Any) -> int:
+    """Multiplications and additions of the products, for `FlopCounterMode`; padding counts."""
+    call = Call(*shapes[: len(Call._fields)])
+    weights = (call.weight_ih, call.weight_hh, call.weight_hr)
+    sizes = (math.prod(shape) for shape in weights if shape is not None)
+    return 2 * math.prod(call.inputs[:-1]) * sum(sizes)
+
+
 _library.impl("recurrence", _differentiable, "Autograd", with_keyset=True)
 _library.impl("recurrence", _looked_through, "FuncTorchDynamicLayerFrontMode")
-for _name, _kernel, _shape in (
-    ("recurrence", _forward, _fake),
-    ("_train", _forward_train, _fake_train),
-    ("_backward", _backward_through_time, _fake_backward),
+for _name, _kernel, _shape, _count in (
+    ("recurrence", _forward, _fake, _flops),
+    ("_train", _forward_train, _fake_train, _flops),
+    ("_backward", _backward_through_time, _fake_backward, lambda _, *s, **o: 2 * _flops(*s, **o)),
 ):
+    register_flop_formula(getattr(torch.ops.seqcells, _name))(_count)
     _library.impl(_name, _kernel, "CompositeExplicitAutograd")
     torch.library.register_fake(f"seqcells::{_name}", _shape, lib=_library)
     for _device in ("cpu", "cuda"):

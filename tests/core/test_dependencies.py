@@ -257,6 +257,37 @@ def test_a_recording_stays_with_its_cell():
     assert alive() is None
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_export_leaves_nothing_behind(strict):
+    """No tensor of an export stays in a cache that later calls read."""
+
+    class Fresh(Base):
+        def scaled(self, x):
+            return (0.1234 + strict) * x
+
+    inputs = random(T, B, I)
+    torch.export.export(Recurrent(Fresh(I, H, dtype=F64)), (inputs,), strict=strict)
+    both(Recurrent(Fresh(I, H, dtype=F64)), inputs)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["interpreted", "compiled"])
+def test_a_long_chain_of_operations_runs_as_the_loop(compiled):
+    class Deep(seqcells.GatedCell):
+        gates = ("candidate",)
+
+        def activate(self, from_input, from_hidden, state):
+            new = from_input + from_hidden
+            for _ in range(500):
+                new = torch.tanh(new) * 0.9 + state
+            return new, (new,)
+
+    cell = Deep(I, H, dtype=F64)
+    cell.compiles = compiled
+    both(Recurrent(cell), random(T, B, I))
+    with backend("cpu"), pytest.raises(RuntimeError, match="too long a chain"):
+        Recurrent(cell)(random(T, B, I))
+
+
 class Blend(Base):
     """One that can be pickled."""
 
