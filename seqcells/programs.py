@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize
 from seqcells.cells.base import EQUATIONS, GatedCell, Weights
 from seqcells.cells.checks import takes
 from seqcells.kernels.catalogue import program_of
-from seqcells.kernels.program import Program, UntraceableError
+from seqcells.kernels.program import CACHED, Program, UntraceableError
 from seqcells.kernels.tracing import traced
 from seqcells.noise import Noise, drop_of, read
 from seqcells.snapshots import is_plain_class
@@ -44,17 +44,15 @@ def program(cell: GatedCell) -> Program:
     return trace(cell)[0]
 
 
-def trace(cell: GatedCell, rows: int = 2) -> tuple[Program, list[str]]:
+def trace(cell: GatedCell) -> tuple[Program, list[str]]:
     """The cell's program, and the names of the parameters that it reads beside the products.
-
-    It is recorded on a batch of so many `rows`, of which the program must not depend.
 
     Raises:
         UntraceableError: what no kernel can compute, and why.
     """
-    state = cell.initial_state(rows, device="cpu")  # where nothing waits for a device
+    state = cell.initial_state(2, device="cpu")  # where nothing waits for a device
     parts = flat_state(state)
-    if len(parts) > 2 or any(part.shape != (rows, cell.hidden_size) for part in parts):
+    if len(parts) > 2 or any(part.shape != (2, cell.hidden_size) for part in parts):
         raise UntraceableError(
             f"{type(cell).__name__}: expected a state of one or two parts (B, H), got "
             f"{[tuple(part.shape) for part in parts]}"
@@ -161,7 +159,7 @@ def with_parameters(cell: GatedCell, parameters: dict[str, Tensor]) -> GatedCell
     return twin
 
 
-@functools.cache
+@functools.lru_cache(maxsize=CACHED)
 def interpreted(kernel: str) -> Interpreted:
     """What a kernel computes, as a cell without weights of its own."""
     return Interpreted(program(EQUATIONS[kernel]) if kernel in EQUATIONS else program_of(kernel))

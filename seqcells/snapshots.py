@@ -128,7 +128,8 @@ def check_module(name: str, module: types.ModuleType, attribute: str) -> None:
         if value.__name__ not in (*OPERATIONS, "torch.nn"):
             raise UntraceableError(f"{name} is outside of torch's operations")
     elif callable(value) and (_is_stateful(attribute) or module.__name__ not in OPERATIONS):
-        raise UntraceableError(f"{name} may differ from call to call")
+        why = "turns gradients off" if "grad" in attribute else "may differ from call to call"
+        raise UntraceableError(f"{name} {why}")
 
 
 def _is_stateful(name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple, Self
 
-from seqcells.kernels.program import Program
+from seqcells.kernels.program import CACHED, Program
 from seqcells.kernels.source import Functor
 
 
@@ -98,7 +98,7 @@ def program_of(kernel: str) -> Program:
     return Program.parse(kernel.removeprefix(COMPILED))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=CACHED)
 def kind_of(kernel: str) -> Kind:
     """What a kernel needs: one of those built in, or the text of a program.
 

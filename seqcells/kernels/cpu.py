@@ -18,7 +18,7 @@ from seqcells.kernels.call import Call
 from seqcells.kernels.catalogue import COMPILED, NUMBERS, kind_of, program_of, source_of
 from seqcells.kernels.compiler import compiled
 from seqcells.kernels.encoding import encode
-from seqcells.kernels.program import UntraceableError
+from seqcells.kernels.program import CACHED, UntraceableError
 from seqcells.kernels.source import Functor
 
 DTYPES = (torch.float32, torch.float64)
@@ -96,7 +96,7 @@ def refusal(kernel: str) -> str | None:
     return _ready(kernel, instruction_set())
 
 
-@functools.cache
+@functools.lru_cache(maxsize=CACHED)
 def _ready(kernel: str, instructions: str) -> str | None:
     """None once the kernel can be run, or why it cannot."""
     try:

@@ -6,7 +6,7 @@ import functools
 from array import array
 
 from seqcells.kernels.lowering import Lowered, Phase, Place
-from seqcells.kernels.program import OPERATIONS, Program, UntraceableError
+from seqcells.kernels.program import CACHED, OPERATIONS, Program, UntraceableError
 from seqcells.kernels.steps import step_of
 
 # In the order of `Kind`, `Operation` and the sizes in native/interpreter.hpp.
@@ -21,7 +21,7 @@ REGISTERS, MEANS = 128, 32
 SECOND = {"state": "cell", "before": "cell", "grad": "grad_cell"}
 
 
-@functools.cache
+@functools.lru_cache(maxsize=CACHED)
 def encode(program: Program) -> tuple[array[int], array[float]]:
     """The code, int32, and the numbers in it, float64.
 

@@ -28,6 +28,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Self
 
+# How many programs stay in a cache: a number that changes at each step makes a new one each time.
+CACHED = 256
+
 # What a program may compute, by name, with the number of its operands.
 OPERATIONS = {
     **dict.fromkeys(("add", "sub", "mul", "div"), 2),
@@ -60,7 +63,7 @@ class Program(NamedTuple):
         return "\n".join([head, *lines, f"return {' '.join(self.results)}"])
 
     @classmethod
-    @functools.cache
+    @functools.lru_cache(maxsize=CACHED)
     def parse(cls, text: str) -> Self:
         """The program of this text.
 

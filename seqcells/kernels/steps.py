@@ -6,7 +6,7 @@ import functools
 from typing import NamedTuple
 
 from seqcells.kernels.lowering import Lowered, Place, lower
-from seqcells.kernels.program import COSTLY, Program, differentiate, is_number
+from seqcells.kernels.program import CACHED, COSTLY, Program, differentiate, is_number
 
 
 class Slots(NamedTuple):
@@ -48,7 +48,7 @@ def slots_of(program: Program) -> Slots:
     return Slots(separate, tuple(gate for gate in range(program.gates) if gate not in separate))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=CACHED)
 def step_of(program: Program) -> Step:
     """What a program's step is, worked out once."""
     return Step(program)

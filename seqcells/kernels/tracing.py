@@ -36,15 +36,15 @@ def traced(
     Raises:
         UntraceableError: an operator that no program can say, or shapes that are none of a gate's.
     """
-    fused = state[0].new_zeros(len(state[0]), gates * hidden_size)
-    inputs = [fused, *([fused.clone()] if hidden else [])]
-    inputs += [part.detach().clone() for part in state]
-    inputs += [torch.ones_like(state[0])] if drop else []
     names = [_names("x", gates), *([_names("h", gates)] if hidden else [])]
     names += [[f"s{n}"] for n in range(len(state))] + [["d0"]] * drop
 
-    def record(own: Sequence[str]) -> tuple[Writer, list[list[str]], list[str]]:
-        """The values, those that are returned, and which parameters were read."""
+    def record(own: Sequence[str], rows: int) -> tuple[Program, list[str]]:
+        """The program on so many rows, and which parameters were read, of which `own` count."""
+        fused = state[0].new_zeros(rows, gates * hidden_size)
+        inputs = [fused, *([fused.clone()] if hidden else [])]
+        inputs += [part.new_zeros(rows, hidden_size) for part in state]
+        inputs += [fused.new_ones(rows, hidden_size)] if drop else []
         recorder = _Recorder(Writer(), hidden_size, list(zip(inputs, names)))
         given = {name: recorder.parameter(name, value) for name, value in parameters.items()}
         recorder.number(own)
@@ -60,16 +60,21 @@ def traced(
             raise
         except Exception as error:
             raise UntraceableError(f"activate cannot be traced: {error}") from error
-        return recorder.write, results, [name for name in parameters if name in recorder.read]
+        if any(len(found) != 1 for found in results) or len(results) != len(state):
+            raise UntraceableError(
+                "activate: expected it to return a state of the form that it is given"
+            )
+        read = [name for name in parameters if name in recorder.read]
+        count = sum(len(parameters[name]) // hidden_size for name in read)
+        returned = [found[0] for found in results]
+        return recorder.write.program(gates, hidden, len(state), count, returned), read
 
-    *_, read = record(list(parameters))
-    write, results, _ = record(read)
-    if any(len(found) != 1 for found in results) or len(results) != len(state):
-        raise UntraceableError(
-            "activate: expected it to return a state of the form that it is given"
-        )
-    count = sum(len(parameters[name]) // hidden_size for name in read)
-    program = write.program(gates, hidden, len(state), count, [found[0] for found in results])
+    everything = list(parameters)
+    program, read = record(everything, rows=2)
+    if read != everything:  # others take no place among p0, p1, ...
+        program, _ = record(read, rows=2)
+    if record(read, rows=3)[0] != program:
+        raise UntraceableError("activate depends on the number of rows in the batch")
     return program, read
 
 

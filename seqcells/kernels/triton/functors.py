@@ -8,7 +8,7 @@ import linecache
 from typing import Any, NamedTuple, Self
 
 from seqcells.kernels.catalogue import BY_HAND, kind_of, program_of
-from seqcells.kernels.program import Program
+from seqcells.kernels.program import CACHED, Program
 from seqcells.kernels.steps import Slots, step_of
 from seqcells.kernels.triton import generated, late
 from seqcells.kernels.triton.source import IMPORTS, source_of
@@ -58,7 +58,7 @@ class Functor(NamedTuple):
         return self.columns[len(self.slots.separate) + self.slots.hidden.index(gate)]
 
 
-@functools.cache
+@functools.lru_cache(maxsize=CACHED)
 def functor_of(kernel: str) -> Functor:
     """Of a kernel's name, or of the text of a program, which is written out and compiled."""
     if kernel in BY_HAND:
