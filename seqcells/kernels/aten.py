@@ -43,14 +43,14 @@ SEVERAL: dict[Any, Callable[..., str]] = {
         "where_positive", a, a, w("mul", a, slope)
     ),
     aten.elu.default: lambda w, a, alpha="1.0": w(
-        "where_positive", a, a, w("mul", alpha, w("sub", w("exp", a), "1.0"))
+        "where_positive", a, a, w("mul", alpha, w("sub", w("exp", _negative(w, a)), "1.0"))
     ),
     aten.clamp.default: lambda w, a, low=None, high=None: _clamped(w, a, low, high),
     aten.clamp_min.default: lambda w, a, low: _clamped(w, a, low, None),
     aten.clamp_max.default: lambda w, a, high: _clamped(w, a, None, high),
-    aten.hardtanh.default: lambda w, a, low="-1.0", high="1.0": _clamped(w, a, low, high),
-    aten.maximum.default: lambda w, a, b: w("where_positive", w("sub", a, b), a, b),
-    aten.minimum.default: lambda w, a, b: w("where_positive", w("sub", a, b), b, a),
+    aten.hardtanh.default: lambda w, a, low="-1.0", high="1.0": _within(w, a, low, high),
+    aten.maximum.default: lambda w, a, b: _larger(w, a, b, a, b),
+    aten.minimum.default: lambda w, a, b: _larger(w, a, b, b, a),
 }
 
 # Those over a row.
@@ -74,9 +74,30 @@ def _power(write: Writer, value: str, exponent: str) -> str:
     return result
 
 
+# Where two branches meet, the gradient is PyTorch's: at a bound, `clamp` passes it on and `hardtanh`
+# does not; of two equal values, `maximum` and `minimum` give each the half.
+
+
 def _clamped(write: Writer, value: str, low: str | None, high: str | None) -> str:
     if low is not None:
-        value = write("where_positive", write("sub", value, low), value, low)
+        value = write("where_positive", write("sub", low, value), low, value)
     if high is not None:
-        value = write("where_positive", write("sub", high, value), value, high)
+        value = write("where_positive", write("sub", value, high), high, value)
     return value
+
+
+def _within(write: Writer, value: str, low: str, high: str) -> str:
+    value = write("where_positive", write("sub", value, low), value, low)
+    return write("where_positive", write("sub", high, value), value, high)
+
+
+def _larger(write: Writer, a: str, b: str, if_larger: str, if_smaller: str) -> str:
+    """One of two values by which of `a` and `b` is larger; their mean if neither is."""
+    equal = write("mul", "0.5", write("add", a, b))
+    smaller = write("where_positive", write("sub", b, a), if_smaller, equal)
+    return write("where_positive", write("sub", a, b), if_larger, smaller)
+
+
+def _negative(write: Writer, value: str) -> str:
+    """The value where it is at most 0, else 0: an exponential of it does not overflow."""
+    return write("where_positive", value, "0.0", value)

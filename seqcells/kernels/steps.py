@@ -41,7 +41,8 @@ def slots_of(program: Program) -> Slots:
     alone = set()
     for operation, *operands in program.values:
         gates = {name[1:] for name in operands if name[0] in "xh"}
-        if operation != "add" or len(gates) != 1 or any(name[0] not in "xh" for name in operands):
+        kinds = sorted(name[0] for name in operands)
+        if operation != "add" or len(gates) != 1 or kinds != ["h", "x"]:
             alone |= gates
     alone |= {name[1:] for name in program.results if name[0] in "xh"}
     separate = tuple(gate for gate in range(program.gates) if str(gate) in alone)
