@@ -74,8 +74,8 @@ def _power(write: Writer, value: str, exponent: str) -> str:
     return result
 
 
-# Where two branches meet, the gradient is PyTorch's: at a bound, `clamp` passes it on and `hardtanh`
-# does not; of two equal values, `maximum` and `minimum` give each the half.
+# Where two branches meet, the gradient is PyTorch's: at a bound, `clamp` passes it on and
+# `hardtanh` does not; of two equal values, `maximum` and `minimum` give each one half.
 
 
 def _clamped(write: Writer, value: str, low: str | None, high: str | None) -> str:
