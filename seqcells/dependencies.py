@@ -48,7 +48,7 @@ class Dependencies:
     def __init__(self, cell: Any) -> None:
         self._cell = weakref.ref(cell)
         self.reads: dict[tuple[int, str], Get] = {}  # by where each name is looked up, and the name
-        self._walked: set[tuple[types.CodeType, bool]] = set()
+        self._walked: set[tuple[types.FunctionType, bool]] = set()
 
     @classmethod
     def of(cls, cell: Any, methods: tuple[str, ...] = ("activate",)) -> Self:
@@ -78,11 +78,9 @@ class Dependencies:
 
     def _function(self, name: str, function: types.FunctionType, bound: bool) -> None:
         """Follow what a Python function reads; `bound`: its first argument is the cell."""
-        if (function.__code__, bound) in self._walked:
+        if (function, bound) in self._walked:
             return
-        self._walked.add((function.__code__, bound))
-        for n, value in enumerate(function.__defaults__ or ()):
-            snapshot(f"{name}, default {n}", value)
+        self._walked.add((function, bound))
         code = function.__code__
         if bound and not code.co_argcount:
             raise UntraceableError(f"{name} takes self among others; name it as an argument")
@@ -142,7 +140,7 @@ class Dependencies:
             names = function.__globals__
             self._attribute(names, key, lambda: names[key], path)
             return
-        value = getattr(builtins, key, None)
+        names, value = function.__globals__, getattr(builtins, key, None)
         if value is super:
             if any(found.opname == "LOAD_SUPER_ATTR" for found in following):
                 return  # followed there
@@ -154,6 +152,7 @@ class Dependencies:
             isinstance(value, type) and issubclass(value, BaseException)
         ):
             raise UntraceableError(f"{name} reads {key}, which a recording cannot follow")
+        self.reads[id(names), key] = lambda: names.get(key, value)  # a global may take its place
 
     def _super(self, name: str, function: types.FunctionType, attribute: str) -> None:
         closure = dict(zip(function.__code__.co_freevars, function.__closure__ or ()))
@@ -163,7 +162,7 @@ class Dependencies:
         after = kinds[kinds.index(closure["__class__"].cell_contents) + 1 :]
         for kind in after:
             if attribute in vars(kind):
-                self._method(f"{kind.__name__}.{attribute}", vars(kind)[attribute])
+                self._method(kind, attribute)
                 return
         raise UntraceableError(f"{name} calls super().{attribute}, which is not there")
 
@@ -186,7 +185,9 @@ class Dependencies:
                 check_attributes(longer, rest)
                 return
             if attribute not in vars(value) and is_method(static(type(value), attribute)):
-                self._method(longer, static(type(value), attribute))
+                # An attribute of the cell would take the method's place.
+                self.reads[id(value), longer] = lambda: vars(self.cell).get(attribute)
+                self._method(type(value), attribute)
                 check_attributes(longer, rest)
                 return
         elif isinstance(value, (Tensor, tuple, *PLAIN)) or type(value) in (list, dict):
@@ -201,17 +202,15 @@ class Dependencies:
             raise UntraceableError(f"{longer} does not exist")
         self._attribute(root, longer, lambda: getattr(get(), attribute), rest)
 
-    def _method(self, name: str, method: Any) -> None:
-        """A method or property of the cell's class."""
+    def _method(self, kind: type, attribute: str) -> None:
+        """A method or property of a class of the cell's."""
+        name, method = f"{kind.__name__}.{attribute}", static(kind, attribute)
         if isinstance(method, property):
             method = method.fget
         bound = not isinstance(method, staticmethod)
         function = method if bound else method.__func__
         if not isinstance(function, types.FunctionType) or function.__module__.startswith("torch."):
             raise UntraceableError(f"{name}: a {type(method).__name__} cannot be followed")
-        attribute, kind = name.rpartition(".")[2], type(self.cell)
-        # An attribute of the cell would take the method's place.
-        self.reads[id(kind), f"{name} on the cell"] = lambda: vars(self.cell).get(attribute)
         self.reads[id(kind), name] = lambda: static(kind, attribute)
         self._function(name, function, bound)
 
@@ -245,7 +244,8 @@ def _check_store(name: str, found: dis.Instruction, code: types.CodeType, own: s
         return
     outer = found.opname == "STORE_DEREF" and found.argval in code.co_freevars
     names = found.argval if isinstance(found.argval, tuple) else (found.argval,)
-    if found.opname in STORES or outer or ("STORE_FAST" in found.opname and own in names):
+    rebound = found.opname.startswith("STORE_") and own in names
+    if found.opname in STORES or outer or (own is not None and rebound):
         raise UntraceableError(
             f"{name} changes something ({found.opname} {found.argval}), which may differ from step "
             "to step; make it a part of the state"

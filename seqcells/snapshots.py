@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import math
 import types
-from typing import Any
+from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,18 @@ PURE = ("is_tensor", "is_floating_point", "is_nonzero", "is_same_size")
 UNKNOWN = {
     *("dtype", "device", "layout", "grad", "grad_fn", "requires_grad", "is_leaf", "is_cuda"),
     *("is_cpu", "data_ptr", "storage", "untyped_storage", "stride", "is_contiguous", "_version"),
-    *("get_device", "names", "item", "tolist", "numpy", "data", "retain_grad", "register_hook"),
+    *(
+        "__class__",
+        "__dict__",
+        "get_device",
+        "names",
+        "item",
+        "tolist",
+        "numpy",
+        "data",
+        "retain_grad",
+        "register_hook",
+    ),
 }
 CHANGING = {
     *("append", "appendleft", "extend", "insert", "pop", "popitem", "popleft", "remove", "clear"),
@@ -148,14 +159,21 @@ def _is_pure(function: types.BuiltinFunctionType) -> bool:
 
 
 def is_plain_class(kind: type) -> bool:
-    """Whether it is an exception, or a tuple or NamedTuple without methods of its own."""
-    if issubclass(kind, BaseException):
-        return True
-    own = [value for base in kind.__mro__ for value in vars(base).values()]
-    functions = [getattr(value, "__func__", getattr(value, "fget", value)) for value in own]
-    modules = {value.__module__ for value in functions if isinstance(value, types.FunctionType)}
-    generated = {"collections", f"namedtuple_{kind.__name__}"}
-    return issubclass(kind, tuple) and modules <= generated
+    """Whether it is an exception, or a tuple or NamedTuple with nothing but its fields."""
+    if not issubclass(kind, tuple):
+        return issubclass(kind, BaseException)
+    known = {*getattr(kind, "_fields", ()), "_fields", "_field_defaults", "_make", "_replace"}
+    for base in kind.__mro__:
+        for name, value in {} if base in (tuple, object, Generic) else vars(base).items():
+            function = getattr(value, "__func__", getattr(value, "fget", value))
+            module = getattr(function, "__module__", "")
+            if isinstance(function, types.FunctionType) and not module.startswith(
+                ("collections", "namedtuple_")
+            ):
+                return False
+            if name not in known and name != "_asdict" and not name.startswith("__"):
+                return False
+    return True
 
 
 def is_trusted(function: types.FunctionType) -> bool:
@@ -181,7 +199,8 @@ def holds(value: Any, attribute: str) -> bool:
         return False
     if hasattr(kind, "__getattr__"):
         return False
-    return attribute in getattr(value, "__dict__", {})
+    computed = hasattr(static(kind, attribute), "__get__")
+    return attribute in getattr(value, "__dict__", {}) and not computed
 
 
 def static(kind: type, attribute: str) -> Any:

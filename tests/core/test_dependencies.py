@@ -7,6 +7,7 @@ import pickle
 import random as random_module
 import types
 import weakref
+from operator import setitem
 from typing import NamedTuple
 
 import pytest
@@ -41,7 +42,7 @@ def times(scale=0.5):
     return function
 
 
-TIMES = times()
+TIMES, MORE = times(), times()
 
 
 class Base(seqcells.GatedCell):
@@ -103,6 +104,14 @@ READS = {
         lambda self, x: TIMES(x),
         lambda cell: setattr(TIMES.__closure__[0], "cell_contents", 0.25),
     ),
+    "another closure": kind(
+        lambda self, x: TIMES(x) + MORE(x),
+        lambda cell: setattr(MORE.__closure__[0], "cell_contents", 0.25),
+    ),
+    "builtin": kind(
+        lambda self, x: max(0.5, 0.25) * x,
+        lambda cell: setitem(globals(), "max", min),
+    ),
     "module": kind(lambda self, x: math.tau * x, lambda cell: setattr(math, "tau", 0.25)),
     "activation": kind(
         lambda self, x: self.act(x), lambda cell: setattr(cell.act, "negative_slope", 0.25)
@@ -134,6 +143,9 @@ def _restored(monkeypatch):
     monkeypatch.setitem(globals(), "TABLE", {"scale": {"inner": [0.5]}})
     monkeypatch.setitem(globals(), "SETTINGS", types.SimpleNamespace(scale=0.5))
     monkeypatch.setitem(globals(), "TIMES", times())
+    monkeypatch.setitem(globals(), "MORE", times())
+    monkeypatch.setitem(globals(), "max", max)
+    del globals()["max"]
     monkeypatch.setattr(math, "tau", math.tau)
     monkeypatch.setattr(Base, "on_class", 0.5)
 
@@ -187,6 +199,11 @@ class Numbers(NamedTuple):
         return 2 * SCALE * self.number
 
 
+class Marked(NamedTuple):
+    number: torch.Tensor
+    SCALE = 0.5
+
+
 def scale_of(cell, x):
     return cell.number * x
 
@@ -204,6 +221,8 @@ REFUSED = {
     "functions": (lambda self, x: FUNCTIONS[0](x), "function may change unnoticed"),
     "wrapped": (lambda *args: scale_of(*args), "takes self among others"),
     "method of the state": (lambda self, x: Numbers(x).doubled(), "type may change unnoticed"),
+    "constant of the state": (lambda self, x: Marked(x).SCALE * x, "type may change unnoticed"),
+    "class of a tensor": (lambda self, x: x.__class__.neg(x), "__class__"),
     "dtype": (lambda self, x: x if x.dtype == F64 else -x, r"\.dtype"),
     "rows": (lambda self, x: x / x.shape[0], "number of rows"),
     "mode": (lambda self, x: x if torch.is_grad_enabled() else -x, "is_grad_enabled"),
@@ -311,7 +330,10 @@ def test_a_subclass_may_call_super():
         recurrent(inputs)
     before = both(recurrent, inputs)
     Halved.factor = 0.25
-    assert not torch.equal(before, both(recurrent, inputs))
+    after = both(recurrent, inputs)
+    assert not torch.equal(before, after)
+    Scaled.scaled = lambda self, x: -x
+    assert not torch.equal(after, both(recurrent, inputs))
 
 
 @pytest.mark.parametrize("what", ["number", "flag", "class", "global", "list", "closure"])
