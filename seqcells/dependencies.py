@@ -209,7 +209,8 @@ class Dependencies:
             method = method.fget
         bound = not isinstance(method, staticmethod)
         function = method if bound else method.__func__
-        if not isinstance(function, types.FunctionType) or function.__module__.startswith("torch."):
+        ours = isinstance(function, types.FunctionType)
+        if not ours or (function.__module__ or "").startswith("torch."):
             raise UntraceableError(f"{name}: a {type(method).__name__} cannot be followed")
         self.reads[id(kind), name] = lambda: static(kind, attribute)
         self._function(name, function, bound)

@@ -166,7 +166,7 @@ def is_plain_class(kind: type) -> bool:
     for base in kind.__mro__:
         for name, value in {} if base in (tuple, object, Generic) else vars(base).items():
             function = getattr(value, "__func__", getattr(value, "fget", value))
-            module = getattr(function, "__module__", "")
+            module = getattr(function, "__module__", None) or ""
             if isinstance(function, types.FunctionType) and not module.startswith(
                 ("collections", "namedtuple_")
             ):

@@ -261,6 +261,16 @@ def test_what_cannot_be_followed_runs_as_the_loop(what):
     close(*found)
 
 
+def test_a_cell_out_of_a_string():
+    """As of a notebook or a test: its functions name no module."""
+    names = {"Base": Base}
+    exec("class Own(Base):\n    def scaled(self, x):\n        return self.number * x\n", names)
+    cell = names["Own"](I, H, dtype=F64)
+    with backend("cpu"):
+        before = Recurrent(cell)(random(T, B, I))[0]
+    assert before.shape == (T, B, H)
+
+
 def test_a_recording_stays_with_its_cell():
     cell = READS["list"][0](I, H, dtype=F64)
     inputs = random(T, B, I)
