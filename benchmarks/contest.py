@@ -111,14 +111,10 @@ def competes(name: str, case: Case) -> bool:
     return case.plain or name != TORCH
 
 
-def measure(
-    case: Case,
-    rounds: int,
-    tick: Callable[[], object],
-    device: str,
-    names: Iterable[str] = tuple(BACKENDS),
-) -> Result:
-    """Warm up the contestants of these names, then time in turn those that ran."""
+def warm_up(
+    case: Case, device: str, names: Iterable[str]
+) -> tuple[dict[str, Contestant], dict[str, str]]:
+    """The contestants of these names that run, and why the others do not."""
     ready: dict[str, Contestant] = {}
     reasons: dict[str, str] = {}
     for name in (name for name in names if competes(name, case)):
@@ -129,7 +125,17 @@ def measure(
             reasons[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
         else:
             ready[name] = contestant
-    if rounds == 0:
-        return Result(case, {}, reasons)
+    return ready, reasons
+
+
+def measure(
+    case: Case,
+    rounds: int,
+    tick: Callable[[], object],
+    device: str,
+    names: Iterable[str] = tuple(BACKENDS),
+) -> Result:
+    """Warm up the contestants of these names, then time in turn those that ran."""
+    ready, reasons = warm_up(case, device, names)
     times = in_turn(list(ready.values()), rounds, tick, CLOCKS[device], LONG)
     return Result(case, dict(zip(ready, times)), reasons)

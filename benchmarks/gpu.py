@@ -27,7 +27,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import groupby, product
@@ -38,7 +38,18 @@ from torch.utils import collect_env
 from tqdm import tqdm
 
 from benchmarks.answers import answers
-from benchmarks.contest import BACKENDS, COMPILED, CUDNN, KERNEL, LOOP, TORCH, Case, Result, measure
+from benchmarks.contest import (
+    BACKENDS,
+    COMPILED,
+    CUDNN,
+    KERNEL,
+    LOOP,
+    TORCH,
+    Case,
+    Result,
+    measure,
+    warm_up,
+)
 from benchmarks.options import at_least_one, parser_of
 from benchmarks.shapes import Shape, imdb_lengths
 from benchmarks.table import markdown
@@ -161,7 +172,7 @@ def _cut(case: Case) -> tuple[int, ...] | None:
 def _compile(case: Case) -> None:
     torch.set_num_threads(1)
     # What fails here fails again where it is measured, and is reported there.
-    measure(case, 0, lambda: None, DEVICE, [KERNEL])
+    warm_up(case, DEVICE, [KERNEL])
 
 
 def say(line: str) -> None:
@@ -209,14 +220,16 @@ def main(argv: Sequence[str]) -> None:
     words = [word for axis in AXES for word in axis]
     parser.add_argument("--only", default="", help=f"rows, with commas: {', '.join(words)}")
     options = parser.parse_args(argv)
-    only = [word for word in options.only.split(",") if word]
-    for word in only:
-        if word not in words:
-            parser.error(f"--only: expected words out of {', '.join(words)}, got {word!r}")
-    skipped = [name for name in options.skip.split(",") if name]
-    for name in skipped:
-        if name not in BACKENDS:
-            parser.error(f"--skip: expected some of {', '.join(BACKENDS)}, got {name!r}")
+
+    def listed(option: str, given: str, known: Collection[str]) -> list[str]:
+        found = [word for word in given.split(",") if word]
+        for word in found:
+            if word not in known:
+                parser.error(f"{option}: expected words out of {', '.join(known)}, got {word!r}")
+        return found
+
+    only = listed("--only", options.only, words)
+    skipped = listed("--skip", options.skip, BACKENDS)
     names = [name for name in BACKENDS if name not in skipped]
     if DEVICE == "cuda" and not torch.cuda.is_available():
         parser.error(

@@ -51,15 +51,14 @@ class Dependencies:
         self._walked: set[tuple[types.FunctionType, bool]] = set()
 
     @classmethod
-    def of(cls, cell: Any, methods: tuple[str, ...] = ("activate",)) -> Self:
-        """Those of these methods.
+    def of(cls, cell: Any) -> Self:
+        """Those of the cell's `activate`.
 
         Raises:
             UntraceableError: something that cannot be followed, and what.
         """
         found = cls(cell)
-        for name in methods:
-            found._attribute(cell, "self", lambda: found.cell, [name])
+        found._attribute(cell, "self", lambda: found.cell, ["activate"])
         return found
 
     @property
@@ -136,11 +135,11 @@ class Dependencies:
         path: list[str],
         following: list[dis.Instruction],
     ) -> None:
-        if key in function.__globals__:
-            names = function.__globals__
+        names = function.__globals__
+        if key in names:
             self._attribute(names, key, lambda: names[key], path)
             return
-        names, value = function.__globals__, getattr(builtins, key, None)
+        value = getattr(builtins, key, None)
         if value is super:
             if any(found.opname == "LOAD_SUPER_ATTR" for found in following):
                 return  # followed there

@@ -51,23 +51,20 @@ def backend_of(call: Call) -> str | None:
             refuse(f"what is compiled for these tensors runs on {own!r}")
         refuse(_missing(own, call.cell))
         return own
-    names = ("cudnn", own) if on_gpu and _prefers_cudnn(call) else (own,)
-    for name in names if asked == "auto" else (asked,):
-        reason = obstacle(name, call)
-        if reason is None:
-            return name
+    if asked == "auto" and on_gpu and obstacle("cudnn", call) is None and _prefers_cudnn(call):
+        return "cudnn"
+    name = own if asked == "auto" else asked
+    reason = obstacle(name, call)
     refuse(reason)
-    return None
+    return name if reason is None else None
 
 
 def _prefers_cudnn(call: Call) -> bool:
-    """Whether cuDNN is the faster one for plain cells on a GPU (benchmarks/RESULTS.md).
+    """Whether cuDNN is the faster one for a call that it can run (benchmarks/RESULTS.md).
 
     In float32 it keeps the weights of few units on the GPU for a whole sequence. Beyond, and in
     bfloat16, it launches several kernels at each step, where Triton launches one in all.
     """
-    if cudnn.refusal(call.cell) or cudnn.obstacle(call):
-        return False
     steps = len(call.inputs if call.batch_sizes is None else call.batch_sizes)
     if steps < SHORT or call.inputs.dtype in (torch.float16, torch.float64):
         return True

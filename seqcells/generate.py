@@ -36,7 +36,7 @@ class Found(NamedTuple):
         if self.reads is None:  # not recorded: the loop is right, whatever has changed
             return True
         try:
-            return bool(self.reads.snapshot() == self.values)
+            return self.reads.snapshot() == self.values
         except (UntraceableError, AttributeError, KeyError, ValueError):
             return False  # something that was read has gone, or cannot be followed any more
 
@@ -119,7 +119,9 @@ def _found(cell: GatedCell) -> Found:
         reads = Dependencies.of(cell)
         values = reads.snapshot()
         found, names = trace(cell)
-        str(Functor("Own", found))  # as deep as everything that is made of a program
+        functor = Functor("Own", found)  # as deep as everything that is made of a program
+        if cell.compiles:
+            str(functor)
     except UntraceableError as reason:
         return Found(made_from, reason=str(reason))
     except RecursionError:

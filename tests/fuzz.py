@@ -67,6 +67,7 @@ class Random(seqcells.GatedCell):
         return (new[0] if self.parts == 1 else new), tuple(values[:count])
 
     def apply(self, name, a, b):
+        # One by one: a table of functions cannot be followed, and the cell would not be recorded.
         width = a.shape[-1:]
         if name == "add":
             return a + b

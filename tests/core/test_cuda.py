@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 import torch
-from core_helpers import KERNEL_CELLS, LAYERS, leaves, make_cell, make_layers
+from core_helpers import KERNEL_CELLS, LAYERS, leaves, make_cell, make_layers, prefer_plan
 from test_kernel import error
 from test_layers import parity
 
@@ -162,14 +162,7 @@ def test_cells_are_the_readable_loops(each_backend, kind, dtype):
 def test_each_way_to_multiply(kind, dtype, product, monkeypatch):
     """Of several slices and several groups of rows, ragged, with restarts, in both directions."""
     skip_without("triton")
-    from seqcells.kernels.triton import planning
-
-    plans = planning.plans
-
-    def wanted(*arguments):
-        return iter(sorted(plans(*arguments), key=lambda plan: plan.product != product))
-
-    monkeypatch.setattr(planning, "plans", wanted)
+    prefer_plan(product, monkeypatch)
     rows, units = 40, 72
     cell = make_cell(kind, I, units, dtype=DTYPES[dtype], device="cuda")
     inputs = torch.randn(T, rows, I).to("cuda", DTYPES[dtype])

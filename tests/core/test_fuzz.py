@@ -21,6 +21,16 @@ def test_random_cells_compute_what_the_loop_does(seconds):
     assert findings == []
 
 
+def test_its_cells_are_recorded():
+    """Else the loop would be compared with itself."""
+    cases = [fuzz.Case(seed) for seed in range(60)]
+    own = [case for case in cases if isinstance(case.own, fuzz.Random)]
+    assert len(own) > 30
+    for case in own:
+        with backend("cpu"):
+            seqcells.Recurrent(case.own)(case.inputs)
+
+
 def test_it_finds_a_kernel_that_differs(monkeypatch):
     forward = cpu.forward
 

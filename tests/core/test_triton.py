@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from core_helpers import F64, KERNEL_CELLS, close, leaves, make_cell, make_layers, random
+from core_helpers import (
+    F64,
+    KERNEL_CELLS,
+    close,
+    leaves,
+    make_cell,
+    make_layers,
+    prefer_plan,
+    random,
+)
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
@@ -46,19 +55,8 @@ PRODUCTS = ("resident", "memory", *SLICED, "given")
 )
 def product(request, monkeypatch):
     """The tests once by each way to make the recurrent product, as if the sizes asked for it."""
-    use(request.param, monkeypatch)
+    prefer_plan(request.param, monkeypatch)
     return request.param
-
-
-def use(product, monkeypatch):
-    from seqcells.kernels.triton import planning
-
-    plans = planning.plans
-
-    def wanted_first(*arguments):
-        return iter(sorted(plans(*arguments), key=lambda plan: plan.product != product))
-
-    monkeypatch.setattr(planning, "plans", wanted_first)
 
 
 @pytest.fixture
@@ -118,7 +116,7 @@ CASES = [
 @pytest.mark.parametrize(("product", "form", "reverse"), CASES)
 @pytest.mark.parametrize("kind", KERNEL_CELLS)
 def test_they_compute_what_the_loop_does(kind, product, form, reverse, monkeypatch, launched):
-    use(product, monkeypatch)
+    prefer_plan(product, monkeypatch)
     cell = make_cell(kind, I, H)
     state = map_state(torch.randn_like, cell.initial_state(B))
     both(Recurrent(cell, reverse=reverse), random(T, B, I), state=state, **OPTIONS[form])
@@ -166,7 +164,7 @@ def test_with_noise(kind, product):
 )
 def test_of_many_programs(kind, product, sizes, monkeypatch):
     """More rows than one program takes, and more units where programs divide these."""
-    use(product, monkeypatch)
+    prefer_plan(product, monkeypatch)
     rows, hidden_size = sizes
     recurrent, inputs = Recurrent(make_cell(kind, I, hidden_size)), random(2, rows, I)
     both(recurrent, inputs, tolerance=1e-11, lengths=torch.arange(rows) % 3)
@@ -330,6 +328,22 @@ def test_weights_that_turn_out_too_large_are_read_at_each_step(monkeypatch, laun
     assert {plan.product for _, plan in known} == {"resident", "split", "streamed"}
 
 
+def call_of(kind, dtype, steps, batch, hidden_size):
+    """A call of these sizes, of which nothing is computed."""
+    kernel = seqcells.cells.base.kernel_of(make_cell(kind, I, 6))
+    found = kind_of(kernel)
+
+    def some(*shape):
+        return torch.empty(shape, dtype=dtype)
+
+    gates = found.gates * hidden_size
+    weight_hh = some(gates, hidden_size) if found.hidden else None
+    state = [some(batch, hidden_size)] * found.states
+    weights = some(gates, I), weight_hh, None, None, None, None
+    steps = some(steps, batch, I), state, *weights, [], None, None, [], None, None, None
+    return Call(kernel, *steps, False, False)
+
+
 @pytest.mark.parametrize(
     ("kind", "dtype", "batch", "hidden_size", "expected"),
     [
@@ -351,20 +365,25 @@ def test_plans_by_size(kind, dtype, batch, hidden_size, expected):
     """On a GPU with 132 multiprocessors, each with 227 KiB of shared memory."""
     from seqcells.kernels.triton import shapes
 
-    kernel = seqcells.cells.base.kernel_of(make_cell(kind, I, 6))
-    found = kind_of(kernel)
-
-    def some(*shape):
-        return torch.empty(shape, dtype=dtype)
-
-    gates = found.gates * hidden_size
-    weight_hh = some(gates, hidden_size) if found.hidden else None
-    state = [some(batch, hidden_size)] * found.states
-    weights = some(gates, I), weight_hh, None, None, None, None
-    call = Call(
-        kernel, some(1, batch, I), state, *weights, [], None, None, [], *[None] * 3, False, False
-    )
+    call = call_of(kind, dtype, 1, batch, hidden_size)
     assert shapes.Shape(call).plan.product == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "steps", "batch", "hidden_size", "expected"),
+    [
+        ("lstm", torch.float32, 128, 64, 128, True),
+        ("lstm", torch.float32, 128, 64, 256, False),
+        ("rnn_tanh", torch.float32, 128, 64, 256, True),
+        ("gru", torch.bfloat16, 128, 64, 64, False),
+        ("gru", torch.bfloat16, 16, 64, 64, True),
+        ("gru", torch.bfloat16, 128, 256, 1024, True),
+        ("gru", torch.float16, 128, 64, 512, True),
+    ],
+)
+def test_where_cudnn_is_preferred(kind, dtype, steps, batch, hidden_size, expected):
+    call = call_of(kind, dtype, steps, batch, hidden_size)
+    assert seqcells.dispatch._prefers_cudnn(call) == expected
 
 
 def test_rows_are_sorted_and_end_early(monkeypatch):
@@ -476,7 +495,8 @@ def test_they_compile():
     assert [kernel["product"] for kernel in found] == ["split"] * 2 + ["resident"] * 2
     for kernel in found:
         assert kernel["tensor_cores"]
-        assert kernel["before"] >= 2  # weights go to shared memory before time begins
+        # Weights go to shared memory before time begins: gate by gate, or all gates in two parts.
+        assert kernel["before"] >= (2 if kernel["product"] == "split" else 3)
         assert kernel["shared"] <= SHARED[90]
 
 
