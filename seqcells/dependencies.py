@@ -102,7 +102,7 @@ class Dependencies:
                 path.append(str(instructions[at].argval))
                 at += 1
             _check_store(name, found, code, own)
-            if at < len(instructions) and instructions[at].opname in STORES:
+            if at < len(instructions) and instructions[at].opname in STORES:  # as `self.x = ...`
                 _check_store(name, instructions[at], code, own)
             if at < len(instructions) and instructions[at].opname == "LOAD_SUPER_ATTR":
                 self._super(name, function, str(instructions[at].argval))

@@ -24,36 +24,18 @@ FUNCTIONS = {  # builtins whose result depends on their arguments alone
 }
 # Where torch's operations are. Elsewhere, and by these names, torch has state of the process.
 OPERATIONS = ("torch", "torch.nn.functional", "torch.special", "torch.linalg")
-STATEFUL: tuple[str, ...] = (
-    "is_",
-    "get_",
-    "set_",
-    "use_",
-    "_",
-    "rand",
-    "seed",
-    "initial_seed",
-    "manual_seed",
+STATEFUL = (
+    *("_", "is_", "get_", "set_", "use_", "rand", "seed", "initial_seed", "manual_seed", "dropout"),
+    *("alpha_dropout", "bernoulli", "multinomial", "normal", "no_grad", "enable_grad"),
+    *("inference_mode", "compile", "autocast", "from_numpy", "load", "save"),
 )
-STATEFUL += ("bernoulli", "multinomial", "normal", "dropout", "alpha_dropout", "no_grad")
-STATEFUL += ("enable_grad", "inference_mode", "compile", "autocast", "from_numpy", "load", "save")
 PURE = ("is_tensor", "is_floating_point", "is_nonzero", "is_same_size")
 # Attributes of tensors that a recording cannot know, and methods that change what they belong to.
 UNKNOWN = {
     *("dtype", "device", "layout", "grad", "grad_fn", "requires_grad", "is_leaf", "is_cuda"),
     *("is_cpu", "data_ptr", "storage", "untyped_storage", "stride", "is_contiguous", "_version"),
-    *(
-        "__class__",
-        "__dict__",
-        "get_device",
-        "names",
-        "item",
-        "tolist",
-        "numpy",
-        "data",
-        "retain_grad",
-        "register_hook",
-    ),
+    *("get_device", "names", "item", "tolist", "numpy", "data", "retain_grad", "register_hook"),
+    *("__class__", "__dict__"),
 }
 CHANGING = {
     *("append", "appendleft", "extend", "insert", "pop", "popitem", "popleft", "remove", "clear"),
@@ -97,7 +79,7 @@ def _contents(name: str, value: Any) -> Any:
             (_contents(name, key), _contents(f"{name}[{key!r}]", part))
             for key, part in value.items()
         ]
-    if isinstance(value, Tensor) and kind.__module__.partition(".")[0] == "torch":
+    if isinstance(value, Tensor) and _package(kind.__module__) == "torch":
         return kind, value.shape  # the recorder knows parameters, and refuses other tensors
     if kind in IMMUTABLE:
         return Same(value)
@@ -132,7 +114,7 @@ def check_attributes(name: str, path: list[str]) -> None:
 
 def check_module(name: str, module: types.ModuleType, attribute: str) -> None:
     """Refuse what may give another result for the same arguments in torch's modules."""
-    if module.__name__.partition(".")[0] != "torch":
+    if _package(module.__name__) != "torch":
         return
     value = getattr(module, attribute, None)
     if isinstance(value, types.ModuleType):
@@ -141,6 +123,11 @@ def check_module(name: str, module: types.ModuleType, attribute: str) -> None:
     elif callable(value) and (_is_stateful(attribute) or module.__name__ not in OPERATIONS):
         why = "turns gradients off" if "grad" in attribute else "may differ from call to call"
         raise UntraceableError(f"{name} {why}")
+
+
+def _package(module: str | None) -> str:
+    """The package of a module's name, of which a function out of a string has none."""
+    return (module or "").partition(".")[0]
 
 
 def _is_stateful(name: str) -> bool:
@@ -152,10 +139,9 @@ def _is_pure(function: types.BuiltinFunctionType) -> bool:
     owner = function.__self__
     if owner is not None and not isinstance(owner, types.ModuleType):
         return False
-    module = function.__module__ or ""
-    if module.partition(".")[0] == "torch":
+    if _package(function.__module__) == "torch":
         return not _is_stateful(function.__name__)
-    return function in FUNCTIONS or module in (math.__name__, "_operator")
+    return function in FUNCTIONS or function.__module__ in (math.__name__, "_operator")
 
 
 def is_plain_class(kind: type) -> bool:
@@ -178,8 +164,8 @@ def is_plain_class(kind: type) -> bool:
 
 def is_trusted(function: types.FunctionType) -> bool:
     """Whether a function of torch or of this package is taken as it is."""
-    module = function.__module__ or ""
-    return module.partition(".")[0] in ("torch", "seqcells") and not _is_stateful(function.__name__)
+    ours = _package(function.__module__) in ("torch", "seqcells")
+    return ours and not _is_stateful(function.__name__)
 
 
 def _is_activation(module: nn.Module) -> bool:
