@@ -50,7 +50,7 @@ def _library() -> ctypes.CDLL | str:
             "(g++ or clang++) and install seqcells anew"
         )
     try:
-        library = ctypes.CDLL(str(found[0]))
+        library = ctypes.PyDLL(str(found[0]))  # releases the lock itself, and raises what is set
     except OSError as error:
         return f"{found[0].name} cannot be loaded ({error}); install seqcells anew"
     for name in ("seqcells_forward", "seqcells_backward"):
@@ -60,6 +60,9 @@ def _library() -> ctypes.CDLL | str:
     library.seqcells_problem_size.restype = c_int64
     if library.seqcells_problem_size() != _PROBLEM.size:
         return f"{found[0].name} belongs to another version; install seqcells anew"
+    python = ctypes.pythonapi
+    functions = (python.PyEval_SaveThread, python.PyEval_RestoreThread, python.PyErr_CheckSignals)
+    library.seqcells_python(*[ctypes.cast(function, ctypes.c_void_p) for function in functions])
     return library
 
 

@@ -44,7 +44,7 @@ struct Backward : Gradients<T> {
         Rows rows = rows_of(share.group, share.seat);
         share.runs() ? through_time(rows, share) : behind_time(rows, share);
       });
-      if (!wants_weights()) return;
+      if (!wants_weights() || plan.watch->stopped()) return;
       meet_all(threads);
       add_up(rows_of, thread, threads);
     });
@@ -80,6 +80,7 @@ struct Backward : Gradients<T> {
     share.meet();
     Span last{0, 0, 0, -1}, one_before = last;  // chunks of a pair that may be unsettled
     for (Span s = earlier({T_, 0, 0, -1}, share); s.past > 0; s = earlier(s, share)) {
+      if (share.stops()) return;
       if (one_before.number >= 0) settle(x, one_before, share);
       const Chunk &c = x.chunks[share.paired ? s.number % 2 : 0];
       for (int n = 0; n < cell.parameters; ++n)
@@ -109,12 +110,13 @@ struct Backward : Gradients<T> {
       flush(x, x.chunks[s.number % 2], s.rows, share);
       relay.finish(s.number);
     }
-    wait_for(relay.done, s.number + 1);
+    share.wait(relay.done, s.number + 1);
   }
 
   void behind_time(Rows &x, const Share &share) const {
     for (Span s = earlier({T_, 0, 0, -1}, share); s.past > 0; s = earlier(s, share)) {
-      wait_for(share.meeting->relay.given, s.number + 1);
+      if (share.stops()) return;
+      share.wait(share.meeting->relay.given, s.number + 1);
       settle(x, s, share);
     }
   }

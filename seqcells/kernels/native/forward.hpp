@@ -123,10 +123,11 @@ struct Forward : Sizes<T> {
       if (share.takes(j)) start(x, p.state, j, share);
     share.meet();
     for (Chunk c = after({0, 0, -1}, share); c.first < T_; c = after(c, share)) {
+      if (share.stops()) return;
       if (!share.paired || share.meeting->relay.begin(c.number))
         prepare(x, c, share);
       else
-        wait_for(share.meeting->relay.given, c.number + 1);
+        share.wait(share.meeting->relay.given, c.number + 1);
       T *z = sums_of(x, c);
       for (int64_t n = c.first; n < c.past; ++n) {
         const int64_t t = this->step(n), alive = share.count(plan.alive[t]);
@@ -142,7 +143,8 @@ struct Forward : Sizes<T> {
   void ahead_of_time(Rows &x, const Share &share) const {
     Relay &relay = share.meeting->relay;
     for (Chunk c = after({0, 0, -1}, share); c.first < T_; c = after(c, share)) {
-      wait_for(relay.done, c.number - 1);  // whose sums make room
+      if (share.stops()) return;
+      share.wait(relay.done, c.number - 1);  // whose sums make room
       if (!relay.begin(c.number)) continue;
       prepare(x, c, share);
       relay.give(c.number);

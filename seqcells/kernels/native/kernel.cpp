@@ -7,6 +7,7 @@
 
 using seqcells::Plan;
 using seqcells::Problem;
+using seqcells::Watch;
 
 #define DECLARE(variant)                         \
   namespace variant {                            \
@@ -99,7 +100,7 @@ class Rows {
     if (p_.lengths) by_length(order, length, alive, place);
     int64_t rows = 0;
     for (int64_t t = 0; t < T_; rows += alive[t++]) start[t] = rows;
-    plan = {order, alive, start, 1, 1, false, false};
+    plan = {order, alive, start, 1, 1, false, false, nullptr};
     divide(p_, rows, plan);
     return true;
   }
@@ -128,15 +129,51 @@ class Rows {
   int64_t *memory_;
 };
 
+// The caller's interpreter: its lock is given up while a kernel runs, and a long kernel takes it
+// back from time to time to let Python handle signals, so that Ctrl-C stops it.
+struct Python {
+  void *(*release)();
+  void (*acquire)(void *);
+  int (*handle_signals)();  // not 0: the handler raised an exception
+} python{};
+
+constexpr int64_t BETWEEN_SIGNALS = 50000000;  // nanoseconds
+
+struct Call : Watch {
+  void *thread = nullptr;
+
+  Call() {
+    if (!python.release) return;
+    interrupted = raised;
+    next = now() + BETWEEN_SIGNALS;
+    thread = python.release();
+  }
+  ~Call() {
+    if (python.release) python.acquire(thread);
+  }
+
+  static bool raised(Watch &watch) {
+    if (now() < watch.next) return false;
+    Call &call = static_cast<Call &>(watch);
+    python.acquire(call.thread);
+    const bool raised = python.handle_signals() != 0;
+    call.thread = python.release();
+    call.next = now() + BETWEEN_SIGNALS;
+    return raised;
+  }
+};
+
 using Function = int(const Problem &, const Plan &);
 
 int run(const Problem &p, Function *function) {
+  Call call;
   Rows rows(p);
   Plan plan;
   if (!rows.plan(plan)) return 1;
+  plan.watch = &call;
   const int failed = function(p, plan);
   last_end.store(now(), std::memory_order_relaxed);
-  return failed;
+  return failed ? failed : call.stopped() ? 3 : 0;
 }
 
 }  // namespace
@@ -149,7 +186,12 @@ PUBLIC const char *seqcells_variant(int64_t number) {
   return variant ? variant->name : nullptr;
 }
 
-// 0: done. 1: no memory. 2: no such cell or variant.
+// Functions of the Python interpreter that calls with its lock held; without them, none.
+PUBLIC void seqcells_python(void *(*release)(), void (*acquire)(void *), int (*handle_signals)()) {
+  python = {release, acquire, handle_signals};
+}
+
+// 0: done. 1: no memory. 2: no such cell or variant. 3: stopped by an exception, which is set.
 PUBLIC int seqcells_forward(const Problem *p, int64_t number) {
   const Variant *variant = chosen(number);
   return variant ? run(*p, variant->forward) : 2;

@@ -29,6 +29,20 @@ struct Problem {
   void *grad_parameters;
 };
 
+// Stops a call early. The calling thread asks from time to time, the others read its answer. After
+// a stop no thread waits for another, and the results are incomplete.
+struct Watch {
+  bool (*interrupted)(Watch &) = nullptr;  // null: nothing interrupts this call
+  int64_t next = 0;                        // when to ask again, in nanoseconds
+  bool stop = false;
+
+  bool stopped() const { return __atomic_load_n(&stop, __ATOMIC_RELAXED); }
+  bool ask() {
+    if (interrupted && interrupted(*this)) __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+    return stopped();
+  }
+};
+
 // Rows by falling length, so that the rows alive at a step are the first ones.
 struct Plan {
   const int64_t *order;  // (B,) the caller's row of each sorted row
@@ -38,6 +52,7 @@ struct Plan {
   // `pairs`: two may share a group's time instead, and do so if `awake`.
   int64_t groups, parts;
   bool pairs, awake;
+  Watch *watch;
 
   int64_t seats() const { return pairs ? 2 : parts; }
 };

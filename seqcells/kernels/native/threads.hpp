@@ -12,12 +12,13 @@
 namespace SEQCELLS_VARIANT {
 
 using seqcells::Plan;
+using seqcells::Watch;
 
 inline int64_t value_of(const int64_t &number) { return __atomic_load_n(&number, __ATOMIC_ACQUIRE); }
 
-// Waits until `number` is at least so much.
-inline void wait_for(const int64_t &number, int64_t least) {
-  for (int spins = 0; value_of(number) < least; ++spins)
+// Waits until `number` is at least `least`, or until the call is stopped.
+inline void wait_for(const int64_t &number, int64_t least, const Watch &watch) {
+  for (int spins = 0; value_of(number) < least && !watch.stopped(); ++spins)
     if (spins > 4000) sched_yield();
 }
 
@@ -26,14 +27,14 @@ struct Barrier {
   alignas(64) int64_t arrived = 0;
   int64_t round = 0;
 
-  void wait(int64_t parts) {
+  void wait(int64_t parts, const Watch &watch) {
     const int64_t now = value_of(round);
     if (__atomic_add_fetch(&arrived, 1, __ATOMIC_ACQ_REL) == parts) {
       __atomic_store_n(&arrived, 0, __ATOMIC_RELAXED);
       __atomic_store_n(&round, now + 1, __ATOMIC_RELEASE);
       return;
     }
-    wait_for(round, now + 1);
+    wait_for(round, now + 1, watch);
   }
 };
 
@@ -64,15 +65,18 @@ struct Meeting {
 struct Share {
   int64_t group, groups, part, parts, seat;  // seat: which of the group's threads this is
   Meeting *meeting;
-  bool paired;
+  Watch *watch;
+  bool paired, calling;  // calling: the thread that the call came from
 
   int64_t row(int64_t j) const { return group + j * groups; }
   int64_t count(int64_t alive) const { return (alive - group + groups - 1) / groups; }
   bool takes(int64_t j) const { return j % parts == part; }
   bool runs() const { return !paired || seat == 0; }  // through time
   void meet() const {
-    if (parts > 1) meeting->barrier.wait(parts);
+    if (parts > 1) meeting->barrier.wait(parts, *watch);
   }
+  void wait(const int64_t &number, int64_t least) const { wait_for(number, least, *watch); }
+  bool stops() const { return calling ? watch->ask() : watch->stopped(); }
   Columns columns(int64_t width) const {  // in whole panels
     const int64_t blocks = (width + 63) / 64, end = blocks * (part + 1) / parts * 64;
     return {blocks * part / parts * 64, end < width ? end : width};
@@ -115,7 +119,8 @@ void in_shares(const Plan &plan, Meeting *meetings, int64_t thread, int64_t thre
   const int64_t parts = whole && !paired ? plan.parts : 1, seats = paired ? 2 : parts;
   const int64_t seat = thread % seats;
   for (int64_t g = thread / seats; g < plan.groups; g += threads / seats)
-    work(Share{g, plan.groups, paired ? 0 : seat, parts, seat, meetings + g, paired});
+    work(Share{g, plan.groups, paired ? 0 : seat, parts, seat, meetings + g, plan.watch, paired,
+               thread == 0});
 }
 
 }  // namespace SEQCELLS_VARIANT
