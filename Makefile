@@ -11,7 +11,7 @@ BIN    := .venv/bin
 
 .PHONY: train test test-all lint docs kernels sanitize clean
 
-NATIVE := $(wildcard seqcells/kernels/native/*)
+NATIVE := $(wildcard seqcells/kernels/cpu/native/*)
 
 .venv/ready: constraints.txt setup.cfg setup.py pyproject.toml $(NATIVE)
 	$(PYTHON) -m venv .venv
@@ -36,7 +36,7 @@ docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 kernels: .venv/ready
-	$(BIN)/python -c 'from seqcells.generate import write_built_in; write_built_in()'
+	$(BIN)/python -c 'from seqcells.kernels.built_in import write_built_in; write_built_in()'
 
 # The kernel's tests with a build that checks every read and write of memory, and every shift and cast.
 SANITIZED := build/sanitized
@@ -44,7 +44,7 @@ NATIVE_TESTS := kernel.py interpreter.py noise_kernels.py all_states.py
 sanitize: .venv/ready
 	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
 	cp -r seqcells tests setup.py setup.cfg pyproject.toml README.md LICENSE $(SANITIZED)
-	cd $(SANITIZED) && rm -f seqcells/kernels/_native.so && \
+	cd $(SANITIZED) && rm -f seqcells/kernels/cpu/_native.so && \
 	  CXXFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all' \
 	  $(abspath $(BIN))/python setup.py --quiet build_ext --inplace
 	cd $(SANITIZED) && PYTHONPATH=. ASAN_OPTIONS=detect_leaks=0 \
@@ -53,4 +53,4 @@ sanitize: .venv/ready
 	    -m 'not slow' -p no:faulthandler $(ARGS)
 
 clean:
-	rm -rf .venv build seqcells/kernels/_native.so *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .venv build seqcells/kernels/cpu/_native.so *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

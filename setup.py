@@ -15,8 +15,8 @@ from types import SimpleNamespace
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-SOURCES = Path("seqcells/kernels/native")
-compiler = SimpleNamespace(**runpy.run_path("seqcells/kernels/compiler.py"))
+SOURCES = Path("seqcells/kernels/cpu/native")
+compiler = SimpleNamespace(**runpy.run_path("seqcells/kernels/cpu/compiler.py"))
 
 
 class BuildKernel(build_ext):
@@ -67,6 +67,6 @@ def build(folder, target):
 
 
 setup(
-    ext_modules=[Extension("seqcells.kernels._native", [str(SOURCES / "kernel.cpp")])],
+    ext_modules=[Extension("seqcells.kernels.cpu._native", [str(SOURCES / "kernel.cpp")])],
     cmdclass={"build_ext": BuildKernel},
 )

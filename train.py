@@ -5,14 +5,14 @@ python train.py configs/imdb_lstm.yaml --data.path aclImdb_v1.tar.gz --training.
 python train.py --resume runs/NAME
 torchrun --nproc-per-node 2 train.py configs/imdb_lstm.yaml
 
-The story itself is `seqcells/training/session.py`.
+The story itself is `seqcells/lab/training/session.py`.
 """
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqcells.training import Run, command, conclude, device_of, parse, processes, train
+from seqcells.lab.training import Run, command, conclude, device_of, parse, processes, train
 
 
 def main(argv: Sequence[str]) -> None:

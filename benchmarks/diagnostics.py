@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.options import parser_of
-from seqcells.model_config import CELLS
-from seqcells.training import Config, command, load_config
-from seqcells.training.comparison import Trial, result_of
+from seqcells.lab.model_config import CELLS
+from seqcells.lab.training import Config, command, load_config
+from seqcells.lab.training.comparison import Trial, result_of
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FOLDER = Path("runs/diagnostics")

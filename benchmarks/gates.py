@@ -18,8 +18,8 @@ from torch import Tensor
 from benchmarks.options import parser_of
 from benchmarks.picture import STYLE
 from seqcells import LSTM, Trace, backend, trace
-from seqcells.models import TextClassifier
-from seqcells.training import Run, encode, load_best
+from seqcells.lab.models import TextClassifier
+from seqcells.lab.training import Run, encode, load_best
 
 PATH = Path(__file__).parents[1] / "docs" / "trace_gates.svg"
 REVIEW = (

@@ -21,8 +21,8 @@ from benchmarks.options import parser_of
 from benchmarks.picture import COLOURS, STYLE
 from benchmarks.table import markdown
 from seqcells import GRUCell, LSTMCell, Recurrent, RNNCell
-from seqcells.flow import gradient_flow
 from seqcells.init import chrono_, forget_bias_, identity_, orthogonal_
+from seqcells.inspect.flow import gradient_flow
 
 FOLDER = Path(__file__).parents[1] / "docs"
 STEPS, ROWS, FEATURES, UNITS = 200, 32, 32, 64

@@ -17,8 +17,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.options import at_least_one, parser_of
-from seqcells.models import TextClassifier
-from seqcells.training import Config, Run, Trainer, TrainingData, command, parse, task_of
+from seqcells.lab.models import TextClassifier
+from seqcells.lab.training import Config, Run, Trainer, TrainingData, command, parse, task_of
 
 CONFIG = Path(__file__).parents[1] / "configs" / "imdb_lstm.yaml"
 PLAIN = ["--training.adversarial=0", "--training.average=null"]  # one pass a batch, no more

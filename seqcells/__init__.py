@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqcells import init
-from seqcells.backends import backend, backends
 from seqcells.cells import (
     Cell,
     CoupledLSTMCell,
@@ -26,7 +25,8 @@ from seqcells.cells import (
     PeepholeLSTMCell,
     RNNCell,
 )
-from seqcells.flow import gradient_flow
+from seqcells.inspect.flow import gradient_flow
+from seqcells.inspect.trace import Trace, trace
 from seqcells.layers import GRU, LSTM, RNN
 from seqcells.modifiers import (
     DropConnect,
@@ -35,27 +35,30 @@ from seqcells.modifiers import (
     VariationalDropout,
     Zoneout,
 )
+from seqcells.moved import keep_old_names
 from seqcells.noise import Noise
+from seqcells.recurrence.backends import backend, backends
 from seqcells.recurrent import Recurrent
 from seqcells.stack import Stack
 from seqcells.state import detach_state
-from seqcells.trace import Trace, trace
 
 if TYPE_CHECKING:
-    from seqcells.prediction import Classifier
+    from seqcells.lab.prediction import Classifier
 
 __version__ = "0.1.0"
 
+keep_old_names()
+
 
 def load(run: str | Path) -> Classifier:
-    """The classifier that the folder of a training run holds: see `seqcells.prediction`.
+    """The classifier that the folder of a training run holds: see `seqcells.lab.prediction`.
 
     Raises:
         ImportError: what trains and predicts is not installed.
         ValueError: no run of a classifier, or one with missing or damaged files.
     """
     try:
-        prediction = import_module("seqcells.prediction")
+        prediction = import_module("seqcells.lab.prediction")
     except ModuleNotFoundError as error:
         raise ImportError(
             f"expected what runs are trained with ({error}): pip install 'seqcells[train]'"

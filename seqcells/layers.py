@@ -14,9 +14,9 @@ from seqcells.cells import LSTMState, Weights
 from seqcells.cells.base import EQUATIONS
 from seqcells.cells.checks import check_share, positive_integer
 from seqcells.cells.lstm import check_projection
+from seqcells.recurrence.unroll import unroll
 from seqcells.sequences import as_given, time_first
 from seqcells.state import State, autocast, check_dtype, conform_state, map_state
-from seqcells.unroll import unroll
 
 
 class _Layers(nn.RNNBase):

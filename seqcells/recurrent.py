@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seqcells.backends import refuse
 from seqcells.cells.base import GatedCell
 from seqcells.cells.checks import check_cell
-from seqcells.loop import loop
-from seqcells.modified import Modifier, as_it_stands, call, innermost, noise_of
+from seqcells.modifiers.base import Modifier, as_it_stands, call, innermost, noise_of
 from seqcells.noise import Noise
+from seqcells.recurrence.backends import refuse
+from seqcells.recurrence.loop import loop
+from seqcells.recurrence.unroll import unroll
 from seqcells.sequences import as_given, time_first, zero_padding
 from seqcells.state import State, conform_state, first_tensor, map_state
-from seqcells.unroll import unroll
 
 
 class Recurrent(nn.Module):

@@ -85,7 +85,7 @@ class GatedCell(Cell):
     subclass that changes the equations is never given it. Any other cell's `activate` is recorded,
     and interpreted by native code; with `compile=True` beside its base, `class Highway(GatedCell,
     compile=True)`, it is compiled. What no kernel can be made of runs step by step: see
-    `seqcells.kernels.aten`.
+    `seqcells.equations.aten`.
     """
 
     gates: tuple[str, ...]

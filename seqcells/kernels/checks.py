@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqcells.kernels.call import Call
-from seqcells.kernels.catalogue import kind_of
+from seqcells.equations.catalogue import kind_of
+from seqcells.kernels.request import Call
 
 
 def check(call: Call) -> None:

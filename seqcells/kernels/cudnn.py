@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.backends.cudnn.rnn import get_cudnn_mode
 
-from seqcells.kernels.call import Call
-from seqcells.kernels.catalogue import split
+from seqcells.equations.catalogue import split
+from seqcells.kernels.request import Call
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 

@@ -15,7 +15,7 @@ from benchmarks.picture import draw
 from benchmarks.shapes import FAMILIES, SHAPES
 from benchmarks.table import Row
 from benchmarks.timing import matrix_peak
-from seqcells.text import imdb
+from seqcells.lab.text import imdb
 
 ROOT = Path(__file__).parents[2]
 MEMORY = """

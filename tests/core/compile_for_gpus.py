@@ -12,9 +12,9 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 
+from seqcells.equations.catalogue import kind_of
 from seqcells.kernels import triton as kernels
-from seqcells.kernels.call import Call
-from seqcells.kernels.catalogue import kind_of
+from seqcells.kernels.request import Call
 from seqcells.kernels.triton import launch, planning
 
 capability, shared, CELLS, SIZES, DTYPES = map(json.loads, sys.argv[1:])

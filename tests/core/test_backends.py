@@ -22,10 +22,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import seqcells
 from seqcells import Recurrent, backend, backends
-from seqcells.dispatch import obstacle
+from seqcells.equations.catalogue import kind_of
 from seqcells.kernels import cpu
-from seqcells.kernels.call import Call
-from seqcells.kernels.catalogue import kind_of
+from seqcells.kernels.request import Call
+from seqcells.recurrence.choice import obstacle
 
 T, B, I, H = 5, 3, 4, 5  # noqa: E741
 NATIVE = pytest.mark.skipif(cpu.unavailable() is not None, reason="no native code on this machine")
@@ -218,7 +218,7 @@ def test_what_this_machine_has():
 
 
 def test_contexts_nest_and_end_with_an_error():
-    from seqcells.backends import chosen
+    from seqcells.recurrence.backends import chosen
 
     assert chosen() == "auto"
     with backend("reference"):

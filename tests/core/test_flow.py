@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import seqcells
 from seqcells import GRUCell, LSTMCell, Recurrent, RNNCell, Stack
-from seqcells.flow import gradient_flow
+from seqcells.inspect.flow import gradient_flow
 
 T, B, I, H = 6, 3, 4, 5  # noqa: E741
 F64 = torch.float64

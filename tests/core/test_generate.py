@@ -6,11 +6,11 @@ from core_helpers import KERNEL_CELLS, close, make_cell, random
 
 import seqcells
 from seqcells.cells.base import EQUATIONS, kernel_of
-from seqcells.generate import WRITTEN
-from seqcells.kernels.catalogue import BUILT_IN, BY_HAND, Kind
-from seqcells.kernels.program import Program, UntraceableError, differentiate
-from seqcells.kernels.source import Functor
-from seqcells.programs import Interpreted, compute, kernel_weights, program
+from seqcells.equations.catalogue import BUILT_IN, BY_HAND, Kind
+from seqcells.equations.program import Program, UntraceableError, differentiate
+from seqcells.equations.recording import Interpreted, compute, kernel_weights, program
+from seqcells.kernels.built_in import WRITTEN
+from seqcells.kernels.cpu.source import Functor
 
 H = 4
 GENERATED = [kind for kind in KERNEL_CELLS if kind not in (*BY_HAND, "lstm_proj")]

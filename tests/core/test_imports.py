@@ -12,77 +12,34 @@ import seqcells
 PACKAGE = Path(seqcells.__file__).parent
 ROOT = PACKAGE.parent
 
-# What each part may import, besides itself. `seqcells` is the public core.
-LEAVES = {"state", "sequences", "files"}
-MAY_IMPORT = {
+# The parts directly below each one; `seqcells` is the public core.
+LEAVES = {"state", "sequences"}
+BELOW = {
     "state": set(),
     "sequences": set(),
-    "scan": {"sequences"},
-    "files": set(),
-    "kernels": set(),
-    "noise": {"state"},
-    "cells.base": {"noise", "state"},
-    "cells": {"cells.base", "noise", "state"},
-    "loop": {"noise", *LEAVES},
-    "modified": {"cells.base", "noise", "state"},
-    "backends": {"kernels"},
-    "programs": {"cells.base", "kernels", "noise", "snapshots", "state"},
-    "snapshots": {"kernels"},
-    "dependencies": {"kernels", "snapshots"},
-    "generate": {"dependencies", "programs", "cells.base", "kernels", "state"},
-    "flow": {"recurrent", "stack", *LEAVES},
-    "dispatch": {"backends", "cells.base", "generate", "kernels", "programs"},
-    "unroll": {
-        "cells.base",
-        "backends",
-        "dispatch",
-        "programs",
-        "kernels",
-        "loop",
-        "noise",
-        "scan",
-        *LEAVES,
-    },
-    "recurrent": {"unroll", "cells.base", "backends", "loop", "modified", "noise", *LEAVES},
-    "layers": {"unroll", "cells", "cells.base", *LEAVES},
-    "stack": {"recurrent", "cells.base", "noise", *LEAVES},
-    "trace": {"recurrent", "layers", "cells.base", "loop", "modified", "noise", *LEAVES},
-    "testing": {"recurrent", "unroll", *LEAVES},
+    "noise": LEAVES,
+    "cells": {"noise"},
+    "equations": {"cells"},
+    "kernels": {"equations"},
+    "recurrence": {"kernels"},
+    "modifiers": {"recurrence"},
+    "recurrent": {"modifiers"},
+    "layers": {"recurrence"},
+    "stack": {"recurrent"},
     "init": {"cells"},
-    "modifiers": {"modified", "cells.base", "noise", "state"},
-    "text": {"files"},
-    "model_config": {"seqcells"},
-    "models": {"seqcells", "model_config", "sequences", "state"},
-    "explanation": set(),
-    "training": {"model_config", "models", "text", "files", "state"},
-    "prediction": {"training", "explanation", "models", "text", "files"},
-    "report": {
-        "prediction",
-        "training",
-        "explanation",
-        "models",
-        "text",
-        "seqcells",
-        "files",
-        "trace",
-    },
-    "export": {
-        "seqcells",
-        "cells.base",
-        "modified",
-        "recurrent",
-        "models",
-        "model_config",
-        "text",
-        "training",
-        *LEAVES,
-    },
-    "cli": {"prediction", "export", "training", "report", "models", "text", "seqcells"},
-    "train": {"training", "report", "models", "text", "seqcells"},
+    "moved": set(),
+    "inspect": {"layers", "stack"},
+    "testing": {"inspect"},
+    "seqcells": {"inspect", "init", "moved"},
+    "lab": {"seqcells", "testing"},
+    "train": {"lab"},
 }
-# The public names, gathered in one place that nothing below imports.
-MAY_IMPORT["seqcells"] = {"cells", "init", "layers", "modifiers", "recurrent", "stack", "state"}
-MAY_IMPORT["seqcells"] |= {"backends", "flow", "noise", "trace", "unroll"}
+
+
+def all_below(own):
+    """Everything that a part may import, directly or through others."""
+    return BELOW[own].union(*(all_below(name) for name in BELOW[own]))
+
 
 SOURCES = [*sorted(PACKAGE.rglob("*.py")), *sorted(ROOT.glob("train.py"))]
 
@@ -97,8 +54,6 @@ def part(module):
     """The part of the house that a module of this name belongs to."""
     names = module.removeprefix("seqcells.").split(".")
     names = [name for name in names if name != "__init__"]
-    if names[:2] in (["cells", "base"], ["cells", "linear"], ["cells", "checks"]):
-        return "cells.base"
     return names[0] if names else "seqcells"
 
 
@@ -116,10 +71,8 @@ def imported(path):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}: a relative import"
-            names = [node.module]
-            if node.module in ("seqcells", "seqcells.cells"):
-                names = [f"{node.module}.{alias.name}" for alias in node.names]
-                names = [name if is_module(name) else node.module for name in names]
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if is_module(name) else node.module for name in names]
         else:
             continue
         yield from (name for name in names if name.split(".")[0] == "seqcells")
@@ -137,10 +90,9 @@ def is_module(name):
 @pytest.mark.parametrize("path", SOURCES, ids=dotted)
 def test_imports_run_one_way(path):
     own = part(dotted(path))
-    assert own in MAY_IMPORT, f"say here what {own} may import"
+    assert own in BELOW, f"say here what {own} may import"
     for name in imported(path):
-        wanted = part(name)
-        assert wanted == own or wanted in MAY_IMPORT[own], f"{own} imports {name}"
+        assert part(name) in all_below(own) | {own}, f"{own} imports {name}"
 
 
 @pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
@@ -149,14 +101,14 @@ def test_a_cell_knows_no_other_cell(name):
     assert set(imported(PACKAGE / "cells" / f"{name}.py")) <= below
 
 
-def test_the_rules_have_no_way_back():
-    order, left = [], dict(MAY_IMPORT)
-    while left:
-        ready = [name for name, below in left.items() if not below & left.keys()]
-        assert ready, f"a circle among {sorted(left)}"
-        order += ready
-        left = {name: below for name, below in left.items() if name not in ready}
-    assert order.index("recurrent") > order.index("unroll") > order.index("kernels")
+def test_no_module_imports_itself_through_others():
+    below = {dotted(path).removesuffix(".__init__"): set(imported(path)) for path in SOURCES}
+    below["seqcells"] = {name for name in below["seqcells"] if ".lab" not in name}  # load()
+    below = {name: {other for other in found if other in below} for name, found in below.items()}
+    while below:
+        ready = [name for name, found in below.items() if not found & below.keys()]
+        assert ready, f"a circle among {sorted(below)}"
+        below = {name: found for name, found in below.items() if name not in ready}
 
 
 def test_this_test_sees_imports(tmp_path):
@@ -165,7 +117,8 @@ def test_this_test_sees_imports(tmp_path):
     assert list(imported(source)) == ["seqcells.init", "seqcells"]
 
 
-GENERAL = ["unroll", "loop", "scan", "recurrent", "stack", "trace", "noise", "modifiers"]
+GENERAL = ["recurrence.unroll", "recurrence.loop", "recurrence.scan", "recurrent", "stack"]
+GENERAL += ["inspect.trace", "noise", "modifiers.dropout", "modifiers.zoneout"]
 
 
 @pytest.mark.parametrize("module", [*GENERAL, "cells.base", "cells.linear"])
@@ -194,7 +147,7 @@ def test_the_core_needs_torch_alone():
         "import seqcells, seqcells.testing\n"
         "assert torch.equal(before, torch.get_rng_state()), 'the import draws random numbers'\n"
         "loaded = [m for m in sys.modules if m.startswith('seqcells.')]\n"
-        "assert not [m for m in loaded if m.split('.')[1] in ('text', 'training', 'models')]\n"
+        "assert not [m for m in loaded if m.split('.')[1] == 'lab']\n"
         "out, _ = seqcells.LSTM(3, 4)(torch.randn(5, 2, 3), lengths=[5, 3])\n"
         "assert out.shape == (5, 2, 4)\n"
         "seqcells.testing.assert_parity(\n"
@@ -214,3 +167,16 @@ def test_the_public_names_are_there():
 def test_no_source_is_longer_than_300_lines(path):
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 300 or text.startswith("# Written by")
+
+
+@pytest.mark.parametrize("name", ["text", "training.runs"])
+def test_the_application_is_found_by_its_old_names(name):
+    result = run(
+        "import warnings, importlib; warnings.simplefilter('ignore', DeprecationWarning)\n"
+        f"new = importlib.import_module('seqcells.lab.{name}')\n"
+        f"old = importlib.import_module('seqcells.{name}')\n"
+        "assert old is new and new.__spec__.name == new.__name__, new.__spec__\n"
+    )
+    assert result.returncode == 0, result.stderr
+    warned = run(f"import seqcells.{name}")
+    assert "is now seqcells.lab" in warned.stderr

@@ -8,11 +8,12 @@ from core_helpers import F64, KERNEL_CELLS, close, leaves, make_cell, random
 
 import seqcells
 from seqcells.cells.base import kernel_of
-from seqcells.kernels import cpu, operators
-from seqcells.kernels.catalogue import BY_HAND, kind_of
-from seqcells.kernels.compiler import NATIVE
-from seqcells.kernels.encoding import KINDS, MEANS, OPERATION_NUMBERS, REGISTERS
-from seqcells.programs import kernel_weights, program
+from seqcells.equations.catalogue import BY_HAND, kind_of
+from seqcells.equations.recording import kernel_weights, program
+from seqcells.kernels import cpu
+from seqcells.kernels.cpu.compiler import NATIVE
+from seqcells.kernels.cpu.encoding import KINDS, MEANS, OPERATION_NUMBERS, REGISTERS
+from seqcells.recurrence import operators
 
 T, B, I, H = 9, 4, 3, 21  # noqa: E741
 LENGTHS = [9, 0, 3, 7]

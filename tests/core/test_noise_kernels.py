@@ -16,7 +16,7 @@ from seqcells import (
     backend,
 )
 from seqcells.kernels import cpu
-from seqcells.modified import obstacle
+from seqcells.modifiers.base import obstacle
 from seqcells.state import map_state
 
 T, B, I = 6, 5, 4  # noqa: E741

@@ -19,8 +19,8 @@ from torch.library import opcheck
 
 import seqcells
 from seqcells.cells.base import EQUATIONS, kernel_of
-from seqcells.kernels import operators
-from seqcells.programs import kernel_weights
+from seqcells.equations.recording import kernel_weights
+from seqcells.recurrence import operators
 
 T, B, I, H = 4, 3, 4, 5  # noqa: E741
 FORMS = ["padded", "lengths", "packed", "resets", "lengths_resets_reverse", "packed_reverse"]

@@ -10,8 +10,9 @@ from core_helpers import F64, close, leaves, random
 from torch.autograd import gradcheck, gradgradcheck
 
 import seqcells
-from seqcells.kernels import cpu, operators
-from seqcells.kernels.compiler import cache_folder
+from seqcells.kernels import cpu
+from seqcells.kernels.cpu.compiler import cache_folder
+from seqcells.recurrence import operators
 
 T, B, I, H = 9, 4, 3, 21  # noqa: E741
 LENGTHS = [9, 0, 3, 7]

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import seqcells
 from seqcells import LinearCell, MinGRUCell, MinLSTMCell, Recurrent
-from seqcells.scan import scan
+from seqcells.recurrence.scan import scan
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit.script.*is deprecated"),  # torch's forward mode

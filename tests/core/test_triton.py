@@ -24,10 +24,10 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import seqcells
 from seqcells import Noise, Recurrent, backend
+from seqcells.equations.catalogue import kind_of
+from seqcells.equations.recording import factor_of
 from seqcells.kernels import cudnn, triton
-from seqcells.kernels.call import Call
-from seqcells.kernels.catalogue import kind_of
-from seqcells.programs import factor_of
+from seqcells.kernels.request import Call
 from seqcells.state import map_state
 
 pytestmark = pytest.mark.skipif(
@@ -383,7 +383,7 @@ def test_plans_by_size(kind, dtype, batch, hidden_size, expected):
 )
 def test_where_cudnn_is_preferred(kind, dtype, steps, batch, hidden_size, expected):
     call = call_of(kind, dtype, steps, batch, hidden_size)
-    assert seqcells.dispatch._prefers_cudnn(call) == expected
+    assert seqcells.recurrence.choice._prefers_cudnn(call) == expected
 
 
 def test_rows_are_sorted_and_end_early(monkeypatch):
@@ -410,7 +410,7 @@ def test_by_name_on_tensors_that_it_cannot_take():
 
 
 def test_without_triton(monkeypatch):
-    monkeypatch.setattr(triton, "_installed", lambda: False)
+    monkeypatch.setattr(triton.machine, "installed", lambda: False)
     assert "pip install triton" in seqcells.backends()["triton"]
     with backend("triton"), pytest.raises(RuntimeError, match="pip install triton"):
         Recurrent(make_cell("gru", I, H))(random(T, B, I))
@@ -423,7 +423,7 @@ def test_without_triton(monkeypatch):
 @pytest.mark.parametrize("kind", ["rnn_tanh", "rnn_relu", "gru", "lstm", "lstm_proj"])
 def test_cudnn_s_layers_compute_what_the_loop_does(kind, packed, monkeypatch):
     monkeypatch.setattr(cudnn, "unavailable", lambda: None)
-    monkeypatch.setattr(seqcells.dispatch, "_mismatch", lambda *call: None)
+    monkeypatch.setattr(seqcells.recurrence.choice, "_mismatch", lambda *call: None)
     ours, _ = make_layers(kind, I, H, num_layers=2, bidirectional=not packed)
     inputs = random(T, B, I)
     if packed:
@@ -448,7 +448,7 @@ def test_cudnn_s_layers_compute_what_the_loop_does(kind, packed, monkeypatch):
 
 def test_cudnn_s_gradients_can_be_differentiated(monkeypatch):
     monkeypatch.setattr(cudnn, "unavailable", lambda: None)
-    monkeypatch.setattr(seqcells.dispatch, "_mismatch", lambda *call: None)
+    monkeypatch.setattr(seqcells.recurrence.choice, "_mismatch", lambda *call: None)
     recurrent, inputs = Recurrent(make_cell("lstm", I, H)), random(T, B, I).requires_grad_()
     with backend("cudnn"):
         assert torch.autograd.gradgradcheck(lambda x: recurrent(x)[0], inputs)
@@ -466,7 +466,7 @@ def test_cudnn_s_gradients_can_be_differentiated(monkeypatch):
 )
 def test_what_cudnn_cannot_do_is_said(options, words, monkeypatch):
     monkeypatch.setattr(cudnn, "unavailable", lambda: None)
-    monkeypatch.setattr(seqcells.dispatch, "_mismatch", lambda *call: None)
+    monkeypatch.setattr(seqcells.recurrence.choice, "_mismatch", lambda *call: None)
     recurrent = Recurrent(make_cell("lstm", I, H))
     with backend("cudnn"), pytest.raises(RuntimeError, match=f"cuDNN takes {words}"):
         recurrent(random(T, B, I), **options)

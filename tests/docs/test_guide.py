@@ -100,7 +100,7 @@ def test_the_training_page_runs_and_its_models_learn(tmp_path):
     assert accuracy > 95
     for name in ("train.py", "configs"):
         (tmp_path / name).symlink_to(ROOT / name)
-    programs = {"python": [sys.executable], "seqcells": [sys.executable, "-m", "seqcells.cli"]}
+    programs = {"python": [sys.executable], "seqcells": [sys.executable, "-m", "seqcells.lab.cli"]}
     lines = "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).splitlines()
     printed = []
     for line in lines[:-1]:

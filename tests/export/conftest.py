@@ -4,11 +4,11 @@ import sys
 import pytest
 import torch
 
-from seqcells.model_config import ModelConfig
-from seqcells.models import build_model
-from seqcells.text.vocabulary import Vocabulary
-from seqcells.training import Config, Run, task_of
-from seqcells.training.checkpoints import save_checkpoint
+from seqcells.lab.model_config import ModelConfig
+from seqcells.lab.models import build_model
+from seqcells.lab.text.vocabulary import Vocabulary
+from seqcells.lab.training import Config, Run, task_of
+from seqcells.lab.training.checkpoints import save_checkpoint
 
 WORDS = ["<pad>", "<unk>", "it", "is", "good", "bad", "not", ".", ",", *"abcdefghijklmnopqrstu"]
 SHAPES = [(7, 4), (1, 1), (12, 1), (1, 3), (40, 6)]  # steps, rows

@@ -10,11 +10,11 @@ import onnx
 import pytest
 import torch
 
-from seqcells.cli import main
-from seqcells.export import FORMATS, export_run
-from seqcells.export.weights import load
-from seqcells.training import load_best
-from seqcells.training.config import TASK_NAMES
+from seqcells.lab.cli import main
+from seqcells.lab.export import FORMATS, export_run
+from seqcells.lab.export.weights import load
+from seqcells.lab.training import load_best
+from seqcells.lab.training.config import TASK_NAMES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
 DEEP = {"bidirectional": True, "num_layers": 2, "ngrams": 2, "ngram_buckets": 50}
@@ -217,7 +217,7 @@ def test_a_file_of_something_else_is_named(make_run, tmp_path):
 @pytest.mark.parametrize(("format", "package"), [("onnx", "onnx"), ("safetensors", "safetensors")])
 def test_a_missing_package_is_named(make_run, monkeypatch, capfd, format, package):
     run = make_run()
-    for name in [name for name in sys.modules if name.startswith("seqcells.export.")]:
+    for name in [name for name in sys.modules if name.startswith("seqcells.lab.export.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     error = failure(capfd, run.folder, "--format", format)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import seqcells
-from seqcells.export.onnx import classifier_to_onnx, layers_to_onnx
+from seqcells.lab.export.onnx import classifier_to_onnx, layers_to_onnx
 
 EVERY_READOUT = ["last", "max", "mean", "attention"]
 DEEP = {"bidirectional": True, "num_layers": 2, "readout": EVERY_READOUT}

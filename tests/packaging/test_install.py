@@ -110,10 +110,12 @@ def test_what_is_in_them(built):
         wheel = set(archive.namelist())
         (metadata,) = (archive.read(n).decode() for n in wheel if n.endswith("dist-info/METADATA"))
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "seqcells").rglob("*.py")}
-    sources = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("seqcells/kernels/native/*")}
+    sources = {
+        path.relative_to(ROOT).as_posix() for path in ROOT.glob("seqcells/kernels/cpu/native/*")
+    }
     assert modules | sources | {"seqcells/py.typed"} <= source & wheel
     assert {"README.md", "LICENSE", "CHANGELOG.md", "train.py", "docs/index.md"} <= source
-    assert "seqcells/kernels/_native.so" in wheel - source
+    assert "seqcells/kernels/cpu/_native.so" in wheel - source
     assert not [name for name in wheel if name.startswith(("tests", "benchmarks", "docs"))]
     assert "License-Expression: Apache-2.0" in metadata
     assert "Requires-Python: >=3.11" in metadata

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 import seqcells
-from seqcells.cli import main
-from seqcells.model_config import ModelConfig
-from seqcells.text.corpus import make_corpus
-from seqcells.training import Config, Run, TrainingConfig, task_of
-from seqcells.training.checkpoints import save_checkpoint
+from seqcells.lab.cli import main
+from seqcells.lab.model_config import ModelConfig
+from seqcells.lab.text.corpus import make_corpus
+from seqcells.lab.training import Config, Run, TrainingConfig, task_of
+from seqcells.lab.training.checkpoints import save_checkpoint
 
 PAGE = Path(__file__).parents[2] / "docs" / "prediction.md"
 SMALL = {"embedding_size": 6, "hidden_size": 5, "dropout": 0.3, "embedding_dropout": 0.3}
@@ -27,7 +27,7 @@ TEXTS = ["It is good, not bad.", "Bad!", "A film of many words, and all of them 
 def make_run(tmp_path, monkeypatch):
     """A run whose model has learned nothing, which makes its answers no less definite."""
     texts = {part: reviews[:60] for part, reviews in make_corpus().items()}
-    monkeypatch.setattr("seqcells.training.tasks.reviews.make_corpus", lambda: texts)
+    monkeypatch.setattr("seqcells.lab.training.tasks.reviews.make_corpus", lambda: texts)
 
     def make(task="sentiment", **model):
         folder = str(tmp_path / "run")

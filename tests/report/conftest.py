@@ -4,9 +4,9 @@ from html.parser import HTMLParser
 import pytest
 import torch
 
-from seqcells.model_config import ModelConfig
-from seqcells.text.corpus import make_corpus
-from seqcells.training import Config, DataConfig, Run, TrainingConfig, train
+from seqcells.lab.model_config import ModelConfig
+from seqcells.lab.text.corpus import make_corpus
+from seqcells.lab.training import Config, DataConfig, Run, TrainingConfig, train
 
 SMALL = {"embedding_size": 6, "hidden_size": 5, "embedding_dropout": 0.2, "dropout": 0.3}
 
@@ -16,7 +16,7 @@ def small_corpus():
     """The embedded corpus with fewer texts."""
     small = functools.partial(make_corpus, train=120, validation=40, test=60)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("seqcells.training.tasks.reviews.make_corpus", small)
+        patch.setattr("seqcells.lab.training.tasks.reviews.make_corpus", small)
         yield small()
 
 

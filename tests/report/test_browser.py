@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from seqcells.cli import main
+from seqcells.lab.cli import main
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from seqcells.report.charts import LEFT, RIGHT, TOP, WIDTH, Axis, Chart
+from seqcells.lab.report.charts import LEFT, RIGHT, TOP, WIDTH, Axis, Chart
 
 SHARES = [[0.9151, 0.847, 0.9851], [0.0, 0.69], [1.0, 1.0], [0.0, 0.0], [0.993, 1.0]]
 OTHERS = [[0.00021, 0.00019], [-70, 0], [3.1, 303.2], [45_000.0, 64_000.0]]

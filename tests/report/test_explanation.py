@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from seqcells import explanation
-from seqcells.cli import main
-from seqcells.explanation import Explanation, coloured, explain, listed
-from seqcells.model_config import ModelConfig
-from seqcells.models import build_model
+from seqcells.lab import explanation
+from seqcells.lab.cli import main
+from seqcells.lab.explanation import Explanation, coloured, explain, listed
+from seqcells.lab.model_config import ModelConfig
+from seqcells.lab.models import build_model
 
 MODELS = {
     "recurrent": {"readout": ["last"]},

@@ -5,8 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from seqcells.report import outcome
-from seqcells.report.outcome import Bin, Outcome
+from seqcells.lab.report import outcome
+from seqcells.lab.report.outcome import Bin, Outcome
 
 
 @pytest.fixture

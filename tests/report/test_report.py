@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from seqcells.cli import main
-from seqcells.training import Run, encode, load_best
+from seqcells.lab.cli import main
+from seqcells.lab.training import Run, encode, load_best
 
 BOTH = {"bidirectional": True, "ngrams": 2}
 
@@ -194,7 +194,7 @@ def test_texts_cannot_write_into_the_page(make_run, report, small_corpus, monkey
     bad = '<script>alert("no")</script> & <b>'
     reviews = [review._replace(text=f"{bad} {review.text}") for review in small_corpus["test"]]
     changed = small_corpus | {"test": reviews}
-    monkeypatch.setattr("seqcells.training.tasks.reviews.make_corpus", lambda: changed)
+    monkeypatch.setattr("seqcells.lab.training.tasks.reviews.make_corpus", lambda: changed)
     page = report(Run.open(make_run("lstm").folder))
     assert page.count("script") == 0
     assert "&lt;script&gt;alert" in page.source

@@ -5,7 +5,7 @@ import tarfile
 import pytest
 from hypothesis import settings
 
-from seqcells.text import imdb
+from seqcells.lab.text import imdb
 
 # The machine may be busy, and a test that fails today has to fail tomorrow.
 settings.register_profile("repeatable", deadline=None, derandomize=True)

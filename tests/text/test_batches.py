@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqcells.text import BucketedBatches, truncate
-from seqcells.text.batches import IGNORED
+from seqcells.lab.text import BucketedBatches, truncate
+from seqcells.lab.text.batches import IGNORED
 
 EXAMPLES = st.lists(st.lists(st.integers(1, 50), min_size=1, max_size=20), max_size=60)
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from seqcells.text import Vocabulary, make_corpus
-from seqcells.text.grammar import NEGATIVE, POSITIVE
+from seqcells.lab.text import Vocabulary, make_corpus
+from seqcells.lab.text.grammar import NEGATIVE, POSITIVE
 
 
 @pytest.fixture(scope="module")

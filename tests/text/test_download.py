@@ -5,7 +5,7 @@ import urllib.request
 
 import pytest
 
-from seqcells.text import download, read_imdb
+from seqcells.lab.text import download, read_imdb
 
 
 class Response(io.BytesIO):

@@ -3,7 +3,7 @@ import tarfile
 
 import pytest
 
-from seqcells.text import Review, read_imdb
+from seqcells.lab.text import Review, read_imdb
 
 
 def member(name, kind=tarfile.REGTYPE, target=""):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from seqcells.text.neighbours import SMOOTHING, WINDOW, Neighbours
+from seqcells.lab.text.neighbours import SMOOTHING, WINDOW, Neighbours
 
 WORDS = 12
 
@@ -92,7 +92,7 @@ def test_words_of_the_same_neighbours_are_alike():
 
 def test_chunks_change_nothing(monkeypatch):
     whole = Neighbours(texts(), WORDS, 5, progress=False).words
-    monkeypatch.setattr("seqcells.text.neighbours.CHUNK", 7)
+    monkeypatch.setattr("seqcells.lab.text.neighbours.CHUNK", 7)
     torch.testing.assert_close(Neighbours(texts(), WORDS, 5, progress=False).words, whole)
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqcells.text import Review, make_corpus, split_by_group
+from seqcells.lab.text import Review, make_corpus, split_by_group
 
 GROUPS = st.lists(st.tuples(st.integers(0, 5), st.integers(1, 5)), min_size=30, max_size=60)
 

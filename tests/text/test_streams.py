@@ -3,8 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqcells.text.batches import IGNORED
-from seqcells.text.streams import END, TextStreams
+from seqcells.lab.text.batches import IGNORED
+from seqcells.lab.text.streams import END, TextStreams
 
 TEXTS = st.lists(st.lists(st.integers(1, 50), max_size=12), min_size=1, max_size=20)
 

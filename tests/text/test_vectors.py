@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from seqcells.text import read_vectors
+from seqcells.lab.text import read_vectors
 
 WORDS = ["<pad>", "<unk>", "good", "bad", "film"]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqcells.text import Vocabulary, make_corpus
+from seqcells.lab.text import Vocabulary, make_corpus
 
 TEXTS = ["The cat sat, the cat ran.", "A dog! The dog ran (fast)"]
 TRICKY = [
@@ -93,7 +93,7 @@ def test_loading_and_encoding_need_no_torchtext(tmp_path, vocabulary):
     script = """
 import sys
 sys.modules["torchtext"] = None
-from seqcells.text import Vocabulary
+from seqcells.lab.text import Vocabulary
 print(Vocabulary.load(sys.argv[1]).encode("The cat's dog."))
 """
     done = subprocess.run(

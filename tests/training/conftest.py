@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from seqcells.model_config import ModelConfig
-from seqcells.text.corpus import make_corpus
-from seqcells.training import Config, Run, Trainer, TrainingConfig, device_of, task_of
+from seqcells.lab.model_config import ModelConfig
+from seqcells.lab.text.corpus import make_corpus
+from seqcells.lab.training import Config, Run, Trainer, TrainingConfig, device_of, task_of
 
 ROOT = Path(__file__).parents[2]
 PLAIN = {"batch_size": 16, "epochs": 2, "threads": 1, "device": "cpu"}
@@ -26,7 +26,7 @@ def train_main():
 def small_corpus(monkeypatch):
     """The embedded corpus with fewer texts."""
     small = functools.partial(make_corpus, train=120, validation=40, test=60)
-    monkeypatch.setattr("seqcells.training.tasks.reviews.make_corpus", small)
+    monkeypatch.setattr("seqcells.lab.training.tasks.reviews.make_corpus", small)
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from seqcells.cli import main, varied_settings
-from seqcells.models.inputs import HashedNgrams
-from seqcells.text.neighbours import Neighbours
-from seqcells.training import Run, Trainer, command, deferred_signals
-from seqcells.training.tasks import reviews
-from seqcells.training.tasks.sentiment import Sentiment
+from seqcells.lab.cli import main, varied_settings
+from seqcells.lab.models.inputs import HashedNgrams
+from seqcells.lab.text.neighbours import Neighbours
+from seqcells.lab.training import Run, Trainer, command, deferred_signals
+from seqcells.lab.training.tasks import reviews
+from seqcells.lab.training.tasks.sentiment import Sentiment
 
 ROOT = Path(__file__).parents[2]
 SMALL = """
@@ -91,7 +91,7 @@ def test_the_test_texts_are_read_once_at_the_end(
 ):
     asked = []
     monkeypatch.setattr(Sentiment, "load_split", lambda *args: asked.append(args))
-    monkeypatch.setattr("seqcells.training.results.evaluate", lambda *_: 1 / 0)
+    monkeypatch.setattr("seqcells.lab.training.results.evaluate", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train_main([write_config(in_folder), "--run", "run"])
     assert [args[2] for args in asked] == ["test"]
@@ -346,7 +346,7 @@ def test_an_interrupted_process_goes_on_in_another(in_folder):
 def test_a_saved_model_predicts_without_torchtext(finished):
     code = (
         "import sys; sys.modules['torchtext'] = None; "
-        "from seqcells.cli import main; sys.exit(main(sys.argv[1:]))"
+        "from seqcells.lab.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     process = call("-c", code, "predict", finished, "It is good, not bad.")
     output, error = process.communicate(timeout=60)

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from seqcells.training import Config, command, load_config, parse
-from seqcells.training.config import TASK_NAMES
-from seqcells.training.parsing import save_config
+from seqcells.lab.training import Config, command, load_config, parse
+from seqcells.lab.training.config import TASK_NAMES
+from seqcells.lab.training.parsing import save_config
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 

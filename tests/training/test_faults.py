@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from seqcells.training import Config
-from seqcells.training.checkpoints import load_checkpoint, save_checkpoint
+from seqcells.lab.training import Config
+from seqcells.lab.training.checkpoints import load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = """
@@ -136,7 +136,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_an_unbroken_one(folder):
 def test_a_run_with_a_damaged_file_says_which(
     name, damage, make_trainer, train_main, capfd, tmp_path
 ):
-    from seqcells.training import InterruptedRunError, command
+    from seqcells.lab.training import InterruptedRunError, command
 
     trainer = make_trainer()
     with pytest.raises(InterruptedRunError):

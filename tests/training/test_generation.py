@@ -3,15 +3,15 @@ import itertools
 import pytest
 import torch
 
-from seqcells.cli import main
-from seqcells.model_config import ModelConfig
-from seqcells.models.generation import generate
-from seqcells.models.inputs import END, UNKNOWN
-from seqcells.models.language import LanguageModel
-from seqcells.text import streams
-from seqcells.text.vocabulary import PADDING, Vocabulary
-from seqcells.text.vocabulary import UNKNOWN as UNKNOWN_WORD
-from seqcells.training import command
+from seqcells.lab.cli import main
+from seqcells.lab.model_config import ModelConfig
+from seqcells.lab.models.generation import generate
+from seqcells.lab.models.inputs import END, UNKNOWN
+from seqcells.lab.models.language import LanguageModel
+from seqcells.lab.text import streams
+from seqcells.lab.text.vocabulary import PADDING, Vocabulary
+from seqcells.lab.text.vocabulary import UNKNOWN as UNKNOWN_WORD
+from seqcells.lab.training import command
 
 WORDS = 12
 

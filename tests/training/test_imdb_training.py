@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from seqcells.training import Run, command
+from seqcells.lab.training import Run, command
 
 SETTINGS = """
 data: {source: imdb, max_tokens: 100}

@@ -3,11 +3,11 @@ import math
 import pytest
 import torch
 
-from seqcells.model_config import ModelConfig
-from seqcells.models.language import LanguageModel, NextToken
-from seqcells.text.batches import IGNORED
-from seqcells.text.streams import TextStreams
-from seqcells.training import (
+from seqcells.lab.model_config import ModelConfig
+from seqcells.lab.models.language import LanguageModel, NextToken
+from seqcells.lab.text.batches import IGNORED
+from seqcells.lab.text.streams import TextStreams
+from seqcells.lab.training import (
     Config,
     DataConfig,
     InterruptedRunError,
@@ -117,7 +117,7 @@ def test_the_loss_is_the_same_where_labels_cannot_be_read(vocabulary, monkeypatc
     hidden, labels = torch.randn(5, 8, 20).double(), torch.randint(vocabulary, (5, 8))
     labels[3:, 2:] = IGNORED
     on_the_cpu = head.loss(hidden, labels, IGNORED)
-    monkeypatch.setattr("seqcells.models.language.readable", lambda _: False)
+    monkeypatch.setattr("seqcells.lab.models.language.readable", lambda _: False)
     torch.testing.assert_close(head.loss(hidden, labels, IGNORED), on_the_cpu)
     counted = labels != IGNORED
     torch.testing.assert_close(on_the_cpu, head.losses(hidden[counted], labels[counted]).sum())

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from seqcells.training import InterruptedRunError, NonFiniteLossError, command, load_best
-from seqcells.training.checkpoints import random_states, restore_random_states
-from seqcells.training.devices import Transfer
-from seqcells.training.readings import Readings
-from seqcells.training.tasks import Judgement
+from seqcells.lab.training import InterruptedRunError, NonFiniteLossError, command, load_best
+from seqcells.lab.training.checkpoints import random_states, restore_random_states
+from seqcells.lab.training.devices import Transfer
+from seqcells.lab.training.readings import Readings
+from seqcells.lab.training.tasks import Judgement
 
 TIMED = ("seconds", "tokens_per_second")
 

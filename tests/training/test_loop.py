@@ -4,8 +4,8 @@ import math
 import pytest
 import torch
 
-from seqcells.training import InterruptedRunError, NonFiniteLossError, TrainingConfig, evaluate
-from seqcells.training.schedule import FLOOR, learning_rate
+from seqcells.lab.training import InterruptedRunError, NonFiniteLossError, TrainingConfig, evaluate
+from seqcells.lab.training.schedule import FLOOR, learning_rate
 
 
 def test_schedule_rises_then_falls():
@@ -118,7 +118,7 @@ def test_the_average_is_what_is_validated_and_kept(make_trainer, monkeypatch):
         seen.append(model.head.weight.clone())
         return {"loss": 0.5, "accuracy": 0.5}
 
-    monkeypatch.setattr("seqcells.training.loop.evaluate", look)
+    monkeypatch.setattr("seqcells.lab.training.loop.evaluate", look)
     trainer.fit()
     best = torch.load(trainer.run.best, weights_only=True)["model"]["head.weight"]
     assert torch.equal(best, seen[0])
@@ -129,7 +129,7 @@ def stub_validation(monkeypatch, losses):
     """Let validation end with these losses, one after the other."""
     remaining = iter(losses)
     monkeypatch.setattr(
-        "seqcells.training.loop.evaluate",
+        "seqcells.lab.training.loop.evaluate",
         lambda *_: {"loss": next(remaining), "accuracy": 0.5},
     )
 

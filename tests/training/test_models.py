@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import seqcells
-from seqcells.model_config import CELLS, MODIFIERS, ModelConfig
-from seqcells.models import build_model
-from seqcells.models.inputs import MULTIPLIER, PRIME, HashedNgrams
+from seqcells.lab.model_config import CELLS, MODIFIERS, ModelConfig
+from seqcells.lab.models import build_model
+from seqcells.lab.models.inputs import MULTIPLIER, PRIME, HashedNgrams
 
 WORDS = 30
 LENGTHS = [6, 1, 4, 7]

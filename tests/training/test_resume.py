@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from seqcells.training import Config, InterruptedRunError, ModelConfig, Run
-from seqcells.training.checkpoints import load_checkpoint, save_checkpoint, write_atomically
-from seqcells.training.config import TrainingConfig
+from seqcells.lab.training import Config, InterruptedRunError, ModelConfig, Run
+from seqcells.lab.training.checkpoints import load_checkpoint, save_checkpoint, write_atomically
+from seqcells.lab.training.config import TrainingConfig
 
 
 def weights(trainer):

@@ -7,9 +7,9 @@ from datetime import date
 import pytest
 import torch
 
-from seqcells.text import Review, Vocabulary
-from seqcells.text.batches import IGNORED
-from seqcells.training import (
+from seqcells.lab.text import Review, Vocabulary
+from seqcells.lab.text.batches import IGNORED
+from seqcells.lab.training import (
     Config,
     DataConfig,
     InterruptedRunError,
@@ -19,11 +19,11 @@ from seqcells.training import (
     evaluate,
     task_of,
 )
-from seqcells.training.config import TASK_NAMES
-from seqcells.training.tasks import TASKS, reviews
-from seqcells.training.tasks.capitals import CAPITALISED, LOWER, UPPER, tag_of
-from seqcells.training.tasks.copying import BLANK, LENGTH, SIGNAL
-from seqcells.training.tasks.dates import MONTHS, write
+from seqcells.lab.training.config import TASK_NAMES
+from seqcells.lab.training.tasks import TASKS, reviews
+from seqcells.lab.training.tasks.capitals import CAPITALISED, LOWER, UPPER, tag_of
+from seqcells.lab.training.tasks.copying import BLANK, LENGTH, SIGNAL
+from seqcells.lab.training.tasks.dates import MONTHS, write
 
 SMALL = {"embedding_size": 8, "hidden_size": 12, "cell": "gru"}
 

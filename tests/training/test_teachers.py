@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
-from seqcells.text.corpus import make_corpus
-from seqcells.training import Run, command, load_best, task_of
-from seqcells.training.tasks import reviews as review_tasks
-from seqcells.training.tasks.reviews import encode
+from seqcells.lab.text.corpus import make_corpus
+from seqcells.lab.training import Run, command, load_best, task_of
+from seqcells.lab.training.tasks import reviews as review_tasks
+from seqcells.lab.training.tasks.reviews import encode
 
 SIZES = "{cell: gru, embedding_size: 6, hidden_size: 5, dropout: 0.3}"
 TRAINING = "epochs: 1, batch_size: 16, threads: 1"

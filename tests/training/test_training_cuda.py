@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from seqcells.training import InterruptedRunError, Run, command, load_best
+from seqcells.lab.training import InterruptedRunError, Run, command, load_best
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

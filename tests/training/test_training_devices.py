@@ -8,9 +8,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from seqcells.training import Config, ModelConfig, TrainingConfig, command, device_of, task_of
-from seqcells.training.config import TASK_NAMES, DataConfig
-from seqcells.training.learner import Learner
+from seqcells.lab.training import Config, ModelConfig, TrainingConfig, command, device_of, task_of
+from seqcells.lab.training.config import TASK_NAMES, DataConfig
+from seqcells.lab.training.learner import Learner
 
 
 @pytest.fixture

@@ -8,37 +8,24 @@ imported) all of it runs on the CPU, slowly: for tests.
 
 from __future__ import annotations
 
-import functools
-import importlib.util
-import os
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from seqcells.kernels.call import Call
-from seqcells.kernels.catalogue import kind_of
+from seqcells.equations.catalogue import kind_of
+from seqcells.kernels.request import Call
+from seqcells.kernels.triton.machine import DTYPES, interprets, unavailable
 
-DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-
-
-def interprets() -> bool:
-    """Whether kernels run in Triton's interpreter, on the CPU."""
-    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes")
-
-
-@functools.cache
-def _installed() -> bool:
-    return importlib.util.find_spec("triton") is not None
-
-
-def unavailable() -> str | None:
-    """Why these kernels cannot run on this machine, and what to do; None where they can."""
-    if not _installed():
-        return "Triton is not installed; PyTorch's wheels for CUDA bring it, or: pip install triton"
-    if not interprets() and not torch.cuda.is_available():
-        return "PyTorch finds no GPU here; install its wheel for CUDA on a machine that has one"
-    return None
+__all__ = [
+    "DTYPES",
+    "backward",
+    "forward",
+    "interprets",
+    "kept_columns",
+    "launches_once",
+    "refusal",
+]
+__all__ += ["unavailable"]
 
 
 def refusal(kernel: str) -> str | None:

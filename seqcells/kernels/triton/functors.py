@@ -7,9 +7,9 @@ import hashlib
 import linecache
 from typing import Any, NamedTuple, Self
 
-from seqcells.kernels.catalogue import BY_HAND, kind_of, program_of
-from seqcells.kernels.program import CACHED, Program
-from seqcells.kernels.steps import Slots, step_of
+from seqcells.equations.catalogue import BY_HAND, kind_of, program_of
+from seqcells.equations.program import CACHED, Program
+from seqcells.equations.step import Slots, step_of
 from seqcells.kernels.triton import generated, late
 from seqcells.kernels.triton.source import IMPORTS, source_of
 

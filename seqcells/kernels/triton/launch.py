@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime.errors import OutOfResources
 
-from seqcells.kernels.call import Call
+from seqcells.kernels.request import Call
 from seqcells.kernels.triton import gradient, planning, recurrence
 from seqcells.kernels.triton.shapes import TOO_LARGE, Shape, dense
 

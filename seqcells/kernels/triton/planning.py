@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import torch
 
-from seqcells.kernels.call import Call
-from seqcells.kernels.catalogue import Kind
-from seqcells.kernels.triton import interprets
+from seqcells.equations.catalogue import Kind
+from seqcells.kernels.request import Call
 from seqcells.kernels.triton.functors import Functor
+from seqcells.kernels.triton.machine import interprets
 
 # Sizes that were chosen by timing on an H100 (benchmarks/RESULTS.md).
 IN_MEMORY = 256  # most units whose weights one program reads at each step, alone with its rows

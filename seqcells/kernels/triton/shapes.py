@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from seqcells.kernels.call import Call
-from seqcells.kernels.catalogue import kind_of
-from seqcells.kernels.triton import interprets, planning
+from seqcells.equations.catalogue import kind_of
+from seqcells.kernels.request import Call
+from seqcells.kernels.triton import planning
 from seqcells.kernels.triton.functors import functor_of
+from seqcells.kernels.triton.machine import interprets
 from seqcells.kernels.triton.planning import Plan, in_two, precision
 
 # Calls, by `Shape.key`, and plans that need more than that, as compiling them has shown.

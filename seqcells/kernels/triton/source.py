@@ -10,9 +10,9 @@ Where programs have slices of the units, `group` is what they exchange sums over
 
 from __future__ import annotations
 
-from seqcells.kernels.lowering import Lowered, Place
-from seqcells.kernels.program import Program
-from seqcells.kernels.steps import step_of
+from seqcells.equations.lowering import Lowered, Place
+from seqcells.equations.program import Program
+from seqcells.equations.step import step_of
 
 _EXPRESSIONS = {
     "add": "{} + {}",

@@ -1,0 +1,1 @@
+"""A cell's equations as data: recorded, differentiated, and checked for changes."""

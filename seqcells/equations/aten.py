@@ -1,0 +1,103 @@
+"""PyTorch's operators that a `Program` can say, in its own operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from seqcells.equations.program import UntraceableError, Writer
+
+aten = torch.ops.aten
+
+# The operators of PyTorch that a program can say, with its own operation of the same operands.
+SAME = {
+    aten.add.Tensor: "add",
+    aten.add.Scalar: "add",
+    aten.sub.Tensor: "sub",
+    aten.sub.Scalar: "sub",
+    aten.mul.Tensor: "mul",
+    aten.mul.Scalar: "mul",
+    aten.div.Tensor: "div",
+    aten.div.Scalar: "div",
+    aten.neg.default: "neg",
+    aten.abs.default: "abs",
+    aten.exp.default: "exp",
+    aten.sigmoid.default: "sigmoid",
+    aten.tanh.default: "tanh",
+    aten.relu.default: "relu",
+    aten.softplus.default: "softplus",
+    aten.sqrt.default: "sqrt",
+    aten.rsqrt.default: "rsqrt",
+}
+
+# Those that are several operations of a program.
+SEVERAL: dict[Any, Callable[..., str]] = {
+    aten.rsub.Scalar: lambda w, a, b: w("sub", b, a),
+    aten.reciprocal.default: lambda w, a: w("div", "1.0", a),
+    aten.square.default: lambda w, a: w("mul", a, a),
+    aten.pow.Tensor_Scalar: lambda w, a, n: _power(w, a, n),
+    aten.silu.default: lambda w, a: w("mul", a, w("sigmoid", a)),
+    aten.leaky_relu.default: lambda w, a, slope="0.01": w(
+        "where_positive", a, a, w("mul", a, slope)
+    ),
+    aten.elu.default: lambda w, a, alpha="1.0": w(
+        "where_positive", a, a, w("mul", alpha, w("sub", w("exp", _negative(w, a)), "1.0"))
+    ),
+    aten.clamp.default: lambda w, a, low=None, high=None: _clamped(w, a, low, high),
+    aten.clamp_min.default: lambda w, a, low: _clamped(w, a, low, None),
+    aten.clamp_max.default: lambda w, a, high: _clamped(w, a, None, high),
+    aten.hardtanh.default: lambda w, a, low="-1.0", high="1.0": _within(w, a, low, high),
+    aten.maximum.default: lambda w, a, b: _larger(w, a, b, a, b),
+    aten.minimum.default: lambda w, a, b: _larger(w, a, b, b, a),
+}
+
+# Those over a row.
+REDUCTIONS = (aten.mean.dim, aten.sum.dim_IntList, aten.native_layer_norm.default)
+
+# Those that only move units about.
+MOVES = (aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, aten.cat.default)
+SLICES = (aten.slice.Tensor, aten.clone.default, aten.alias.default)
+
+ALL = (*SAME, *SEVERAL, *REDUCTIONS, *MOVES, *SLICES)
+KNOWN = ", ".join(sorted({str(op).split(".")[1].removeprefix("native_") for op in ALL}))
+
+
+def _power(write: Writer, value: str, exponent: str) -> str:
+    whole = int(float(exponent))
+    if whole != float(exponent) or not 1 <= whole <= 4:
+        raise UntraceableError(f"activate: expected powers from 1 to 4, got {exponent}")
+    result = value
+    for _ in range(whole - 1):
+        result = write("mul", result, value)
+    return result
+
+
+# Where two branches meet, the gradient is PyTorch's: at a bound, `clamp` passes it on and
+# `hardtanh` does not; of two equal values, `maximum` and `minimum` give each one half.
+
+
+def _clamped(write: Writer, value: str, low: str | None, high: str | None) -> str:
+    if low is not None:
+        value = write("where_positive", write("sub", low, value), low, value)
+    if high is not None:
+        value = write("where_positive", write("sub", value, high), high, value)
+    return value
+
+
+def _within(write: Writer, value: str, low: str, high: str) -> str:
+    value = write("where_positive", write("sub", value, low), value, low)
+    return write("where_positive", write("sub", high, value), value, high)
+
+
+def _larger(write: Writer, a: str, b: str, if_larger: str, if_smaller: str) -> str:
+    """One of two values by which of `a` and `b` is larger; their mean if neither is."""
+    equal = write("mul", "0.5", write("add", a, b))
+    smaller = write("where_positive", write("sub", b, a), if_smaller, equal)
+    return write("where_positive", write("sub", a, b), if_larger, smaller)
+
+
+def _negative(write: Writer, value: str) -> str:
+    """The value where it is at most 0, else 0: an exponential of it does not overflow."""
+    return write("where_positive", value, "0.0", value)

@@ -1,0 +1,147 @@
+"""Looking inside a recurrence: every state and every gate, by name, at every step."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from seqcells.cells.base import GatedCell, Weights
+from seqcells.layers import GRU, LSTM, RNN
+from seqcells.modifiers.base import Modifier, innermost
+from seqcells.noise import Noise, noisy_step, settle
+from seqcells.recurrence.loop import evaluated_once, loop
+from seqcells.recurrent import Recurrent, run, runs_unrolled
+from seqcells.sequences import as_given, zero_padding
+from seqcells.state import State, map_state
+
+
+class Trace(NamedTuple):
+    """What a recurrence computed, laid out as its input, zero past each length.
+
+    Attributes:
+        outputs: `(T, B, H)`.
+        final_state: each row's state at its own end.
+        states: the state after each step: the cell's own form, each part `(T, B, ...)`.
+        gates: name to `(T, B, H)`.
+    """
+
+    outputs: Tensor
+    final_state: State
+    states: State
+    gates: dict[str, Tensor]
+
+
+def trace(
+    recurrent: Recurrent | RNN | GRU | LSTM,
+    inputs: Tensor,
+    initial_state: State = None,
+    lengths: Tensor | Sequence[int] | None = None,
+    resets: Tensor | None = None,
+    noise: Noise | None = None,
+) -> Trace | dict[str, Trace]:
+    """Run `recurrent` and keep everything: `trace(...).gates["forget"]` is `(T, B, H)`.
+
+    The arguments are those of the call. The equations are the cell's own, run by the readable loop,
+    and autograd follows as it does there. What is shown of a modified cell is as its noise made it,
+    but for the gates: they stand as `activate` computed them, a candidate before its dropout.
+
+    Returns:
+        A `Trace`; of layers one for each layer and direction, by torch's names: `"l0"`,
+        `"l0_reverse"`, `"l1"`, ...
+
+    Raises:
+        TypeError: neither a `Recurrent` nor our layers, or a cell that names no gates.
+        ValueError: as the call; an input of no steps.
+    """
+    if isinstance(recurrent, RNN | GRU | LSTM):
+        if noise is not None:
+            raise TypeError("noise: expected none, layers have no modifiers")
+        return _trace_layers(recurrent, inputs, initial_state, lengths, resets)
+    if not isinstance(recurrent, Recurrent):
+        raise TypeError(
+            f"recurrent: expected a Recurrent or layers of ours, got {type(recurrent).__name__}"
+        )
+    cell = recurrent.cell
+    if not runs_unrolled(cell):
+        raise TypeError(
+            f"recurrent: expected a GatedCell without hooks or a forward of its own, "
+            f"got {type(innermost(cell)).__name__}"
+        )
+    (outputs, states, gates), final_state = run(
+        cell,
+        _traced,
+        inputs,
+        initial_state,
+        lengths,
+        resets,
+        noise,
+        batch_first=recurrent.batch_first,
+        reverse=recurrent.reverse,
+    )
+    return Trace(outputs, final_state, states, dict(zip(cell.gates, gates)))
+
+
+def _trace_layers(
+    layers: RNN | GRU | LSTM, inputs: Tensor, state: State, lengths: Any, resets: Tensor | None
+) -> dict[str, Trace]:
+    """The layers' own forward, on a copy whose recurrences are recorded."""
+    if not isinstance(inputs, Tensor):
+        raise TypeError(f"inputs: expected a padded tensor, got {type(inputs).__name__}")
+    batched, found = inputs.dim() == 3, {}
+    names = (names[0].removeprefix("weight_ih_") for names in layers._all_weights)
+
+    def recorded(cell: GatedCell, weights: Weights, *arguments: Any, **options: Any) -> Any:
+        del options["batch_sizes"]
+        kept, final = _steps(cell, weights, *arguments, noise=None, **options)
+        after = final if batched else map_state(lambda part: part.squeeze(0), final)
+        shown = map_state(lambda part: as_given(part, batched, layers.batch_first), kept)
+        found[next(names)] = Trace(shown[0], after, shown[1], dict(zip(cell.gates, shown[2])))
+        return kept[0], final
+
+    twin = copy.copy(layers)
+    twin._unroll = recorded
+    twin.forward(inputs, state, lengths=lengths, resets=resets)
+    return found
+
+
+def _traced(
+    cell: GatedCell | Modifier,
+    inputs: Tensor,
+    state: State,
+    *,
+    lengths: Tensor | None,
+    noise: Noise | None,
+    **options: Any,
+) -> tuple[tuple[Tensor, State, tuple[Tensor, ...]], State]:
+    weights, noise = settle(cell.weights(), noise)
+    return _steps(innermost(cell), weights, inputs, state, lengths=lengths, noise=noise, **options)
+
+
+def _steps(
+    cell: GatedCell,
+    weights: Weights,
+    inputs: Tensor,
+    state: State,
+    *,
+    lengths: Tensor | None,
+    noise: Noise | None,
+    **options: Any,
+) -> tuple[tuple[Tensor, State, tuple[Tensor, ...]], State]:
+    if not len(inputs):
+        raise ValueError("inputs: expected at least one step, got none")
+    if lengths is not None:
+        inputs = zero_padding(inputs, lengths)
+    from_inputs = cell.from_inputs(weights, inputs)
+    with evaluated_once(cell):
+        return loop(
+            lambda from_input, state, noise: noisy_step(cell, weights, from_input, state, noise),
+            lambda state, gates: (cell.output(state), state, gates),
+            from_inputs,
+            state,
+            lengths=lengths,
+            noise=noise,
+            **options,
+        )

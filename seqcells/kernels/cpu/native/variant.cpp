@@ -1,0 +1,36 @@
+// All cells for one instruction set: compiled once for each, with that set's flags.
+#include "backward.hpp"
+#include "forward.hpp"
+#include "generated.hpp"
+#include "interpreter.hpp"
+
+namespace SEQCELLS_VARIANT {
+
+// By its number, its place in seqcells/equations/catalogue.py, unless the caller brings its own.
+template <class T>
+const Cell<T> *cell_for(const Problem &p) {
+  if (p.own) return static_cast<const Cell<T> *>(p.own);
+#define SEQCELLS_CELL(Functor) cell_of<T, Functor<T>>(),
+  static const Cell<T> cells[] = {SEQCELLS_CELLS(SEQCELLS_CELL)};
+  const int64_t count = sizeof(cells) / sizeof(cells[0]);
+  return p.cell < 0 || p.cell >= count ? nullptr : cells + p.cell;
+}
+
+template <template <class> class Direction, class T>
+int run(const Problem &p, const Plan &plan) {
+  if (p.code) {
+    const Interpreted<T> cell(p.code, p.numbers);
+    return Direction<T>(p, plan, cell).run();
+  }
+  const Cell<T> *cell = cell_for<T>(p);
+  return cell ? Direction<T>(p, plan, *cell).run() : 2;
+}
+
+int forward(const Problem &p, const Plan &plan) {
+  return p.is_double ? run<Forward, double>(p, plan) : run<Forward, float>(p, plan);
+}
+int backward(const Problem &p, const Plan &plan) {
+  return p.is_double ? run<Backward, double>(p, plan) : run<Backward, float>(p, plan);
+}
+
+}  // namespace SEQCELLS_VARIANT

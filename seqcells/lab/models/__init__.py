@@ -1,0 +1,18 @@
+"""Models: what is read, a recurrence, a readout, a head; and baselines without recurrence."""
+
+from torch import nn
+
+from seqcells.lab.model_config import ModelConfig
+from seqcells.lab.models.classifiers import AveragedWords, PooledInputs, TextClassifier, WordWindow
+
+KINDS = {
+    "recurrent": TextClassifier,
+    "pooled": PooledInputs,
+    "words": AveragedWords,
+    "window": WordWindow,
+}
+
+
+def build_model(config: ModelConfig, vocabulary_size: int) -> nn.Module:
+    """The model that `config` describes; torch's random state decides its weights."""
+    return KINDS[config.kind](config, vocabulary_size)

@@ -1,0 +1,164 @@
+"""The HTML page, from the folders of runs."""
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+import seqcells
+from seqcells.lab.files import write_atomically
+from seqcells.lab.report import figures
+from seqcells.lab.report.charts import key
+from seqcells.lab.report.examination import examine
+from seqcells.lab.text.reviews import Review
+from seqcells.lab.training import DataConfig, Run
+from seqcells.lab.training.parsing import PARTS
+from seqcells.lab.training.tasks.reviews import read_reviews
+
+COMPARED = ("parameters", "tokens_per_second", "train_seconds")
+
+
+def write_report(runs: Sequence[Run], place: Path, split: str = "test") -> None:
+    """Write one page about these runs, which needs no other file and no network.
+
+    Classifiers of reviews are run once more, over the reviews of `split` (`"test"` or
+    `"validation"`). Of other tasks the page holds curves, figures and settings.
+
+    Raises:
+        ValueError: an unfinished run, runs of several tasks, or no folder to write to.
+        OSError: the page cannot be written; an earlier one is as it was.
+    """
+    if not place.absolute().parent.is_dir():
+        raise ValueError(f"--output: expected a file in a folder that exists, got {place}")
+    tasks = sorted({run.config.task for run in runs})
+    if len(tasks) > 1:
+        raise ValueError(
+            f"expected runs of one task, got {', '.join(tasks)}; write a report of each"
+        )
+    results, histories = [run.read_result() for run in runs], [run.read_epochs() for run in runs]
+    read = lru_cache(maxsize=1)(partial(_read, split))
+    names = _names(runs)
+    parts = [
+        _part(number, *one, split, read)
+        for number, one in enumerate(zip(runs, names, results, histories), 1)
+    ]
+    page = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            title=names[0] if len(runs) == 1 else f"{len(runs)} runs",
+            task=tasks[0],
+            split=split,
+            parts=parts,
+            comparison=_comparison(parts) if len(parts) > 1 else None,
+        )
+    )
+    write_atomically(place, lambda file: file.write(page.encode()))
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """The names of the folders, or their paths where names are the same."""
+    names = [run.folder.resolve().name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
+
+
+def _read(split: str, source: str, path: str | None, share: float, by: str) -> list[Review]:
+    data = DataConfig(source=source, path=path, validation_share=share, validation_by=by)
+    return read_reviews(data, (split,))[split]
+
+
+def _part(
+    number: int,
+    run: Run,
+    name: str,
+    result: dict[str, Any],
+    history: figures.History,
+    split: str,
+    read: Callable[..., list[Review]],
+) -> dict[str, Any]:
+    """What the template shows of one run."""
+    examination = None
+    if run.config.task == "sentiment":
+        data = run.config.data
+        reviews = read(data.source, data.path, data.validation_share, data.validation_by)
+        examination = examine(run, reviews)
+    return {
+        "anchor": f"run-{number}",
+        "name": name,
+        "result": result,
+        "history": history,
+        "curves": figures.learning_curves(history, result["best_epoch"]),
+        "settings": {part: vars(getattr(run.config, part)) for part in PARTS},
+        "environment": _where_it_ran(result),
+        "examination": examination,
+    }
+
+
+def _where_it_ran(result: dict[str, Any]) -> dict[str, str]:
+    """What the run was trained with, as far as it is kept, and what this page was made with."""
+    return {
+        "trained with": f"torch {result['torch']}, threads: {result['threads']}, "
+        f"processes: {result['processes']}",
+        "report made with": f"seqcells {seqcells.__version__}, torch {torch.__version__}, "
+        f"Python {platform.python_version()}",
+        "on": f"{platform.platform()}, {os.cpu_count()} CPUs",
+        "kernels": seqcells.backends()["cpu"],
+    }
+
+
+def _comparison(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The runs side by side."""
+    scores = [name for name in parts[0]["result"] if name.startswith(("test_", "validation_"))]
+    reach = {}
+    for part in parts:
+        norms = part["examination"]["norms"] if part["examination"] else {}
+        reach[part["name"]] = next(iter(norms.values()), [])
+    return {
+        "legend": [key(part["name"], number) for number, part in enumerate(parts)],
+        "columns": [*scores, *COMPARED],
+        "curves": figures.compared_curves({part["name"]: part["history"] for part in parts}),
+        "reach": figures.reach(reach, keyed=False),
+    }
+
+
+def readable(value: Any, name: str) -> str:
+    """A figure of `metrics.json` as a person would write it."""
+    if name.endswith("accuracy"):
+        return f"{value:.2%}"
+    if name.endswith("seconds"):
+        minutes, seconds = divmod(round(value), 60)
+        return f"{minutes} min {seconds} s" if minutes else f"{value:.1f} s"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def setting(value: Any) -> str:
+    """A setting as one would write it on the command line; a dash for none."""
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return "–" if value in (None, {}) else str(value)
+
+
+def share(value: float) -> str:
+    """A probability, of which what is nearly certain is not called so."""
+    text = f"{value:.2%}"
+    return {"0.00%": "< 0.01%", "100.00%": "> 99.99%"}.get(text, text) if 0 < value < 1 else text
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("seqcells.lab.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"readable": readable, "setting": setting, "share": share}
+    environment.filters["spaced"] = lambda name: name.replace("_", " ")
+    return environment

@@ -1,0 +1,63 @@
+"""What is needed to go on exactly, in one file."""
+
+import pickle
+import random
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seqcells.lab.files import write_atomically
+from seqcells.lab.training.config import Config, check_same, flatten
+
+FORMAT = "seqcells checkpoint 1"
+
+
+def save_checkpoint(path: Path, config: Config, content: dict[str, Any]) -> None:
+    """Save tensors, numbers, strings and containers of them, beside the configuration.
+
+    Raises:
+        OSError: there is no room for it; an earlier file in its place is as it was.
+    """
+    content = {"format": FORMAT, "config": flatten(config), **content}
+    try:
+        write_atomically(path, lambda file: torch.save(content, file))
+    except (OSError, RuntimeError) as error:  # torch's own error hides the system's
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error
+        raise OSError(
+            f"expected room to save {path}, got {reason}; what was saved before is as it was: "
+            f"make room and go on with --resume {path.parent}"
+        ) from error
+
+
+def load_checkpoint(path: Path, config: Config) -> dict[str, Any]:
+    """Load what was saved under the same configuration; no code in the file is ever run."""
+    if not path.exists():
+        raise ValueError(f"expected a checkpoint, got {path}, which does not exist")
+    try:
+        with zipfile.ZipFile(path):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"expected a whole checkpoint, got {path} ({reason})") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"expected a checkpoint of format {FORMAT!r}, got {path}")
+    check_same(config, content["config"], path)
+    return content
+
+
+def random_states(device: torch.device) -> dict[str, Any]:
+    """The states of all generators that training on the (current) device draws from."""
+    states = {"torch": torch.get_rng_state(), "python": random.getstate()}
+    if device.type != "cpu":
+        states[device.type] = torch.get_device_module(device).get_rng_state()
+    return states
+
+
+def restore_random_states(states: dict[str, Any], device: torch.device) -> None:
+    """Go on with these states; one of a device that is not used any more is left out."""
+    torch.set_rng_state(states["torch"])
+    random.setstate(states["python"])
+    if device.type in states:
+        torch.get_device_module(device).set_rng_state(states[device.type])

@@ -1,0 +1,264 @@
+"""The training loop: it can stop after any batch and go on as if it never had."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+
+from torch import nn
+from tqdm import tqdm
+
+from seqcells.lab.text.batches import Batch
+from seqcells.lab.training import processes
+from seqcells.lab.training.checkpoints import (
+    load_checkpoint,
+    random_states,
+    restore_random_states,
+    save_checkpoint,
+)
+from seqcells.lab.training.devices import Transfer
+from seqcells.lab.training.evaluation import evaluate, never
+from seqcells.lab.training.interruption import InterruptedRunError
+from seqcells.lab.training.learner import Learner
+from seqcells.lab.training.progress import EpochSums, Progress
+from seqcells.lab.training.readings import Readings
+from seqcells.lab.training.runs import Run
+from seqcells.lab.training.schedule import learning_rate
+from seqcells.lab.training.tasks import Task, TrainingData
+from seqcells.lab.training.tasks.base import describe, tokens_of
+from seqcells.state import State, map_state
+
+
+class NonFiniteLossError(ArithmeticError):
+    """Training has left the numbers."""
+
+
+class Trainer:
+    """Epoch after epoch, the learning rate up and down, until the validation loss stops falling.
+
+    The loss decides, not the accuracy: a network grows overconfident before it errs more, so the
+    loss turns earlier, and it has no ties on a small validation set.
+    """
+
+    def __init__(self, run: Run, task: Task, model: nn.Module, data: TrainingData):
+        self.run, self.task, self.data = run, task, data
+        self.config = run.config.training
+        self.learner = Learner(task, model, self.config)
+        self.transfer = Transfer(self.learner.device)
+        self.progress = Progress()
+        self._unread = Readings()
+        # On the CPU, where nothing has to be waited for, every batch is looked at in its turn.
+        self.most_unread = 1 if self.learner.device.type == "cpu" else 50
+
+    @property
+    def model(self) -> nn.Module:
+        return self.learner.model
+
+    def fit(self, interrupted: Callable[[], bool] = never) -> Progress:
+        """Train to the end, from wherever training stands, unless `interrupted()` says stop."""
+        self.model.train()
+        if not self.run.last.exists():
+            self.save()
+        while not self.progress.finished:
+            try:
+                self._run_epoch(interrupted)
+                self._end_epoch(interrupted)
+            except InterruptedRunError:
+                self.save()
+                raise InterruptedRunError(
+                    f"interrupted in epoch {self.progress.epoch}, after "
+                    f"{self.progress.sums.batches} of {len(self.data.train)} batches; "
+                    f"go on with: {self.run.how_to_resume()}"
+                ) from None
+        return self.progress
+
+    def save(self) -> None:
+        """Write `last.pt`, with all that is needed to go on exactly.
+
+        Raises:
+            NonFiniteLossError: training has left the numbers; what was saved before stays.
+        """
+        self._settle()
+        device, state = self.learner.device, self.learner.state
+        own = {"random": random_states(device), "state": plain(state)}
+        content = {
+            **self.learner.state_dict(),
+            "processes": processes.gathered(own),
+            "progress": asdict(self.progress),
+            "seconds": self.run.seconds,
+        }
+        if processes.writes():
+            save_checkpoint(self.run.last, self.run.config, content)
+        self._saved = time.monotonic()
+        processes.wait()
+
+    def resume(self) -> None:
+        """Go back to what `save` wrote."""
+        content = load_checkpoint(self.run.last, self.run.config)
+        everyone = content["processes"]
+        if len(everyone) != processes.count():
+            raise ValueError(
+                f"expected {len(everyone)} processes, as many as {self.run.folder} was trained "
+                f"by, got {processes.count()}; a run goes on exactly, or not at all"
+            )
+        self.learner.load_state_dict(content)
+        sums = EpochSums(**content["progress"].pop("sums"))
+        self.progress = Progress(sums=sums, **content["progress"])
+        self.run.earlier_seconds = content["seconds"]
+        own = everyone[processes.number()]
+        device, state = self.learner.device, own["state"]
+        self.learner.state = (
+            None if state is None else map_state(lambda part: part.to(device), state)
+        )
+        restore_random_states(own["random"], device)
+        self._saved = time.monotonic()
+
+    def step(self, batch: Batch) -> None:
+        """Learn from one batch; move the weights after every `accumulate`-th."""
+        sums, started = self.progress.sums, time.monotonic()
+        place = sums.batches % self.config.accumulate
+        batches = min(self.config.accumulate, len(self.data.train) - (sums.batches - place))
+        last = place == batches - 1
+        own, weight = processes.own_part(batch)
+        labels = self.task.count(batch)
+        # Gradients come as the mean over processes, and are to be that over all labels of a step.
+        share = weight * processes.count() / (labels * batches)
+        judgement = self.learner.add(self.transfer(own), share, first=place == 0, last=last)
+        norm = self.learner.clip() if last else None
+        self._unread.add(judgement, weight, labels, norm)
+        sums.tokens += tokens_of(batch)
+        sums.batches += 1
+        if len(self._unread) >= self.most_unread:
+            self._read()
+        if last:
+            self.learner.step(self._learning_rate())
+            sums.steps += 1
+        sums.seconds += time.monotonic() - started
+
+    def _settle(self) -> None:
+        """Read what is left to read; the device has then done all that it was given."""
+        started = time.monotonic()
+        self._read()
+        self.progress.sums.seconds += time.monotonic() - started
+
+    def _read(self) -> None:
+        """Add up what was found in the batches since the last time.
+
+        The loss and the gradient of each must be finite. Where they are read late the weights may
+        have left the numbers already, but nothing is validated or saved before they are read.
+        """
+        sums, taken = self.progress.sums, self._unread.take()
+        if not taken:
+            return
+        losses, right = (processes.total(column) for column in list(zip(*taken))[:2])
+        for place, (loss, correct, one) in enumerate(zip(losses, right, taken)):
+            number = sums.batches - len(taken) + place + 1
+            self._check_finite(loss, "loss", number)
+            sums.loss += loss
+            sums.correct += int(correct)
+            sums.labels += one.labels
+            if one.norm is None:
+                continue
+            if math.isfinite(one.norm) or not self.learner.can_skip():
+                self._check_finite(one.norm, "gradient norm", number)
+                sums.norm += one.norm
+            else:
+                sums.skipped += 1
+
+    def _learning_rate(self) -> float:
+        steps = -(-len(self.data.train) // self.config.accumulate)
+        done = (self.progress.epoch - 1) * steps + self.progress.sums.steps
+        return learning_rate(done, self.config.epochs * steps, self.config)
+
+    def _check_finite(self, value: float, name: str, batch: int) -> None:
+        if not math.isfinite(value):
+            raise NonFiniteLossError(
+                f"epoch {self.progress.epoch}, batch {batch}: expected a finite {name}, "
+                f"got {value}; the checkpoints in {self.run.folder} are the last good "
+                "ones; lower training.learning_rate or training.clip_norm"
+            )
+
+    def _run_epoch(self, interrupted: Callable[[], bool]) -> None:
+        epoch, sums = self.progress.epoch, self.progress.sums
+        batches = self.data.train
+        bar = tqdm(
+            desc=f"epoch {epoch}/{self.config.epochs}",
+            total=len(batches),
+            initial=sums.batches,
+            disable=None if processes.writes() else True,
+            leave=False,
+        )
+        with bar:
+            for batch in batches.epoch(epoch, start=sums.batches):
+                if processes.any_of(interrupted()) and self._between_steps():
+                    raise InterruptedRunError
+                self.step(batch)
+                if not len(self._unread):
+                    bar.set_postfix_str(self._describe(), refresh=False)
+                bar.update()
+                waited = time.monotonic() - self._saved > self.config.save_seconds
+                if processes.any_of(waited) and self._between_steps():
+                    self.save()
+
+    def _between_steps(self) -> bool:
+        """Whether no gradients are waiting for more, which a checkpoint does not hold."""
+        return self.progress.sums.batches % self.config.accumulate == 0
+
+    def _end_epoch(self, interrupted: Callable[[], bool]) -> None:
+        """Validate, keep the model if it is the best so far, and decide whether to go on."""
+        self._settle()
+        progress = self.progress
+        validation = evaluate(self.task, self.learner.judged, self.data.validation, interrupted)
+        self._check_finite(validation["loss"], "validation loss", progress.sums.batches)
+        sums = progress.sums
+        progress.history.append(
+            {
+                "epoch": progress.epoch,
+                **{f"train_{name}": score for name, score in self.train_scores().items()},
+                **{f"validation_{name}": score for name, score in validation.items()},
+                "gradient_norm": sums.mean_norm(),
+                "learning_rate": self.learner.optimiser.param_groups[0]["lr"],
+                "tokens_per_second": sums.speed(),
+                "seconds": sums.seconds,
+            }
+        )
+        better = validation["loss"] < progress.best_loss
+        if better or self.config.keep == "last":
+            progress.best_loss, progress.best_epoch = validation["loss"], progress.epoch
+            content = {"model": self.learner.judged.state_dict(), "epoch": progress.epoch}
+            if processes.writes():
+                save_checkpoint(self.run.best, self.run.config, content)
+        waited = progress.epoch - progress.best_epoch
+        progress.finished = progress.epoch == self.config.epochs or waited >= self.config.patience
+        best = ", the best so far" if better else ""
+        if processes.writes():
+            print(
+                f"epoch {progress.epoch}/{self.config.epochs}: {self._describe()}; "
+                f"validation {describe(validation)}{best}",
+                flush=True,
+            )
+        if not progress.finished:
+            progress.epoch, progress.sums = progress.epoch + 1, EpochSums()
+        self.learner.state = None
+        self.save()
+        if processes.writes():
+            self.run.write_epochs(progress.history)
+
+    def train_scores(self) -> dict[str, float]:
+        """The epoch's scores so far."""
+        sums = self.progress.sums
+        return self.task.scores(sums.loss, sums.correct, sums.labels)
+
+    def _describe(self) -> str:
+        sums = self.progress.sums
+        return (
+            f"{describe(self.train_scores())}, gradient norm {sums.mean_norm():.2f}, "
+            f"{sums.speed():,.0f} tokens/s"
+        )
+
+
+def plain(state: State) -> State:
+    """A state of tensors on the CPU and tuples alone, which a checkpoint can hold."""
+    if isinstance(state, (tuple, list)):
+        return tuple(map(plain, state))
+    return None if state is None else state.cpu()

@@ -1,0 +1,93 @@
+"""The end of a run: the test texts, once, and what came out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from seqcells.lab.text.vocabulary import Vocabulary
+from seqcells.lab.training import processes
+from seqcells.lab.training.devices import device_of
+from seqcells.lab.training.evaluation import evaluate, never
+from seqcells.lab.training.interruption import InterruptedRunError
+from seqcells.lab.training.progress import Progress
+from seqcells.lab.training.runs import Run, program
+from seqcells.lab.training.tasks import task_of
+from seqcells.lab.training.tasks.base import describe
+
+
+def load_best(run: Run, vocabulary: Vocabulary | None) -> nn.Module:
+    """The run's best model, ready to predict."""
+    return task_of(run.config).load_best(run, vocabulary)
+
+
+def finish(
+    run: Run,
+    vocabulary: Vocabulary | None,
+    progress: Progress,
+    interrupted: Callable[[], bool] = never,
+) -> dict[str, Any]:
+    """Test the best model and write `metrics.json`."""
+    device = device_of(run.config.training)
+    task, model = task_of(run.config), load_best(run, vocabulary).to(device)
+    try:
+        test = evaluate(task, model, task.load_split(vocabulary, "test"), interrupted)
+    except InterruptedRunError:
+        raise InterruptedRunError(
+            f"interrupted in the test; go on with: {run.how_to_resume()}"
+        ) from None
+    seconds = sum(epoch["seconds"] for epoch in progress.history)
+    tokens = sum(epoch["tokens_per_second"] * epoch["seconds"] for epoch in progress.history)
+    result = {
+        **{f"test_{name}": score for name, score in test.items()},
+        "best_epoch": progress.best_epoch,
+        "epochs": progress.epoch,
+        **scores_of(progress.history[progress.best_epoch - 1], "validation"),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "tokens_per_second": tokens / seconds,
+        "train_seconds": seconds,
+        "total_seconds": run.seconds,
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "processes": processes.count(),
+        "torch": torch.__version__,
+    }
+    if processes.writes():
+        run.write_result(result)
+    return result
+
+
+def scores_of(figures: dict[str, Any], split: str) -> dict[str, float]:
+    """Those of the figures that are scores of a split, under their whole names."""
+    return {name: figures[name] for name in figures if name.startswith(split + "_")}
+
+
+def scores(result: dict[str, Any], split: str) -> dict[str, float]:
+    """The scores of `"test"` or `"validation"` in `metrics.json`, by their names."""
+    return {name.partition("_")[2]: value for name, value in scores_of(result, split).items()}
+
+
+def conclude(run: Run, result: dict[str, Any]) -> str:
+    """The last lines of a training: what came out, where it lies, what to try next."""
+    return (
+        f"test {describe(scores(result, 'test'))} with the model of epoch {result['best_epoch']}; "
+        f"{result['parameters']:,} parameters, trained in {result['train_seconds']:.0f} s\n"
+        f"run: {run.folder}\n"
+        f"try next: " + "\n          ".join(_hints(run))
+    )
+
+
+def _hints(run: Run) -> list[str]:
+    command = program("seqcells")
+    another = f"{program('python')} train.py {run.settings} --training.seed 1"
+    if run.config.task == "sentiment" and run.config.data.source == "corpus":
+        another = f"{command} compare configs/corpus_words.yaml {run.folder}"
+    own = {
+        "sentiment": f'{command} predict {run.folder} "not bad at all"',
+        "capitals": f'{command} predict {run.folder} "i saw it in new york"',
+        "dates": f'{command} predict {run.folder} "May 3rd, 2004"',
+        "language": f'{command} generate {run.folder} "this film"',
+    }
+    first = [own[run.config.task]] if run.config.task in own else []
+    return [*first, another, f"{command} report {run.folder}"]

@@ -1,0 +1,87 @@
+"""Many to one: is a review positive?"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from seqcells.lab.models import build_model
+from seqcells.lab.text.batches import Batch
+from seqcells.lab.text.reviews import Review
+from seqcells.lab.text.vocabulary import Vocabulary
+from seqcells.lab.training import processes
+from seqcells.lab.training.adversarial import perturbation
+from seqcells.lab.training.config import COUNTED
+from seqcells.lab.training.devices import device_of
+from seqcells.lab.training.runs import Run
+from seqcells.lab.training.starting import start_from_file, start_from_neighbours, start_from_run
+from seqcells.lab.training.tasks.base import Judgement, TrainingData, judge_sides, logits_of
+from seqcells.lab.training.tasks.reviews import ReviewTask, encode, read_reviews
+
+
+class Sentiment(ReviewTask):
+    """One label a text, 1 for positive."""
+
+    def load(self, vocabulary: Vocabulary | None = None) -> TrainingData:
+        earlier = self.config.training.start_from
+        if vocabulary is None and earlier is not None:
+            vocabulary = Run.open(earlier).load_vocabulary()
+        return super().load(vocabulary)
+
+    def taught(self, unlabelled: list[Review]) -> list[Review]:
+        teachers = [Run.open(folder) for folder in self.config.training.teachers]
+        if not teachers:
+            return []
+        device = device_of(self.config.training)
+        shares = [answers(teacher, unlabelled, device) for teacher in teachers]
+        means = torch.stack(shares).mean(0).tolist()
+        return [review._replace(label=s) for review, s in zip(unlabelled, means)]
+
+    def example(self, review: Review, vocabulary: Vocabulary) -> tuple[list[int], int | float]:
+        return encode(review.text, vocabulary, self.config.data), review.label
+
+    def build(self, vocabulary: Vocabulary) -> nn.Module:
+        return build_model(self.config.model, len(vocabulary))
+
+    def begin(self, model: nn.Module, vocabulary: Vocabulary) -> str | None:
+        if self.config.training.start_from is not None:
+            return start_from_run(model, Run.open(self.config.training.start_from))
+        vectors = self.config.data.vectors
+        if vectors == COUNTED:
+            reviews = read_reviews(self.config.data, ("train",))
+            known = reviews["train"] + reviews["unsupervised"]
+            texts = [vocabulary.encode(review.text) for review in known]
+            return start_from_neighbours(model.inputs, texts)
+        if vectors is not None:
+            return start_from_file(model.inputs, vectors, vocabulary)
+        return None
+
+    def judge(
+        self, model: nn.Module, batch: Batch, state: Any = None, smoothing: float = 0.0
+    ) -> Judgement:
+        size = self.config.training.adversarial
+        if not (size and model.training):
+            return judge_sides(model(batch.inputs, batch.lengths), batch.labels, smoothing)
+        vectors = model.inputs(batch.inputs)
+        logits = model.classify(vectors, batch.lengths)
+        judgement = judge_sides(logits, batch.labels, smoothing)
+        # Other words are dropped the second time.
+        moved = model.inputs(batch.inputs) + perturbation(judgement.loss, vectors, size)
+        penalty = judge_sides(model.classify(moved, batch.lengths), batch.labels, smoothing).loss
+        return judgement._replace(penalty=penalty)
+
+
+def answers(run: Run, reviews: list[Review], device: torch.device) -> Tensor:
+    """How likely each review is positive, as the model of an earlier run has it."""
+    if run.config.task != "sentiment":
+        raise ValueError(
+            f"training.teachers: expected runs of the task sentiment, got {run.folder}, "
+            f"which learned {run.config.task}"
+        )
+    task, vocabulary = Sentiment(run.config), run.load_vocabulary()
+    model = task.load_best(run, vocabulary).to(device)
+    batches = task.to_evaluate([review._replace(label=0) for review in reviews], vocabulary)
+    silent = None if processes.writes() else True
+    bar = tqdm(batches.epoch(0), "asking teachers", len(batches), disable=silent)
+    return logits_of(model, bar).sigmoid()
