@@ -45,6 +45,7 @@ class Case:
         cell, around = modified(draw, self.own)
         self.recurrent = seqcells.Recurrent(cell, reverse=draw.random() < 0.3)
         training = draw.random() < 0.7 and self.mode not in DETERMINISTIC
+        training = training and self.dtype == torch.float64  # else masks hide the loop's own error
         self.recurrent.train(training)
         if self.mode == "stack":
             other, _ = random_cell(draw, units, features, self.dtype)
@@ -102,8 +103,6 @@ class Case:
             exact.state = map_state(Tensor.double, self.state)
         if self.mode == "stack":
             exact.stack = copy.deepcopy(self.stack).double()
-        if self.recurrent.training:  # masks would differ
-            return 1e-2
         error = 0.0
         for found, expected in zip(loop, exact.compute("reference", turn), strict=True):
             if found is not None and expected is not None and found.numel():
