@@ -27,10 +27,10 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from itertools import groupby, product
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -50,7 +50,7 @@ from benchmarks.contest import (
     measure,
     warm_up,
 )
-from benchmarks.options import at_least_one, parser_of
+from benchmarks.options import at_least_one, parser_of, select, words_of
 from benchmarks.shapes import Shape, imdb_lengths
 from benchmarks.table import markdown
 from benchmarks.timing import copy_peak, matrix_peak
@@ -85,12 +85,7 @@ MATRIX, COPY = 8192, 1 << 30  # rows and columns, bytes
 
 def choose(only: Sequence[str], quick: bool) -> list[Case]:
     """The grid's rows: of each axis what is named in `only`, else what `quick` takes, else all."""
-
-    def named(axis: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
-        return {word: value for word, value in axis.items() if word in words}
-
-    axes = [named(axis, only) or (quick and named(axis, QUICK)) or axis for axis in AXES]
-    return [make_case(*values) for values in product(*(axis.values() for axis in axes))]
+    return [make_case(*values) for values in select(AXES, only, QUICK if quick else ())]
 
 
 def make_case(
@@ -221,15 +216,8 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--only", default="", help=f"rows, with commas: {', '.join(words)}")
     options = parser.parse_args(argv)
 
-    def listed(option: str, given: str, known: Collection[str]) -> list[str]:
-        found = [word for word in given.split(",") if word]
-        for word in found:
-            if word not in known:
-                parser.error(f"{option}: expected words out of {', '.join(known)}, got {word!r}")
-        return found
-
-    only = listed("--only", options.only, words)
-    skipped = listed("--skip", options.skip, BACKENDS)
+    only = words_of(parser, "--only", options.only, words)
+    skipped = words_of(parser, "--skip", options.skip, BACKENDS)
     names = [name for name in BACKENDS if name not in skipped]
     if DEVICE == "cuda" and not torch.cuda.is_available():
         parser.error(

@@ -42,13 +42,18 @@ def in_turn(
     tick: Callable[[], object],
     clock: Clock = seconds,
     long: float = math.inf,
+    shortest: float | None = None,
+    statistic: Callable[[list[float]], float] = statistics.median,
 ) -> list[float]:
-    """Median seconds of each; every round runs all of them, every second round backwards.
+    """Return the median seconds of each; every round runs all, every second round backwards.
 
-    What takes longer than `long` seconds runs in the first `FEW` rounds alone.
+    A call is repeated within a round until `shortest` seconds have passed (default: `SHORTEST`).
+    Calls that take longer than `long` seconds run in the first `FEW` rounds alone. Another
+    `statistic` than the median can be taken over the rounds.
     """
     first = [clock(run, 1) for run in runs]
-    repeats = [math.ceil(SHORTEST / max(taken, 1e-6)) for taken in first]
+    shortest = SHORTEST if shortest is None else shortest
+    repeats = [math.ceil(shortest / max(taken, 1e-6)) for taken in first]
     last = [min(rounds, FEW) if taken > long else rounds for taken in first]
     times = [[] for _ in runs]
     for number in range(rounds):
@@ -57,7 +62,7 @@ def in_turn(
             if number < last[place]:
                 times[place].append(clock(runs[place], repeats[place]))
         tick()
-    return [statistics.median(several) for several in times]
+    return [statistic(several) for several in times]
 
 
 def matrix_peak(

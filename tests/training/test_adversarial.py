@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from seqcells.lab.training.adversarial import perturbation
+from seqcells.lab.training.tasks.sentiment import perturbation
 
 
 def test_the_perturbation_goes_up_the_loss_of_each_text():

@@ -8,7 +8,7 @@ import torch
 from seqcells.lab.training import InterruptedRunError, NonFiniteLossError, command, load_best
 from seqcells.lab.training.checkpoints import random_states, restore_random_states
 from seqcells.lab.training.devices import Transfer
-from seqcells.lab.training.readings import Readings
+from seqcells.lab.training.metrics import PendingMetrics
 from seqcells.lab.training.tasks import Judgement
 
 TIMED = ("seconds", "tokens_per_second")
@@ -32,7 +32,7 @@ def make_late(make_trainer):
 
     def make(**settings):
         trainer = make_trainer(**settings)
-        trainer.most_unread = 3
+        trainer.max_pending = 3
         return trainer
 
     return make
@@ -57,7 +57,7 @@ def test_a_run_that_is_read_late_goes_on_exactly(count, make_late, reopen):
     with pytest.raises(InterruptedRunError):
         broken.fit(lambda: next(calls) >= count)
     resumed = reopen(broken.run.folder)
-    resumed.most_unread = 3
+    resumed.max_pending = 3
     resumed.fit()
     assert_same_weights(whole, resumed)
     assert timeless(whole) == timeless(resumed)
@@ -94,12 +94,12 @@ def test_what_breaks_at_the_end_of_an_epoch_is_not_kept(make_late):
     assert not trainer.run.best.exists()
 
 
-def test_readings_belong_to_their_batches():
-    readings = Readings()
-    readings.add(Judgement(torch.tensor(2.5), torch.tensor(3)), 1.0, 4)
-    readings.add(Judgement(torch.tensor(1.5), torch.tensor(1)), 0.0, 5, torch.tensor(0.25))
-    assert [tuple(one) for one in readings.take()] == [(2.5, 3.0, 4, None), (0.0, 0.0, 5, 0.25)]
-    assert readings.take() == []
+def test_metrics_belong_to_their_batches():
+    pending = PendingMetrics()
+    pending.add(Judgement(torch.tensor(2.5), torch.tensor(3)), 1.0, 4)
+    pending.add(Judgement(torch.tensor(1.5), torch.tensor(1)), 0.0, 5, torch.tensor(0.25))
+    assert [tuple(one) for one in pending.read()] == [(2.5, 3.0, 4, None), (0.0, 0.0, 5, 0.25)]
+    assert pending.read() == []
 
 
 def test_float16_learns_nearly_the_same(make_trainer):

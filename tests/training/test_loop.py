@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from seqcells.lab.training import InterruptedRunError, NonFiniteLossError, TrainingConfig, evaluate
-from seqcells.lab.training.schedule import FLOOR, learning_rate
+from seqcells.lab.training.optimisation import FINAL_RATE, learning_rate
 
 
 def test_schedule_rises_then_falls():
@@ -13,7 +13,7 @@ def test_schedule_rises_then_falls():
     rates = [learning_rate(step, 50, config) for step in range(50)]
     assert rates[:10] == pytest.approx([0.01 * (step + 1) for step in range(10)])
     assert rates[10] == pytest.approx(0.1)
-    assert rates[-1] == pytest.approx(0.1 * FLOOR)
+    assert rates[-1] == pytest.approx(0.1 * FINAL_RATE)
     steps = [before - after for before, after in itertools.pairwise(rates[10:])]
     assert steps == pytest.approx([steps[0]] * len(steps))
 
@@ -23,8 +23,8 @@ def test_schedule_shapes():
     assert {learning_rate(step, 9, plain) for step in range(9)} == {0.1}
     cosine = TrainingConfig(learning_rate=0.1, warmup=0.0, decay="cosine")
     assert learning_rate(0, 9, cosine) == pytest.approx(0.1)
-    assert learning_rate(4, 9, cosine) == pytest.approx(0.1 * (1 + FLOOR) / 2)
-    assert learning_rate(8, 9, cosine) == pytest.approx(0.1 * FLOOR)
+    assert learning_rate(4, 9, cosine) == pytest.approx(0.1 * (1 + FINAL_RATE) / 2)
+    assert learning_rate(8, 9, cosine) == pytest.approx(0.1 * FINAL_RATE)
     assert math.isfinite(learning_rate(0, 1, cosine))
 
 
@@ -106,8 +106,8 @@ def test_the_average_is_that_of_the_weights_after_each_step(make_trainer):
         new = trainer.model.head.weight.detach().clone()
         share = min(0.75, (1 + number) / (10 + number))
         wanted = new if wanted is None else share * wanted + (1 - share) * new
-    torch.testing.assert_close(trainer.learner.judged.head.weight, wanted)
-    assert not torch.equal(trainer.learner.judged.head.weight, new)
+    torch.testing.assert_close(trainer.learner.evaluated_model.head.weight, wanted)
+    assert not torch.equal(trainer.learner.evaluated_model.head.weight, new)
 
 
 def test_the_average_is_what_is_validated_and_kept(make_trainer, monkeypatch):

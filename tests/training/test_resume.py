@@ -58,7 +58,8 @@ def test_the_average_goes_on_too(make_trainer, reopen):
     resumed = reopen(broken.run.folder)
     resumed.fit()
     assert_same(
-        dict(resumed.learner.judged.state_dict()), dict(unbroken.learner.judged.state_dict())
+        dict(resumed.learner.evaluated_model.state_dict()),
+        dict(unbroken.learner.evaluated_model.state_dict()),
     )
 
 

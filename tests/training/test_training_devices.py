@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from seqcells.lab.training import Config, ModelConfig, TrainingConfig, command, device_of, task_of
 from seqcells.lab.training.config import TASK_NAMES, DataConfig
-from seqcells.lab.training.learner import Learner
+from seqcells.lab.training.optimisation import Learner
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def take_a_step(config):
     for batch in list(data.train.epoch(1))[:2]:
         moved = batch.map(lambda part: part.to("meta"))
         with AllOnOneDevice():
-            learner.add(moved, 1.0, first=True, last=True)
+            learner.accumulate(moved, 1.0, first=True, last=True)
             assert learner.clip().is_meta
             learner.step(0.1)
     assert all(parameter.grad.is_meta for parameter in learner.model.parameters())

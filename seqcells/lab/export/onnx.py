@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from seqcells.lab.export.graph import Graph, ModelProto, write
+from seqcells.lab.export.metadata import to_metadata
 from seqcells.lab.export.recurrence import LAYERS, add_recurrence
-from seqcells.lab.export.settings import describe
 from seqcells.lab.models import TextClassifier
 from seqcells.lab.models.inputs import MULTIPLIER, PRIME, HashedNgrams, WordInputs
 from seqcells.lab.models.readout import Attention, Readout
@@ -16,7 +16,7 @@ from seqcells.lab.training import Config
 
 def save(model: nn.Module, config: Config, path: Path) -> None:
     """Write the model's graph, with `config` among the file's metadata."""
-    write(classifier_to_onnx(model), describe(config), path)
+    write(classifier_to_onnx(model), to_metadata(config), path)
 
 
 def classifier_to_onnx(model: nn.Module) -> ModelProto:

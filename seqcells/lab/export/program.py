@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
-from seqcells.lab.export.settings import describe
+from seqcells.lab.export.metadata import to_metadata
 from seqcells.lab.files import write_atomically
 from seqcells.lab.training import Config
 
@@ -18,7 +18,7 @@ def save(model: nn.Module, config: Config, path: Path) -> None:
     program = torch.export.load("model.pt2").module()
     logits = program(tokens, lengths)
     """
-    files, program = describe(config), _program(model)
+    files, program = to_metadata(config), _program(model)
     write_atomically(path, lambda file: torch.export.save(program, file, extra_files=files))
 
 

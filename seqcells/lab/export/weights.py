@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from seqcells.lab.export.settings import describe, read
+from seqcells.lab.export.metadata import from_metadata, to_metadata
 from seqcells.lab.files import write_atomically
 from seqcells.lab.text.vocabulary import Vocabulary
 from seqcells.lab.training import Config, task_of
@@ -40,7 +40,7 @@ def save(model: nn.Module, config: Config, path: Path) -> None:
         )
     """
     weights = {name: weight.contiguous() for name, weight in model.state_dict().items()}
-    content = safetensors.torch.save(weights, {"format": "pt", **describe(config)})
+    content = safetensors.torch.save(weights, {"format": "pt", **to_metadata(config)})
     write_atomically(path, lambda file: file.write(content))
 
 
@@ -54,11 +54,11 @@ def load(path: str | Path) -> Loaded:
     path = Path(path)
     try:
         with safetensors.safe_open(path, "pt") as file:
-            description = file.metadata() or {}
+            metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
         raise ValueError(f"expected a file in safetensors, got {path} ({error})") from None
-    config = read(description)
+    config = from_metadata(metadata)
     task, vocabulary = task_of(config), None
     if task.reads_text:
         words = path.with_name("vocabulary.json")

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from seqcells.lab.training.config import Config
-from seqcells.lab.training.interruption import InterruptedRunError
 from seqcells.lab.training.parsing import parse
 from seqcells.lab.training.results import scores
 from seqcells.lab.training.runs import Run
 from seqcells.lab.training.session import train
 from seqcells.lab.training.tasks.base import describe
+from seqcells.lab.training.termination import InterruptedRunError
 
 COLUMNS = ("name", "validation", "test", "parameters", "tokens/s", "time")
 

@@ -1,4 +1,4 @@
-"""The training loop: it can stop after any batch and go on as if it never had."""
+"""The training loop, which can stop after any batch and resume with identical results."""
 
 import math
 import time
@@ -17,27 +17,24 @@ from seqcells.lab.training.checkpoints import (
     save_checkpoint,
 )
 from seqcells.lab.training.devices import Transfer
-from seqcells.lab.training.evaluation import evaluate, never
-from seqcells.lab.training.interruption import InterruptedRunError
-from seqcells.lab.training.learner import Learner
-from seqcells.lab.training.progress import EpochSums, Progress
-from seqcells.lab.training.readings import Readings
+from seqcells.lab.training.metrics import EpochSums, PendingMetrics, Progress, evaluate
+from seqcells.lab.training.optimisation import Learner, learning_rate
 from seqcells.lab.training.runs import Run
-from seqcells.lab.training.schedule import learning_rate
 from seqcells.lab.training.tasks import Task, TrainingData
 from seqcells.lab.training.tasks.base import describe, tokens_of
+from seqcells.lab.training.termination import (
+    InterruptedRunError,
+    NonFiniteLossError,
+    never_interrupted,
+)
 from seqcells.state import State, map_state
 
 
-class NonFiniteLossError(ArithmeticError):
-    """Training has left the numbers."""
-
-
 class Trainer:
-    """Epoch after epoch, the learning rate up and down, until the validation loss stops falling.
+    """Train epoch by epoch until the validation loss stops falling.
 
-    The loss decides, not the accuracy: a network grows overconfident before it errs more, so the
-    loss turns earlier, and it has no ties on a small validation set.
+    Early stopping uses the loss, not the accuracy: overconfidence raises the loss before it costs
+    accuracy, and losses do not tie on a small validation set.
     """
 
     def __init__(self, run: Run, task: Task, model: nn.Module, data: TrainingData):
@@ -46,16 +43,16 @@ class Trainer:
         self.learner = Learner(task, model, self.config)
         self.transfer = Transfer(self.learner.device)
         self.progress = Progress()
-        self._unread = Readings()
-        # On the CPU, where nothing has to be waited for, every batch is looked at in its turn.
-        self.most_unread = 1 if self.learner.device.type == "cpu" else 50
+        self._pending = PendingMetrics()
+        # Reading does not synchronise on the CPU, so every batch is read at once.
+        self.max_pending = 1 if self.learner.device.type == "cpu" else 50
 
     @property
     def model(self) -> nn.Module:
         return self.learner.model
 
-    def fit(self, interrupted: Callable[[], bool] = never) -> Progress:
-        """Train to the end, from wherever training stands, unless `interrupted()` says stop."""
+    def fit(self, interrupted: Callable[[], bool] = never_interrupted) -> Progress:
+        """Train from the current position to the end, or until `interrupted()` is true."""
         self.model.train()
         if not self.run.last.exists():
             self.save()
@@ -73,14 +70,14 @@ class Trainer:
         return self.progress
 
     def save(self) -> None:
-        """Write `last.pt`, with all that is needed to go on exactly.
+        """Write `last.pt`, from which `resume` continues exactly.
 
         Raises:
-            NonFiniteLossError: training has left the numbers; what was saved before stays.
+            NonFiniteLossError: a loss or a gradient is not finite; the previous file is unchanged.
         """
         self._settle()
         device, state = self.learner.device, self.learner.state
-        own = {"random": random_states(device), "state": plain(state)}
+        own = {"random": random_states(device), "state": to_plain_tuples(state)}
         content = {
             **self.learner.state_dict(),
             "processes": processes.gathered(own),
@@ -93,7 +90,7 @@ class Trainer:
         processes.wait()
 
     def resume(self) -> None:
-        """Go back to what `save` wrote."""
+        """Restore the state that `save` wrote."""
         content = load_checkpoint(self.run.last, self.run.config)
         everyone = content["processes"]
         if len(everyone) != processes.count():
@@ -114,21 +111,21 @@ class Trainer:
         self._saved = time.monotonic()
 
     def step(self, batch: Batch) -> None:
-        """Learn from one batch; move the weights after every `accumulate`-th."""
+        """Learn from one batch; update the weights after every `accumulate`-th."""
         sums, started = self.progress.sums, time.monotonic()
         place = sums.batches % self.config.accumulate
         batches = min(self.config.accumulate, len(self.data.train) - (sums.batches - place))
         last = place == batches - 1
         own, weight = processes.own_part(batch)
         labels = self.task.count(batch)
-        # Gradients come as the mean over processes, and are to be that over all labels of a step.
+        # DistributedDataParallel averages over processes; the step needs the mean over all labels.
         share = weight * processes.count() / (labels * batches)
-        judgement = self.learner.add(self.transfer(own), share, first=place == 0, last=last)
+        judgement = self.learner.accumulate(self.transfer(own), share, first=place == 0, last=last)
         norm = self.learner.clip() if last else None
-        self._unread.add(judgement, weight, labels, norm)
+        self._pending.add(judgement, weight, labels, norm)
         sums.tokens += tokens_of(batch)
         sums.batches += 1
-        if len(self._unread) >= self.most_unread:
+        if len(self._pending) >= self.max_pending:
             self._read()
         if last:
             self.learner.step(self._learning_rate())
@@ -136,23 +133,23 @@ class Trainer:
         sums.seconds += time.monotonic() - started
 
     def _settle(self) -> None:
-        """Read what is left to read; the device has then done all that it was given."""
+        """Read all pending metrics, which waits for the device to finish."""
         started = time.monotonic()
         self._read()
         self.progress.sums.seconds += time.monotonic() - started
 
     def _read(self) -> None:
-        """Add up what was found in the batches since the last time.
+        """Add the pending metrics to the epoch's sums; raise if a loss or a gradient is not finite.
 
-        The loss and the gradient of each must be finite. Where they are read late the weights may
-        have left the numbers already, but nothing is validated or saved before they are read.
+        The weights may already be non-finite by then, but nothing is validated or saved before
+        the metrics are read.
         """
-        sums, taken = self.progress.sums, self._unread.take()
-        if not taken:
+        sums, pending = self.progress.sums, self._pending.read()
+        if not pending:
             return
-        losses, right = (processes.total(column) for column in list(zip(*taken))[:2])
-        for place, (loss, correct, one) in enumerate(zip(losses, right, taken)):
-            number = sums.batches - len(taken) + place + 1
+        losses, right = (processes.total(column) for column in list(zip(*pending))[:2])
+        for place, (loss, correct, one) in enumerate(zip(losses, right, pending)):
+            number = sums.batches - len(pending) + place + 1
             self._check_finite(loss, "loss", number)
             sums.loss += loss
             sums.correct += int(correct)
@@ -193,7 +190,7 @@ class Trainer:
                 if processes.any_of(interrupted()) and self._between_steps():
                     raise InterruptedRunError
                 self.step(batch)
-                if not len(self._unread):
+                if not len(self._pending):
                     bar.set_postfix_str(self._describe(), refresh=False)
                 bar.update()
                 waited = time.monotonic() - self._saved > self.config.save_seconds
@@ -201,14 +198,15 @@ class Trainer:
                     self.save()
 
     def _between_steps(self) -> bool:
-        """Whether no gradients are waiting for more, which a checkpoint does not hold."""
+        """Return whether no gradients are being accumulated, as checkpoints do not hold them."""
         return self.progress.sums.batches % self.config.accumulate == 0
 
     def _end_epoch(self, interrupted: Callable[[], bool]) -> None:
-        """Validate, keep the model if it is the best so far, and decide whether to go on."""
+        """Validate, save the model if it is the best so far, and decide whether to stop."""
         self._settle()
         progress = self.progress
-        validation = evaluate(self.task, self.learner.judged, self.data.validation, interrupted)
+        model = self.learner.evaluated_model
+        validation = evaluate(self.task, model, self.data.validation, interrupted)
         self._check_finite(validation["loss"], "validation loss", progress.sums.batches)
         sums = progress.sums
         progress.history.append(
@@ -225,7 +223,7 @@ class Trainer:
         better = validation["loss"] < progress.best_loss
         if better or self.config.keep == "last":
             progress.best_loss, progress.best_epoch = validation["loss"], progress.epoch
-            content = {"model": self.learner.judged.state_dict(), "epoch": progress.epoch}
+            content = {"model": model.state_dict(), "epoch": progress.epoch}
             if processes.writes():
                 save_checkpoint(self.run.best, self.run.config, content)
         waited = progress.epoch - progress.best_epoch
@@ -245,7 +243,7 @@ class Trainer:
             self.run.write_epochs(progress.history)
 
     def train_scores(self) -> dict[str, float]:
-        """The epoch's scores so far."""
+        """Return the scores of the epoch so far."""
         sums = self.progress.sums
         return self.task.scores(sums.loss, sums.correct, sums.labels)
 
@@ -257,8 +255,8 @@ class Trainer:
         )
 
 
-def plain(state: State) -> State:
-    """A state of tensors on the CPU and tuples alone, which a checkpoint can hold."""
+def to_plain_tuples(state: State) -> State:
+    """Convert a state to tensors on the CPU and tuples, which a checkpoint can hold."""
     if isinstance(state, (tuple, list)):
-        return tuple(map(plain, state))
+        return tuple(map(to_plain_tuples, state))
     return None if state is None else state.cpu()

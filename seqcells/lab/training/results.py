@@ -9,12 +9,11 @@ from torch import nn
 from seqcells.lab.text.vocabulary import Vocabulary
 from seqcells.lab.training import processes
 from seqcells.lab.training.devices import device_of
-from seqcells.lab.training.evaluation import evaluate, never
-from seqcells.lab.training.interruption import InterruptedRunError
-from seqcells.lab.training.progress import Progress
+from seqcells.lab.training.metrics import Progress, evaluate
 from seqcells.lab.training.runs import Run, program
 from seqcells.lab.training.tasks import task_of
 from seqcells.lab.training.tasks.base import describe
+from seqcells.lab.training.termination import InterruptedRunError, never_interrupted
 
 
 def load_best(run: Run, vocabulary: Vocabulary | None) -> nn.Module:
@@ -26,7 +25,7 @@ def finish(
     run: Run,
     vocabulary: Vocabulary | None,
     progress: Progress,
-    interrupted: Callable[[], bool] = never,
+    interrupted: Callable[[], bool] = never_interrupted,
 ) -> dict[str, Any]:
     """Test the best model and write `metrics.json`."""
     device = device_of(run.config.training)

@@ -6,11 +6,11 @@ import torch
 
 from seqcells.lab.training import processes
 from seqcells.lab.training.devices import device_of
-from seqcells.lab.training.interruption import deferred_signals
 from seqcells.lab.training.loop import Trainer
 from seqcells.lab.training.results import finish
 from seqcells.lab.training.runs import Run
 from seqcells.lab.training.tasks import task_of
+from seqcells.lab.training.termination import deferred_signals
 
 
 def train(run: Run, *, resumed: bool = False) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from seqcells.lab.text.batches import Batch
 from seqcells.lab.text.reviews import Review
 from seqcells.lab.text.vocabulary import Vocabulary
 from seqcells.lab.training import processes
-from seqcells.lab.training.adversarial import perturbation
 from seqcells.lab.training.config import COUNTED
 from seqcells.lab.training.devices import device_of
 from seqcells.lab.training.runs import Run
@@ -70,6 +69,20 @@ class Sentiment(ReviewTask):
         moved = model.inputs(batch.inputs) + perturbation(judgement.loss, vectors, size)
         penalty = judge_sides(model.classify(moved, batch.lengths), batch.labels, smoothing).loss
         return judgement._replace(penalty=penalty)
+
+
+def perturbation(loss: Tensor, vectors: Tensor, size: float) -> Tensor:
+    """Return an adversarial move of a batch's word vectors `(T, B, E)`.
+
+    As in Miyato et al. (2017), section 3, it follows the gradient of the loss within each text. Its
+    norm over the text is `size` times the mean norm of the vectors; the paper normalises each
+    word's vectors to unit variance instead.
+    """
+    (gradient,) = torch.autograd.grad(loss, vectors, retain_graph=True)
+    length = vectors.detach().norm(dim=-1)
+    words = (length > 0).sum().clamp(min=1)
+    norm = gradient.square().sum((0, 2), keepdim=True).sqrt()
+    return size * (length.sum() / words) * gradient / norm.clamp(min=torch.finfo(norm.dtype).tiny)
 
 
 def answers(run: Run, reviews: list[Review], device: torch.device) -> Tensor:

@@ -1,4 +1,4 @@
-"""What an exported file says of its model, so that it can be built again."""
+"""The metadata of an exported file, from which its model can be rebuilt."""
 
 import json
 from dataclasses import asdict, replace
@@ -8,24 +8,24 @@ from seqcells.lab.model_config import ModelConfig
 from seqcells.lab.training import Config, DataConfig
 
 
-def describe(config: Config) -> dict[str, str]:
-    """The version, and as JSON the task, the model and how its texts become tokens.
+def to_metadata(config: Config) -> dict[str, str]:
+    """Return the version and, as JSON, the task, the model and the tokenisation of its texts.
 
-    Where the texts lay, and what training started from, stays at home.
+    Paths and what training started from are left out.
     """
     data = replace(config.data, path=None, vectors=None, unlabelled=False)
     settings = {"task": config.task, "data": asdict(data), "model": asdict(config.model)}
     return {"seqcells": __version__, "config": json.dumps(settings)}
 
 
-def read(description: dict[str, str]) -> Config:
-    """The configuration that `describe` was given, without its training.
+def from_metadata(metadata: dict[str, str]) -> Config:
+    """Return the configuration that `to_metadata` was given, without its training.
 
     Raises:
-        ValueError: a description of something else, or settings that cannot be.
+        ValueError: other metadata, or invalid settings.
     """
     try:
-        settings = json.loads(description["config"])
+        settings = json.loads(metadata["config"])
         parts = DataConfig(**settings["data"]), ModelConfig(**settings["model"])
         return Config(settings["task"], *parts)
     except (KeyError, TypeError, json.JSONDecodeError) as error:

@@ -1,0 +1,133 @@
+"""What an epoch measures: metrics of batches, their sums, the progress of training, evaluation."""
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from seqcells.lab.training import processes
+from seqcells.lab.training.devices import Transfer
+from seqcells.lab.training.tasks import Batches, Judgement, Task
+from seqcells.lab.training.termination import InterruptedRunError, never_interrupted
+
+
+class BatchMetrics(NamedTuple):
+    """Metrics of one batch in one process: `loss` and `correct` are sums over its own labels."""
+
+    loss: float
+    correct: float
+    labels: int  # of all processes
+    norm: float | None  # of the gradient, if the weights are updated after this batch
+
+
+class PendingMetrics:
+    """Metrics that stay on the device until they are read, as reading them synchronises."""
+
+    def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        self._losses: list[Tensor] = []
+        self._correct: list[Tensor] = []
+        self._norms: dict[int, Tensor] = {}  # by the batch's position
+        self._counts: list[tuple[float, int]] = []
+
+    def __len__(self) -> int:
+        return len(self._losses)
+
+    def add(
+        self, judgement: Judgement, weight: float, labels: int, norm: Tensor | None = None
+    ) -> None:
+        """Add a batch. The weight is zero in a process that has no part of it."""
+        if norm is not None:
+            self._norms[len(self)] = norm
+        self._losses.append(judgement.loss.detach())
+        if judgement.correct is not None:
+            self._correct.append(judgement.correct)
+        self._counts.append((weight, labels))
+
+    def read(self) -> list[BatchMetrics]:
+        """Transfer the pending metrics to the host and remove them."""
+        losses, norms = _values(self._losses), dict(zip(self._norms, _values(self._norms.values())))
+        correct = _values(self._correct) or [0.0] * len(losses)
+        metrics = [
+            BatchMetrics(loss * weight, right * weight, labels, norms.get(position))
+            for position, (loss, right, (weight, labels)) in enumerate(
+                zip(losses, correct, self._counts, strict=True)
+            )
+        ]
+        self._clear()
+        return metrics
+
+
+def _values(scalars: Collection[Tensor]) -> list[float]:
+    """Return the values of tensors on one device, in one transfer."""
+    return torch.stack(list(scalars)).tolist() if scalars else []
+
+
+@dataclass
+class EpochSums:
+    """Sums over the batches of an epoch so far."""
+
+    labels: int = 0
+    tokens: int = 0
+    loss: float = 0.0
+    correct: int = 0
+    norm: float = 0.0
+    batches: int = 0
+    steps: int = 0
+    skipped: int = 0  # steps that overflowed in float16
+    seconds: float = 0.0
+
+    def mean_norm(self) -> float:
+        """Return the mean norm of the gradients that updated the weights."""
+        return self.norm / max(self.steps - self.skipped, 1)
+
+    def speed(self) -> float:
+        """Return tokens per second."""
+        return self.tokens / max(self.seconds, 1e-9)
+
+
+@dataclass
+class Progress:
+    """The position of training: `epoch` counts from 1, `sums` holds its batches so far."""
+
+    epoch: int = 1
+    sums: EpochSums = field(default_factory=EpochSums)
+    best_epoch: int = 0
+    best_loss: float = math.inf
+    finished: bool = False
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+@torch.no_grad()
+def evaluate(
+    task: Task,
+    model: nn.Module,
+    batches: Batches,
+    interrupted: Callable[[], bool] = never_interrupted,
+) -> dict[str, float]:
+    """Return the task's scores over all labels of examples that training does not use."""
+    training = model.training
+    model.eval()
+    transfer = Transfer(next(model.parameters()).device)
+    pending, state = PendingMetrics(), None
+    try:
+        silent = None if processes.writes() else True
+        bar = tqdm(batches.epoch(0), "evaluating", len(batches), disable=silent, leave=False)
+        for batch in bar:
+            if processes.any_of(interrupted()):
+                raise InterruptedRunError
+            own, weight = processes.own_part(batch)
+            judgement = task.judge(model, transfer(own), state)
+            state = judgement.state
+            pending.add(judgement, weight, task.count(batch))
+    finally:
+        model.train(training)
+    losses, right, counts, _ = zip(*pending.read())
+    loss, correct = processes.total([sum(losses), sum(right)])
+    return task.scores(loss, int(correct), sum(counts))

@@ -1,0 +1,66 @@
+"""How a run ends before its time: exceptions, signals, and the exit status of a command."""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+USER_ERROR, INTERRUPTED = 2, 130  # exit statuses
+
+
+class InterruptedRunError(Exception):
+    """A signal stopped the work between two batches."""
+
+
+class NonFiniteLossError(ArithmeticError):
+    """A loss or a gradient is not finite."""
+
+
+@contextmanager
+def deferred_signals() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether SIGINT or SIGTERM has arrived.
+
+    The first signal is only recorded. A second one has its usual effect at once.
+    """
+    arrived = False
+    handled = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in handled}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def record(*_) -> None:
+        nonlocal arrived
+        arrived = True
+        restore()
+
+    for number in handled:
+        signal.signal(number, record)
+    try:
+        yield lambda: arrived
+    finally:
+        restore()
+
+
+def never_interrupted() -> bool:
+    """Stand in for the function of `deferred_signals` where signals are not deferred."""
+    return False
+
+
+def command(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
+    """Run `main` and return the exit status. A user's error prints one line, no traceback."""
+    try:
+        main(argv)
+    except (ValueError, TypeError, OSError, ImportError, NonFiniteLossError) as error:
+        return _report("error: " + " ".join(str(error).split()), USER_ERROR)
+    except InterruptedRunError as interruption:
+        return _report(str(interruption), INTERRUPTED)
+    except KeyboardInterrupt:
+        return _report("interrupted", INTERRUPTED)
+    return 0
+
+
+def _report(line: str, status: int) -> int:
+    print(line, file=sys.stderr)
+    return status
