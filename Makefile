@@ -1,7 +1,7 @@
 # make train    set up, train on the embedded corpus (CONFIG=... DATA=... for IMDB)
 # make test     set up, lint, test          make test-all   the long tests as well
 # make docs     build the guide into build/docs
-# make kernels  write the kernels' C++ anew from the cells' equations
+# make kernels  generate the kernels' programs, C++ and Triton from the cells' equations
 # make sanitize the kernel's tests under AddressSanitizer and UndefinedBehaviorSanitizer
 PYTHON ?= python3
 CONFIG ?= configs/corpus_lstm.yaml
@@ -36,7 +36,7 @@ docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 kernels: .venv/ready
-	$(BIN)/python -c 'from seqcells.kernels.built_in import write_built_in; write_built_in()'
+	$(BIN)/python -m seqcells.cells.write_kernels
 
 # The kernel's tests with a build that checks every read and write of memory, and every shift and cast.
 SANITIZED := build/sanitized

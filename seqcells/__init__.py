@@ -37,7 +37,7 @@ from seqcells.modifiers import (
 )
 from seqcells.moved import keep_old_names
 from seqcells.noise import Noise
-from seqcells.recurrence.backends import backend, backends
+from seqcells.recurrence.choice import backend, backends
 from seqcells.recurrent import Recurrent
 from seqcells.stack import Stack
 from seqcells.state import detach_state

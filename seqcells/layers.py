@@ -11,12 +11,21 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from seqcells.cells import LSTMState, Weights
-from seqcells.cells.base import EQUATIONS
 from seqcells.cells.checks import check_share, positive_integer
 from seqcells.cells.lstm import check_projection
-from seqcells.recurrence.unroll import unroll
+from seqcells.cells.table import EQUATIONS
+from seqcells.recurrence.compute import compute
+from seqcells.recurrence.request import Request
 from seqcells.sequences import as_given, time_first
-from seqcells.state import State, autocast, check_dtype, conform_state, map_state
+from seqcells.state import (
+    State,
+    autocast,
+    check_dtype,
+    conform_state,
+    flat_state,
+    form_state,
+    map_state,
+)
 
 
 class _Layers(nn.RNNBase):
@@ -128,7 +137,7 @@ class _Layers(nn.RNNBase):
             state = map_state(lambda part: part.index_select(1, unsorted_indices), state)
         return PackedSequence(output, batch_sizes, sorted_indices, unsorted_indices), state
 
-    _unroll = staticmethod(unroll)
+    _compute = staticmethod(compute)  # `trace` records here
 
     def _run(
         self,
@@ -141,30 +150,27 @@ class _Layers(nn.RNNBase):
     ) -> tuple[Tensor, Any]:
         """The recurrence, time first or packed: layer after layer, direction beside direction."""
         cell = EQUATIONS[self.mode.lower()]
-        weights = self._weights()
+        left = iter(zip(states, self._weights()))
         directions = 2 if self.bidirectional else 1
         final_states: list[State] = []
         for layer in range(self.num_layers):
             outputs = []
             for direction in range(directions):
-                state = states[len(final_states)]
-                output, final_state = self._unroll(
-                    cell,
-                    weights[len(final_states)],
-                    input,
-                    state,
-                    fresh_state=None if resets is None else map_state(torch.zeros_like, state),
-                    lengths=lengths,
-                    batch_sizes=batch_sizes,
-                    resets=resets,
-                    reverse=direction == 1,
-                )
+                state, weights = next(left)
+                fresh = None if resets is None else map_state(torch.zeros_like, state)
+                steps = lengths, batch_sizes, resets, direction == 1
+                request = Request(cell, weights, input, state, fresh, None, *steps)
+                output, final_state = self._compute(request)
                 outputs.append(output)
                 final_states.append(final_state)
             input = torch.cat(outputs, dim=-1) if self.bidirectional else output
             if self.dropout and self.training and layer < self.num_layers - 1:
                 input = F.dropout(input, self.dropout)
-        final_state = map_state(_stack, *final_states)
+        if len(final_states) == 1:
+            (state,) = final_states
+            final_state = form_state(state, [part.unsqueeze(0) for part in flat_state(state)])
+        else:
+            final_state = map_state(lambda *parts: torch.stack(parts), *final_states)
         if autocast(input):
             dtype = self._autocast_dtype(input, packed=batch_sizes is not None)
             input = input.to(dtype)
@@ -212,11 +218,10 @@ class _Layers(nn.RNNBase):
                 f"input: expected {layout}, (T, I) without a batch, or a PackedSequence, with "
                 f"I={self.input_size} features; got shape {tuple(input.shape)}"
             )
-        check_dtype(input, self.weight_ih_l0.dtype, "input")
-
-
-def _stack(*parts: Tensor) -> Tensor:
-    return parts[0].unsqueeze(0) if len(parts) == 1 else torch.stack(parts)
+        weight = self._parameters.get("weight_ih_l0")
+        dtype = self.weight_ih_l0.dtype if weight is None else weight.dtype
+        if input.dtype is not dtype:
+            check_dtype(input, dtype, "input")
 
 
 class RNN(_Layers):

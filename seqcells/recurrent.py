@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,10 @@ from seqcells.cells.base import GatedCell
 from seqcells.cells.checks import check_cell
 from seqcells.modifiers.base import Modifier, as_it_stands, call, innermost, noise_of
 from seqcells.noise import Noise
-from seqcells.recurrence.backends import refuse
+from seqcells.recurrence.choice import refuse
+from seqcells.recurrence.compute import compute
 from seqcells.recurrence.loop import loop
-from seqcells.recurrence.unroll import unroll
+from seqcells.recurrence.request import Request
 from seqcells.sequences import as_given, time_first, zero_padding
 from seqcells.state import State, conform_state, first_tensor, map_state
 
@@ -83,18 +84,11 @@ class Recurrent(nn.Module):
             TypeError: a state, lengths, resets or noise of the wrong kind.
             ValueError: a shape, size, dtype or length that does not fit; lengths without a batch.
         """
-        return run(
-            self.cell,
-            _unrolled if runs_unrolled(self.cell) else _looped,
-            inputs,
-            initial_state,
-            lengths,
-            resets,
-            noise,
-            batch_first=self.batch_first,
-            reverse=self.reverse,
-            all_states=all_states,
+        request, layout = prepare(
+            self, inputs, initial_state, lengths, resets, noise, all_states=all_states
         )
+        found = compute(request) if request.weights is not None else _called_at_every_step(request)
+        return layout.restore(*found)
 
     def noise(
         self, inputs: Tensor, initial_state: State = None, before: Noise | None = None
@@ -129,39 +123,51 @@ class Recurrent(nn.Module):
         return ", ".join(cell + flags)
 
 
-def run(
-    cell: Any,
-    method: Callable[..., tuple[Any, State]],
+class Layout(NamedTuple):
+    """How the caller lays sequences out."""
+
+    batched: bool
+    batch_first: bool
+
+    def restore(self, outputs: Any, final_state: State) -> tuple[Any, State]:
+        """Return outputs `(T, B, ...)` and states `(B, ...)` in the caller's layout."""
+        if self.batched and not self.batch_first:
+            return outputs, final_state
+        if not self.batched:
+            final_state = map_state(lambda part: part.squeeze(0), final_state)
+        outputs = map_state(lambda part: as_given(part, self.batched, self.batch_first), outputs)
+        return outputs, final_state
+
+
+def prepare(
+    recurrent: Recurrent,
     inputs: Tensor,
     initial_state: State,
     lengths: Tensor | Sequence[int] | None,
     resets: Tensor | None,
     noise: Noise | None,
     *,
-    batch_first: bool,
-    reverse: bool,
-    **options: Any,
-) -> tuple[Any, State]:
-    """Check the arguments, bring them to `(T, B, ...)`, run `method`, and lay the result out."""
+    all_states: bool = False,
+) -> tuple[Request, Layout]:
+    """Validate a call's arguments. A cell that is called at every step gets no weights."""
+    cell: Any = recurrent._modules.get("cell")
+    if cell is None:  # no module
+        cell = recurrent.cell
     batched = not isinstance(inputs, Tensor) or inputs.dim() > 2
-    inputs, lengths, resets = time_first(inputs, lengths, resets, batch_first)
-    if isinstance(innermost(cell), GatedCell):
-        innermost(cell).check_input(inputs)
-    state, fresh_state = _first_states(cell, inputs, initial_state, batched)
-    kept, final_state = method(
-        cell,
-        inputs,
-        state,
-        fresh_state=fresh_state,
-        lengths=lengths,
-        resets=resets,
-        reverse=reverse,
-        noise=noise_of(cell, noise, state, inputs.shape[0]),
-        **options,
-    )
-    if not batched:
-        final_state = map_state(lambda part: part.squeeze(0), final_state)
-    return map_state(lambda part: as_given(part, batched, batch_first), kept), final_state
+    inputs, lengths, resets = time_first(inputs, lengths, resets, recurrent.batch_first)
+    gated = innermost(cell)
+    if isinstance(gated, GatedCell):
+        gated.check_input(inputs)
+    state, fresh = _first_states(cell, inputs, initial_state, batched)
+    noise = noise_of(cell, noise, state, inputs.shape[0])
+    steps = lengths, None, resets, recurrent.reverse, all_states
+    weights = None
+    if runs_unrolled(cell):
+        cell, weights = gated, cell.weights()
+    if resets is None:
+        fresh = None
+    request = Request(cell, weights, inputs, state, fresh, noise, *steps)
+    return request, Layout(batched, recurrent.batch_first)
 
 
 def _first_states(
@@ -183,28 +189,20 @@ def _first_states(
     return initial_state, None
 
 
-def _unrolled(cell: GatedCell | Modifier, *arguments: Any, **options: Any) -> tuple[Tensor, State]:
-    return unroll(innermost(cell), cell.weights(), *arguments, **options)
-
-
-def _looped(
-    cell: Any,
-    inputs: Tensor,
-    state: State,
-    *,
-    lengths: Tensor | None,
-    all_states: bool = False,
-    **options: Any,
-) -> tuple[State, State]:
+def _called_at_every_step(request: Request) -> tuple[State, State]:
+    cell, lengths = request.cell, request.lengths
     refuse(f"{type(cell).__name__} is a cell that is called at every step")
     output = getattr(cell, "output", first_tensor)
     return loop(
         lambda input, state, noise: (call(cell, input, state, noise), ()),
-        lambda state, _: state if all_states else output(state),
-        inputs if lengths is None else zero_padding(inputs, lengths),
-        state,
+        lambda state, _: state if request.all_states else output(state),
+        request.inputs if lengths is None else zero_padding(request.inputs, lengths),
+        request.state,
+        fresh_state=request.fresh,
         lengths=lengths,
-        **options,
+        resets=request.resets,
+        reverse=request.reverse,
+        noise=request.noise,
     )
 
 
@@ -214,8 +212,12 @@ def runs_unrolled(cell: Any) -> bool:
     A forward of its own or a hook, on it or a modifier around it, has to see every step, so the
     cell is called at every step.
     """
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    if isinstance(cell, nn.Module) and any(getattr(cell, name) for name in hooks):
+    if isinstance(cell, nn.Module) and (
+        cell._forward_hooks
+        or cell._forward_pre_hooks
+        or cell._backward_hooks
+        or cell._backward_pre_hooks
+    ):
         return False
     if not isinstance(cell, Modifier):
         return as_it_stands(cell)

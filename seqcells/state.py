@@ -42,7 +42,9 @@ def flat_state(state: State) -> list[Tensor]:
 
 def form_state(form: State, parts: list[Tensor]) -> State:
     """The inverse of `flat_state`: a state of these tensors in the form of another."""
-    return parts[0] if isinstance(form, Tensor) else _like(form, parts)
+    if isinstance(form, Tensor):
+        return parts[0]
+    return type(form)(*parts) if hasattr(form, "_fields") else type(form)(parts)
 
 
 def detach_state(state: State) -> State:
@@ -102,6 +104,8 @@ def check_dtype(tensor: Tensor, expected: torch.dtype, name: str) -> None:
 
 def autocast(tensor: Tensor) -> bool:
     """Whether autocast is on for the tensor's device."""
+    if tensor.is_cpu:
+        return torch.is_autocast_enabled("cpu")
     kind = tensor.device.type
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 

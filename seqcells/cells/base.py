@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqcells.cells.checks import positive_integer
-from seqcells.noise import Noise, drop_of, noisy_step, read, settle
+from seqcells.cells.checks import positive_integer, replaced
+from seqcells.equations.protocol import Weights as Weights
+from seqcells.noise import Noise, drop_of, read
+from seqcells.recurrence.compute import compute
+from seqcells.recurrence.request import Request
 from seqcells.state import State, check_dtype, conform_state, first_tensor, map_state
-
-
-class Weights(NamedTuple):
-    """A cell's weights as one sequence uses them: fetched once, the same at every step."""
-
-    weight_ih: Tensor
-    weight_hh: Any  # the cell's own: a matrix, a vector, None
-    bias_ih: Tensor | None = None
-    bias_hh: Tensor | None = None
-    weight_hr: Tensor | None = None
-    parameters: Tensor | None = None  # for a kernel: those that the step reads beside the products
 
 
 class Cell(nn.Module):
@@ -81,8 +73,8 @@ class GatedCell(Cell):
 
     Parameter count: `G*H*(I + H + 2)`.
 
-    A cell that a kernel is made for says its name in `kernel`, and stands in `EQUATIONS` by it. A
-    subclass that changes the equations is never given it. Any other cell's `activate` is recorded,
+    A cell with a kernel of its own names it in `kernel`, and is listed in `seqcells.cells.table`. A
+    subclass that changes the equations never runs on it. Any other cell's `activate` is recorded,
     and interpreted by native code; with `compile=True` beside its base, `class Highway(GatedCell,
     compile=True)`, it is compiled. What no kernel can be made of runs step by step: see
     `seqcells.equations.aten`.
@@ -90,16 +82,22 @@ class GatedCell(Cell):
 
     gates: tuple[str, ...]
     compiles: bool = False
+    # The state's form where it is known without asking `initial_state`: a tensor `(B, H)`, or a
+    # NamedTuple of the hidden state and one more part.
+    _state_form: Any = Tensor
     weight_ih: Tensor
     weight_hh: Any  # a matrix; in some cells a vector, or None
     bias_ih: Tensor | None
     bias_hh: Tensor | None
+    weight_hr: Tensor  # where the hidden state is projected
     _made_for: tuple[Any, ...]
 
     def __init_subclass__(cls, compile: bool | None = None, **options: Any) -> None:
         super().__init_subclass__(**options)
         if compile is not None:
             cls.compiles = compile
+        if "initial_state" in vars(cls) and "_state_form" not in vars(cls):
+            cls._state_form = None
         if "kernel" in vars(cls):
             cls._made_for = tuple(getattr(cls, name) for name in _METHODS)
 
@@ -128,6 +126,27 @@ class GatedCell(Cell):
         """The name of the kernel that is made for the cell's equations."""
         return None
 
+    def built_in_kernel(self) -> str | None:
+        """Return `kernel`; None if the class or the cell itself has other equations."""
+        kernel = self.kernel
+        if kernel is None:
+            return None
+        # Spelled out, as every call asks.
+        kind, own = type(self), self.__dict__
+        from_inputs, activate, step, output = kind._made_for
+        if (
+            kind.from_inputs is from_inputs
+            and kind.activate is activate
+            and kind.step is step
+            and kind.output is output
+            and "activate" not in own
+            and "step" not in own
+            and "from_inputs" not in own
+            and "output" not in own
+        ):
+            return kernel
+        return None
+
     def parameter_shapes(self) -> dict[str, tuple[int, ...] | None]:
         """Each parameter's shape by its name, None where there is none; a cell may have others."""
         rows = len(self.gates) * self.hidden_size
@@ -147,7 +166,13 @@ class GatedCell(Cell):
 
     def weights(self) -> Weights:
         """The weights of one sequence; a parametrization is evaluated here, once."""
-        return Weights(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        own: dict[str, Any] = self._parameters
+        if "weight_ih" in own and "weight_hh" in own and "bias_ih" in own and "bias_hh" in own:
+            fused = own["weight_ih"], own["weight_hh"], own["bias_ih"], own["bias_hh"]
+        else:
+            fused = self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
+        projected = self.recurrent_size != self.hidden_size
+        return Weights(*fused, self.weight_hr if projected else None)
 
     def initial_state(
         self,
@@ -186,6 +211,18 @@ class GatedCell(Cell):
         from_hidden = F.linear(hidden, weights.weight_hh, weights.bias_hh)
         return self.activate(from_input, from_hidden, state, *drop_of(noise))
 
+    def overridden(self) -> str | None:
+        """Return a method besides `activate` that this class or cell replaces, None without one.
+
+        A recording takes these methods to be those of the base class.
+        """
+        return replaced(self, GatedCell, ("step", "from_inputs", "output"))
+
+    @property
+    def linear(self) -> bool:
+        """Whether the step is `a * state + b` by `coefficients`, as that of a `LinearCell`."""
+        return False
+
     def forward(self, input: Tensor, hx: State | None = None, noise: Noise | None = None) -> State:
         """One step; `hx`, torch's name for the state before it, is zero when left out.
 
@@ -197,21 +234,44 @@ class GatedCell(Cell):
             TypeError: a state of another kind than the cell's own.
             ValueError: a rank, size or dtype that does not fit the weights.
         """
-        if input.dim() not in (1, 2):
-            raise ValueError(
-                f"input: expected (B, {self.input_size}) or ({self.input_size},), "
-                f"got shape {tuple(input.shape)}"
-            )
-        if input.dim() == 1:
+        rank = input.dim()
+        if rank != 2:
+            if rank != 1:
+                raise ValueError(
+                    f"input: expected (B, {self.input_size}) or ({self.input_size},), "
+                    f"got shape {tuple(input.shape)}"
+                )
             batched = None if hx is None else map_state(lambda part: part.unsqueeze(0), hx)
             state = GatedCell.forward(self, input.unsqueeze(0), batched, noise)
             return map_state(lambda part: part.squeeze(0), state)
-        self.check_input(input)
-        state = self.initial_state(input.shape[0], device=input.device)
-        if hx is not None:
-            state = conform_state(hx, state)
-        weights, noise = settle(self.weights(), noise)
-        return noisy_step(self, weights, self.from_inputs(weights, input), state, noise)[0]
+        weights = self.weights()
+        if input.shape[1] != self.input_size or input.dtype is not weights.weight_ih.dtype:
+            self.check_input(input)
+        state = None if hx is None else self._plainly_fitting(hx, input)
+        if state is None:
+            state = self.initial_state(input.shape[0], device=input.device)
+            if hx is not None:
+                state = conform_state(hx, state)
+        return compute(Request(self, weights, input, state, None, noise))[1]
+
+    def _plainly_fitting(self, state: State, input: Tensor) -> State | None:
+        """The state in the cell's own form; None if it does not plainly fit (`conform_state`)."""
+        form, rows, dtype = self._state_form, input.shape[0], input.dtype
+        if form is Tensor:
+            fits = type(state) is Tensor and state.shape == (rows, self.hidden_size)
+            return state if fits and state.dtype is dtype else None
+        if form is None or not isinstance(state, tuple) or len(state) != 2:
+            return None
+        hidden, other = state
+        fits = (
+            type(hidden) is type(other) is Tensor
+            and hidden.shape == (rows, self.recurrent_size)
+            and other.shape == (rows, self.hidden_size)
+            and hidden.dtype is other.dtype is dtype
+        )
+        if not fits:
+            return None
+        return state if type(state) is form else form(hidden, other)
 
     def check_input(self, input: Tensor) -> None:
         """Raise a ValueError unless features and dtype fit the weights."""
@@ -233,55 +293,12 @@ class GatedCell(Cell):
 
     def _any_parameter(self) -> Tensor:
         """One that tells device and dtype, and evaluates no parametrization for it."""
+        for parameter in self._parameters.values():
+            if parameter is not None:
+                return parameter
         parameter = next(self.parameters(), None)
         return self.weight_ih if parameter is None else parameter
 
-    def _concatenated(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Each gate's matrix on `[hidden, input]` and its one bias, in the gates' order."""
-        weights = self.weights()
-        matrix = torch.cat((weights.weight_hh, weights.weight_ih), dim=1).detach()
-        bias = matrix.new_zeros(len(matrix))
-        if weights.bias_ih is not None and weights.bias_hh is not None:
-            bias = (weights.bias_ih + weights.bias_hh).detach()
-        return list(matrix.chunk(len(self.gates))), list(bias.chunk(len(self.gates)))
-
-    @classmethod
-    def _from_gates(cls, matrices: list[Tensor], biases: list[Tensor], **options: Any) -> Self:
-        """The inverse of `_concatenated`: the biases go to `bias_ih`, `bias_hh` is zero."""
-        hidden_size, columns = len(matrices[0]), matrices[0].shape[-1]
-        for matrix, bias in zip(matrices, biases):
-            if matrix.shape != (hidden_size, columns) or bias.numel() != hidden_size:
-                raise ValueError(
-                    "expected for each gate a matrix of H rows on H + I columns and H biases, "
-                    f"got {[tuple(part.shape) for part in (*matrices, *biases)]}"
-                )
-        matrix, bias = torch.cat(matrices), torch.cat([part.reshape(-1) for part in biases])
-        cell = cls(
-            columns - hidden_size,
-            hidden_size,
-            device=matrix.device,
-            dtype=matrix.dtype,
-            **options,
-        )
-        hidden, inward = matrix[:, :hidden_size], matrix[:, hidden_size:]
-        own = {"weight_ih": inward, "weight_hh": hidden, "bias_ih": bias}
-        cell.load_state_dict(own | {"bias_hh": torch.zeros_like(bias)})
-        return cell
-
-
-# A cell for each kernel, by the kernel's name: what the kernel computes, on weights of any size.
-EQUATIONS: dict[str, GatedCell] = {}
 
 # The methods in which the equations stand.
 _METHODS = ("from_inputs", "activate", "step", "output")
-
-
-def kernel_of(cell: GatedCell) -> str | None:
-    """The kernel made for the cell's equations; None if its class or it itself has others."""
-    if cell.kernel is None:
-        return None
-    kind = type(cell)
-    for name, method in zip(_METHODS, kind._made_for):
-        if getattr(kind, name) is not method or name in vars(cell):
-            return None
-    return cell.kernel

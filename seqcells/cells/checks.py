@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
+
+from seqcells.equations.protocol import takes as takes
 
 
 def check_cell(cell: Any) -> Any:
@@ -30,15 +32,6 @@ def check_cell(cell: Any) -> Any:
     return cell
 
 
-def takes(function: Callable[..., Any], count: int) -> bool:
-    """Whether the function can be called with so many arguments."""
-    try:
-        inspect.signature(function).bind(*[None] * count)
-    except TypeError:
-        return False
-    return True
-
-
 def positive_integer(size: int, name: str) -> int:
     """The size, or an error that names it."""
     if not isinstance(size, int) or isinstance(size, bool):
@@ -54,3 +47,11 @@ def check_share(share: float, name: str) -> None:
         raise TypeError(f"{name}: expected a number, got {type(share).__name__}")
     if not 0 <= share <= 1:
         raise ValueError(f"{name}: expected a share from 0 to 1, got {share}")
+
+
+def replaced(cell: Any, base: type, names: Sequence[str]) -> str | None:
+    """Return the first of these methods that is not the base class's own."""
+    for name in names:
+        if getattr(type(cell), name) is not getattr(base, name) or name in vars(cell):
+            return name
+    return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqcells.cells.base import EQUATIONS
 from seqcells.cells.lstm import LSTMState
 from seqcells.cells.variants import LSTMVariant
 from seqcells.noise import kept
@@ -35,7 +34,7 @@ class CoupledLSTMCell(LSTMVariant):
     """
 
     gates = ("forget", "candidate", "output")
-    kernel = "lstm_coupled"
+    kernel = "coupled_lstm"
 
     @staticmethod
     def activate(
@@ -48,6 +47,3 @@ class CoupledLSTMCell(LSTMVariant):
         cell = forget * state.cell + (1 - forget) * kept(candidate, drop)
         hidden = output * torch.tanh(cell)
         return LSTMState(hidden, cell), (forget, candidate, output)
-
-
-EQUATIONS["lstm_coupled"] = CoupledLSTMCell(1, 1, device="meta")

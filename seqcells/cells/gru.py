@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from seqcells.cells.base import EQUATIONS, GatedCell, Weights
-from seqcells.noise import Noise, drop_of, kept, read
+from seqcells.cells.base import GatedCell, Weights
+from seqcells.cells.concatenated import concatenated, from_gates
+from seqcells.equations.readable import reset_before_step
+from seqcells.noise import Noise, kept
 
 
 class GRUCell(GatedCell):
@@ -68,19 +69,7 @@ class GRUCell(GatedCell):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         if self.reset_after:
             return super().step(weights, from_input, state, noise)
-        H = state.shape[-1]
-        weight_gates, weight_candidate = weights.weight_hh.split((2 * H, H))
-        bias_gates, bias_candidate = (
-            (None, None) if weights.bias_hh is None else weights.bias_hh.split((2 * H, H))
-        )
-        from_input, input_candidate = from_input.split((2 * H, H), dim=-1)
-        seen = read(state, noise)
-        from_hidden = F.linear(seen, weight_gates, bias_gates)
-        reset, update = torch.sigmoid(from_input + from_hidden).chunk(2, dim=-1)
-        from_reset = F.linear(reset * seen, weight_candidate, bias_candidate)
-        candidate = torch.tanh(input_candidate + from_reset)
-        hidden = (1 - update) * kept(candidate, *drop_of(noise)) + update * state
-        return hidden, (reset, update, candidate)
+        return reset_before_step(weights, from_input, state, noise)
 
     def to_concatenated(self) -> dict[str, Tensor]:
         """The weights on `[hidden, input]`: `Wr`, `br`, `Wu`, `bu`, `Wa`, `ba`.
@@ -94,7 +83,7 @@ class GRUCell(GatedCell):
                 "after the product, the candidate is no product with the concatenation; "
                 "use the state dict"
             )
-        (Wr, Wz, Wa), (br, bz, ba) = self._concatenated()
+        (Wr, Wz, Wa), (br, bz, ba) = concatenated(self)
         return {"Wr": Wr, "br": br, "Wu": -Wz, "bu": -bz, "Wa": Wa, "ba": ba}
 
     @classmethod
@@ -102,11 +91,7 @@ class GRUCell(GatedCell):
         cls, *, Wr: Tensor, br: Tensor, Wu: Tensor, bu: Tensor, Wa: Tensor, ba: Tensor
     ) -> Self:
         """A cell with these weights on `[hidden, input]`; ValueError for shapes that do not fit."""
-        return cls._from_gates([Wr, -Wu, Wa], [br, -bu, ba], reset_after=False)
+        return from_gates(cls, [Wr, -Wu, Wa], [br, -bu, ba], reset_after=False)
 
     def extra_repr(self) -> str:
         return super().extra_repr() + ("" if self.reset_after else ", reset_after=False")
-
-
-EQUATIONS["gru"] = GRUCell(1, 1, device="meta")
-EQUATIONS["gru_reset_before"] = GRUCell(1, 1, reset_after=False, device="meta")

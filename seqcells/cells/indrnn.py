@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from seqcells.cells.base import EQUATIONS, GatedCell, Weights
+from seqcells.cells.base import GatedCell, Weights
 from seqcells.cells.rnn import NONLINEARITIES
 from seqcells.noise import Noise, read
 
@@ -76,7 +76,3 @@ class IndRNNCell(GatedCell):
     def extra_repr(self) -> str:
         shown = "" if self.nonlinearity == "relu" else f", nonlinearity={self.nonlinearity}"
         return super().extra_repr() + shown
-
-
-for _name in NONLINEARITIES:
-    EQUATIONS[f"indrnn_{_name}"] = IndRNNCell(1, 1, nonlinearity=_name, device="meta")

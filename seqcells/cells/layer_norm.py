@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqcells.cells.base import EQUATIONS, GatedCell, Weights
+from seqcells.cells.base import GatedCell, Weights
 from seqcells.cells.gru import GRUCell
 from seqcells.cells.lstm import LSTMState
 from seqcells.cells.variants import LSTMVariant
@@ -72,7 +72,7 @@ class LayerNormLSTMCell(_NormedCell, LSTMVariant):
     """
 
     gates = ("input", "forget", "candidate", "output")
-    kernel = "lstm_layer_norm"
+    kernel = "layer_norm_lstm"
     norms = (4,)
     gain_cell: Tensor
     shift_cell: Tensor | None
@@ -126,7 +126,7 @@ class LayerNormGRUCell(_NormedCell):
     """
 
     gates = ("reset", "update", "candidate")
-    kernel = "gru_layer_norm"
+    kernel = "layer_norm_gru"
     norms = (2, 1)
 
     def activate(
@@ -135,7 +135,3 @@ class LayerNormGRUCell(_NormedCell):
         from_input = self._normed(from_input, self.gain_ih, self.bias_ih)
         from_hidden = self._normed(from_hidden, self.gain_hh, self.bias_hh)
         return GRUCell.activate(from_input, from_hidden, state, drop)
-
-
-EQUATIONS["lstm_layer_norm"] = LayerNormLSTMCell(1, 1, device="meta")
-EQUATIONS["gru_layer_norm"] = LayerNormGRUCell(1, 1, device="meta")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqcells.cells.base import EQUATIONS
 from seqcells.cells.lstm import LSTMState
 from seqcells.cells.variants import LSTMVariant
 from seqcells.noise import kept
@@ -32,7 +31,7 @@ class LightLSTMCell(LSTMVariant):
     """
 
     gates = ("forget", "candidate")
-    kernel = "lstm_light"
+    kernel = "light_lstm"
 
     @staticmethod
     def activate(
@@ -44,6 +43,3 @@ class LightLSTMCell(LSTMVariant):
         cell = forget * state.cell + kept(candidate, drop)
         hidden = torch.tanh(cell)
         return LSTMState(hidden, cell), (forget, candidate)
-
-
-EQUATIONS["lstm_light"] = LightLSTMCell(1, 1, device="meta")

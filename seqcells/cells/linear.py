@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeGuard
-
 from torch import Tensor
 
 from seqcells.cells.base import GatedCell, Weights
+from seqcells.cells.checks import replaced
 from seqcells.noise import Noise, drop_of, kept
 from seqcells.state import State
 
@@ -57,10 +56,9 @@ class LinearCell(GatedCell):
     ) -> tuple[State, tuple[Tensor, ...]]:
         return self.activate(from_input, None, state, *drop_of(noise))
 
+    def overridden(self) -> str | None:
+        return replaced(self, LinearCell, ("step", "from_inputs", "output"))
 
-def is_linear(cell: Any) -> TypeGuard[LinearCell]:
-    """Whether the cell's coefficients say all: neither its class nor it itself changes the step."""
-    return isinstance(cell, LinearCell) and not any(
-        getattr(type(cell), name) is not getattr(LinearCell, name) or name in vars(cell)
-        for name in ("activate", "step", "output")
-    )
+    @property
+    def linear(self) -> bool:
+        return replaced(self, LinearCell, ("activate", "step", "output")) is None

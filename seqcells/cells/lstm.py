@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqcells.cells.base import EQUATIONS, GatedCell, Weights
+from seqcells.cells.base import GatedCell, Weights
 from seqcells.cells.checks import positive_integer
+from seqcells.cells.concatenated import concatenated, from_gates
 from seqcells.noise import Noise, kept
 
 
@@ -44,6 +45,7 @@ class LSTMCell(GatedCell):
 
     gates = ("input", "forget", "candidate", "output")
     kernel = "lstm"
+    _state_form = LSTMState
 
     def __init__(
         self,
@@ -65,10 +67,6 @@ class LSTMCell(GatedCell):
             empty = torch.empty(proj_size, hidden_size, device=device, dtype=dtype)
             bound = hidden_size**-0.5
             self.weight_hr = nn.Parameter(nn.init.uniform_(empty, -bound, bound))
-
-    def weights(self) -> Weights:
-        weights = super().weights()
-        return weights._replace(weight_hr=self.weight_hr) if self.proj_size else weights
 
     def initial_state(
         self,
@@ -119,7 +117,7 @@ class LSTMCell(GatedCell):
                 f"expected a cell without projection, got proj_size={self.proj_size}: the "
                 "concatenated layout has no place for weight_hr; use the state dict"
             )
-        (Wi, Wf, Wc, Wo), (bi, bf, bc, bo) = self._concatenated()
+        (Wi, Wf, Wc, Wo), (bi, bf, bc, bo) = concatenated(self)
         return {"Wg": torch.cat((Wi, Wf, Wo)), "bg": torch.cat((bi, bf, bo)), "Wc": Wc, "bc": bc}
 
     @classmethod
@@ -127,7 +125,7 @@ class LSTMCell(GatedCell):
         """A cell with these weights on `[hidden, input]`; ValueError for shapes that do not fit."""
         Wi, Wf, Wo = Wg.tensor_split(3)
         bi, bf, bo = bg.reshape(-1).tensor_split(3)
-        return cls._from_gates([Wi, Wf, Wc, Wo], [bi, bf, bc, bo])
+        return from_gates(cls, [Wi, Wf, Wc, Wo], [bi, bf, bc, bo])
 
     def extra_repr(self) -> str:
         return super().extra_repr() + (f", proj_size={self.proj_size}" if self.proj_size else "")
@@ -142,6 +140,3 @@ def check_projection(proj_size: int, hidden_size: int) -> None:
             f"proj_size: expected 0 for none, or less than hidden_size ({hidden_size}), "
             f"got {proj_size}"
         )
-
-
-EQUATIONS["lstm"] = LSTMCell(1, 1, device="meta")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from seqcells.cells.base import EQUATIONS, GatedCell, Weights
-from seqcells.noise import Noise, drop_of, kept, read
+from seqcells.cells.base import GatedCell, Weights
+from seqcells.equations.readable import reset_before_step
+from seqcells.noise import Noise, kept
 
 
 class MGUCell(GatedCell):
@@ -65,21 +65,7 @@ class MGUCell(GatedCell):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         if self.reset_after:
             return super().step(weights, from_input, state, noise)
-        weight_gate, weight_candidate = weights.weight_hh.chunk(2)
-        bias_gate, bias_candidate = (
-            (None, None) if weights.bias_hh is None else weights.bias_hh.chunk(2)
-        )
-        input_gate, input_candidate = from_input.chunk(2, dim=-1)
-        seen = read(state, noise)
-        gate = torch.sigmoid(input_gate + F.linear(seen, weight_gate, bias_gate))
-        from_reset = F.linear(gate * seen, weight_candidate, bias_candidate)
-        candidate = torch.tanh(input_candidate + from_reset)
-        hidden = (1 - gate) * state + gate * kept(candidate, *drop_of(noise))
-        return hidden, (gate, candidate)
+        return reset_before_step(weights, from_input, state, noise)
 
     def extra_repr(self) -> str:
         return super().extra_repr() + ("" if self.reset_after else ", reset_after=False")
-
-
-EQUATIONS["mgu"] = MGUCell(1, 1, device="meta")
-EQUATIONS["mgu_reset_before"] = MGUCell(1, 1, reset_after=False, device="meta")

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqcells.cells.base import EQUATIONS
 from seqcells.cells.linear import LinearCell
 
 
@@ -69,7 +68,3 @@ class MinLSTMCell(LinearCell):
         odds = F.logsigmoid(forget) - F.logsigmoid(input)
         forget, input = torch.sigmoid(odds), torch.sigmoid(-odds)
         return (forget, input * candidate), (input, forget, candidate)
-
-
-EQUATIONS["min_gru"] = MinGRUCell(1, 1, device="meta")
-EQUATIONS["min_lstm"] = MinLSTMCell(1, 1, device="meta")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqcells.cells.base import EQUATIONS
 from seqcells.cells.lstm import LSTMState
 from seqcells.cells.variants import LSTMVariant
 from seqcells.noise import kept
@@ -34,7 +33,7 @@ class PeepholeLSTMCell(LSTMVariant):
     """
 
     gates = ("input", "forget", "candidate", "output")
-    kernel = "lstm_peephole"
+    kernel = "peephole_lstm"
     weight_peephole: Tensor
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...] | None]:
@@ -56,6 +55,3 @@ class PeepholeLSTMCell(LSTMVariant):
         output = torch.sigmoid(output + to_output * cell)
         hidden = output * torch.tanh(cell)
         return LSTMState(hidden, cell), (input, forget, candidate, output)
-
-
-EQUATIONS["lstm_peephole"] = PeepholeLSTMCell(1, 1, device="meta")

@@ -7,7 +7,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from seqcells.cells.base import EQUATIONS, GatedCell
+from seqcells.cells.base import GatedCell
+from seqcells.cells.concatenated import concatenated, from_gates
 
 NONLINEARITIES = {"tanh": torch.tanh, "relu": torch.relu}
 
@@ -53,18 +54,14 @@ class RNNCell(GatedCell):
 
     def to_concatenated(self) -> dict[str, Tensor]:
         """The weights on `[hidden, input]`: `Wa`, and `ba`, the sum of the two biases."""
-        (Wa,), (ba,) = self._concatenated()
+        (Wa,), (ba,) = concatenated(self)
         return {"Wa": Wa, "ba": ba}
 
     @classmethod
     def from_concatenated(cls, *, Wa: Tensor, ba: Tensor, nonlinearity: str = "tanh") -> Self:
         """A cell with these weights on `[hidden, input]`; ValueError for shapes that do not fit."""
-        return cls._from_gates([Wa], [ba], nonlinearity=nonlinearity)
+        return from_gates(cls, [Wa], [ba], nonlinearity=nonlinearity)
 
     def extra_repr(self) -> str:
         shown = "" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}"
         return super().extra_repr() + shown
-
-
-for _name in NONLINEARITIES:
-    EQUATIONS[f"rnn_{_name}"] = RNNCell(1, 1, nonlinearity=_name, device="meta")

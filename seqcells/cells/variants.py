@@ -11,6 +11,8 @@ from seqcells.cells.lstm import LSTMState
 class LSTMVariant(GatedCell):
     """A gated cell that carries what an LSTM carries, `LSTMState(hidden, cell)`."""
 
+    _state_form = LSTMState
+
     def initial_state(
         self,
         batch_size: int,

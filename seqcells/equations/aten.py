@@ -1,4 +1,4 @@
-"""PyTorch's operators that a `Program` can say, in its own operations."""
+"""The operators of PyTorch that a `Program` supports, in its own operations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from seqcells.equations.program import UntraceableError, Writer
 
 aten = torch.ops.aten
 
-# The operators of PyTorch that a program can say, with its own operation of the same operands.
+# Operators that are one operation of a program, with the same operands.
 SAME = {
     aten.add.Tensor: "add",
     aten.add.Scalar: "add",
@@ -32,7 +32,7 @@ SAME = {
     aten.rsqrt.default: "rsqrt",
 }
 
-# Those that are several operations of a program.
+# Operators that are several operations of a program.
 SEVERAL: dict[Any, Callable[..., str]] = {
     aten.rsub.Scalar: lambda w, a, b: w("sub", b, a),
     aten.reciprocal.default: lambda w, a: w("div", "1.0", a),
@@ -53,10 +53,10 @@ SEVERAL: dict[Any, Callable[..., str]] = {
     aten.minimum.default: lambda w, a, b: _larger(w, a, b, b, a),
 }
 
-# Those over a row.
+# Operators over a row.
 REDUCTIONS = (aten.mean.dim, aten.sum.dim_IntList, aten.native_layer_norm.default)
 
-# Those that only move units about.
+# Operators that only move units.
 MOVES = (aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, aten.cat.default)
 SLICES = (aten.slice.Tensor, aten.clone.default, aten.alias.default)
 
@@ -92,12 +92,12 @@ def _within(write: Writer, value: str, low: str, high: str) -> str:
 
 
 def _larger(write: Writer, a: str, b: str, if_larger: str, if_smaller: str) -> str:
-    """One of two values by which of `a` and `b` is larger; their mean if neither is."""
+    """Return one of two values by which of `a` and `b` is larger, or their mean."""
     equal = write("mul", "0.5", write("add", a, b))
     smaller = write("where_positive", write("sub", b, a), if_smaller, equal)
     return write("where_positive", write("sub", a, b), if_larger, smaller)
 
 
 def _negative(write: Writer, value: str) -> str:
-    """The value where it is at most 0, else 0: an exponential of it does not overflow."""
+    """Return the value where it is at most 0, else 0, so that its exponential is finite."""
     return write("where_positive", value, "0.0", value)

@@ -1,4 +1,4 @@
-"""What a cell's `activate` reads besides its arguments, found in its bytecode.
+"""The values that a cell's `activate` reads besides its arguments, found in its bytecode.
 
 A recording of `activate` holds as long as everything that it read is unchanged: numbers, strings
 and flags, also in tuples, lists and dicts, on the cell, its class, modules, in closures and
@@ -52,7 +52,7 @@ class Dependencies:
 
     @classmethod
     def of(cls, cell: Any) -> Self:
-        """Those of the cell's `activate`.
+        """Return the dependencies of the cell's `activate`.
 
         Raises:
             UntraceableError: something that cannot be followed, and what.
@@ -66,7 +66,7 @@ class Dependencies:
         return self._cell()
 
     def snapshot(self) -> list[Any]:
-        """The values as they are now, comparable with an earlier snapshot.
+        """Return the present values, comparable with an earlier snapshot.
 
         Raises:
             UntraceableError: a value that has become one that cannot be followed.
@@ -202,7 +202,7 @@ class Dependencies:
         self._attribute(root, longer, lambda: getattr(get(), attribute), rest)
 
     def _method(self, kind: type, attribute: str) -> None:
-        """A method or property of a class of the cell's."""
+        """Follow a method or property of one of the cell's classes."""
         name, method = f"{kind.__name__}.{attribute}", static(kind, attribute)
         if isinstance(method, property):
             method = method.fget
@@ -233,7 +233,7 @@ def _content(cell: types.CellType) -> Any:
 
 
 def _loaded(found: dis.Instruction) -> tuple[str, ...]:
-    """The local variables that an instruction pushes, the last one on top."""
+    """Return the local variables that an instruction pushes, the last one on top."""
     if not found.opname.startswith(("LOAD_FAST", "LOAD_DEREF")):
         return ()
     return found.argval if isinstance(found.argval, tuple) else (found.argval,)

@@ -1,8 +1,8 @@
-"""From a `Program` to what a step computes, forward and backward, in what order.
+"""Lower a `Program` to the ordered phases of a step, forward and backward.
 
-A step goes through the units of a row once, or, where it takes means over the row, once for each
-level of them: a *phase*. What a later phase reads of an earlier one waits in a row of its own, a
-`temp`. Both the C++ that `source.py` writes and the interpreter in native/interpreter.hpp follow
+A step goes through the units of a row once. If it takes means over the row, it goes through once
+for each level of them: a *phase*. A value that a later phase reads is stored in a row of its own,
+a `temp`. The C++ that `source.py` writes and the interpreter in native/interpreter.hpp both follow
 these phases.
 """
 
@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from seqcells.equations.program import COSTLY, is_number
+from seqcells.equations.operations import OPERATIONS
+from seqcells.equations.program import is_number, postorder
 
-# Operations that it is worth computing a value anew with, in place of a temp.
+# The most operations for which a value is recomputed instead of stored in a temp.
 CHEAP = 2
 
 # An operand or a target: a kind, as `z`, `state`, `keep`, and which of them. `v` is a value of the
@@ -29,14 +30,14 @@ class Phase(NamedTuple):
 
 
 class Lowered(NamedTuple):
-    """The phases of one direction; `temps` and `means` say which phase stores or sums each."""
+    """The phases of one direction; `temps` and `means` hold the phase that stores or sums each."""
 
     phases: list[Phase]
     temps: list[int]
     means: list[int]
 
     def phases_of(self, kind: str, count: int) -> list[int]:
-        """The phase that stores each of `count` targets of a kind."""
+        """Return the phase that stores each of `count` targets of a kind."""
         found = dict.fromkeys(range(count), 0)
         for number, phase in enumerate(self.phases):
             for (stored, index), _ in phase.stores:
@@ -51,7 +52,7 @@ def lower(
     results: Mapping[Place, str],
     last: Sequence[str] = (),
 ) -> Lowered:
-    """The phases that make the `results`, by their targets, out of what is `known`.
+    """Return the phases that compute the `results`, by their targets, from what is `known`.
 
     Targets of the kinds in `last` are stored in the last phase: they take the place of something
     that others read.
@@ -63,10 +64,21 @@ class _Lowering:
     def __init__(self, values: Sequence[tuple[str, ...]], known: Mapping[str, Place]) -> None:
         self.values = values
         self.known = known
-        self.levels: dict[str, int] = {}
+        self.levels: dict[str, int] = {}  # the first phase in which a value can be computed
+        self.costs: dict[str, int] = {}  # operations to recompute a value in another phase
+        for n, (operation, *operands) in enumerate(values):
+            if (name := f"v{n}") in known:
+                continue
+            own = CHEAP + 1 if OPERATIONS[operation].costly else 1
+            cost = own + sum(self.costs.get(operand, 0) for operand in operands)
+            self.costs[name] = min(cost, CHEAP + 1)
+            self.levels[name] = max(map(self.level, operands)) + (operation == "mean")
         self.temps: dict[str, int] = {}
         self.means: dict[str, int] = {}
         self.wanted: list[dict[Place, str]] = []
+
+    def level(self, name: str) -> int:
+        return self.levels.get(name, 0)
 
     def lower(self, results: Mapping[Place, str], last: Sequence[str]) -> Lowered:
         count = 1 + max(map(self.level, results.values()), default=0)
@@ -78,43 +90,40 @@ class _Lowering:
         means = [self.level(name) - 1 for name in self.means]
         return Lowered(phases, temps, means)
 
-    def level(self, name: str) -> int:
-        """The first phase in which a value can be had."""
-        if name in self.known or name[0] != "v":
-            return 0
-        if name not in self.levels:
-            operation, *operands = self.values[int(name[1:])]
-            self.levels[name] = max(map(self.level, operands)) + (operation == "mean")
-        return self.levels[name]
-
-    def cost(self, name: str) -> int:
-        """Operations to compute a value anew in any phase; many where it cannot be."""
-        if is_number(name) or name in self.known:
-            return 0
-        operation, *operands = self.values[int(name[1:])]
-        costly = CHEAP + 1 if operation in COSTLY else 1
-        return costly + sum(map(self.cost, operands))
-
     def phase(self, number: int) -> Phase:
-        computed: dict[str, tuple[int, str, list[Place]]] = {}
+        wanted, places = self.wanted[number], dict[str, Place]()
+        computed: list[tuple[int, str, list[Place]]] = []
 
-        def place(name: str) -> Place:
-            if is_number(name):
-                return "number", float(name)
-            if name in self.known:
-                return self.known[name]
-            operation, *operands = self.values[int(name[1:])]
-            if operation == "mean":
-                at = self.means.setdefault(name, len(self.means))
-                self.wanted[self.level(name) - 1]["sum", at] = operands[0]
-                return "mean", at
-            if (level := self.level(name)) < number and self.cost(name) > CHEAP:
-                at = self.temps.setdefault(name, len(self.temps))
-                self.wanted[level]["temp", at] = name
-                return "temp", at
-            if name not in computed:
-                computed[name] = (int(name[1:]), operation, list(map(place, operands)))
-            return "v", int(name[1:])
+        def operands(name: str) -> Sequence[str]:
+            if (place := self.place(name, number)) is not None:
+                places[name] = place
+                return ()
+            return self.values[int(name[1:])][1:]
 
-        stores = [(target, place(name)) for target, name in self.wanted[number].items()]
-        return Phase(list(computed.values()), stores)
+        for name in postorder(wanted.values(), operands):
+            if name not in places:
+                n = int(name[1:])
+                operation, *read = self.values[n]
+                computed.append((n, operation, [places[operand] for operand in read]))
+                places[name] = "v", n
+        return Phase(computed, [(target, places[name]) for target, name in wanted.items()])
+
+    def place(self, name: str, number: int) -> Place | None:
+        """Return where a phase reads a value; None for one that it computes.
+
+        Requests a mean or a temp from an earlier phase.
+        """
+        if is_number(name):
+            return "number", float(name)
+        if name in self.known:
+            return self.known[name]
+        operation, *operands = self.values[int(name[1:])]
+        if operation == "mean":
+            at = self.means.setdefault(name, len(self.means))
+            self.wanted[self.level(name) - 1]["sum", at] = operands[0]
+            return "mean", at
+        if (level := self.level(name)) < number and self.costs[name] > CHEAP:
+            at = self.temps.setdefault(name, len(self.temps))
+            self.wanted[level]["temp", at] = name
+            return "temp", at
+        return None

@@ -25,29 +25,21 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, Self
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Self
+
+from seqcells.equations.operations import OPERATIONS
 
 # How many programs stay in a cache: a number that changes at each step makes a new one each time.
 CACHED = 256
 
-# What a program may compute, by name, with the number of its operands.
-OPERATIONS = {
-    **dict.fromkeys(("add", "sub", "mul", "div"), 2),
-    **dict.fromkeys(("neg", "abs", "exp", "sigmoid", "tanh", "relu", "softplus"), 1),
-    **dict.fromkeys(("sqrt", "rsqrt", "mean"), 1),
-    "where_positive": 3,  # a > 0 ? b : c
-}
-# Those worth keeping for the gradient in place of computing them twice.
-COSTLY = ("div", "exp", "sigmoid", "tanh", "softplus", "sqrt", "rsqrt", "mean")
-
 
 class UntraceableError(ValueError):
-    """Why an `activate` cannot be made into a program."""
+    """Raised for an `activate` that no program can state, with the reason."""
 
 
 class Program(NamedTuple):
-    """What a step does to one unit; `str` writes it, `parse` reads it."""
+    """The step of one unit; `str` writes it, `parse` reads it."""
 
     gates: int
     hidden: bool  # whether there is a product with the hidden state, for each gate
@@ -65,10 +57,10 @@ class Program(NamedTuple):
     @classmethod
     @functools.lru_cache(maxsize=CACHED)
     def parse(cls, text: str) -> Self:
-        """The program of this text.
+        """Return the program of this text.
 
         Raises:
-            ValueError: a text that is none.
+            ValueError: a text that is no program.
         """
         try:
             head, *lines, last = text.split("\n")
@@ -86,7 +78,7 @@ class Program(NamedTuple):
         known |= {f"s{n}" for n in range(self.states)} | {f"p{n}" for n in range(self.parameters)}
         known.add("d0")
         for n, (operation, *operands) in enumerate(self.values):
-            if OPERATIONS.get(operation) != len(operands):
+            if operation not in OPERATIONS or OPERATIONS[operation].arity != len(operands):
                 return False
             if not all(operand in known or _is_written(operand) for operand in operands):
                 return False
@@ -97,12 +89,12 @@ class Program(NamedTuple):
 
     @property
     def drops(self) -> bool:
-        """Whether it takes a factor."""
+        """Whether the step takes a factor."""
         return any("d0" in value for value in self.values)
 
     @property
     def whole_rows(self) -> bool:
-        """Whether a unit sees others beside the products."""
+        """Whether a unit reads others outside the products."""
         return any(value[0] == "mean" for value in self.values)
 
     @property
@@ -110,15 +102,15 @@ class Program(NamedTuple):
         """The kinds of products: with the input, and with the hidden state."""
         return "xh" if self.hidden else "x"
 
-    def run(self, inputs: dict[str, object], apply: Callable[..., object]) -> list[object]:
-        """The results, of whatever `apply(operation, *operands)` makes of each value."""
+    def run(self, inputs: dict[str, Any]) -> list[Any]:
+        """Compute the results in PyTorch from the tensors and numbers of the `inputs`."""
         known = dict(inputs)
 
-        def value(name: str) -> object:
+        def value(name: str) -> Any:
             return float(name) if is_number(name) else known[name]
 
         for n, (operation, *operands) in enumerate(self.values):
-            known[f"v{n}"] = apply(operation, *map(value, operands))
+            known[f"v{n}"] = OPERATIONS[operation].meaning(*map(value, operands))
         return [value(result) for result in self.results]
 
 
@@ -136,14 +128,14 @@ def _is_written(operand: str) -> bool:
 
 
 class Writer:
-    """Collects values, each once, and leaves out what changes nothing."""
+    """Collects values, each once, and drops operations without effect."""
 
     def __init__(self, values: Sequence[tuple[str, ...]] = ()) -> None:
         self.values = list(values)
         self._names = {value: f"v{n}" for n, value in enumerate(self.values)}
 
     def __call__(self, operation: str, *operands: str) -> str:
-        """The name of this value."""
+        """Return the name of this value."""
         if (short := _shortened(operation, *operands)) is not None:
             return short
         if (short := self._without_negative(operation, *operands)) is not None:
@@ -157,7 +149,7 @@ class Writer:
         return self._names[value]
 
     def _without_negative(self, operation: str, *operands: str) -> str | None:
-        """a + -b, a - -b and - -a."""
+        """Simplify a + -b, a - -b and - -a."""
         if operation == "neg":
             return self._negated(*operands)
         if operation == "add":
@@ -169,39 +161,55 @@ class Writer:
         return None
 
     def _negated(self, name: str) -> str | None:
-        """What `name` is the negative of, if it is one."""
+        """Return the value whose negative this is, if it is one."""
         value = self.values[int(name[1:])] if name[0] == "v" else ("",)
         return value[1] if value[0] == "neg" else None
 
     def program(
         self, gates: int, hidden: bool, states: int, parameters: int, results: Sequence[str]
     ) -> Program:
-        """All that the results need, numbered anew."""
+        """Return the program of these results, with its values renumbered."""
         names: dict[str, str] = {}
         kept: list[tuple[str, ...]] = []
-
-        def visit(name: str) -> str:
-            if name[0] != "v" or name in names:
-                return names.get(name, name)
-            operation, *operands = self.values[int(name[1:])]
-            value = (operation, *map(visit, operands))
-            names[name] = f"v{len(kept)}"
-            kept.append(value)
-            return names[name]
-
-        found = tuple(visit(result) for result in results)
+        for name in postorder(results, self._operands):
+            if name[0] == "v":
+                operation, *operands = self.values[int(name[1:])]
+                names[name] = f"v{len(kept)}"
+                kept.append((operation, *(names.get(operand, operand) for operand in operands)))
+        found = tuple(names.get(result, result) for result in results)
         return Program(gates, hidden, states, parameters, tuple(kept), found)
+
+    def _operands(self, name: str) -> tuple[str, ...]:
+        return self.values[int(name[1:])][1:] if name[0] == "v" else ()
+
+
+def postorder(names: Iterable[str], operands: Callable[[str], Sequence[str]]) -> list[str]:
+    """Return these names and all that they depend on, each once and after its operands.
+
+    A loop and no recursion, because a chain of operations may be longer than Python's stack.
+    """
+    found: dict[str, None] = {}
+    for root in names:
+        stack = [(root, False)]
+        while stack:
+            name, ready = stack.pop()
+            if ready:
+                found[name] = None
+            elif name not in found:
+                stack.append((name, True))
+                stack += [(operand, False) for operand in reversed(operands(name))]
+    return list(found)
 
 
 def _order(operand: str) -> tuple[object, ...]:
-    """x0 before h0 before v3, as a person would write it."""
+    """Sort x0 before h0 before v3, as a person would write it."""
     if is_number(operand):
         return (0, 0, float(operand))
     return ("xhspdvg".index(operand[0]) + 1, int(operand[1:]), 0.0)
 
 
 def _shortened(operation: str, *operands: str) -> str | None:
-    """The operand or number that a value is equal to, where it is."""
+    """Return the operand or number that a value is equal to, if there is one."""
     if operation == "mean" and is_number(operands[0]):
         return operands[0]
     if all(map(is_number, operands)) and operation in ("add", "sub", "mul", "neg"):
@@ -213,19 +221,19 @@ def _shortened(operation: str, *operands: str) -> str | None:
         )
     if operation not in ("add", "sub", "mul", "div"):
         return None
-    left, right = operands
+    first, second = operands
     neutral = "0.0" if operation in ("add", "sub") else "1.0"
-    if right == neutral:
-        return left
-    if left == neutral and operation in ("add", "mul"):
-        return right
+    if second == neutral:
+        return first
+    if first == neutral and operation in ("add", "mul"):
+        return second
     if operation == "mul" and "0.0" in operands:
         return "0.0"
     return None
 
 
 def differentiate(program: Program) -> tuple[Writer, dict[str, str]]:
-    """The gradient, given `g0`, `g1`, ..., that by the parts of the state after the step.
+    """Return the gradient, given `g0`, `g1`, ..., that by the parts of the state after the step.
 
     Returns:
         A writer that holds the program's own values and the gradient's, and the name of the
@@ -245,40 +253,10 @@ def differentiate(program: Program) -> tuple[Writer, dict[str, str]]:
         if (gradient := gradients.pop(f"v{n}", "0.0")) == "0.0":
             continue
         operation, *operands = program.values[n]
-        for operand, part in zip(operands, _RULES[operation](write, gradient, f"v{n}", *operands)):
+        rule = OPERATIONS[operation].gradient
+        for operand, part in zip(operands, rule(write, gradient, f"v{n}", *operands)):
             add(operand, part)
     names = [f"{kind}{n}" for kind in program.products for n in range(program.gates)]
     names += [f"s{n}" for n in range(program.states)]
     names += [f"p{n}" for n in range(program.parameters)]
     return write, {name: gradients.get(name, "0.0") for name in names}
-
-
-# From the gradient g by y = operation(a, b, c), those by a, b and c. tanh' = 1 - y^2,
-# sigma' = y (1 - y), (a / b)' = (1 / b, -y / b). Every unit reads the mean, y_j = sum_k a_k / H, so
-# that the gradient by a_k is sum_j g_j / H: the mean of g.
-_RULES: dict[str, Callable[..., tuple[str, ...]]] = {
-    "add": lambda w, g, y, a, b: (g, g),
-    "sub": lambda w, g, y, a, b: (g, w("neg", g)),
-    "mul": lambda w, g, y, a, b: (w("mul", g, b), w("mul", g, a)),
-    "div": lambda w, g, y, a, b: (
-        w("div", g, b),
-        w("neg", w("div", w("mul", g, y), b)),
-    ),
-    "neg": lambda w, g, y, a: (w("neg", g),),
-    "exp": lambda w, g, y, a: (w("mul", g, y),),
-    "softplus": lambda w, g, y, a: (w("mul", g, w("sigmoid", a)),),
-    "sigmoid": lambda w, g, y, a: (w("mul", g, w("mul", y, w("sub", "1.0", y))),),
-    "sqrt": lambda w, g, y, a: (w("div", g, w("mul", "2.0", y)),),
-    "rsqrt": lambda w, g, y, a: (w("mul", g, w("mul", "-0.5", w("mul", y, w("mul", y, y)))),),
-    "mean": lambda w, g, y, a: (w("mean", g),),
-    "tanh": lambda w, g, y, a: (w("mul", g, w("sub", "1.0", w("mul", y, y))),),
-    "relu": lambda w, g, y, a: (w("where_positive", y, g, "0.0"),),
-    "abs": lambda w, g, y, a: (
-        w("where_positive", a, g, w("where_positive", w("neg", a), w("neg", g), "0.0")),
-    ),
-    "where_positive": lambda w, g, y, a, b, c: (
-        "0.0",
-        w("where_positive", a, g, "0.0"),
-        w("where_positive", a, "0.0", g),
-    ),
-}

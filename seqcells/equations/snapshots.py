@@ -1,4 +1,4 @@
-"""Values that equations read: what may be compared later, and what may differ from call to call."""
+"""Snapshots of the values that equations read, and the values that no snapshot can hold."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ CHANGING = {
 
 
 def snapshot(name: str, value: Any) -> Any:
-    """A value that is equal to another snapshot only if nothing that can be read has changed.
+    """Return a value that equals another snapshot only if nothing that can be read has changed.
 
     Raises:
         UntraceableError: a value that may change without being another.
@@ -68,7 +68,7 @@ def snapshot(name: str, value: Any) -> Any:
 
 
 def _contents(name: str, value: Any) -> Any:
-    """As `snapshot`, of what may stand in a container: no functions, which read something else."""
+    """Return the snapshot of a value in a container, where functions are refused."""
     kind = type(value)
     if kind in PLAIN:
         return kind, repr(value)  # tells 0.0 from -0.0, and nan is nan
@@ -126,7 +126,7 @@ def check_module(name: str, module: types.ModuleType, attribute: str) -> None:
 
 
 def _package(module: str | None) -> str:
-    """The package of a module's name, of which a function out of a string has none."""
+    """Return the package of a module's name; a function from a string has none."""
     return (module or "").partition(".")[0]
 
 
@@ -190,5 +190,5 @@ def holds(value: Any, attribute: str) -> bool:
 
 
 def static(kind: type, attribute: str) -> Any:
-    """The attribute as the class has it, a method unbound; None without one."""
+    """Return the attribute as the class has it, a method unbound; None without one."""
     return next((vars(base)[attribute] for base in kind.__mro__ if attribute in vars(base)), None)

@@ -1,23 +1,25 @@
-"""A `Program` in both directions, and what the one keeps for the other."""
+"""A `Program` in both directions, and the values saved for the backward pass."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from seqcells.equations.lowering import Lowered, Place, lower
-from seqcells.equations.program import CACHED, COSTLY, Program, differentiate, is_number
+from seqcells.equations.operations import OPERATIONS
+from seqcells.equations.program import CACHED, Program, differentiate, is_number, postorder
 
 
 class Slots(NamedTuple):
-    """Which sums a step needs: where a gate reads but the sum of its products, one is enough."""
+    """The sums that a step reads. A gate that only adds its two products has one sum."""
 
     separate: tuple[int, ...] = ()
     shared: tuple[int, ...] = ()
     inward: tuple[int, ...] = ()  # of gates without a product with the hidden state
 
     @property
-    def count(self) -> int:
+    def total(self) -> int:
         return len(self.separate) + len(self.inputs)
 
     @property
@@ -29,7 +31,7 @@ class Slots(NamedTuple):
         return self.shared + self.separate
 
     def of(self, kind: str, gate: int) -> int:
-        """The slot of `x<gate>` or `h<gate>`."""
+        """Return the slot of `x<gate>` or `h<gate>`."""
         if gate in self.shared or kind == "x":
             return self.inputs.index(gate)
         return len(self.separate) + self.hidden.index(gate)
@@ -51,15 +53,15 @@ def slots_of(program: Program) -> Slots:
 
 @functools.lru_cache(maxsize=CACHED)
 def step_of(program: Program) -> Step:
-    """What a program's step is, worked out once."""
+    """Return the step of a program, from a cache."""
     return Step(program)
 
 
 class Step:
-    """A program in both directions: `forward`, `backward`, and what the one keeps for the other.
+    """A program in both directions, `forward` and `backward`.
 
-    `kept` values a unit and step are kept, and `rows` that are the same for all units.
-    `reads_after`: the backward pass reads the hidden state after the step.
+    The backward pass reads `kept` values saved per unit and step, `rows` values saved per row and
+    step and, with `reads_after`, the hidden state after the step.
     """
 
     def __init__(self, program: Program) -> None:
@@ -67,8 +69,11 @@ class Step:
         self.slots = slots_of(program)
         writer, self._gradients = differentiate(program)
         self._values = writer.values
-        self._saved = list(dict.fromkeys(program.results[1:]))
-        self._rows: list[str] = []
+        self._saved: dict[str, None] = dict.fromkeys(program.results[1:])
+        self._rows: dict[str, None] = {}
+        self._row_values = self._rows_alone()
+        self._lacks: list[set[str] | None] = [None] * len(self._values)  # results of `_lacking`
+        self._end = 0  # past the last of them
         self.reads_after = False
         for needed in self._needed():
             self._provide(needed)
@@ -85,15 +90,16 @@ class Step:
 
     @property
     def kept_cell(self) -> int:
-        """Which of the kept values is the second part of the state."""
-        return self._saved.index(self.program.results[1]) if self.program.states > 1 else 0
+        """The index of the state's second part among the saved values."""
+        return [*self._saved].index(self.program.results[1]) if self.program.states > 1 else 0
 
     def unprojected(self) -> Lowered:
-        """The hidden state, once more, of what is kept."""
+        """Return how the hidden state is recomputed from the saved values."""
         return lower(self._values, self._kept(), {("result", 0): self.program.results[0]})
 
     def _forward(self) -> Lowered:
-        results = {("state", n): name for n, name in enumerate(self.program.results)}
+        results: dict[Place, str] = {}
+        results |= {("state", n): name for n, name in enumerate(self.program.results)}
         results |= {("keep", n): name for n, name in enumerate(self._saved)}
         results |= {("row", n): name for n, name in enumerate(self._rows)}
         known = self._sums() | self._given() | self._parts("s", "state", self.program.states)
@@ -102,7 +108,7 @@ class Step:
     def _backward(self) -> Lowered:
         known = self._kept() | self._given() | self._parts("s", "before", self.program.states)
         known |= self._parts("g", "grad", self.program.states)
-        found = {}
+        found: dict[Place, str] = {}
         for kind, gates in (("x", self.slots.inputs), ("h", self.slots.separate)):
             for gate in gates:
                 found["dz", self.slots.of(kind, gate)] = f"{kind}{gate}"
@@ -111,7 +117,7 @@ class Step:
         results = {target: self._gradients[name] for target, name in found.items()}
         return lower(self._values, known, results, last=("grad",))
 
-    # What a direction is given, by its name in the program.
+    # The inputs of a direction, by their names in the program.
 
     def _parts(self, kind: str, place: str, count: int) -> dict[str, Place]:
         return {f"{kind}{n}": (place, n) for n in range(count)}
@@ -130,63 +136,84 @@ class Step:
         return found
 
     def _kept(self) -> dict[str, Place]:
-        found = {self.program.results[0]: ("after", 0)} if self.reads_after else {}
+        found: dict[str, Place] = {}
+        if self.reads_after:
+            found[self.program.results[0]] = "after", 0
         found |= {name: ("row", n) for n, name in enumerate(self._rows)}
         return found | {name: ("keep", n) for n, name in enumerate(self._saved)}
 
     def _is_sum(self, value: tuple[str, ...]) -> bool:
         return value[0] == "add" and value[1][0] == "x" and int(value[1][1:]) in self.slots.shared
 
-    # What the backward pass keeps: what is costly to compute again, unless a part of the state
-    # says it at once, and what nothing else that is kept says.
+    # A value is saved if recomputing it is costly and no part of the state is equal to it, or if it
+    # cannot be recomputed from the other saved values.
 
     def _needed(self) -> list[str]:
-        """The forward values and sums that the gradient reads."""
+        """Return the forward values and sums that the gradient reads."""
         own = len(self.program.values)
-        found: dict[str, None] = {}
 
-        def visit(name: str) -> None:
-            if name[0] in "xh" or (name[0] == "v" and int(name[1:]) < own):
-                found[name] = None
-            elif name[0] == "v":
-                for operand in self._values[int(name[1:])][1:]:
-                    visit(operand)
+        def is_forward(name: str) -> bool:
+            return name[0] in "xh" or (name[0] == "v" and int(name[1:]) < own)
 
-        for name in self._gradients.values():
-            visit(name)
-        return list(found)
+        def operands(name: str) -> Sequence[str]:
+            leaf = name[0] != "v" or is_forward(name)
+            return () if leaf else self._values[int(name[1:])][1:]
 
-    def _is_row(self, name: str) -> bool:
-        """Whether a value is the same for all units of a row."""
-        if is_number(name) or name[0] != "v":
-            return is_number(name)
-        operation, *operands = self._values[int(name[1:])]
-        return operation == "mean" or all(map(self._is_row, operands))
+        return [*filter(is_forward, postorder(self._gradients.values(), operands))]
+
+    def _rows_alone(self) -> set[str]:
+        """Return the values that are the same for all units of a row."""
+        found: set[str] = set()
+        for n, (operation, *operands) in enumerate(self._values):
+            if operation == "mean" or all(is_number(name) or name in found for name in operands):
+                found.add(f"v{n}")
+        return found
 
     def _provide(self, name: str) -> None:
-        if name in (*self._saved, *self._rows) or name[0] in "spdg" or is_number(name):
-            return
-        if name == self.program.results[0]:
+        """Save what the backward pass lacks of this value."""
+        if name == self.program.results[0] and not self._is_known(name):
             self.reads_after = True
-            return
+            self._forget(name)
         lacking = self._lacking(name)
-        if len(lacking) > 1 or lacking == {name}:
-            (self._rows if self._is_row(name) else self._saved).append(name)
-        else:
-            for lack in lacking:
-                self._provide(lack)
+        if len(lacking) == 1 and lacking != {name}:
+            return self._provide(*lacking)
+        if lacking:
+            (self._rows if name in self._row_values else self._saved)[name] = None
+            self._forget(name)
+        return None
+
+    def _is_known(self, name: str) -> bool:
+        """Whether the backward pass is given a value."""
+        if name[0] in "spdg" or is_number(name) or name in self._saved or name in self._rows:
+            return True
+        return name == self.program.results[0] and self.reads_after
+
+    def _forget(self, name: str) -> None:
+        """Drop the results for values that may depend on this one, which is now known."""
+        first = int(name[1:]) if name[0] == "v" else 0
+        for n in range(first, self._end):
+            self._lacks[n] = None
+        self._end = min(self._end, first)
 
     def _lacking(self, name: str) -> set[str]:
-        """What would have to be kept to compute this value again."""
-        if name in (*self._saved, *self._rows) or name[0] in "spdg" or is_number(name):
-            return set()
-        if name[0] in "xh":
-            return {name}
-        if name == self.program.results[0] and self.reads_after:
-            return set()
-        value = self._values[int(name[1:])]
-        if self._is_sum(value) or value[0] == "mean":
-            return {name}
-        if value[0] in COSTLY and any(self._lacking(operand) for operand in value[1:]):
-            return {name}
-        return set().union(*(self._lacking(operand) for operand in value[1:]))
+        """Return what would have to be saved to recompute this value, two names at most."""
+
+        def found(name: str) -> set[str] | None:
+            if self._is_known(name):
+                return set()
+            return {name} if name[0] != "v" else self._lacks[int(name[1:])]
+
+        def operands(name: str) -> Sequence[str]:
+            return self._values[int(name[1:])][1:] if found(name) is None else ()
+
+        for inner in postorder([name], operands):
+            if found(inner) is None:
+                n = int(inner[1:])
+                value = self._values[n]
+                lacking = {lack for operand in value[1:] for lack in found(operand) or ()}
+                alone = OPERATIONS[value[0]].costly and lacking
+                if alone or self._is_sum(value) or value[0] == "mean":
+                    lacking = {inner}
+                self._lacks[n] = set(sorted(lacking)[:2])
+                self._end = max(self._end, n + 1)
+        return found(name) or set()

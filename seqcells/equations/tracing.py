@@ -1,4 +1,4 @@
-"""From a cell's `activate` to its `Program`."""
+"""Record a cell's `activate` as a `Program`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from seqcells.equations.aten import ALL, KNOWN, MOVES, REDUCTIONS, SAME, SEVERAL, SLICES, aten
@@ -20,10 +20,10 @@ def traced(
     hidden: bool,
     hidden_size: int,
     state: Sequence[Tensor],
-    parameters: dict[str, nn.Parameter],
+    parameters: dict[str, Tensor],
     drop: bool,
 ) -> tuple[Program, list[str]]:
-    """The program of `activate(parameters, from_input, from_hidden, state)`, and what it reads.
+    """Return the program of `activate(parameters, from_input, from_hidden, state)`, and its reads.
 
     Args:
         activate: a function that returns the parts of the next state, given those before it.
@@ -40,7 +40,7 @@ def traced(
     names += [[f"s{n}"] for n in range(len(state))] + [["d0"]] * drop
 
     def record(own: Sequence[str], rows: int) -> tuple[Program, list[str]]:
-        """The program on so many rows, and which parameters were read, of which `own` count."""
+        """Return the program on this number of rows, and the parameters read, numbering `own`."""
         fused = state[0].new_zeros(rows, gates * hidden_size)
         inputs = [fused, *([fused.clone()] if hidden else [])]
         inputs += [part.new_zeros(rows, hidden_size) for part in state]
@@ -91,11 +91,11 @@ def _names(kind: str, count: int) -> list[str]:
 
 
 class _Recorder(TorchDispatchMode):
-    """Writes down what is computed: a tensor is a list of values, one for each H of its columns."""
+    """Records operations. A tensor is a list of values, one for each H of its columns."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # to be told so, all of dynamo would be imported: a second and a half
+        return False  # the inherited method imports all of Dynamo: a second and a half
 
     def __init__(
         self, write: Writer, hidden_size: int, named: list[tuple[Tensor, list[str]]]
@@ -109,14 +109,14 @@ class _Recorder(TorchDispatchMode):
         self.read: set[str] = set()
 
     def parameter(self, name: str, value: Tensor) -> Tensor:
-        """What stands for a parameter."""
+        """Return the tensor that stands for a parameter."""
         value = value.detach().clone()
         self.alive.append(value)
         self.parameters[id(value)] = name, value
         return value
 
     def number(self, names: Sequence[str]) -> None:
-        """Give these parameters the places p0, p1, ..., as many as each has numbers a unit."""
+        """Name these parameters p0, p1, ..., one name for each number per unit."""
         start = 0
         for key, (name, value) in self.parameters.items():
             if name in names and value.dim() == 1 and len(value) % self.hidden_size == 0:
@@ -179,7 +179,7 @@ class _Recorder(TorchDispatchMode):
         return [self.apply(target, list(column)) for column in zip(*columns)]
 
     def reduce(self, target: Any, given: Tensor, kwargs: Any, source: list[str], *rest: Any) -> Any:
-        """The mean or the sum of a row, or what layer normalisation makes of it."""
+        """Record the mean, the sum or the layer normalisation of a row."""
         write = self.write
         if target is aten.native_layer_norm.default:
             shape, gain, shift, epsilon = rest
@@ -205,7 +205,7 @@ class _Recorder(TorchDispatchMode):
         return [write("mul", mean, repr(float(given.shape[-1])))]
 
     def mean(self, values: list[str]) -> str:
-        """Of a row of several blocks."""
+        """Record the mean of a row of several blocks."""
         total = values[0]
         for value in values[1:]:
             total = self.write("add", total, value)
@@ -243,7 +243,7 @@ class _Recorder(TorchDispatchMode):
         return parts
 
     def sizes(self, target: Any, width: int, given: Any) -> list[int]:
-        """Of the parts that splitting a width makes."""
+        """Return the sizes of the parts that a width is split into."""
         if isinstance(given, (list, tuple)):
             return list(given)
         size = -(-width // given) if target is aten.chunk.default else given

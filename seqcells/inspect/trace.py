@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from seqcells.cells.base import GatedCell, Weights
 from seqcells.layers import GRU, LSTM, RNN
-from seqcells.modifiers.base import Modifier, innermost
-from seqcells.noise import Noise, noisy_step, settle
-from seqcells.recurrence.loop import evaluated_once, loop
-from seqcells.recurrent import Recurrent, run, runs_unrolled
-from seqcells.sequences import as_given, zero_padding
+from seqcells.modifiers.base import innermost
+from seqcells.noise import Noise, settle
+from seqcells.recurrence.reference import every_step
+from seqcells.recurrence.request import Request
+from seqcells.recurrent import Recurrent, prepare, runs_unrolled
+from seqcells.sequences import as_given
 from seqcells.state import State, map_state
 
 
@@ -70,17 +70,8 @@ def trace(
             f"recurrent: expected a GatedCell without hooks or a forward of its own, "
             f"got {type(innermost(cell)).__name__}"
         )
-    (outputs, states, gates), final_state = run(
-        cell,
-        _traced,
-        inputs,
-        initial_state,
-        lengths,
-        resets,
-        noise,
-        batch_first=recurrent.batch_first,
-        reverse=recurrent.reverse,
-    )
+    request, layout = prepare(recurrent, inputs, initial_state, lengths, resets, noise)
+    (outputs, states, gates), final_state = layout.restore(*_traced(request))
     return Trace(outputs, final_state, states, dict(zip(cell.gates, gates)))
 
 
@@ -93,55 +84,24 @@ def _trace_layers(
     batched, found = inputs.dim() == 3, {}
     names = (names[0].removeprefix("weight_ih_") for names in layers._all_weights)
 
-    def recorded(cell: GatedCell, weights: Weights, *arguments: Any, **options: Any) -> Any:
-        del options["batch_sizes"]
-        kept, final = _steps(cell, weights, *arguments, noise=None, **options)
+    def recorded(request: Request) -> tuple[Tensor, State]:
+        kept, final = _traced(request)
         after = final if batched else map_state(lambda part: part.squeeze(0), final)
         shown = map_state(lambda part: as_given(part, batched, layers.batch_first), kept)
-        found[next(names)] = Trace(shown[0], after, shown[1], dict(zip(cell.gates, shown[2])))
+        gates = dict(zip(request.cell.gates, shown[2]))
+        found[next(names)] = Trace(shown[0], after, shown[1], gates)
         return kept[0], final
 
     twin = copy.copy(layers)
-    twin._unroll = recorded
+    twin._compute = recorded
     twin.forward(inputs, state, lengths=lengths, resets=resets)
     return found
 
 
-def _traced(
-    cell: GatedCell | Modifier,
-    inputs: Tensor,
-    state: State,
-    *,
-    lengths: Tensor | None,
-    noise: Noise | None,
-    **options: Any,
-) -> tuple[tuple[Tensor, State, tuple[Tensor, ...]], State]:
-    weights, noise = settle(cell.weights(), noise)
-    return _steps(innermost(cell), weights, inputs, state, lengths=lengths, noise=noise, **options)
-
-
-def _steps(
-    cell: GatedCell,
-    weights: Weights,
-    inputs: Tensor,
-    state: State,
-    *,
-    lengths: Tensor | None,
-    noise: Noise | None,
-    **options: Any,
-) -> tuple[tuple[Tensor, State, tuple[Tensor, ...]], State]:
-    if not len(inputs):
+def _traced(request: Request) -> tuple[tuple[Tensor, State, tuple[Tensor, ...]], State]:
+    """Outputs, states and gates of every step, and the final state, by the readable loop."""
+    if not len(request.inputs):
         raise ValueError("inputs: expected at least one step, got none")
-    if lengths is not None:
-        inputs = zero_padding(inputs, lengths)
-    from_inputs = cell.from_inputs(weights, inputs)
-    with evaluated_once(cell):
-        return loop(
-            lambda from_input, state, noise: noisy_step(cell, weights, from_input, state, noise),
-            lambda state, gates: (cell.output(state), state, gates),
-            from_inputs,
-            state,
-            lengths=lengths,
-            noise=noise,
-            **options,
-        )
+    weights, noise = settle(request.weights, request.noise)
+    request = request._replace(weights=weights, noise=noise)
+    return every_step(request, lambda state, gates: (request.cell.output(state), state, gates))

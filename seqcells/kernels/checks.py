@@ -1,72 +1,107 @@
-"""That the sizes of a call fit together: native code goes by them, and would overrun memory."""
+"""Validate calls before native code, which trusts their sizes."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from seqcells.equations.catalogue import kind_of
-from seqcells.kernels.request import Call
+from seqcells.equations.catalogue import Kind, kind_of
+from seqcells.kernels.call import Call
 
 
 def check(call: Call) -> None:
-    """Raise a ValueError unless all sizes of an operator's `Call` fit together."""
-    place = call.inputs.get_device()  # a number, quicker to compare than devices
-    kind = kind_of(call.cell)
-    gates, parts, parameters = kind.gates, kind.states, kind.parameters
-    for name, state, count in (
-        ("state", call.state, parts),
-        ("fresh", call.fresh, 0 if call.resets is None else parts),
-    ):
-        if len(state) != count:
-            raise ValueError(f"{name}: expected {count} tensors, got {len(state)}")
-    hidden = call.state[-1].shape[-1]
+    """Raise a ValueError unless all sizes, dtypes and devices of a call fit together."""
+    kind, place, dtype = kind_of(call.kernel), call.inputs.get_device(), call.inputs.dtype
+    for tensor in (*call.tensors, *call.noise):
+        if tensor is not None and (tensor.dtype != dtype or tensor.get_device() != place):
+            raise ValueError(
+                f"expected {dtype} on {call.inputs.device}, as the inputs are, got {tensor.dtype} "
+                f"on {tensor.device}"
+            )
+    for step in (call.lengths, call.resets):
+        if step is not None and step.get_device() != place:
+            raise ValueError(
+                f"lengths, resets: expected them on {call.inputs.device}, got {step.device}"
+            )
+    check_sizes(call, kind)
+
+
+def check_sizes(call: Call, kind: Kind) -> None:
+    """Raise a ValueError unless all sizes of a call fit together."""
+    if len(call.state) != kind.states:
+        raise ValueError(f"state: expected {kind.states} tensors, got {len(call.state)}")
+    inputs, (rows, hidden) = call.inputs, call.state[-1].shape
     width = hidden if call.weight_hr is None else call.weight_hr.shape[0]
-    rows, features, fused = call.state[0].shape[0], call.inputs.shape[-1], gates * hidden
-    for state in (call.state, call.fresh):
-        for part, columns in zip(state, (width, hidden)):
-            _expect("state", part, (rows, columns), place)
-    _expect("weight_ih", call.weight_ih, (fused, features), place)
-    _expect("weight_hh", call.weight_hh, (fused, width), place)
-    _expect("bias_ih", call.bias_ih, (fused,), place)
-    _expect("bias_hh", call.bias_hh, (fused,), place)
-    _expect("weight_hr", call.weight_hr, (width, hidden), place)
-    for name, needed in (("weight_hh", kind.hidden), ("parameters", parameters > 0)):
-        if (getattr(call, name) is None) == needed:
-            raise ValueError(f"{name}: expected {'one' if needed else 'none'} for {call.cell!r}")
-    _expect("parameters", call.parameters, (parameters, hidden), place)
-    _expect("lengths", call.lengths, (rows,), place)
-    if call.batch_sizes is None:
-        steps = call.inputs.shape[0]
-        _expect("inputs", call.inputs, (steps, rows, features), place)
-    else:
-        steps = call.batch_sizes.shape[0]
-        _expect("inputs", call.inputs, (call.inputs.shape[0], features), place)
-        _check_batch_sizes(call.batch_sizes.tolist(), rows, call.inputs.shape[0])
-    _expect("resets", call.resets, (steps, rows), place)
+    fused, features = kind.gates * hidden, inputs.shape[-1]
+    weight_hh, bias_ih, bias_hh = call.weight_hh, call.bias_ih, call.bias_hh
+    found: tuple[Any, ...] = (
+        call.state[0].shape,
+        call.weight_ih.shape,
+        weight_hh if weight_hh is None else weight_hh.shape,
+        bias_ih if bias_ih is None else bias_ih.shape,
+        bias_hh if bias_hh is None else bias_hh.shape,
+        inputs.shape,
+    )
+    packed = call.batch_sizes is not None
+    expected: tuple[Any, ...] = (
+        (rows, width),
+        (fused, features),
+        (fused, width) if kind.hidden else None,
+        bias_ih if bias_ih is None else (fused,),
+        bias_hh if bias_hh is None else (fused,),
+        (inputs.shape[0], features) if packed else (*inputs.shape[:-2], rows, features),
+    )
+    if found != expected:
+        names = ("state", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "inputs")
+        _refuse(zip(names, found, expected))
+    if kind.parameters or call.parameters is not None:
+        shape = (kind.parameters, hidden) if kind.parameters else None
+        _refuse([("parameters", call.parameters, shape)])
+    if call.weight_hr is not None:
+        _refuse([("weight_hr", call.weight_hr, (width, hidden))])
+    if call.lengths is not None:
+        _refuse([("lengths", call.lengths, (rows,))])
+    if call.batch_sizes is not None:
+        _check_batch_sizes(call.batch_sizes.tolist(), rows, inputs.shape[0])
+    if call.resets is not None:
+        _check_count("fresh", call.fresh, kind.states)
+        _refuse([("resets", call.resets, (call.steps, rows))])
+        _refuse(("fresh", part, (rows, size)) for part, size in zip(call.fresh, (width, hidden)))
+        if call.resets.dtype != torch.bool:
+            raise ValueError(f"resets: expected a bool tensor, got {call.resets.dtype}")
     if call.read is not None or call.drop is not None or call.zone:
-        _check_noise(call, steps, rows, width, hidden)
-    if call.resets is not None and call.resets.dtype != torch.bool:
-        raise ValueError(f"resets: expected a bool tensor, got {call.resets.dtype}")
+        _check_noise(call, kind, rows, width, hidden)
 
 
-def _check_noise(call: Call, steps: int, rows: int, width: int, hidden: int) -> None:
-    kind = kind_of(call.cell)
-    if len(call.zone) not in (0, kind.states):
-        raise ValueError(f"zone: expected {kind.states} tensors or none, got {len(call.zone)}")
+def _refuse(parts: Iterable[tuple[str, Any, tuple[int, ...] | None]]) -> None:
+    """Raise for the first part, a tensor or a shape, that differs from what is expected."""
+    for name, part, expected in parts:
+        found = part.shape if isinstance(part, Tensor) else part
+        if found != expected:
+            said = "none" if found is None else f"shape {tuple(found)}"
+            wanted = "none, for its kernel" if expected is None else f"shape {expected}"
+            raise ValueError(f"{name}: expected {wanted}, got {said}")
+
+
+def _check_count(name: str, parts: Sequence[Tensor], count: int) -> None:
+    if len(parts) != count:
+        raise ValueError(f"{name}: expected {count} tensors, got {len(parts)}")
+
+
+def _check_noise(call: Call, kind: Kind, rows: int, width: int, hidden: int) -> None:
+    if call.zone:
+        _check_count("zone", call.zone, kind.states)
     for name, part, taken, columns in (
         ("read", call.read, kind.hidden, width),
         ("drop", call.drop, kind.drops, hidden),
         *(("zone", part, True, size) for part, size in zip(call.zone, (width, hidden))),
     ):
-        if part is not None and not taken:
-            raise ValueError(f"{name}: expected none for {call.cell!r}")
-        _expect(
-            name,
-            part,
-            (rows, columns) if part is None or part.dim() < 3 else (steps, rows, columns),
-            call.inputs.get_device(),
-        )
+        if part is not None:
+            shape = (rows, columns) if part.dim() < 3 else (call.steps, rows, columns)
+            _refuse([(name, part, shape if taken else None)])
 
 
 def _check_batch_sizes(sizes: list[int], rows: int, cells: int) -> None:
@@ -74,13 +109,4 @@ def _check_batch_sizes(sizes: list[int], rows: int, cells: int) -> None:
     if not falling or sum(sizes) != cells:
         raise ValueError(
             f"batch_sizes: expected falling numbers from {rows}, in all {cells}, got {sizes}"
-        )
-
-
-def _expect(name: str, tensor: Tensor | None, shape: tuple[int, ...], place: int) -> None:
-    if tensor is not None and (tensor.shape != shape or tensor.get_device() != place):
-        where = "the CPU" if place < 0 else f"GPU {place}"
-        raise ValueError(
-            f"{name}: expected shape {shape} on {where}, as the inputs are, got "
-            f"{tuple(tensor.shape)} on {tensor.device}"
         )

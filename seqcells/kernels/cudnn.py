@@ -7,16 +7,17 @@ One layer in one direction is computed as `torch.nn` has it computed. What these
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.backends.cudnn.rnn import get_cudnn_mode
 
-from seqcells.equations.catalogue import split
-from seqcells.kernels.request import Call
+from seqcells.kernels.call import Call
 
-DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+NAME = "cudnn"
+SAVES_TENSOR = False  # PyTorch keeps a graph of its own
+DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 _LAYERS = {
     "rnn_tanh": torch.rnn_tanh,
@@ -35,15 +36,22 @@ def unavailable() -> str | None:
     return None
 
 
-def refusal(kernel: str) -> str | None:
+def refuses_kernel(kernel: str) -> str | None:
     """Why cuDNN cannot run this kernel, and what to do."""
     if kernel not in _LAYERS:
         return "cuDNN has plain RNN, GRU and LSTM alone; use backend('triton')"
     return unavailable()
 
 
-def obstacle(call: Call) -> str | None:
-    """Why cuDNN cannot do what is asked of a recurrence, and what to do."""
+def description() -> str:
+    """Return the GPU, and the version of cuDNN."""
+    return f"{torch.cuda.get_device_name()}, cuDNN {torch.backends.cudnn.version()}"
+
+
+def refuses(call: Call) -> str | None:
+    """Return why cuDNN cannot run a call, and what to do."""
+    if reason := refuses_kernel(call.kernel):
+        return reason
     asked = {
         "lengths as a tensor": call.lengths is not None,
         "resets": call.resets is not None,
@@ -56,21 +64,51 @@ def obstacle(call: Call) -> str | None:
     return f"cuDNN takes no {found[0]}; use backend('triton')" if found else None
 
 
-def forward(call: Call, *, train: bool = False) -> list[Tensor]:
-    """`[outputs, *final_state]`, of which no gradient is wanted."""
-    tensors = in_one_block(call, call.tensors)
-    return compute(Call.join(*call.flags, *call.rest, *tensors), train)
+def saved_columns(call: Call) -> int:
+    """Return 0: nothing is saved in a tensor."""
+    return 0
+
+
+def forward(call: Call, *, train: bool) -> list[Any]:
+    """Return `[outputs, *final_state]`, with `train` the graph to go back through."""
+    sequence = call.with_time()
+    if train:
+        graph = Graph.of(sequence)
+        results = [part.detach() for part in graph.results]
+        return [*(results[1:] if call.single else results), graph]
+    results = compute(_with(sequence, in_one_block(sequence, sequence.tensors)), False)
+    return results[1:] if call.single else results
+
+
+def backward(
+    call: Call,
+    grads: Sequence[Tensor | None],
+    outputs: Tensor,
+    saved: Graph,
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    """Return the gradients of `call.tensors`."""
+    if not call.single:
+        return saved.gradients(grads, wanted)
+    inputs, *found = saved.gradients([None, *grads], wanted)
+    return [None if inputs is None else inputs.squeeze(0), *found]
+
+
+def _with(call: Call, tensors: Sequence[Tensor | None]) -> Call:
+    """The call with these tensors in place of those that can be differentiated."""
+    layout, own = call.split()
+    return Call.join(layout, [*tensors, *own[len(tensors) :]])
 
 
 def compute(call: Call, train: bool) -> list[Tensor]:
     """`[outputs, *final_state]`; with `train` they can be gone back through."""
     inputs = call.inputs.flip(0) if call.reverse else call.inputs
-    weights = [weight for weight in call[3:8] if weight is not None]
+    weights = [weight for weight in call.weights[:5] if weight is not None]
     state = [part.unsqueeze(0).contiguous() for part in call.state]
     hx = state if len(state) > 1 else state[0]
     sizes = [] if call.batch_sizes is None else [call.batch_sizes.cpu()]
     settings = (call.bias_ih is not None, 1, 0.0, train, False)
-    layer = _LAYERS[split(call.cell)[1]]
+    layer: Any = _LAYERS[call.kernel]
     outputs, *final = layer(inputs, *sizes, hx, weights, *settings, *([] if sizes else [False]))
     if call.reverse:
         outputs = outputs.flip(0)
@@ -88,14 +126,14 @@ class Graph(NamedTuple):
         sources = in_one_block(call, call.tensors)
         sources = [None if part is None else part.detach().requires_grad_() for part in sources]
         with torch.enable_grad():
-            return cls(compute(Call.join(*call.flags, *call.rest, *sources), True), sources)
+            return cls(compute(_with(call, sources), True), sources)
 
     def gradients(
         self, grads: Sequence[Tensor | None], wanted: Sequence[bool]
     ) -> list[Tensor | None]:
         """Those of the `wanted` tensors of the call."""
         pairs = [(own, grad) for own, grad in zip(self.results, grads) if grad is not None]
-        sources = [source for source, want in zip(self.sources, wanted) if want]
+        sources = [part for part, want in zip(self.sources, wanted) if want and part is not None]
         if not pairs or not sources:
             return [None] * len(wanted)
         ends, upstream = zip(*pairs)
@@ -111,7 +149,7 @@ def in_one_block(call: Call, tensors: Sequence[Tensor | None]) -> list[Tensor | 
     Where they are not in one block PyTorch copies them at each call, and warns. The parameters of a
     layer are, since `nn.RNNBase` puts them there, and stay as they are.
     """
-    found = list(tensors)
+    found: list[Any] = list(tensors)
     first = 1 + len(call.state)
     # weight_ih, weight_hh, weight_hr, bias_ih, bias_hh
     places = [n for n in (first + offset for offset in (0, 1, 4, 2, 3)) if found[n] is not None]
@@ -138,11 +176,9 @@ def _side_by_side(weights: Sequence[Tensor]) -> bool:
     return start == end
 
 
-def _flattened(
-    call: Call, found: list[Tensor | None], places: Sequence[int]
-) -> list[Tensor | None]:
+def _flattened(call: Call, found: list[Any], places: Sequence[int]) -> list[Tensor | None]:
     copies = [found[n].clone() for n in places]
-    mode = get_cudnn_mode(split(call.cell)[1].upper())
+    mode = get_cudnn_mode(call.kernel.upper())
     sizes = call.inputs.shape[-1], mode, call.state[-1].shape[1]
     projected = 0 if call.weight_hr is None else call.weight_hr.shape[0]
     torch._cudnn_rnn_flatten_weight(copies, len(copies), *sizes, projected, 1, False, False)

@@ -7,21 +7,9 @@ from typing import Any, Literal
 from torch import nn
 
 import seqcells
+from seqcells.cells import table
 
-CELLS = {
-    "rnn": seqcells.RNNCell,
-    "gru": seqcells.GRUCell,
-    "lstm": seqcells.LSTMCell,
-    "layer_norm_lstm": seqcells.LayerNormLSTMCell,
-    "layer_norm_gru": seqcells.LayerNormGRUCell,
-    "peephole_lstm": seqcells.PeepholeLSTMCell,
-    "coupled_lstm": seqcells.CoupledLSTMCell,
-    "light_lstm": seqcells.LightLSTMCell,
-    "mgu": seqcells.MGUCell,
-    "indrnn": seqcells.IndRNNCell,
-    "min_gru": seqcells.MinGRUCell,
-    "min_lstm": seqcells.MinLSTMCell,
-}
+CELLS = {name: entry.cell for name, entry in table.CELLS.items()}
 LAYERS = ("rnn", "gru", "lstm")  # what there is a layer of, ours and torch.nn's
 READOUTS = ("last", "max", "mean", "attention")
 MODIFIERS = {

@@ -1,124 +1,251 @@
-"""The one place that decides what computes a recurrence, by stated conditions."""
+"""The one place that decides what computes a request, by stated conditions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
-from seqcells.cells.base import GatedCell, kernel_of
-from seqcells.equations.catalogue import COMPILED
-from seqcells.equations.recorded import kernel_for
-from seqcells.equations.recording import constant
-from seqcells.kernels import cudnn, triton
-from seqcells.kernels.request import Call
-from seqcells.recurrence import operators
-from seqcells.recurrence.backends import chosen, refuse
+from seqcells.equations.cache import kernel_for
+from seqcells.equations.catalogue import COMPILED, PRODUCTS_ALONE, kind_of
+from seqcells.equations.protocol import factor_of
+from seqcells.equations.recording import constant, kernel_weights
+from seqcells.kernels import cpu, cudnn, triton
+from seqcells.kernels.backend import Backend
+from seqcells.kernels.call import Call
+from seqcells.noise import Noise
+from seqcells.recurrence.request import Request
+from seqcells.state import autocast, flat_state
 
-FEW_UNITS = {"rnn_tanh": 256, "rnn_relu": 256, "gru": 128, "lstm": 128}  # whose weights cuDNN keeps
-SHORT = 32  # steps: the launch of a Triton kernel takes as long as so many steps of cuDNN
+BACKENDS: dict[str, Backend] = {"cpu": cpu, "triton": triton, "cudnn": cudnn}
+NAMES = ("auto", "reference", *BACKENDS)
+
+FEW_UNITS = {"rnn_tanh": 256, "rnn_relu": 256, "gru": 128, "lstm": 128}  # cuDNN keeps their weights
+SHORT = 32  # steps: launching a Triton kernel takes as long as this many steps of cuDNN
+REDUCED = (torch.float16, torch.bfloat16)
 TRANSFORMED = "a transform of torch.func or forward-mode differentiation has to see every step"
 
+# A plain global: `torch.compile` guards on it, which it cannot do with a ContextVar.
+_asked = "auto"
 
-def kernel_name(cell: GatedCell) -> tuple[str | None, str]:
-    """The kernel that computes the cell's equations, or None and the reason."""
-    if (kernel := kernel_of(cell)) is not None:
-        return kernel, ""
-    if not torch.compiler.is_compiling() and operators.transformed():
-        return None, TRANSFORMED
+
+@contextmanager
+def backend(name: str) -> Iterator[None]:
+    """Choose what computes recurrences, for all threads, as long as the context is open.
+
+    - `"auto"`, the default: the fastest that can run the call.
+    - `"reference"`: the readable loop. Compiled or exported it is spelt out step by step.
+    - `"cpu"`: the C++ kernels.
+    - `"triton"`: the kernels for GPUs.
+    - `"cudnn"`: PyTorch's own layers on a GPU, for plain RNN, GRU and LSTM.
+
+    A call that a named backend cannot run raises a RuntimeError with the reason.
+
+    Raises:
+        ValueError: another name.
+    """
+    global _asked
+    if name not in NAMES:
+        raise ValueError(f"backend: expected one of {', '.join(NAMES)}, got {name!r}")
+    before = _asked
+    _asked = name
+    try:
+        yield
+    finally:
+        _asked = before
+
+
+def backends() -> dict[str, str]:
+    """Return for each backend whether this machine has it, or why not."""
+    found = {"reference": "available: the readable loop, any cell on any device"}
+    for name, module in BACKENDS.items():
+        reason = module.unavailable()
+        found[name] = f"not available: {reason}" if reason else f"available: {module.description()}"
+    return found
+
+
+def refuse(reason: str | None) -> None:
+    """Raise if a backend is asked for by name and there is a reason why it cannot run the call.
+
+    Raises:
+        RuntimeError: with the reason and the remedy.
+    """
+    if reason and _asked in BACKENDS:
+        name = f"backend({_asked!r})"
+        raise RuntimeError(f"{name} cannot run this: {reason}; or use backend('auto')")
+
+
+# What computes a request: a backend with its call, or None for the readable loop; a dtype to
+# convert the request to before choosing again; whether a graph is made, which needs an operator.
+Choice = tuple[Backend | None, Call | None, torch.dtype | None, bool]
+LOOP: Choice = (None, None, None, False)
+
+
+def choose(request: Request) -> Choice:
+    """Return the backend that computes a request, and its call.
+
+    The backend asked for by name; by default the device's own, the C++ kernels on the CPU and
+    Triton on a GPU, or cuDNN where `_prefers_cudnn` says so. The readable loop computes cells
+    without a kernel, what a transform has to see step by step, and single steps in which kernels
+    are slower: in a compiled graph, on a GPU, in reduced precision. A call that is compiled or
+    exported gets the operator of its device, whether or not this machine could run it.
+
+    Autocast and reduced precision on the CPU convert the request: kernels there compute in float32.
+
+    Raises:
+        RuntimeError: a backend is asked for by name that cannot run the request.
+    """
+    cell, inputs, noise = request.cell, request.inputs, request.noise
+    compiling = torch.compiler.is_compiling()
+    casts = torch.is_autocast_enabled("cpu") if inputs.is_cpu else autocast(inputs)
+    single = inputs.dim() == 2 and request.batch_sizes is None
+    slower = compiling or casts or not inputs.is_cpu or inputs.dtype in REDUCED
+    if single and slower and _asked == "auto":
+        return LOOP
+    seen = not compiling and (
+        forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
+    )
+    if (kernel := cell.built_in_kernel()) is None:
+        kernel, reason = (None, TRANSFORMED) if seen else _recorded_kernel(cell)
+        if kernel is None:
+            refuse(reason)
+            return LOOP
+    if casts:
+        return None, None, _autocast_dtype(inputs), False
+    read = drop = None
+    zone: list[Tensor] = []
+    if noise is not None:
+        read, drop, zone, left_over = _factors(cell, noise, kernel)
+        if left_over:
+            refuse(f"the kernel of {type(cell).__name__} takes no noise.{left_over}")
+            return LOOP
+    if seen:
+        refuse(TRANSFORMED)
+    if seen or _asked == "reference":
+        return LOOP
+    weights = request.weights
+    if kernel not in PRODUCTS_ALONE:
+        weights = kernel_weights(kernel, cell, weights)
+    state = request.state
+    state, fresh = [state] if isinstance(state, Tensor) else list(state), []
+    if request.batch_sizes is None:
+        rows = inputs.shape[-2]
+        for part in state:
+            if part.shape[0] != rows:
+                state = [part.expand(rows, -1) for part in state]
+        if request.resets is not None:
+            fresh = [part.expand(rows, -1) for part in flat_state(request.fresh)]
+    cells = request.all_states and len(state) > 1
+    steps = request.lengths, request.batch_sizes, request.resets, request.reverse, cells
+    parts: list[Any] = [*weights, fresh, read, drop, zone, *steps]
+    call = Call(kernel, inputs, state, *parts)
+    name = _compiled_backend(call) if compiling else _asked
+    if name == "auto":
+        name = _automatic_backend(call) if inputs.is_cuda else "cpu"
+    if not compiling and (why := obstacle(name, call)) is not None:
+        refuse(why)
+        return LOOP
+    if name == "cpu" and inputs.dtype in REDUCED:
+        return None, None, torch.float32, False
+    return BACKENDS[name], call, None, compiling
+
+
+def _recorded_kernel(cell: Any) -> tuple[str | None, str]:
+    """The kernel made of a user's own equations, or None and the reason."""
     kernel, reason = kernel_for(cell)
-    native = chosen() == "auto" and cell._any_parameter().device.type != "cuda"
+    native = _asked == "auto" and cell._any_parameter().device.type != "cuda"
     if kernel is not None and native and _missing("cpu", kernel):
-        kernel = kernel.removeprefix(COMPILED)  # where it cannot be compiled it is interpreted
+        kernel = kernel.removeprefix(COMPILED)  # without a compiler it is interpreted
     return kernel, reason
 
 
-def backend_of(call: Call) -> str | None:
-    """The backend that computes a call that a kernel is wanted for; None for the readable loop.
+def _compiled_backend(call: Call) -> str:
+    own = "triton" if call.inputs.is_cuda else "cpu"
+    if _asked not in ("auto", own):
+        refuse(f"what is compiled for these tensors runs on {own!r}")
+    refuse(_missing(own, call.kernel))
+    return own
 
-    The backend chosen by name; by default the device's own, the C++ kernel on the CPU and Triton on
-    a GPU. On a GPU, plain cells go to cuDNN where `_prefers_cudnn` says that it is faster. A call
-    that is being compiled or exported gets the operator of its device, whether or not this machine
-    could run it.
 
-    Raises:
-        RuntimeError: a backend is asked for by name that cannot run the call.
-    """
-    asked, on_gpu = chosen(), call.inputs.is_cuda
-    own = "triton" if on_gpu else "cpu"
-    if torch.compiler.is_compiling():
-        if asked not in ("auto", own):
-            refuse(f"what is compiled for these tensors runs on {own!r}")
-        refuse(_missing(own, call.cell))
-        return own
-    if asked == "auto" and on_gpu and obstacle("cudnn", call) is None and _prefers_cudnn(call):
-        return "cudnn"
-    name = own if asked == "auto" else asked
-    reason = obstacle(name, call)
-    refuse(reason)
-    return name if reason is None else None
+def _automatic_backend(call: Call) -> str:
+    """The faster backend for a call on a GPU."""
+    return "cudnn" if obstacle("cudnn", call) is None and _prefers_cudnn(call) else "triton"
 
 
 def _prefers_cudnn(call: Call) -> bool:
-    """Whether cuDNN is the faster one for a call that it can run (benchmarks/RESULTS.md).
+    """Whether cuDNN is faster for a call that it can run (benchmarks/RESULTS.md).
 
     In float32 it keeps the weights of few units on the GPU for a whole sequence. Beyond, and in
     bfloat16, it launches several kernels at each step, where Triton launches one in all.
     """
-    steps = len(call.inputs if call.batch_sizes is None else call.batch_sizes)
-    if steps < SHORT or call.inputs.dtype in (torch.float16, torch.float64):
+    if call.steps < SHORT or call.inputs.dtype in (torch.float16, torch.float64):
         return True
-    if call.inputs.dtype == torch.float32 and call.state[-1].shape[1] <= FEW_UNITS[call.cell]:
+    if call.inputs.dtype == torch.float32 and call.state[-1].shape[1] <= FEW_UNITS[call.kernel]:
         return True
     return triton.unavailable() is not None or not triton.launches_once(call)
 
 
-def asked_for(backend: str, call: Call) -> Call:
-    """The call for this backend, named in its kernel's name where it is not the device's own."""
-    if backend == "cpu" or (backend == "triton" and call.inputs.is_cuda):
-        return call
-    return call._replace(cell=f"{backend} {call.cell}")
-
-
-def autocast_dtype(inputs: Tensor) -> torch.dtype:
-    """Autocast's own for kernels on a GPU, which hold sums and states in float32 all the same."""
-    on_gpu = inputs.is_cuda and triton.unavailable() is None and chosen() != "reference"
-    if on_gpu or chosen() == "triton":
+def _autocast_dtype(inputs: Tensor) -> torch.dtype:
+    """Autocast's own dtype on a GPU, whose kernels hold sums and states in float32 all the same."""
+    on_gpu = inputs.is_cuda and triton.unavailable() is None and _asked != "reference"
+    if on_gpu or _asked == "triton":
         return torch.get_autocast_dtype(inputs.device.type)
     return torch.float32
 
 
 @constant
-def _missing(backend: str, kernel: str) -> str | None:
-    return operators.BACKENDS[backend].refusal(kernel)
+def _missing(name: str, kernel: str) -> str | None:
+    return BACKENDS[name].refuses_kernel(kernel)
 
 
-def obstacle(backend: str, call: Call) -> str | None:
-    """Why a backend cannot run a call on its tensors, and what to do; None where it can."""
-    if operators.transformed():
-        return TRANSFORMED
-    if reason := _mismatch(backend, call.inputs, [*call.tensors, *call.noise]):
-        return reason
-    if backend == "cudnn" and (reason := cudnn.obstacle(call)):
-        return reason
-    return operators.BACKENDS[backend].refusal(call.cell)
-
-
-def _mismatch(backend: str, inputs: Tensor, tensors: Sequence[Tensor | None]) -> str | None:
-    dtype, index = inputs.dtype, inputs.get_device()
+def obstacle(name: str, call: Call) -> str | None:
+    """Return why a backend cannot run a call on its tensors, and what to do; None if it can."""
+    inputs = call.inputs
+    dtype, place = inputs.dtype, inputs.get_device()
     if dtype not in triton.DTYPES:
         return f"expected float32, float64, float16 or bfloat16, got {dtype}; convert it with .to()"
-    on_cpu = backend == "cpu" or (backend == "triton" and triton.interprets())
-    where, named = ("cpu", "the CPU") if on_cpu else ("cuda", "one GPU")
-    for tensor in tensors:
+    on_cpu = name == "cpu" or (name == "triton" and triton.interprets())
+    if not (inputs.is_cpu if on_cpu else inputs.is_cuda):
+        where, named = ("cpu", "the CPU") if on_cpu else ("cuda", "one GPU")
+        move = f"move them with .to('{where}')"
+        return f"expected tensors on {named}, got {inputs.device}; {move}"
+    for tensor in (*call.tensors, call.read, call.drop, *call.zone):
         if tensor is None:
             continue
-        if type(tensor) not in (Tensor, nn.Parameter):
+        if type(tensor) is not Tensor and type(tensor) is not nn.Parameter:
             return f"expected plain tensors, got a {type(tensor).__name__}"
-        if not (tensor.is_cpu if on_cpu else tensor.is_cuda) or tensor.get_device() != index:
-            move = f"move them with .to('{where}')"
-            return f"expected tensors on {named}, got {tensor.device}; {move}"
-        if tensor.dtype != dtype:
+        if tensor.dtype is not dtype:
             return f"expected tensors of one dtype, got {dtype} and {tensor.dtype}"
-    return None
+        if tensor.is_neg():
+            return "expected no view of negated numbers; call resolve_neg() on it"
+        if tensor.get_device() != place:
+            return f"expected tensors on {inputs.device}, got {tensor.device}; move them with .to()"
+    return BACKENDS[name].refuses(call)
+
+
+def transformed() -> bool:
+    """Whether functorch or forward-mode differentiation sees the call."""
+    return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
+
+
+def _factors(
+    cell: Any, noise: Noise, kernel: str
+) -> tuple[Tensor | None, Tensor | None, list[Tensor], str]:
+    """The noise as a call takes it, and the name of a part that the kernel does not take."""
+    has_product, drops = _takes(kernel)
+    factors = {"hidden": noise.hidden, "candidate": noise.candidate}
+    read = factors.pop("hidden") if has_product else None
+    drop = factors.pop(factor_of(cell)) if drops else None
+    left_over = [name for name, factor in factors.items() if factor is not None]
+    return read, drop, flat_state(noise.zone), left_over[0] if left_over else ""
+
+
+@constant
+def _takes(kernel: str) -> tuple[bool, bool]:
+    """Whether there is a product with the hidden state, and whether its program reads a factor."""
+    kind = kind_of(kernel)
+    return kind.hidden, kind.drops

@@ -1,25 +1,24 @@
 """The recurrence as operators, which every part of PyTorch sees as one: `torch.ops.seqcells`.
 
-`recurrence` is what `unroll` calls. The readable loop, which `specify` hands in, says what it
-means; the C++ of `cpu` computes the same on the CPU, `triton` on a GPU, faster. Beside it stand
-`_train`, which also returns what the backward pass needs, and `_backward`. In a graph that is
-compiled or exported each is one node, however long the sequence.
+`recurrence` is specified by the readable loop and computed by a backend. Beside it stand `_train`,
+which also returns what is saved for the backward pass, and `_backward`. In a graph that is compiled
+or exported each is one node, however long the sequence.
 
 A call is answered, in this order:
 
-    vmap, grad, jvp: functorch's transforms      by the readable loop, which they look through
+    vmap, grad, jvp: functorch's transforms      by the readable loop, which they see through
     forward-mode differentiation                 by the readable loop
     a gradient is wanted                         by `_train`; its backward pass by `_backward` or,
                                                  if that is to be differentiated, the readable loop
-    none is wanted                               by `recurrence` itself: nothing is kept
+    no gradient is wanted                        by `recurrence` itself: nothing is saved
 
-and each of the three operators by its `runner`, where there is none by the readable loop. The name
-of a kernel may ask for a runner that is not its device's own. cuDNN's keeps a graph of its own.
+Each operator runs on the backend that its kernel's name asks for (`"cudnn lstm"`), or else on its
+device's own; without one, as the readable loop. When nothing observes the call, the dispatcher is
+bypassed: its overhead dominates short calls.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,10 +27,23 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils.flop_counter import register_flop_formula
 
-from seqcells.equations.catalogue import split
-from seqcells.kernels import cpu, cudnn, triton
-from seqcells.kernels.checks import check
-from seqcells.kernels.request import Call
+from seqcells.equations.catalogue import kind_of, split
+from seqcells.kernels.backend import Backend
+from seqcells.kernels.call import Call
+from seqcells.kernels.checks import check, check_sizes
+from seqcells.recurrence.autograd import Recurrence, named, read_backward, readable, watched
+from seqcells.recurrence.choice import BACKENDS
+from seqcells.recurrence.shapes import (
+    OWN,
+    backward_flops,
+    backward_shapes,
+    empty_saved,
+    flops,
+    forward_shapes,
+    nothing,
+    train_shapes,
+    wanted_gradients,
+)
 
 _ARGUMENTS = (
     "str cell, Tensor inputs, Tensor[] state, Tensor weight_ih, Tensor? weight_hh, "
@@ -53,222 +65,103 @@ recurrence = torch.ops.seqcells.recurrence.default
 _train = torch.ops.seqcells._train.default
 _backward = torch.ops.seqcells._backward.default
 
-BACKENDS = {"cpu": cpu, "triton": triton, "cudnn": cudnn}
-OWN = {"cpu": "cpu", "cuda": "triton"}  # of each device
 
-_readable: Callable[..., list[Tensor]]
-
-
-def specify(readable: Callable[..., list[Tensor]]) -> Callable[..., list[Tensor]]:
-    """Hand in the readable loop: a differentiable function of `recurrence`'s arguments."""
-    global _readable
-    _readable = readable
-    return readable
-
-
-def transformed() -> bool:
-    """Whether functorch or forward-mode differentiation looks on."""
-    return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
-
-
-def batched(grads: Sequence[Tensor | None]) -> bool:
-    """Whether `torch.autograd.grad(..., is_grads_batched=True)` asks, by a vmap of its own."""
-    if torch.compiler.is_compiling():
-        return False
-    found = (grad for grad in grads if grad is not None)
-    return any(torch._C._functorch.is_legacy_batchedtensor(grad) for grad in found)
+def run(backend: Backend, call: Call, compiling: bool) -> list[Tensor]:
+    """Run a validated call on a backend: `recurrence`'s results, of a single step the state's."""
+    if compiling or watched():
+        results = recurrence(*named(backend, call.with_time()))
+        return results[1:] if call.single else results
+    check_sizes(call, kind_of(call.kernel))
+    if not torch.is_grad_enabled():
+        return backend.forward(call, train=False)
+    if call.read is not None or call.drop is not None or call.zone:
+        for part in call.noise:
+            if part is not None and part.requires_grad:
+                return readable(call)
+    tensors = call.tensors
+    for tensor in tensors:
+        if tensor is not None and tensor.requires_grad:
+            return list(Recurrence.apply(backend, call, *tensors))
+    return backend.forward(call, train=False)
 
 
-def runner(kernel: str, inputs: Tensor) -> Any:
-    """The module that computes a recurrence over these inputs, None for the readable loop."""
-    asked, name = split(kernel)
-    module = BACKENDS.get(asked or OWN.get(inputs.device.type))
-    runs = module is not None and inputs.dtype in module.DTYPES and module.refusal(name) is None
-    return module if runs else None
+def _runner(kernel: str, inputs: Tensor) -> tuple[Backend | None, str]:
+    """The backend for a kernel's name, None for the readable loop, and the kernel."""
+    asked, kernel = split(kernel)
+    backend = BACKENDS.get(asked or OWN.get(inputs.device.type, ""))
+    if backend is None or inputs.dtype not in backend.DTYPES or backend.refuses_kernel(kernel):
+        return None, kernel
+    return backend, kernel
 
 
-# Which operator answers: autograd's and functorch's keys.
-
-
-def call(*arguments: Any) -> list[Tensor]:
-    """`recurrence`; where nobody looks on, not even the dispatcher, whose time short calls feel."""
-    if _observed():
-        return recurrence(*arguments)
-    return _answer(_forward, *arguments)
-
-
-def _observed() -> bool:
-    """Whether something watches which operators are called: a compiler, a mode, a profiler."""
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._len_torch_function_stack() > 0
-        or torch.autograd._profiler_enabled()
-        or torch._C._get_tracing_state() is not None
-    )
+# The operators: their implementations by dispatch key. Arguments are `Call`'s.
 
 
 def _differentiable(keys: Any, *arguments: Any) -> list[Tensor]:
-    def below(*arguments: Any) -> list[Tensor]:
-        return recurrence.redispatch(keys & torch._C._after_autograd_keyset, *arguments)
-
-    return _answer(below, *arguments)
-
-
-def _answer(below: Callable[..., list[Tensor]], *arguments: Any) -> list[Tensor]:
+    call = Call(*arguments)
     if forward_ad._current_level >= 0:
-        return _readable(*arguments)
+        return readable(call)
     if torch.is_grad_enabled():
-        call = Call(*arguments)
         if any(part is not None and part.requires_grad for part in call.noise):
-            return _readable(*arguments)
+            return readable(call)
         tensors = call.tensors
         if any(tensor is not None and tensor.requires_grad for tensor in tensors):
-            return list(_Recurrence.apply(*call.flags, *call.rest, *tensors))
-    return below(*arguments)
+            asked = BACKENDS.get(split(call.kernel)[0])
+            if asked is not None and not asked.SAVES_TENSOR:
+                check(call)
+                return list(Recurrence.apply(asked, _plain(call), *tensors))
+            return list(Recurrence.apply(None, call, *tensors))
+    return recurrence.redispatch(keys & torch._C._after_autograd_keyset, *arguments)
 
 
-def _looked_through(*arguments: Any) -> list[Tensor]:
-    return _readable(*arguments)
-
-
-class _Recurrence(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
-        call = Call.join(*arguments)
-        ctx.graph = cudnn.Graph.of(call) if split(call.cell)[0] == "cudnn" else None
-        if ctx.graph is None:
-            *results, kept = (_train if _observed() else _forward_train)(*call)
-        else:
-            results, kept = [part.detach() for part in ctx.graph.results], _nothing(call)
-        ctx.set_materialize_grads(False)
-        ctx.flags = call.flags
-        ctx.save_for_backward(results[0], kept, *arguments[len(ctx.flags) :])
-        return tuple(results)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        outputs, kept, *saved = ctx.saved_tensors
-        call = Call.join(*ctx.flags, *saved)
-        skipped = len(ctx.flags) + len(call.rest)
-        wanted = ctx.needs_input_grad[skipped:]
-        if torch.is_grad_enabled() or transformed() or batched(grads):
-            found = _read_backward(call, grads, wanted, torch.is_grad_enabled())
-        elif ctx.graph is not None:
-            found = ctx.graph.gradients(grads, wanted)
-        else:
-            weights = slice(1 + len(call.state), 7 + len(call.state))
-            plain = all(grad is None or type(grad) is Tensor for grad in grads)
-            run = _gradients if plain and not _observed() else _backward
-            found = run(grads, *call, outputs, kept, wanted[0], any(wanted[weights]))
-            found = [grad if want else None for grad, want in zip(found, wanted)]
-        return *[None] * skipped, *found
-
-
-def _read_backward(
-    call: Call, grads: Sequence[Tensor | None], wanted: Sequence[bool], create_graph: bool
-) -> list[Tensor | None]:
-    """The gradients of the `wanted` tensors, which require them, by the readable loop."""
-    with torch.enable_grad():
-        aliases = [
-            tensor.view_as(tensor) if want else tensor for tensor, want in zip(call.tensors, wanted)
-        ]
-        results = _readable(*Call.join(*call.flags, *call.rest, *aliases))
-    pairs = [(r, g) for r, g in zip(results, grads) if g is not None and r.requires_grad]
-    if not pairs:
-        return [None] * len(aliases)
-    ends, upstream = zip(*pairs)
-    sources = [alias for alias, want in zip(aliases, wanted) if want]
-    found = iter(
-        torch.autograd.grad(ends, sources, upstream, create_graph=create_graph, allow_unused=True)
-    )
-    return [next(found) if want else None for want in wanted]
-
-
-# What each operator computes, below autograd.
+def _transformed(*arguments: Any) -> list[Tensor]:
+    return readable(Call(*arguments))
 
 
 def _forward(*arguments: Any) -> list[Tensor]:
     call = Call(*arguments)
-    if (module := runner(call.cell, call.inputs)) is not None:
-        check(call)
-        return module.forward(_plain(call), train=False)
-    return [_own(result) for result in _readable(*arguments)]
+    backend, kernel = _runner(call.kernel, call.inputs)
+    if backend is None:
+        return [_own(result) for result in readable(call)]
+    check(call := call._replace(kernel=kernel))
+    return backend.forward(call, train=False)
 
 
 def _forward_train(*arguments: Any) -> list[Tensor]:
     call = Call(*arguments)
-    if (module := runner(call.cell, call.inputs)) is not None:
-        check(call)
-        return module.forward(_plain(call), train=True)
-    return [*_forward(*arguments), _kept(call)]
+    backend, kernel = _runner(call.kernel, call.inputs)
+    if backend is None:
+        return [*_forward(*arguments), empty_saved(call)]
+    check(call := call._replace(kernel=kernel))
+    return backend.forward(call, train=True)
 
 
 def _backward_through_time(grads: Sequence[Tensor | None], *arguments: Any) -> list[Tensor]:
-    call, found = Call(*arguments[:-4]), _gradients(grads, *arguments)
-    return [_nothing(call) if grad is None else grad for grad in found]
-
-
-def _gradients(grads: Sequence[Tensor | None], *arguments: Any) -> list[Tensor | None]:
-    *arguments, outputs, kept, need_inputs, need_weights = arguments
-    call = Call(*arguments)
-    if (module := runner(call.cell, call.inputs)) is not None:
-        call = _plain(call)
-        return module.backward(call, grads, outputs, kept, need_inputs, need_weights)
-    wanted = _wanted(call, need_inputs, need_weights)
-    leaves = [
-        tensor.detach().requires_grad_() if want else tensor
-        for tensor, want in zip(call.tensors, wanted)
-    ]
-    call = Call.join(*call.flags, *call.rest, *leaves)
-    found = _read_backward(call, grads, wanted, create_graph=False)
-    return [
-        _own(torch.zeros_like(leaf) if grad is None else grad) if want else None
-        for leaf, grad, want in zip(leaves, found, wanted)
-    ]
-
-
-def _fake(*arguments: Any) -> list[Tensor]:
-    call = Call(*arguments)
-    rows = call.inputs.shape[:-1]
-    outputs = call.inputs.new_empty((*rows, call.state[0].shape[1]))
-    cells = [call.inputs.new_empty((*rows, call.state[1].shape[1]))] if call.cells else []
-    return [outputs, *(part.new_empty(part.shape) for part in call.state), *cells]
-
-
-def _fake_train(*arguments: Any) -> list[Tensor]:
-    return [*_fake(*arguments), _kept(Call(*arguments))]
-
-
-def _fake_backward(grads: Sequence[Tensor | None], *arguments: Any) -> list[Tensor]:
-    *arguments, _, _, need_inputs, need_weights = arguments
-    call = Call(*arguments)
-    return [
-        tensor.new_empty(tensor.shape) if want else _nothing(call)
-        for tensor, want in zip(call.tensors, _wanted(call, need_inputs, need_weights))
-    ]
-
-
-def _kept(call: Call) -> Tensor:
-    """Room for what `_train` keeps, its shape the same on every machine; left empty but by C++."""
-    rows = math.prod(call.inputs.shape[:-1])
-    module = BACKENDS.get(split(call.cell)[0] or OWN.get(call.inputs.device.type))
-    return call.inputs.new_empty(rows, 0 if module is None else module.kept_columns(call))
+    *given, outputs, saved, need_inputs, need_weights = arguments
+    call = Call(*given)
+    wanted = wanted_gradients(call, need_inputs, need_weights)
+    backend, kernel = _runner(call.kernel, call.inputs)
+    if backend is not None:
+        call = call._replace(kernel=kernel)
+        found = backend.backward(call, grads, outputs, saved, wanted)
+    else:
+        layout, tensors = call.split()
+        leaves = [
+            tensor.detach().requires_grad_() if tensor is not None and want else tensor
+            for tensor, want in zip(tensors, wanted)
+        ]
+        call = Call.join(layout, [*leaves, *tensors[len(leaves) :]])
+        gradients = read_backward(call, grads, wanted, create_graph=False)
+        found = [
+            None if leaf is None or not want else _own(grad if grad is not None else 0 * leaf)
+            for leaf, grad, want in zip(leaves, gradients, wanted)
+        ]
+    return [nothing(call) if grad is None else grad for grad in found]
 
 
 def _plain(call: Call) -> Call:
-    asked, name = split(call.cell)
-    return call._replace(cell=name) if asked else call
-
-
-def _wanted(call: Call, need_inputs: bool, need_weights: bool) -> list[bool]:
-    """Which of the call's tensors `_backward` returns a gradient for."""
-    weights = [weight is not None and need_weights for weight in call[3:9]]
-    return [need_inputs, *[True] * len(call.state), *weights, *[True] * len(call.fresh)]
-
-
-def _nothing(call: Call) -> Tensor:
-    return call.inputs.new_empty(0)
+    kernel = split(call.kernel)[1]
+    return call if kernel == call.kernel else call._replace(kernel=kernel)
 
 
 def _own(result: Tensor) -> Tensor:
@@ -276,23 +169,16 @@ def _own(result: Tensor) -> Tensor:
     return result.detach().clone(memory_format=torch.contiguous_format)
 
 
-def _flops(*shapes: Any, **options: Any) -> int:
-    """Multiplications and additions of the products, for `FlopCounterMode`; padding counts."""
-    call = Call(*shapes[: len(Call._fields)])
-    weights = (call.weight_ih, call.weight_hh, call.weight_hr)
-    sizes = (math.prod(shape) for shape in weights if shape is not None)
-    return 2 * math.prod(call.inputs[:-1]) * sum(sizes)
-
-
 _library.impl("recurrence", _differentiable, "Autograd", with_keyset=True)
-_library.impl("recurrence", _looked_through, "FuncTorchDynamicLayerFrontMode")
-for _name, _kernel, _shape, _count in (
-    ("recurrence", _forward, _fake, _flops),
-    ("_train", _forward_train, _fake_train, _flops),
-    ("_backward", _backward_through_time, _fake_backward, lambda _, *s, **o: 2 * _flops(*s, **o)),
-):
+_library.impl("recurrence", _transformed, "FuncTorchDynamicLayerFrontMode")
+_OPERATORS: tuple[tuple[str, Callable[..., Any], Callable[..., Any], Callable[..., int]], ...] = (
+    ("recurrence", _forward, forward_shapes, flops),
+    ("_train", _forward_train, train_shapes, flops),
+    ("_backward", _backward_through_time, backward_shapes, backward_flops),
+)
+for _name, _kernel, _shapes, _count in _OPERATORS:
     register_flop_formula(getattr(torch.ops.seqcells, _name))(_count)
     _library.impl(_name, _kernel, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"seqcells::{_name}", _shape, lib=_library)
+    torch.library.register_fake(f"seqcells::{_name}", _shapes, lib=_library)
     for _device in ("cpu", "cuda"):
         torch.library.register_autocast(f"seqcells::{_name}", _device, torch.float32, lib=_library)

@@ -14,7 +14,7 @@ from triton.backends.compiler import GPUTarget
 
 from seqcells.equations.catalogue import kind_of
 from seqcells.kernels import triton as kernels
-from seqcells.kernels.request import Call
+from seqcells.kernels.call import Call
 from seqcells.kernels.triton import launch, planning
 
 capability, shared, CELLS, SIZES, DTYPES = map(json.loads, sys.argv[1:])
@@ -86,5 +86,5 @@ for cell in CELLS:
             call = call_of(cell, getattr(torch, dtype), size)
             outputs, *final, kept = kernels.forward(call, train=True)
             grads = [torch.zeros_like(part) for part in (outputs, *final)]
-            kernels.backward(call, grads, outputs, kept, True, True)
+            kernels.backward(call, grads, outputs, kept, [True] * len(call.tensors))
 print(json.dumps(found))

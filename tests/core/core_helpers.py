@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 import seqcells
+from seqcells.cells.table import VARIANTS
 
 F64 = torch.float64
 
@@ -32,21 +33,8 @@ OUR_CELLS = {
     "lstm_proj": (seqcells.LSTMCell, {"proj_size": 3}),
 }
 
-# Those of them, and of the others, that have kernels.
-KERNEL_CELLS = {
-    **OUR_CELLS,
-    "lstm_peephole": (seqcells.PeepholeLSTMCell, {}),
-    "lstm_coupled": (seqcells.CoupledLSTMCell, {}),
-    "lstm_light": (seqcells.LightLSTMCell, {}),
-    "mgu": (seqcells.MGUCell, {}),
-    "mgu_reset_before": (seqcells.MGUCell, {"reset_after": False}),
-    "indrnn_relu": (seqcells.IndRNNCell, {}),
-    "indrnn_tanh": (seqcells.IndRNNCell, {"nonlinearity": "tanh"}),
-    "min_gru": (seqcells.MinGRUCell, {}),
-    "min_lstm": (seqcells.MinLSTMCell, {}),
-    "lstm_layer_norm": (seqcells.LayerNormLSTMCell, {}),
-    "gru_layer_norm": (seqcells.LayerNormGRUCell, {}),
-}
+# Every kernel's cell, and the one with a projection.
+KERNEL_CELLS = {**VARIANTS, "lstm_proj": OUR_CELLS["lstm_proj"]}
 
 
 def make_cell(kind: str, inputs: int = 4, hidden: int = 5, **options) -> seqcells.GatedCell:

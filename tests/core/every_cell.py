@@ -1,4 +1,4 @@
-"""Every cell of ours: a new one joins all that is tested of each by a line here."""
+"""Every cell of ours: a row in the cells' table joins it to all tests that all cells have."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,6 +8,7 @@ import numpy_cells as published
 import torch
 
 import seqcells
+from seqcells.cells.table import VARIANTS
 
 
 @dataclass(frozen=True)
@@ -23,28 +24,12 @@ class Kind:
     count: str | None = None
 
 
-RELU, TANH = {"nonlinearity": "relu"}, {"nonlinearity": "tanh"}
-RESET_BEFORE = {"reset_after": False}
-
 EVERY = {
-    "rnn_tanh": Kind(seqcells.RNNCell, published.rnn),
-    "rnn_relu": Kind(seqcells.RNNCell, published.rnn_relu, RELU),
-    "gru": Kind(seqcells.GRUCell, published.gru),
-    "gru_reset_before": Kind(seqcells.GRUCell, published.gru_reset_before, RESET_BEFORE),
-    "lstm": Kind(seqcells.LSTMCell, published.lstm),
-    "lstm_proj": Kind(seqcells.LSTMCell, published.lstm, {"proj_size": 3}, "4*H*(I + 3 + 2) + 3*H"),
-    "layer_norm_lstm": Kind(seqcells.LayerNormLSTMCell, published.layer_norm_lstm),
-    "layer_norm_gru": Kind(seqcells.LayerNormGRUCell, published.layer_norm_gru),
-    "peephole_lstm": Kind(seqcells.PeepholeLSTMCell, published.peephole_lstm),
-    "coupled_lstm": Kind(seqcells.CoupledLSTMCell, published.coupled_lstm),
-    "light_lstm": Kind(seqcells.LightLSTMCell, published.light_lstm),
-    "mgu": Kind(seqcells.MGUCell, published.mgu),
-    "mgu_reset_before": Kind(seqcells.MGUCell, published.mgu_reset_before, RESET_BEFORE),
-    "indrnn": Kind(seqcells.IndRNNCell, published.indrnn),
-    "indrnn_tanh": Kind(seqcells.IndRNNCell, published.indrnn_tanh, TANH),
-    "min_gru": Kind(seqcells.MinGRUCell, published.min_gru),
-    "min_lstm": Kind(seqcells.MinLSTMCell, published.min_lstm),
+    name: Kind(cell, getattr(published, name), options)
+    for name, (cell, options) in VARIANTS.items()
 }
+PROJECTED = {"proj_size": 3}
+EVERY["lstm_proj"] = Kind(seqcells.LSTMCell, published.lstm, PROJECTED, "4*H*(I + 3 + 2) + 3*H")
 
 
 def make(kind: str, inputs: int = 4, hidden: int = 5, **options: Any) -> seqcells.GatedCell:

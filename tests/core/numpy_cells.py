@@ -25,13 +25,13 @@ def rows(P, which, count):
     return np.split(P[which], count) if which in P else [0] * count
 
 
-def rnn(P, state, x, phi=np.tanh):
+def rnn_tanh(P, state, x, phi=np.tanh):
     h = phi(affine(P, "ih", x) + affine(P, "hh", state[0]))
     return (h,), {"hidden": h}
 
 
 def rnn_relu(P, state, x):
-    return rnn(P, state, x, relu)
+    return rnn_tanh(P, state, x, relu)
 
 
 def gru(P, state, x):
@@ -105,13 +105,13 @@ def mgu_reset_before(P, state, x):
     return ((1 - f) * h + f * n,), {"gate": f, "candidate": n}
 
 
-def indrnn(P, state, x, phi=relu):
+def indrnn_relu(P, state, x, phi=relu):
     h = phi(affine(P, "ih", x) + P["weight_hh"] * state[0])
     return (h,), {"hidden": h}
 
 
 def indrnn_tanh(P, state, x):
-    return indrnn(P, state, x, np.tanh)
+    return indrnn_relu(P, state, x, np.tanh)
 
 
 def layer_norm(z, gain=1, shift=0):

@@ -46,7 +46,7 @@ def test_with_zoneout():
     close(*(compute(recurrent, inputs, options, name) for name in ("cpu", "reference")))
 
 
-@pytest.mark.parametrize("kind", ["lstm", "gru", "lstm_peephole"])
+@pytest.mark.parametrize("kind", ["lstm", "gru", "peephole_lstm"])
 def test_they_are_those_that_trace_shows(kind, each_backend):
     recurrent, inputs = Recurrent(make_cell(kind, I, H), batch_first=True), random(B, T, I)
     states, final = recurrent(inputs, lengths=LENGTHS, all_states=True)

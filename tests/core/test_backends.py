@@ -24,7 +24,8 @@ import seqcells
 from seqcells import Recurrent, backend, backends
 from seqcells.equations.catalogue import kind_of
 from seqcells.kernels import cpu
-from seqcells.kernels.request import Call
+from seqcells.kernels.call import Call
+from seqcells.recurrence import choice
 from seqcells.recurrence.choice import obstacle
 
 T, B, I, H = 5, 3, 4, 5  # noqa: E741
@@ -140,8 +141,16 @@ OTHERS = {
     "softmax": lambda: Softened(I, H, dtype=torch.float64),
     "torch": lambda: torch.nn.GRUCell(I, H, dtype=torch.float64),
     "step": lambda: Stepping(I, H, dtype=torch.float64),
-    "hook": lambda: Hooked(I, H, dtype=torch.float64),
 }
+
+
+@NATIVE
+def test_a_cell_with_a_hook_runs_the_kernel_step_by_step(native):
+    run = Recurrent(Hooked(I, H, dtype=torch.float64))
+    assert calls(run, random(T, B, I), native) == (
+        ["_train"] * T + ["_backward"] * T,
+        ["forward"] * T + ["backward"] * T,
+    )
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -218,7 +227,8 @@ def test_what_this_machine_has():
 
 
 def test_contexts_nest_and_end_with_an_error():
-    from seqcells.recurrence.backends import chosen
+    def chosen():
+        return choice._asked
 
     assert chosen() == "auto"
     with backend("reference"):
@@ -268,9 +278,9 @@ def test_the_kernel_is_loaded_by_the_first_call_alone():
     code = (
         "import seqcells, torch\n"
         "from seqcells.kernels import cpu\n"
-        "assert not cpu._library.cache_info().currsize\n"
+        "assert not cpu.library.library.cache_info().currsize\n"
         "seqcells.GRU(2, 2)(torch.randn(1, 1, 2))\n"
-        "assert cpu._library.cache_info().currsize\n"
+        "assert cpu.library.library.cache_info().currsize\n"
     )
     command = [sys.executable, "-W", "error", "-c", code]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)

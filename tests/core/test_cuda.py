@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 FORMS = {"padded": "padded", "lengths": "lengths", "packed": "unsorted"}
 T, B, I, H = 9, 5, 24, 32  # noqa: E741
-NORMED = ("lstm_layer_norm", "gru_layer_norm")  # take means over whole rows
+NORMED = ("layer_norm_lstm", "layer_norm_gru")  # take means over whole rows
 CUDNN = ("rnn_tanh", "rnn_relu", "gru", "lstm", "lstm_proj")
 CUDNN_ERROR = 2e-5  # cuDNN's own tanh and sigmoid err by 8e-6 in float32 (H100, cuDNN 9.19)
 SLACK = 4.0  # times the readable loop's own error against float64, and one unit in the last place
@@ -158,7 +158,7 @@ def test_cells_are_the_readable_loops(each_backend, kind, dtype):
 
 @pytest.mark.parametrize("product", ["resident", "memory", "split", "streamed", "given"])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", ["rnn_tanh", "gru", "lstm_peephole", *NORMED])
+@pytest.mark.parametrize("kind", ["rnn_tanh", "gru", "peephole_lstm", *NORMED])
 def test_each_way_to_multiply(kind, dtype, product, monkeypatch):
     """Of several slices and several groups of rows, ragged, with restarts, in both directions."""
     skip_without("triton")

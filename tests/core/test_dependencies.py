@@ -300,7 +300,9 @@ def test_an_export_leaves_nothing_behind(strict):
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["interpreted", "compiled"])
-def test_a_long_chain_of_operations_runs_as_the_loop(compiled):
+def test_a_long_chain_of_operations_runs_by_a_kernel(compiled, monkeypatch):
+    monkeypatch.setenv("CXXFLAGS", "-O0")
+
     class Deep(seqcells.GatedCell):
         gates = ("candidate",)
 
@@ -313,7 +315,7 @@ def test_a_long_chain_of_operations_runs_as_the_loop(compiled):
     cell = Deep(I, H, dtype=F64)
     cell.compiles = compiled
     both(Recurrent(cell), random(T, B, I))
-    with backend("cpu"), pytest.raises(RuntimeError, match="too long a chain"):
+    with backend("cpu"):
         Recurrent(cell)(random(T, B, I))
 
 

@@ -227,7 +227,7 @@ def test_bad_sizes(kind):
         make(kind, 4, 5.0)
 
 
-@pytest.mark.parametrize("kind", ["rnn_tanh", "indrnn"])
+@pytest.mark.parametrize("kind", ["rnn_tanh", "indrnn_relu"])
 def test_an_unknown_nonlinearity_is_refused(kind):
     with pytest.raises(ValueError, match=r"nonlinearity: expected .* got 'selu'"):
         make(kind, nonlinearity="selu")

@@ -5,12 +5,13 @@ import torch
 from core_helpers import KERNEL_CELLS, close, make_cell, random
 
 import seqcells
-from seqcells.cells.base import EQUATIONS, kernel_of
-from seqcells.equations.catalogue import BUILT_IN, BY_HAND, Kind
+from seqcells.cells.base import GatedCell
+from seqcells.cells.table import CELLS, EQUATIONS
+from seqcells.cells.write_kernels import WRITTEN
+from seqcells.equations.catalogue import BY_HAND, NUMBERS, RENAMED, kind_of
 from seqcells.equations.program import Program, UntraceableError, differentiate
-from seqcells.equations.recording import Interpreted, compute, kernel_weights, program
-from seqcells.kernels.built_in import WRITTEN
-from seqcells.kernels.cpu.source import Functor
+from seqcells.equations.readable import Interpreted, readable
+from seqcells.equations.recording import kernel_weights, program
 
 H = 4
 GENERATED = [kind for kind in KERNEL_CELLS if kind not in (*BY_HAND, "lstm_proj")]
@@ -43,11 +44,29 @@ def test_the_kernels_that_are_compiled_are_those_of_the_equations():
         assert path.read_text() == text()
 
 
-def test_the_catalogue_says_what_the_kernels_need():
-    for name, kind in BUILT_IN.items():
-        if name in BY_HAND:
-            continue
-        assert Kind.of(Functor(kind.functor, program(EQUATIONS[name]))) == kind
+def test_every_public_cell_is_in_the_table():
+    public = {getattr(seqcells, name) for name in seqcells.__all__}
+    cells = {kind for kind in public if isinstance(kind, type) and issubclass(kind, GatedCell)}
+    assert cells - {GatedCell, seqcells.LinearCell} == {entry.cell for entry in CELLS.values()}
+
+
+def test_the_catalogue_and_the_table_have_the_same_kernels():
+    assert set(NUMBERS) == set(EQUATIONS)
+    for name, cell in EQUATIONS.items():
+        assert cell.built_in_kernel() == name
+        assert kind_of(name).gates == len(cell.gates)
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_a_kernel_has_its_old_name_too(old):
+    assert kind_of(old) == kind_of(RENAMED[old])
+    assert readable(f"triton {old}").program == readable(RENAMED[old]).program
+
+
+def test_a_kernel_is_linear_where_its_cell_is():
+    for name, cell in EQUATIONS.items():
+        assert readable(name).linear == cell.linear
+    assert readable("min_gru").linear
 
 
 def test_a_program_is_as_a_person_would_write_it():
@@ -59,7 +78,7 @@ def test_a_program_computes_what_the_cell_does(kind):
     cell = make_cell(kind, 3, H)
     found = program(cell)
     assert Program.parse(str(found)) == found
-    weights = kernel_weights(kernel_of(cell), cell, cell.weights())
+    weights = kernel_weights(cell.built_in_kernel(), cell, cell.weights())
     inputs, state = random(2, 3), cell.initial_state(2)
     state = type(state)(*map(torch.randn_like, state)) if isinstance(state, tuple) else random(2, H)
     from_input = cell.from_inputs(weights, inputs)
@@ -73,12 +92,12 @@ def test_its_gradient_is_autograds(kind):
     names = list(gradients)
     inputs = {name: random(7).requires_grad_() for name in names}
     upstream = {f"g{n}": random(7) for n in range(found.states)} | {"d0": random(7)}
-    results = found.run(inputs | upstream, compute)
+    results = found.run(inputs | upstream)
     expected = torch.autograd.grad(
         results, list(inputs.values()), list(upstream.values())[:-1], allow_unused=True
     )
     whole = Program(found.gates, True, 0, 0, tuple(write.values), tuple(gradients.values()))
-    for name, ours, theirs in zip(names, whole.run(inputs | upstream, compute), expected):
+    for name, ours, theirs in zip(names, whole.run(inputs | upstream), expected):
         assert (theirs is None) == (gradients[name] == "0.0")
         if theirs is not None:
             close(ours, theirs)

@@ -87,13 +87,13 @@ def test_the_kernel_computes_what_the_loop_does(kind, form, reverse):
 
 @pytest.mark.parametrize("instructions", range(len(cpu.instruction_sets())))
 def test_every_instruction_set_does(instructions, monkeypatch):
-    monkeypatch.setattr(cpu, "variant", instructions)
-    test_the_kernel_computes_what_the_loop_does("lstm_layer_norm", "lengths", False)
+    monkeypatch.setattr(cpu.library, "variant", instructions)
+    test_the_kernel_computes_what_the_loop_does("layer_norm_lstm", "lengths", False)
     test_the_kernel_computes_what_the_loop_does("lstm", "resets", True)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
-@pytest.mark.parametrize("kind", ["rnn_tanh", "lstm_proj", "gru_reset_before", "lstm_layer_norm"])
+@pytest.mark.parametrize("kind", ["rnn_tanh", "lstm_proj", "gru_reset_before", "layer_norm_lstm"])
 def test_few_rows_that_threads_divide(kind, threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -115,7 +115,7 @@ def test_few_rows_that_threads_divide(kind, threads):
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-@pytest.mark.parametrize("kind", ["lstm", "gru", "lstm_layer_norm"])
+@pytest.mark.parametrize("kind", ["lstm", "gru", "layer_norm_lstm"])
 def test_modified_cells_run_by_the_kernel(kind, training):
     cell = Zoneout(RecurrentDropout(VariationalDropout(make_cell(kind, I, 16), 0.2), 0.3), 0.1)
     recurrent = Recurrent(cell).train(training)

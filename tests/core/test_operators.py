@@ -6,7 +6,6 @@ import pytest
 import torch
 from core_helpers import (
     F64,
-    KERNEL_CELLS,
     OUR_CELLS,
     close,
     leaves,
@@ -18,8 +17,8 @@ from torch.autograd import forward_ad
 from torch.library import opcheck
 
 import seqcells
-from seqcells.cells.base import EQUATIONS, kernel_of
 from seqcells.equations.recording import kernel_weights
+from seqcells.kernels import cpu
 from seqcells.recurrence import operators
 
 T, B, I, H = 4, 3, 4, 5  # noqa: E741
@@ -28,7 +27,7 @@ GRID = pytest.mark.parametrize(
     ("kind", "form"),
     [
         *((kind, form) for kind in OUR_CELLS for form in FORMS),
-        *(("lstm_peephole", form) for form in ("lengths", "resets", "packed_reverse")),
+        *(("peephole_lstm", form) for form in ("lengths", "resets", "packed_reverse")),
     ],
 )
 
@@ -44,7 +43,7 @@ def arguments(kind, form, grad=False, **options):
     state, fresh = leaves(random_state(cell, B)), leaves(random_state(cell, B))
     for tensor in (inputs, *state, *fresh):
         tensor.requires_grad_(grad)
-    weights = kernel_weights(kernel_of(cell), cell, cell.weights())
+    weights = kernel_weights(cell.built_in_kernel(), cell, cell.weights())
     weights = [
         part if part is None or (part.is_leaf and grad) else part.detach().requires_grad_(grad)
         for part in weights
@@ -52,7 +51,7 @@ def arguments(kind, form, grad=False, **options):
     if resets is None:
         fresh = []
     steps = (lengths, batch_sizes, resets, "reverse" in form)
-    return kernel_of(cell), inputs, state, *weights, fresh, None, None, [], *steps, False
+    return cell.built_in_kernel(), inputs, state, *weights, fresh, None, None, [], *steps, False
 
 
 @GRID
@@ -104,7 +103,7 @@ def test_they_are_sound_with_noise_and_all_states(form):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", OUR_CELLS)
 def test_they_are_sound_without_native_code(kind, form, monkeypatch):
-    monkeypatch.setattr(operators.cpu, "unavailable", lambda: "not built")
+    monkeypatch.setattr(cpu, "unavailable", lambda: "not built")
     test_the_operator_is_sound(kind, form, True)
     test_the_private_operators_are_sound(kind, form)
 
@@ -114,7 +113,7 @@ def test_it_is_the_readable_loop(kind, form):
     """Results and gradients, through the operator and through the loop that specifies it."""
     call = operators.Call(*arguments(kind, form, grad=True))
     sources = [part for part in call.tensors if part is not None]
-    found, expected = operators.recurrence(*call), operators._readable(*call)
+    found, expected = operators.recurrence(*call), operators.readable(call)
     close(found, expected)
     upstream = [torch.randn_like(part) for part in found]
     close(
@@ -133,8 +132,9 @@ def test_only_what_is_wanted_is_computed(kind, form):
         if tensors[number] is None:
             continue
         tensors[number].requires_grad_()
-        one = operators.Call.join(*call.flags, *call.rest, *tensors)
-        found, expected = operators.recurrence(*one), operators._readable(*one)
+        layout, given = call.split()
+        one = operators.Call.join(layout, [*tensors, *given[len(tensors) :]])
+        found, expected = operators.recurrence(*one), operators.readable(one)
         for result, other in zip(found, expected):
             (gradient,) = torch.autograd.grad(
                 result.square().sum(), tensors[number], allow_unused=True, retain_graph=True
@@ -182,7 +182,10 @@ def test_transforms_look_through_it(kind, form):
         with forward_ad.dual_level():
             yield forward_ad.unpack_dual(backward(forward_ad.make_dual(upstream, moving))[0])
 
-    answers = [list(transformed(run)) for run in (operators.recurrence, operators._readable)]
+    answers = [
+        list(transformed(run))
+        for run in (operators.recurrence, lambda *given: operators.readable(operators.Call(*given)))
+    ]
     for found, expected in zip(*answers):
         close(found, expected)
         assert all(part.any() for part in leaves(found))
@@ -207,7 +210,7 @@ def spoilt(call):
     yield call._replace(resets=call.resets.double())
 
 
-@pytest.mark.skipif(operators.cpu.unavailable() is not None, reason="no native code here")
+@pytest.mark.skipif(cpu.unavailable() is not None, reason="no native code here")
 @pytest.mark.parametrize("kind", OUR_CELLS)
 def test_sizes_that_do_not_fit_are_refused(kind):
     call = operators.Call(*arguments(kind, "lengths_resets"))
@@ -221,13 +224,11 @@ def test_sizes_that_do_not_fit_are_refused(kind):
             operators.recurrence(*packed._replace(batch_sizes=torch.tensor(sizes)))
 
 
-@pytest.mark.skipif(operators.cpu.unavailable() is not None, reason="no native code here")
+@pytest.mark.skipif(cpu.unavailable() is not None, reason="no native code here")
 def test_what_has_no_gradient_is_no_zeros(monkeypatch):
     """The kernel is told which results nothing depends on."""
-    seen, backward = [], operators.cpu.backward
-    monkeypatch.setattr(
-        operators.cpu, "backward", lambda *call: seen.append(call[1]) or backward(*call)
-    )
+    seen, backward = [], cpu.backward
+    monkeypatch.setattr(cpu, "backward", lambda *call: seen.append(call[1]) or backward(*call))
     operators.recurrence(*arguments("lstm", "padded", grad=True))[2].sum().backward()
     ((outputs, hidden, cell),) = seen
     assert outputs is None
@@ -267,12 +268,6 @@ def test_what_is_private_in_torch_is_still_there():
         )
 
 
-def test_every_kernel_has_its_equations_and_no_other_has():
-    assert {kernel_of(make_cell(kind)) for kind in KERNEL_CELLS} == set(EQUATIONS)
-    for name, cell in EQUATIONS.items():
-        assert kernel_of(cell) == name
-
-
 def variants():
     class Stepping(seqcells.GRUCell):
         def step(self, weights, from_input, state):
@@ -302,18 +297,18 @@ def variants():
 
 @pytest.mark.parametrize("kind", [*variants()])
 def test_a_subclass_with_equations_of_its_own_has_no_kernel(kind):
-    assert kernel_of(kind(I, H)) is None
+    assert kind(I, H).built_in_kernel() is None
 
 
 def test_an_instance_with_equations_of_its_own_has_no_kernel():
     cell = make_cell("gru")
     cell.step = copy.copy(cell.step)
-    assert kernel_of(cell) is None
+    assert cell.built_in_kernel() is None
 
 
 def test_a_class_changed_afterwards_has_no_kernel(monkeypatch):
     monkeypatch.setattr(seqcells.GRUCell, "step", lambda *arguments: None)
-    assert kernel_of(make_cell("gru")) is None
+    assert make_cell("gru").built_in_kernel() is None
 
 
 def test_a_subclass_with_other_weights_or_another_start_keeps_it():
@@ -325,4 +320,4 @@ def test_a_subclass_with_other_weights_or_another_start_keeps_it():
         def initial_state(self, batch_size, *, device=None, dtype=None):
             return super().initial_state(batch_size, device=device, dtype=dtype)
 
-    assert kernel_of(Doubled(I, H, dtype=F64)) == "lstm"
+    assert Doubled(I, H, dtype=F64).built_in_kernel() == "lstm"

@@ -25,9 +25,10 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import seqcells
 from seqcells import Noise, Recurrent, backend
 from seqcells.equations.catalogue import kind_of
-from seqcells.equations.recording import factor_of
+from seqcells.equations.protocol import factor_of
 from seqcells.kernels import cudnn, triton
-from seqcells.kernels.request import Call
+from seqcells.kernels.call import Call
+from seqcells.recurrence import choice
 from seqcells.state import map_state
 
 pytestmark = pytest.mark.skipif(
@@ -123,7 +124,7 @@ def test_they_compute_what_the_loop_does(kind, product, form, reverse, monkeypat
     assert {name for name, _ in launched} == {"forward", "backward"}
     entangled = kind.endswith(("reset_before", "proj"))
     impossible = (*SLICED, "given") if entangled else SLICED if "norm" in kind else ()
-    has_product = kind_of(seqcells.cells.base.kernel_of(cell)).hidden
+    has_product = kind_of(cell.built_in_kernel()).hidden
     expected = "resident" if product in impossible else product
     assert {made for _, made in launched} == {expected if has_product else "none"}
 
@@ -132,7 +133,7 @@ def test_they_compute_what_the_loop_does(kind, product, form, reverse, monkeypat
 def test_with_noise(kind, product):
     form = "constant" if product == "memory" else "changing"
     cell = make_cell(kind, I, H)
-    kernel = kind_of(seqcells.cells.base.kernel_of(cell))
+    kernel = kind_of(cell.built_in_kernel())
     state = map_state(torch.randn_like, cell.initial_state(B))
     time = (T,) if form == "changing" else ()
 
@@ -155,10 +156,10 @@ def test_with_noise(kind, product):
     [
         ("gru", "resident", (20, 33)),
         ("gru_reset_before", "memory", (20, 70)),
-        ("lstm_peephole", "split", (20, 70)),
+        ("peephole_lstm", "split", (20, 70)),
         ("gru", "streamed", (40, 33)),
-        ("lstm_peephole", "given", (20, 150)),
-        ("lstm_layer_norm", "given", (70, 20)),
+        ("peephole_lstm", "given", (20, 150)),
+        ("layer_norm_lstm", "given", (70, 20)),
         ("indrnn_tanh", "given", (20, 150)),
     ],
 )
@@ -170,7 +171,7 @@ def test_of_many_programs(kind, product, sizes, monkeypatch):
     both(recurrent, inputs, tolerance=1e-11, lengths=torch.arange(rows) % 3)
 
 
-@pytest.mark.parametrize("kind", ["lstm", "gru", "lstm_layer_norm", "lstm_proj"])
+@pytest.mark.parametrize("kind", ["lstm", "gru", "layer_norm_lstm", "lstm_proj"])
 def test_every_step_s_state(kind, product):
     options = {"all_states": True, **OPTIONS["resets"]}
     both(Recurrent(make_cell(kind, I, H)), random(T, B, I), **options)
@@ -203,7 +204,7 @@ def test_layers_are_torch_s(kind, product, launched):
     [(torch.float32, 1e-5), (torch.float16, 1e-2), (torch.bfloat16, 1e-1)],
     ids=["float32", "float16", "bfloat16"],
 )
-@pytest.mark.parametrize("kind", ["lstm", "gru_reset_before", "lstm_peephole", "min_lstm"])
+@pytest.mark.parametrize("kind", ["lstm", "gru_reset_before", "peephole_lstm", "min_lstm"])
 def test_short_types_are_summed_in_single_precision(kind, dtype, tolerance, product):
     """Against the loop in double precision, on the same rounded numbers."""
     recurrent = Recurrent(make_cell(kind, I, H)).to(dtype)
@@ -330,7 +331,7 @@ def test_weights_that_turn_out_too_large_are_read_at_each_step(monkeypatch, laun
 
 def call_of(kind, dtype, steps, batch, hidden_size):
     """A call of these sizes, of which nothing is computed."""
-    kernel = seqcells.cells.base.kernel_of(make_cell(kind, I, 6))
+    kernel = make_cell(kind, I, 6).built_in_kernel()
     found = kind_of(kernel)
 
     def some(*shape):
@@ -355,8 +356,8 @@ def call_of(kind, dtype, steps, batch, hidden_size):
         ("gru", torch.bfloat16, 4096, 64, "resident"),
         ("gru", torch.float32, 4096, 256, "memory"),
         ("gru", torch.float32, 4096, 512, "given"),
-        ("lstm_layer_norm", torch.float32, 64, 128, "memory"),
-        ("lstm_layer_norm", torch.float32, 64, 512, "given"),
+        ("layer_norm_lstm", torch.float32, 64, 128, "memory"),
+        ("layer_norm_lstm", torch.float32, 64, 512, "given"),
         ("gru_reset_before", torch.float32, 64, 512, "memory"),
         ("min_gru", torch.float32, 64, 512, "none"),
     ],
@@ -419,11 +420,15 @@ def test_without_triton(monkeypatch):
 # cuDNN is asked for through PyTorch's own layers, which the CPU has too.
 
 
+def on_the_cpu(monkeypatch):
+    monkeypatch.setattr(cudnn, "unavailable", lambda: None)
+    monkeypatch.setattr(choice, "obstacle", lambda name, call: choice.BACKENDS[name].refuses(call))
+
+
 @pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
 @pytest.mark.parametrize("kind", ["rnn_tanh", "rnn_relu", "gru", "lstm", "lstm_proj"])
 def test_cudnn_s_layers_compute_what_the_loop_does(kind, packed, monkeypatch):
-    monkeypatch.setattr(cudnn, "unavailable", lambda: None)
-    monkeypatch.setattr(seqcells.recurrence.choice, "_mismatch", lambda *call: None)
+    on_the_cpu(monkeypatch)
     ours, _ = make_layers(kind, I, H, num_layers=2, bidirectional=not packed)
     inputs = random(T, B, I)
     if packed:
@@ -447,8 +452,7 @@ def test_cudnn_s_layers_compute_what_the_loop_does(kind, packed, monkeypatch):
 
 
 def test_cudnn_s_gradients_can_be_differentiated(monkeypatch):
-    monkeypatch.setattr(cudnn, "unavailable", lambda: None)
-    monkeypatch.setattr(seqcells.recurrence.choice, "_mismatch", lambda *call: None)
+    on_the_cpu(monkeypatch)
     recurrent, inputs = Recurrent(make_cell("lstm", I, H)), random(T, B, I).requires_grad_()
     with backend("cudnn"):
         assert torch.autograd.gradgradcheck(lambda x: recurrent(x)[0], inputs)
@@ -465,8 +469,7 @@ def test_cudnn_s_gradients_can_be_differentiated(monkeypatch):
     ids=["lengths", "resets", "states", "noise"],
 )
 def test_what_cudnn_cannot_do_is_said(options, words, monkeypatch):
-    monkeypatch.setattr(cudnn, "unavailable", lambda: None)
-    monkeypatch.setattr(seqcells.recurrence.choice, "_mismatch", lambda *call: None)
+    on_the_cpu(monkeypatch)
     recurrent = Recurrent(make_cell("lstm", I, H))
     with backend("cudnn"), pytest.raises(RuntimeError, match=f"cuDNN takes {words}"):
         recurrent(random(T, B, I), **options)

@@ -125,7 +125,7 @@ def random_cell(draw, features, units, dtype):
         name = draw.choice(list(BUILT_IN))
         kind = getattr(seqcells, name.partition(",")[0])
         return kind(features, units, dtype=dtype, **BUILT_IN[name]), name
-    gates, parts = draw.randint(1, 4), draw.randint(1, 2)
+    gates, parts = draw.randint(1, 6), draw.randint(1, 2)
     known = 2 * gates + parts
     recipe = []
     for _ in range(draw.randint(1, 14)):

@@ -1,102 +1,58 @@
-"""The CPU kernel: a shared library, built when seqcells is installed, called with pointers."""
+"""The CPU backend: native code, built when seqcells is installed, called with pointers."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import os
-import struct
 import subprocess
-from collections.abc import Iterable, Sequence
-from ctypes import c_int64
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from seqcells.equations.catalogue import COMPILED, NUMBERS, kind_of, program_of
 from seqcells.equations.program import CACHED, UntraceableError
+from seqcells.kernels.call import Call, time_stride
+from seqcells.kernels.cpu import library
 from seqcells.kernels.cpu.compiler import compiled
 from seqcells.kernels.cpu.encoding import encode
+from seqcells.kernels.cpu.library import Problem, instruction_sets
 from seqcells.kernels.cpu.source import Functor, source_of
-from seqcells.kernels.request import Call
 
-DTYPES = (torch.float32, torch.float64)
-
-# `Problem` in native/problem.hpp: so many members of eight bytes each.
-_MEMBERS = 60
-_PROBLEM = struct.Struct(f"{_MEMBERS}q")
-
-
-_forked = False
-
-
-def _after_fork() -> None:
-    """OpenMP's threads are gone in a forked process; waiting for them would never end."""
-    global _forked
-    _forked = True
-
-
-os.register_at_fork(after_in_child=_after_fork)
+NAME = "cpu"
+DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.float64)
+SAVES_TENSOR = True
 
 
 @functools.cache
-def _library() -> ctypes.CDLL | str:
-    """The library, or the reason why there is none. Loaded after torch, it shares its OpenMP."""
-    found = sorted(Path(__file__).parent.glob("_native*.so"))
-    if not found:
-        return (
-            "the native code was not built when seqcells was installed; install a C++ compiler "
-            "(g++ or clang++) and install seqcells anew"
-        )
-    try:
-        library = ctypes.PyDLL(str(found[0]))  # releases the lock itself, and raises what is set
-    except OSError as error:
-        return f"{found[0].name} cannot be loaded ({error}); install seqcells anew"
-    for name in ("seqcells_forward", "seqcells_backward"):
-        getattr(library, name).argtypes = [ctypes.c_char_p, c_int64]
-    library.seqcells_variant.argtypes = [c_int64]
-    library.seqcells_variant.restype = ctypes.c_char_p
-    library.seqcells_problem_size.restype = c_int64
-    if library.seqcells_problem_size() != _PROBLEM.size:
-        return f"{found[0].name} belongs to another version; install seqcells anew"
-    python = ctypes.pythonapi
-    functions = (python.PyEval_SaveThread, python.PyEval_RestoreThread, python.PyErr_CheckSignals)
-    library.seqcells_python(*[ctypes.cast(function, ctypes.c_void_p) for function in functions])
-    return library
-
-
-# Which of the instruction sets that run here: 0, the best; tests go through the others too.
-variant = 0
-
-
 def unavailable() -> str | None:
-    """Why native code cannot run on this machine, and what to do; None when it can."""
-    library = _library()
-    return library if isinstance(library, str) else None
-
-
-def instruction_sets() -> list[str]:
-    """The instruction sets that this machine runs, the best first."""
-    library = _library()
-    if isinstance(library, str):
-        return []
-    names = []
-    while name := library.seqcells_variant(len(names)):
-        names.append(name.decode())
-    return names
+    """Return why native code cannot run on this machine, and what to do; None if it can."""
+    loaded = library.library()
+    return loaded if isinstance(loaded, str) else None
 
 
 def instruction_set() -> str:
-    """The instruction set that calls are computed with."""
-    return instruction_sets()[variant]
+    """Return the instruction set that calls are computed with."""
+    return instruction_sets()[library.variant]
 
 
-def refusal(kernel: str) -> str | None:
-    """Why native code cannot run this kernel, and what to do; compiles one that wants to be."""
+def description() -> str:
+    """Return the instruction set and the number of threads."""
+    threads = torch.get_num_threads()
+    return f"{instruction_set()}, {threads} thread{'s' * (threads > 1)}"
+
+
+def refuses_kernel(kernel: str) -> str | None:
+    """Return why native code cannot run this kernel, and what to do; compile it if it asks."""
     if (reason := unavailable()) is not None or kernel in NUMBERS:
         return reason
     return _ready(kernel, instruction_set())
+
+
+def refuses(call: Call) -> str | None:
+    """Return why native code cannot run a call: it runs every call of a kernel that it runs."""
+    return unavailable() if call.kernel in NUMBERS else refuses_kernel(call.kernel)
 
 
 @functools.lru_cache(maxsize=CACHED)
@@ -109,8 +65,6 @@ def _ready(kernel: str, instructions: str) -> str | None:
             encode(program_of(kernel))
     except UntraceableError as error:
         return f"its kernel cannot be interpreted: {error}; have it compiled, with compile=True"
-    except RecursionError:
-        return "its chain of operations is too long for a kernel"
     except (OSError, subprocess.CalledProcessError) as error:
         said = [
             line for line in (getattr(error, "stderr", "") or "").split("\n") if "error" in line
@@ -124,140 +78,183 @@ def _ready(kernel: str, instructions: str) -> str | None:
 def _own(kernel: str, instructions: str, kind: str) -> int:
     """The address of what the loops over time need to know of a kernel that is not built in."""
     header = source_of({kernel: Functor("Own", program_of(kernel))})
-    library = ctypes.CDLL(str(compiled(header, instructions)))
-    return ctypes.addressof(ctypes.c_char.in_dll(library, f"seqcells_own_{kind}"))
+    own = ctypes.CDLL(str(compiled(header, instructions)))
+    return ctypes.addressof(ctypes.c_char.in_dll(own, f"seqcells_own_{kind}"))
 
 
-def kept_columns(call: Call) -> int:
-    """The width of what a training step keeps for the backward pass."""
-    kind = kind_of(call.cell)
+def saved_columns(call: Call) -> int:
+    """Return the width of what a training step saves for the backward pass."""
+    kind = kind_of(call.kernel)
     values = kind.kept + (kind.zoned() if call.zone else 0)
     return values * (-(-call.state[-1].shape[1] // 16) * 16) + kind.rows * 16
 
 
 def forward(call: Call, *, train: bool) -> list[Tensor]:
-    """`[outputs, *final_state]`, with `call.cells` these, with `train` what `backward` needs."""
-    given, inputs, state = _Given(call), call.inputs, call.state
-    rows = inputs.shape[:-1]
-    outputs = inputs.new_empty(*rows, state[0].shape[1])
-    final = [part.new_empty(part.shape) for part in state]
-    cells = [inputs.new_empty(*rows, state[1].shape[1])] if call.cells else []
-    kept = [inputs.new_empty(rows.numel(), kept_columns(call))] if train else []
-    shown, *states = map(Tensor.data_ptr, (outputs, *final))
-    others = [part[0].data_ptr() if part else 0 for part in (cells, kept)]
-    _run(call, "forward", *given.numbers, shown, *_two(states), *others)
-    return [outputs, *final, *cells, *kept]
+    """Return `[outputs, *final_state]`, with `call.cells` the cells, with `train` what is saved."""
+    inputs = call.inputs
+    problem, alive = _described(call)
+    final = []
+    for n, part in enumerate(call.state):
+        final.append(torch.empty_like(part, memory_format=torch.contiguous_format))
+        setattr(problem, f"final_state_{n}", final[n].data_ptr())
+    if inputs.dim() == 2 and call.batch_sizes is None:
+        results = final
+        problem.outputs = problem.final_state_0  # the same numbers
+    else:
+        rows = inputs.shape[:-1]
+        outputs = inputs.new_empty(*rows, final[0].shape[1])
+        problem.outputs = outputs.data_ptr()
+        results = [outputs, *final]
+        if call.cells:
+            results.append(inputs.new_empty(*rows, final[1].shape[1]))
+            problem.cells = results[-1].data_ptr()
+    if train:
+        cells = inputs.shape[:-1].numel()
+        results.append(torch.empty(cells, saved_columns(call), dtype=inputs.dtype))
+        problem.saved = results[-1].data_ptr()
+    library.run("forward", problem)
+    del alive
+    return results
 
 
 def backward(
     call: Call,
     grads: Sequence[Tensor | None],
     outputs: Tensor,
-    kept: Tensor,
-    need_inputs: bool,
-    need_weights: bool,
+    saved: Tensor,
+    wanted: Sequence[bool],
 ) -> list[Tensor | None]:
-    """The gradients of inputs, state, the six weights, fresh state; None where none is needed."""
-    given, parts = _Given(call), len(call.state)
-    grad_outputs, *grad_final = grads
-    grad_cells = grad_final.pop() if call.cells else None
-    grad_outputs, *strides = given.rows(grad_outputs)
-    done = [given.dense(outputs), 0, 0, 0, given.dense(kept)]
-    upstream = _two(map(given.dense, grad_final))
+    """Return the gradients of `call.tensors`."""
+    problem, alive = _described(call)
+    parts = len(call.state)
 
-    wanted = [call.inputs if need_inputs else None, *call.state]
-    wanted += call[3:9] if need_weights else [None] * 6
-    found = [part if part is None else part.new_empty(part.shape) for part in wanted]
-    found += [part.new_zeros(part.shape) for part in call.fresh]  # written by restarts alone
-    inputs, *pointers = [0 if part is None else part.data_ptr() for part in found]
-    state, weights, fresh = pointers[:parts], pointers[parts : 6 + parts], pointers[6 + parts :]
-    results = [inputs, *_two(state), *_two(fresh), *weights]
-    numbers = [*given.numbers, *done, *strides, grad_outputs, *upstream, given.dense(grad_cells)]
-    _run(call, "backward", *numbers, *results)
+    def dense(tensor: Tensor | None) -> int:
+        if tensor is None:
+            return 0
+        alive.append(tensor := tensor.to(saved.dtype).contiguous())
+        return tensor.data_ptr()
+
+    grad_outputs, grad_final = (None, grads) if call.single else (grads[0], grads[1:])
+    if call.cells:
+        *grad_final, grad_cells = grad_final
+        problem.grad_cells = dense(grad_cells)
+    if grad_outputs is not None:
+        if grad_outputs.dim() > 2 and grad_outputs.stride(-1) == 1:
+            problem.grad_step, problem.grad_row, _ = grad_outputs.stride()
+            problem.grad_outputs = grad_outputs.data_ptr()
+        else:
+            problem.grad_outputs = dense(grad_outputs)
+            if grad_outputs.dim() > 2:
+                problem.grad_step, problem.grad_row, _ = alive[-1].stride()
+    for n, grad in enumerate(grad_final):
+        setattr(problem, f"grad_final_{n}", dense(grad))
+    problem.outputs, problem.saved = dense(outputs), saved.data_ptr()
+
+    # The state's gradients are by-products, and the weights' are computed together.
+    weights = any(wanted[1 + parts : 7 + parts])
+    needed = [wanted[0], *[True] * parts, *[weights] * 6]
+    found: list[Tensor | None] = [
+        torch.empty_like(tensor, memory_format=torch.contiguous_format)
+        if tensor is not None and need
+        else None
+        for tensor, need in zip(call.tensors, needed)
+    ]
+    found += [torch.zeros_like(part) for part in call.fresh]  # restarts add to it
+    pointers = [0 if part is None else part.data_ptr() for part in found]
+    problem.grad_inputs = pointers[0]
+    for n in range(parts):
+        setattr(problem, f"grad_state_{n}", pointers[1 + n])
+    for n, pointer in enumerate(pointers[7 + parts :]):
+        setattr(problem, f"grad_fresh_{n}", pointer)
+    for name, pointer in zip(_WEIGHTS, pointers[1 + parts :]):
+        setattr(problem, f"grad_{name}", pointer)
+    library.run("backward", problem)
     return found
 
 
-def _two(pointers: Iterable[int]) -> list[int]:
-    """Those of the parts of a state, of which there may be one or none."""
-    return [*pointers, 0, 0][:2]
+_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "parameters")
 
 
-class _Given:
-    """What a call is given, as the library reads it: `numbers`, the first members of `Problem`."""
+def _described(call: Call) -> tuple[Problem, list[Any]]:
+    """What a call is given, as the library reads it, and what has to stay alive meanwhile."""
+    problem, alive = Problem(), []
 
-    def __init__(self, call: Call) -> None:
-        self.dtype = call.inputs.dtype
-        self.kept_alive: list[Tensor] = []  # as long as the library may read them
-        state, weights, resets = call.state, call[3:9], call.resets
-        rows, hidden_size = state[-1].shape
-        inputs, input_step, input_row = self.rows(call.inputs)
-        noise = (call.read, call.drop, *call.zone, None, None)[:4]
-        self.numbers = [
-            *self.cell(call.cell),
-            self.dtype == torch.float64,
-            1 if _forked else torch.get_num_threads(),
-            call.reverse,
-            (call.inputs if call.batch_sizes is None else call.batch_sizes).shape[0],
-            rows,
-            weights[0].shape[0] // hidden_size,
-            call.inputs.shape[-1],
-            hidden_size,
-            0 if call.weight_hr is None else state[0].shape[1],
-            kind_of(call.cell).whole_rows,
-            input_step,
-            input_row,
-            *[0 if part is None or part.dim() < 3 else part.shape[1:].numel() for part in noise],
-            self.whole_numbers(call.lengths),
-            self.whole_numbers(call.batch_sizes),
-            0 if resets is None else self.keep(resets.contiguous()),
-            inputs,
-            *map(self.dense, weights),
-            *map(self.dense, noise),
-            *_two(map(self.dense, state)),
-            *_two(map(self.dense, call.fresh)),
-        ]
+    def dense(tensor: Tensor) -> Tensor:
+        alive.append(tensor := tensor.contiguous())
+        return tensor
 
-    def cell(self, kernel: str) -> tuple[int, int, int, int]:
-        """One that is compiled on its own, or the code of one with its numbers, or a number."""
-        if kernel in NUMBERS:
-            return 0, 0, 0, NUMBERS[kernel]
-        if kernel.startswith(COMPILED):
-            kind = "double" if self.dtype == torch.float64 else "float"
-            return _own(kernel, instruction_set(), kind), 0, 0, 0
-        code, numbers = encode(program_of(kernel))
-        return 0, code.buffer_info()[0], numbers.buffer_info()[0], 0
+    inputs, state = call.inputs, call.state
+    batch, hidden = state[-1].shape
+    weight_ih, weight_hh, bias_ih, bias_hh = (
+        call.weight_ih,
+        call.weight_hh,
+        call.bias_ih,
+        call.bias_hh,
+    )
+    problem.is_double = inputs.dtype is torch.float64
+    problem.threads = 1 if library.forked else torch.get_num_threads()
+    problem.reverse = call.reverse
+    problem.batch = batch
+    problem.gates, problem.input_size = weight_ih.shape[0] // hidden, inputs.shape[-1]
+    problem.hidden_size = hidden
+    if call.kernel in NUMBERS:
+        problem.cell = NUMBERS[call.kernel]
+    else:
+        alive.append(_describe_own(problem, call.kernel))
+    problem.whole_rows = kind_of(call.kernel).whole_rows
 
-    def keep(self, tensor: Tensor) -> int:
-        self.kept_alive.append(tensor)
-        return tensor.data_ptr()
+    # Rows of inputs may lie anywhere; each row, and packed inputs, have to be dense.
+    if call.batch_sizes is not None or inputs.stride(-1) != 1:
+        inputs = dense(inputs)
+    if call.batch_sizes is not None:
+        problem.steps = call.batch_sizes.shape[0]
+    elif inputs.dim() == 2:  # a single step
+        problem.steps, problem.input_row = 1, inputs.stride(0)
+    else:
+        problem.steps = inputs.shape[0]
+        problem.input_step, problem.input_row, _ = inputs.stride()
+    problem.inputs = inputs.data_ptr()
 
-    def dense(self, tensor: Tensor | None) -> int:
-        if tensor is None:
-            return 0
-        if tensor.dtype is not self.dtype or not tensor.is_cpu:
-            raise TypeError(f"expected {self.dtype} on cpu, got {tensor.dtype} on {tensor.device}")
-        return self.keep(tensor.contiguous())
+    # Spelled out: a function call for each tensor would cost as much as all the rest.
+    problem.weight_ih = (weight_ih if weight_ih.is_contiguous() else dense(weight_ih)).data_ptr()
+    if weight_hh is not None:
+        weight_hh = weight_hh if weight_hh.is_contiguous() else dense(weight_hh)
+        problem.weight_hh = weight_hh.data_ptr()
+    if bias_ih is not None:
+        problem.bias_ih = (bias_ih if bias_ih.is_contiguous() else dense(bias_ih)).data_ptr()
+    if bias_hh is not None:
+        problem.bias_hh = (bias_hh if bias_hh.is_contiguous() else dense(bias_hh)).data_ptr()
+    for n, part in enumerate(state):
+        setattr(problem, f"state_{n}", (part if part.is_contiguous() else dense(part)).data_ptr())
+    if call.weight_hr is not None:
+        problem.projection = state[0].shape[1]
+        problem.weight_hr = dense(call.weight_hr).data_ptr()
+    if call.parameters is not None:
+        problem.parameters = dense(call.parameters).data_ptr()
+    for n, part in enumerate(call.fresh):
+        setattr(problem, f"fresh_{n}", dense(part).data_ptr())
+    if call.lengths is not None:
+        problem.lengths = dense(call.lengths.to(torch.int64)).data_ptr()
+    if call.batch_sizes is not None:
+        problem.batch_sizes = dense(call.batch_sizes.to(torch.int64)).data_ptr()
+    if call.resets is not None:
+        problem.resets = dense(call.resets).data_ptr()
+    if call.read is not None:
+        problem.read, problem.read_step = dense(call.read).data_ptr(), time_stride(call.read)
+    if call.drop is not None:
+        problem.drop, problem.drop_step = dense(call.drop).data_ptr(), time_stride(call.drop)
+    for n, part in enumerate(call.zone):
+        setattr(problem, f"zone_{n}", dense(part).data_ptr())
+        setattr(problem, f"zone_step_{n}", time_stride(part))
+    return problem, alive
 
-    def whole_numbers(self, tensor: Tensor | None) -> int:
-        return 0 if tensor is None else self.keep(tensor.to(torch.int64).contiguous())
 
-    def rows(self, tensor: Tensor | None) -> tuple[int, int, int]:
-        """Rows `(T, B, ...)` may lie anywhere; each row, and what is packed, has to be dense."""
-        if tensor is None or tensor.dim() < 3 or tensor.dtype is not self.dtype:
-            return self.dense(tensor), 0, 0
-        if tensor.stride(-1) != 1:
-            tensor = tensor.contiguous()
-        step, row, _ = tensor.stride()
-        return self.keep(tensor), step, row
-
-
-def _run(call: Call, function: str, *numbers: int) -> None:
-    library = _library()
-    if isinstance(library, str):
-        raise RuntimeError(library)
-    problem = _PROBLEM.pack(*numbers, *[0] * (_MEMBERS - len(numbers)))
-    failed = getattr(library, f"seqcells_{function}")(problem, variant)
-    if failed == 1:
-        raise MemoryError(f"{function}: no memory for its scratch space")
-    if failed:
-        raise RuntimeError(f"{function}: no kernel {call.cell!r}, variant {variant}")
+def _describe_own(problem: Problem, kernel: str) -> Any:
+    """Set a kernel that is compiled by itself, or the code of one that is interpreted."""
+    if kernel.startswith(COMPILED):
+        kind = "double" if problem.is_double else "float"
+        problem.own = _own(kernel, instruction_set(), kind)
+        return None
+    code, numbers = encode(program_of(kernel))
+    problem.code, problem.numbers = code.buffer_info()[0], numbers.buffer_info()[0]
+    return code, numbers

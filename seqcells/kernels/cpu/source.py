@@ -1,28 +1,11 @@
-"""From a `Program` to the C++ of its functor, as native/cells.hpp describes it."""
+"""Write the C++ functor of a `Program`, as native/cells.hpp describes it."""
 
 from __future__ import annotations
 
 from seqcells.equations.lowering import Lowered, Phase, Place
+from seqcells.equations.operations import OPERATIONS
 from seqcells.equations.program import Program
 from seqcells.equations.step import step_of
-
-_EXPRESSIONS = {
-    "add": "{} + {}",
-    "sub": "{} - {}",
-    "mul": "{} * {}",
-    "div": "{} / {}",
-    "neg": "-{}",
-    "abs": "{0} < V{{}} ? -{0} : {0}",
-    "exp": "exp<T>({})",
-    "sigmoid": "sigmoid<T>({})",
-    "tanh": "tanh<T>({})",
-    "softplus": "softplus<T>({})",
-    "sqrt": "sqrt<T>({})",
-    "rsqrt": "T(1) / sqrt<T>({})",
-    "relu": "{0} < V{{}} ? V{{}} : {0}",
-    "where_positive": "{0} > V{{}} ? {1} : {2}",
-}
-_SCALARS = ("add", "sub", "mul", "div", "neg")  # whose operands may be plain numbers
 
 _FORWARD = """template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
@@ -35,7 +18,7 @@ _BACKWARD = """template <class Phase>
 class Functor:
     """The C++ of a program: `str` writes the struct.
 
-    One that `projects` can compute the hidden state again out of what is kept.
+    With `projects`, it also recomputes the hidden state from the saved values.
     """
 
     def __init__(self, name: str, program: Program, projects: bool = False) -> None:
@@ -48,7 +31,7 @@ class Functor:
         program, step, slots = self.program, self.step, self.step.slots
         ways = {"forward": step.forward, "backward": step.backward}
         sizes = {
-            "slots": slots.count,
+            "slots": slots.total,
             "input_slots": len(slots.inputs),
             "hidden_slots": len(slots.hidden),
             "states": program.states,
@@ -57,7 +40,10 @@ class Functor:
             "kept_cell": step.kept_cell,
             "rows": step.rows,
         }
-        lists = {"input_gates": slots.inputs, "hidden_gates": slots.hidden}
+        lists: dict[str, tuple[int, ...] | list[int]] = {
+            "input_gates": slots.inputs,
+            "hidden_gates": slots.hidden,
+        }
         for name, way in ways.items():
             if len(way.phases) > 1:
                 sizes |= {
@@ -70,7 +56,7 @@ class Functor:
             lists["keep_phase"] = step.forward.phases_of("keep", step.kept)
             lists["row_phase"] = step.forward.phases_of("row", step.rows)
         if len(step.backward.phases) > 1:
-            lists["dz_phase"] = step.backward.phases_of("dz", slots.count)
+            lists["dz_phase"] = step.backward.phases_of("dz", slots.total)
             lists["dp_phase"] = step.backward.phases_of("dp", program.parameters)
         flags = {
             "reads_after": step.reads_after,
@@ -118,9 +104,10 @@ def _function(head: str, way: Lowered) -> list[str]:
 def _statements(phase: Phase) -> list[str]:
     lines = []
     for number, operation, operands in phase.values:
-        read = _read if operation in _SCALARS else _take
-        lines.append(f"const V v{number} = {_EXPRESSIONS[operation].format(*map(read, operands))}")
-    # What takes another's place comes after all that is read.
+        row = OPERATIONS[operation]
+        read = _read if row.scalars else _take
+        lines.append(f"const V v{number} = {row.cpp.format(*map(read, operands))}")
+    # Targets that overwrite an operand come after all reads.
     copies = {place for _, place in phase.stores if place[0] in ("state", "grad")}
     lines += [f"const V {kind}_{n} = {kind}[{n}]" for kind, n in sorted(copies)]
     for target, place in phase.stores:
@@ -139,7 +126,7 @@ def _read(place: Place) -> str:
 
 
 def _take(place: Place) -> str:
-    """The C++ of a value as a vector, a constant too."""
+    """Return the C++ of a value as a vector, also of a constant."""
     if place[0] != "number":
         return _read(place)
     return "V{}" if place[1] == 0 else f"{_read(place)} - V{{}}"
@@ -153,8 +140,13 @@ def _list(name: str, numbers: tuple[int, ...] | list[int]) -> str:
     return f"{name}[] = {{{', '.join(map(str, numbers or (0,)))}}}"
 
 
+def struct_name(kernel: str) -> str:
+    """Return the name of a built-in kernel's functor."""
+    return kernel.title().replace("_", "")
+
+
 def source_of(functors: dict[str, Functor], by_hand: tuple[str, ...] = ()) -> str:
-    """A header with these functors, in place of native/generated.hpp."""
+    """Return a header with these functors, in place of native/generated.hpp."""
     names = [functor.name for functor in functors.values()]
     cells = " \\\n  ".join(f"_({name})" for name in (*names, *by_hand))
     parts = []
@@ -163,7 +155,7 @@ def source_of(functors: dict[str, Functor], by_hand: tuple[str, ...] = ()) -> st
         parts.append(f"{comment}\n{functor}\n")
     return "\n".join(
         [
-            "// Written by kernels/cpu/source.py from the cells' equations: `make kernels`.",
+            "// Written by cells/write_kernels.py from the cells' equations: `make kernels`.",
             "#pragma once",
             '#include "cells.hpp"',
             "",

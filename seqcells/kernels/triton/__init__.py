@@ -8,28 +8,47 @@ imported) all of it runs on the CPU, slowly: for tests.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from seqcells.equations.catalogue import kind_of
-from seqcells.kernels.request import Call
+from seqcells.kernels.call import Call
 from seqcells.kernels.triton.machine import DTYPES, interprets, unavailable
 
 __all__ = [
     "DTYPES",
+    "NAME",
+    "SAVES_TENSOR",
     "backward",
+    "description",
     "forward",
     "interprets",
-    "kept_columns",
     "launches_once",
-    "refusal",
+    "refuses",
+    "refuses_kernel",
+    "saved_columns",
 ]
 __all__ += ["unavailable"]
 
 
-def refusal(kernel: str) -> str | None:
-    """Why they cannot run here; there is no kernel that they could not."""
+NAME = "triton"
+SAVES_TENSOR = True
+
+
+def description() -> str:
+    """Return the GPU that kernels run on."""
+    return "in Triton's interpreter" if interprets() else torch.cuda.get_device_name()
+
+
+def refuses_kernel(kernel: str) -> str | None:
+    """Return why kernels cannot run here; Triton runs every kernel."""
+    return unavailable()
+
+
+def refuses(call: Call) -> str | None:
+    """Return why kernels cannot run here; Triton runs every call."""
     return unavailable()
 
 
@@ -38,26 +57,38 @@ def launches_once(call: Call) -> bool:
     from seqcells.kernels.triton.functors import functor_of
     from seqcells.kernels.triton.planning import plans
 
-    first = next(plans(call, functor_of(call.cell), kind_of(call.cell)))
+    first = next(plans(call, functor_of(call.kernel), kind_of(call.kernel)))
     return first.product != "given"
 
 
-def kept_columns(call: Call) -> int:
-    """The width of what a training step keeps for the backward pass."""
-    kind = kind_of(call.cell)
+def saved_columns(call: Call) -> int:
+    """Return the width of what a training step saves for the backward pass."""
+    kind = kind_of(call.kernel)
     blocks = kind.kept + (kind.zoned() if call.zone else 0) + (call.weight_hr is not None)
     return blocks * call.state[-1].shape[1] + kind.rows
 
 
 def forward(call: Call, *, train: bool) -> list[Tensor]:
-    """`[outputs, *final_state]`, with `call.cells` these, with `train` what `backward` needs."""
+    """Return `[outputs, *final_state]`, with `call.cells` the cells, with `train` what is saved."""
     from seqcells.kernels.triton import launch  # all of Triton: only where it is used
 
-    return launch.forward(call, train)
+    results = launch.forward(call.with_time(), train)
+    return results[1:] if call.single else results
 
 
-def backward(call: Call, *arguments: Any) -> list[Tensor | None]:
-    """The gradients of inputs, state, the six weights, fresh state; None where none is needed."""
+def backward(
+    call: Call,
+    grads: Sequence[Tensor | None],
+    outputs: Tensor,
+    saved: Tensor,
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    """Return the gradients of `call.tensors`."""
     from seqcells.kernels.triton import launch
 
-    return launch.backward(call, *arguments)
+    if not call.single:
+        return launch.backward(call, grads, outputs, saved, wanted)
+    inputs, *found = launch.backward(
+        call.with_time(), [None, *grads], outputs.unsqueeze(0), saved, wanted
+    )
+    return [None if inputs is None else inputs.squeeze(0), *found]

@@ -1,4 +1,4 @@
-"""What the kernels in Triton need of a cell: its equations, and which sums they are made of."""
+"""A cell for the kernels in Triton: its equations, and the sums that they read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import linecache
 from typing import Any, NamedTuple, Self
 
-from seqcells.equations.catalogue import BY_HAND, kind_of, program_of
+from seqcells.equations.catalogue import BY_HAND, NUMBERS, kind_of, program_of
 from seqcells.equations.program import CACHED, Program
 from seqcells.equations.step import Slots, step_of
 from seqcells.kernels.triton import generated, late
@@ -34,10 +34,11 @@ class Functor(NamedTuple):
     @classmethod
     def of(cls, module: Any, name: str, program: Program) -> Self:
         step = step_of(program)
-        functions = (getattr(module, f"{name}_{way}") for way in ("forward", "backward"))
+        forward, backward = (getattr(module, f"{name}_{way}") for way in ("forward", "backward"))
         levels = step.forward.means, step.backward.means
-        means, exchanges = tuple(map(len, levels)), tuple(len(set(some)) for some in levels)
-        return cls(*functions, None, step.slots, step.kept_cell, 0, means, exchanges)
+        means = len(levels[0]), len(levels[1])
+        exchanges = len(set(levels[0])), len(set(levels[1]))
+        return cls(forward, backward, None, step.slots, step.kept_cell, 0, means, exchanges)
 
     @property
     def columns(self) -> tuple[int, ...]:
@@ -46,7 +47,7 @@ class Functor(NamedTuple):
 
     @property
     def earlier(self) -> tuple[int, ...]:
-        """The gates whose product with the hidden state waits for no other."""
+        """The gates whose product with the hidden state depends on no other."""
         return self.slots.hidden[: len(self.slots.hidden) - self.late]
 
     @property
@@ -54,26 +55,26 @@ class Functor(NamedTuple):
         return self.slots.hidden[len(self.slots.hidden) - self.late :]
 
     def column_of_hidden(self, gate: int) -> int:
-        """The column of the gradient by a gate's product with the hidden state."""
+        """Return the column of the gradient by a gate's product with the hidden state."""
         return self.columns[len(self.slots.separate) + self.slots.hidden.index(gate)]
 
 
 @functools.lru_cache(maxsize=CACHED)
 def functor_of(kernel: str) -> Functor:
-    """Of a kernel's name, or of the text of a program, which is written out and compiled."""
+    """Return the functor of a kernel's name, or of a program's text, which is compiled."""
     if kernel in BY_HAND:
         gates = kind_of(kernel).gates
         ways = ("forward", "backward", "late_backward")
-        functions = [getattr(late, f"{kernel}_{way}") for way in ways]
-        return Functor(*functions, Slots(shared=tuple(range(gates))), 0, late=1)
-    if kernel in generated.PROGRAMS:
-        return Functor.of(generated, kernel, Program.parse(generated.PROGRAMS[kernel]))
+        forward, backward, later = (getattr(late, f"{kernel}_{way}") for way in ways)
+        return Functor(forward, backward, later, Slots(shared=tuple(range(gates))), 0, late=1)
     program = program_of(kernel)
+    if kernel in NUMBERS:
+        return Functor.of(generated, kernel, program)
     return Functor.of(_Written(f"{IMPORTS}\n\n{source_of('own', program)}\n"), "own", program)
 
 
 class _Written:
-    """A module out of text, whose functions Triton can read again."""
+    """A module from a text, whose functions Triton can inspect."""
 
     def __init__(self, text: str) -> None:
         name = f"<seqcells kernel {hashlib.sha256(text.encode()).hexdigest()[:16]}>"

@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime.errors import OutOfResources
 
-from seqcells.kernels.request import Call
+from seqcells.kernels.call import Call
 from seqcells.kernels.triton import gradient, planning, recurrence
 from seqcells.kernels.triton.shapes import TOO_LARGE, Shape, dense
 
@@ -111,10 +111,10 @@ def backward(
     grads: Sequence[Tensor | None],
     outputs: Tensor,
     kept: Tensor,
-    need_inputs: bool,
-    need_weights: bool,
+    wanted: Sequence[bool],
 ) -> list[Tensor | None]:
-    """The gradients of inputs, state, the six weights, fresh state; None where none is needed."""
+    """The gradients of `call.tensors`."""
+    need_inputs, need_weights = wanted[0], any(wanted[1 + len(call.state) : 7 + len(call.state)])
     shape = Shape(call)
     functor, kind, H, width = shape.functor, shape.kind, shape.H, shape.width
     constants = shape.constants()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from seqcells.equations.catalogue import Kind
-from seqcells.kernels.request import Call
+from seqcells.kernels.call import Call
 from seqcells.kernels.triton.functors import Functor
 from seqcells.kernels.triton.machine import interprets
 
@@ -119,7 +119,8 @@ def shared_memory(device: torch.device) -> int:
     """Of one multiprocessor, in bytes; of a large one where there is none."""
     if device.type != "cuda":
         return 227 << 10
-    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+    properties: Any = torch.cuda.get_device_properties(device)
+    return properties.shared_memory_per_block_optin
 
 
 @functools.cache
@@ -138,9 +139,10 @@ def in_two(dtype: torch.dtype) -> bool:
     """Whether factors are split in two for products: of single precision, without TF32."""
     if dtype != torch.float32 or torch.version.hip:
         return False
-    allowed = torch.backends.cuda.matmul.fp32_precision
+    backends: Any = torch.backends
+    allowed = backends.cuda.matmul.fp32_precision
     if allowed == "none":  # nothing was said of products: what holds for everything
-        allowed = torch.backends.fp32_precision
+        allowed = backends.fp32_precision
     return allowed != "tf32"
 
 

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from seqcells.equations.catalogue import kind_of
-from seqcells.kernels.request import Call
+from seqcells.kernels.call import Call, time_stride
 from seqcells.kernels.triton import planning
 from seqcells.kernels.triton.functors import functor_of
 from seqcells.kernels.triton.machine import interprets
 from seqcells.kernels.triton.planning import Plan, in_two, precision
+from seqcells.sequences import packed_lengths
 
 # Calls, by `Shape.key`, and plans that need more than that, as compiling them has shown.
 TOO_LARGE: set[tuple[object, Plan]] = set()
@@ -36,7 +37,7 @@ class Rows(NamedTuple):
         device = call.inputs.device
         if call.batch_sizes is not None:
             sizes = call.batch_sizes.to(torch.int64)
-            lengths = (sizes.unsqueeze(1) > torch.arange(call.state[0].shape[0])).sum(0)
+            lengths = packed_lengths(sizes)
             starts = sizes.cumsum(0) - sizes
             lengths, starts = (part.to(device, non_blocking=True) for part in (lengths, starts))
             return cls(None, lengths, starts, resets)
@@ -51,14 +52,14 @@ class Shape:
 
     def __init__(self, call: Call) -> None:
         self.call = call
-        self.functor = functor = functor_of(call.cell)
-        self.kind = kind = kind_of(call.cell)
+        self.functor = functor = functor_of(call.kernel)
+        self.kind = kind = kind_of(call.kernel)
         self.dtype = call.inputs.dtype
         self.batch, self.H = call.state[-1].shape
         self.width = call.state[0].shape[1]
         self.steps = (call.inputs if call.batch_sizes is None else call.batch_sizes).shape[0]
         self.cells = call.inputs.shape[:-1].numel()  # N: steps of all rows, with their padding
-        self.key = call.cell, self.H, self.width, self.dtype, call.inputs.device
+        self.key = call.kernel, self.H, self.width, self.dtype, call.inputs.device
         plans = planning.plans(call, functor, kind)
         self.plan = next(plan for plan in plans if (self.key, plan) not in TOO_LARGE)
         self.given_rows = Rows.of(call)
@@ -89,12 +90,12 @@ class Shape:
     def noise(self) -> tuple[tuple[Tensor | None, ...], tuple[int, ...]]:
         """Its tensors, and how far each goes on with every step."""
         found = (self.call.read, self.call.drop, *self.call.zone, None, None)[:4]
-        steps = [0 if part is None or part.dim() < 3 else part.shape[1:].numel() for part in found]
-        return dense(found), tuple(steps)
+        return dense(found), tuple(map(time_stride, found))
 
     def weights(self) -> tuple[Tensor | None, ...]:
         """The recurrent weights, in single precision in two parts, and the other weights."""
         call = self.call
+        weight: Any
         weight, *others = dense((call.weight_hh, call.bias_hh, call.weight_hr, call.parameters))
         if self.plan.product != "split" or not in_two(self.dtype):
             return weight, None, *others
@@ -128,7 +129,7 @@ class Shape:
             "H": self.H,
             "WIDTH": self.width,
             "GATES": kind.gates,
-            "SLOTS": functor.slots.count,
+            "SLOTS": functor.slots.total,
             "HIDDENS": functor.slots.hidden,
             "HIDDEN_AT": len(functor.slots.separate),
             "EARLIER": functor.earlier,

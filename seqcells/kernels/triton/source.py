@@ -1,4 +1,4 @@
-"""From a `Program` to Triton: what a step does to a tile of units `(R, U)`, forward and backward.
+"""Write the step of a `Program` in Triton, on a tile of units `(R, U)`, forward and backward.
 
 forward:   z, state, p, drop         -> the state after, what is kept, and that of whole rows
 backward:  keep, row, before, after, -> the gradient by z, by p, and that part of the gradient by
@@ -11,25 +11,9 @@ Where programs have slices of the units, `group` is what they exchange sums over
 from __future__ import annotations
 
 from seqcells.equations.lowering import Lowered, Place
+from seqcells.equations.operations import OPERATIONS
 from seqcells.equations.program import Program
 from seqcells.equations.step import step_of
-
-_EXPRESSIONS = {
-    "add": "{} + {}",
-    "sub": "{} - {}",
-    "mul": "{} * {}",
-    "div": "{} / {}",
-    "neg": "-{}",
-    "abs": "tl.abs({})",
-    "exp": "tl.exp({})",
-    "sigmoid": "tl.sigmoid({})",
-    "tanh": "tanh({})",
-    "relu": "tl.where({0} > 0, {0}, 0.0)",
-    "softplus": "softplus({})",
-    "sqrt": "tl.sqrt({})",
-    "rsqrt": "1.0 / tl.sqrt({})",
-    "where_positive": "tl.where({} > 0, {}, {})",
-}
 
 IMPORTS = """import triton
 import triton.language as tl
@@ -40,16 +24,15 @@ from seqcells.kernels.triton.slices import means
 
 
 def module_of(programs: dict[str, Program]) -> str:
-    """A module with the functions of all these, and their programs by name."""
-    head = "# Written by kernels/triton/source.py from the cells' equations: `make kernels`.\n"
+    """Return a module with the functions of all these programs."""
+    head = "# Written by cells/write_kernels.py from the cells' equations: `make kernels`.\n"
     head += f"# ruff: noqa\n# fmt: off\n{IMPORTS.rstrip()}"
     parts = [head, *map(source_of, programs, programs.values())]
-    texts = "".join(f'    "{name}": """\\\n{program}""",\n' for name, program in programs.items())
-    return "\n\n\n".join([*parts, f"PROGRAMS = {{\n{texts}}}\n"])
+    return "\n\n\n".join(parts) + "\n"
 
 
 def source_of(name: str, program: Program) -> str:
-    """The functions `<name>_forward` and `<name>_backward`."""
+    """Return the functions `<name>_forward` and `<name>_backward`."""
     step = step_of(program)
     forward = _Function(f"{name}_forward(z, state, p, drop", "z[0]")
     backward = _Function(f"{name}_backward(keep, row, before, after, grad, p, drop", "grad[0]")
@@ -92,7 +75,7 @@ class _Function:
         operands = [self.behind(place) for place in operands]
         if all(map(self.is_row, operands)):
             self.rows.add(("v", number))
-        said = _EXPRESSIONS[operation].format(*map(_read, operands))
+        said = OPERATIONS[operation].triton.format(*map(_read, operands))
         self.lines.append(f"v{number} = {said}")
 
     def store(self, kind: str, index: float, place: Place) -> None:
@@ -116,7 +99,7 @@ class _Function:
         self.sums = {}
 
     def shaped(self, kind: str, place: Place) -> str:
-        """A result as wide as the tile, or as one column."""
+        """Return a result as wide as the tile, or as one column."""
         if place[0] == "number":
             return f"filled({_read(place)}, {self.like})"
         if kind != "row" and self.is_row(place):

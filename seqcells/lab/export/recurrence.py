@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 import seqcells
-from seqcells.cells.base import EQUATIONS, GatedCell, Weights, kernel_of
+from seqcells.cells.base import GatedCell, Weights
+from seqcells.cells.table import EQUATIONS
 from seqcells.lab.export.graph import Graph
 from seqcells.modifiers.base import innermost, noise_of
 from seqcells.recurrent import Recurrent, runs_unrolled
@@ -33,8 +34,8 @@ KNOWN = {
     "mgu": Known("GRU", ("-gate", "gate", "candidate"), {"linear_before_reset": 1}),
     "mgu_reset_before": Known("GRU", ("-gate", "gate", "candidate")),
     "lstm": Known("LSTM", ("input", "output", "forget", "candidate")),
-    "lstm_peephole": Known("LSTM", ("input", "output", "forget", "candidate")),
-    "lstm_coupled": Known("LSTM", ("-forget", "output", "forget", "candidate")),
+    "peephole_lstm": Known("LSTM", ("input", "output", "forget", "candidate")),
+    "coupled_lstm": Known("LSTM", ("-forget", "output", "forget", "candidate")),
 }
 ACTIVATIONS = {"rnn_tanh": "Tanh", "rnn_relu": "Relu"}
 LAYERS = (seqcells.RNN, seqcells.GRU, seqcells.LSTM, nn.RNN, nn.GRU, nn.LSTM)
@@ -91,7 +92,7 @@ def _of_cell(run: Recurrent) -> Direction:
     cell, name = innermost(run.cell), " ".join(str(run.cell).split())
     if not runs_unrolled(run.cell):
         raise _refusal(f"{name}, a cell with a forward or a hook of its own")
-    if kernel_of(cell) not in KNOWN or getattr(cell, "proj_size", 0):
+    if cell.built_in_kernel() not in KNOWN or getattr(cell, "proj_size", 0):
         raise _refusal(name)
     state = run.cell.initial_state(1)
     if any(part is not None for part in noise_of(run.cell, None, state, 1) or ()):
@@ -119,7 +120,9 @@ def add_recurrence(
 def _add_layer(
     graph: Graph, layer: list[Direction], inputs: str, lengths: str
 ) -> tuple[str, list[str]]:
-    forms = {(kernel_of(run.cell), run.weights.weight_hh.shape[1], run.biased) for run in layer}
+    forms = {
+        (run.cell.built_in_kernel(), run.weights.weight_hh.shape[1], run.biased) for run in layer
+    }
     if len(forms) > 1:
         names = " and ".join(str(run.cell) for run in layer)
         raise _refusal(f"directions that differ in one layer: {names}")
@@ -137,7 +140,7 @@ def _add_layer(
         lengths,
         *_first_states(graph, layer, lengths, 2 if known.operator == "LSTM" else 1),
     ]
-    if kernel == "lstm_peephole":
+    if kernel == "peephole_lstm":
         arguments.append(stacked(lambda run: _peepholes(run.cell)))
     while not arguments[-1]:
         arguments.pop()

@@ -16,11 +16,11 @@ struct Backward : Gradients<T> {
   using Base = Gradients<T>;
   using Rows = typename Base::Rows;
   using Chunk = typename Base::Chunk;
-  using Base::B, Base::H, Base::I, Base::L, Base::R, Base::T_, Base::add_up, Base::cell,
+  using Base::B, Base::H, Base::I, Base::R, Base::T_, Base::add_up, Base::at_once, Base::cell,
       Base::chunk_rows, Base::clear, Base::dz_width, Base::flush, Base::hidden, Base::input_at,
-      Base::late, Base::late_at, Base::left_width, Base::local, Base::meetings,
-      Base::p, Base::pack, Base::parameters, Base::plan, Base::projection, Base::recurrent,
-      Base::shared, Base::sums, Base::units, Base::wants_weights;
+      Base::late, Base::late_at, Base::left_width, Base::local, Base::meetings, Base::p,
+      Base::pack, Base::parameters, Base::plan, Base::projection, Base::recurrent, Base::shared,
+      Base::sums, Base::units, Base::wants_weights;
   using Base::Base;
 
   int run() {
@@ -31,6 +31,7 @@ struct Backward : Gradients<T> {
     if (!memory) return 1;
     Scratch pieces(memory);
     shared(pieces);
+    plan.watch->reads = 10 * this->reads() + at_once;
     const auto rows_of = [&](int64_t group, int64_t seat) {
       Scratch own(memory + count.used() + group * counted.used());
       return local(own, seat);
@@ -72,7 +73,7 @@ struct Backward : Gradients<T> {
     for (int64_t j = 0; j < rows; ++j)
       if (share.takes(j)) start(x, j, share.row(j));
     const Columns mine = share.columns(sums());
-    for (int64_t k = 0; wants_weights() && k < left_width(); ++k)
+    for (int64_t k = 0; x.weights && k < left_width(); ++k)
       clear(x.weights + k * sums(), mine);
     for (int64_t k = 0; x.projection_weights && k < R; ++k)
       clear(x.projection_weights + k * units, share.columns(units));
@@ -103,7 +104,7 @@ struct Backward : Gradients<T> {
       if (share.takes(j)) finish(x, j, share.row(j));
   }
 
-  // Sees to it that a chunk is flushed. They are flushed in order: each adds to the last one's sums.
+  // Flushes a chunk unless the other thread does. In order: each adds to the last one's sums.
   void settle(Rows &x, const Span &s, const Share &share) const {
     Relay &relay = share.meeting->relay;
     if (relay.begin(s.number)) {
@@ -125,9 +126,8 @@ struct Backward : Gradients<T> {
     T *const grads[2] = {x.dh, x.dc};
     for (int part = 0; part < cell.states; ++part) {
       const int64_t width = this->padded_width(part), at = j * width;
-      if (p.grad_final[part])
-        copy_padded(grads[part] + at, this->row_of(p.grad_final, part, r), this->state_width(part),
-                    width);
+      if (const int64_t given = p.grad_final[part] ? this->state_width(part) : 0)
+        copy_padded(grads[part] + at, this->row_of(p.grad_final, part, r), given, width);
       else
         clear(grads[part] + at, {0, width});
       if (p.resets) clear(x.fresh[part] + at, {0, width});
@@ -182,7 +182,7 @@ struct Backward : Gradients<T> {
         x.from[j] = dz + j * dz_width() + cell.hidden_at() * units;
         x.to[j] = through + j * recurrent;
       }
-      hidden.multiply(alive, x.from, x.to, 0, share.columns(recurrent), filled % 2);
+      hidden.multiply_back(alive, x.from, x.to, share.columns(recurrent), filled % 2);
     }
     share.meet();
     for (int64_t j = 0; j < alive; ++j)
@@ -216,6 +216,7 @@ struct Backward : Gradients<T> {
                 R, recurrent);
     std::memcpy(row + input_at(), this->input(t, r), I * sizeof(T));
     row[input_at() + I] = T(1);
+    if (at_once) clear(row + input_at(), {I + 1, late_at() - input_at()});
     T *dh = x.dh + j * recurrent;
     if (p.grad_outputs) {
       const T *dy = this->grad_output(t, r);
@@ -248,18 +249,16 @@ struct Backward : Gradients<T> {
         clear(dh, {0, recurrent});
       }
       x.from[j] = kept;
-      x.to[j] = x.dm + j * units;
-      clear(x.to[j], mine);
+      clear(x.to[j] = x.dm + j * units, mine);
     }
     share.meet();
-    projection.multiply(alive, x.from, x.to, 0, mine);
+    projection.multiply_back(alive, x.from, x.to, mine);
   }
 
   // Between the products.
   void elementwise(Rows &x, BackwardRow<T> &row, int64_t t, int64_t previous, int64_t r,
                    int64_t j) const {
-    row.projected = p.projection;
-    row.parameters = parameters;
+    row.projected = p.projection, row.parameters = parameters;
     row.keep = this->kept(t, r), row.rows = row.keep + this->rows_at();
     row.dh = p.projection ? x.dm + j * units : x.dh + j * recurrent, row.dc = x.dc + j * units;
     if (cell.states > 1) {
@@ -286,10 +285,9 @@ struct Backward : Gradients<T> {
     const Columns mine = share.columns(units);
     for (int64_t j = 0; j < alive; ++j) {
       x.from[j] = dz + j * dz_width() + (cell.slots - cell.late_slots) * units;
-      x.to[j] = x.e + j * units;
-      clear(x.to[j], mine);
+      clear(x.to[j] = x.e + j * units, mine);
     }
-    late.multiply(alive, x.from, x.to, 0, mine);
+    late.multiply_back(alive, x.from, x.to, mine);
     for (int64_t j = 0; j < alive; ++j) {
       T *row = left + j * left_width();
       cell.backward_late({x.e + j * units, this->kept(t, share.row(j)), row, row + late_at(),

@@ -9,7 +9,7 @@ namespace SEQCELLS_VARIANT {
 // dz_u = dh (h' - d n) u (1 - u)     dz_n = dh (1 - u) d (1 - n^2)
 // and with e = W_hn^T dz_n, the gradient by r h':   dz_r = e h' r (1 - r)      dh' = dh u + e r
 template <class T>
-struct GRUResetBefore : Plain {
+struct GruResetBefore : Plain {
   using V = Vec<T>;
   static constexpr int late_slots = 1;
   static constexpr int slots = 3, input_slots = 3, hidden_slots = 3, states = 1, kept = 3;
@@ -51,7 +51,7 @@ struct GRUResetBefore : Plain {
 // and with e = W_hn^T dz_n, the gradient by f h':   dz_f = (dh (d n - h') + e h') f (1 - f)
 //                                                   dh' = dh (1 - f) + e f
 template <class T>
-struct MGUResetBefore : Plain {
+struct MguResetBefore : Plain {
   using V = Vec<T>;
   static constexpr int late_slots = 1;
   static constexpr int slots = 2, input_slots = 2, hidden_slots = 2, states = 1, kept = 2;

@@ -6,26 +6,28 @@
 //
 // In a pair, one thread prepares chunks while the other runs through those that are ready.
 #pragma once
-#include "rows.hpp"
+#include "weights.hpp"
 
 namespace SEQCELLS_VARIANT {
 
 template <class T>
-struct Forward : Sizes<T> {
-  using Base = Sizes<T>;
-  using Base::B, Base::H, Base::I, Base::L, Base::R, Base::T_, Base::cell, Base::most_rows, Base::p,
-      Base::parameters, Base::plan, Base::recurrent, Base::sums, Base::units;
+struct Forward : Products<T> {
+  using Base = Products<T>;
+  using Base::B, Base::H, Base::L, Base::R, Base::T_, Base::cell, Base::hidden, Base::inward,
+      Base::late, Base::most_rows, Base::p, Base::parameters, Base::plan, Base::projection,
+      Base::recurrent, Base::sums, Base::units;
   static constexpr int64_t CHUNK = 48, SHORT = 24;  // rows of z in a chunk, at least; in a pair's
 
-  Packed<T> inward, hidden, late, projection;
   T *bias;
   Meeting *meetings;
 
-  using Base::Base;
+  Forward(const Problem &problem, const Plan &plan, const Cell<T> &cell)
+      : Base(problem, plan, cell, chunks(problem, plan)) {}
 
   struct Rows {
-    T *sums[2], *state[2], *gated, *unprojected, *seen, *before, *temps, *noise[3];
-    const T **from;  // each thread's own
+    T *sums[2], *state[2], *gated, *unprojected, *seen, *before, *temps;
+    T *noise[3], *panel;  // each thread's own
+    const T **from;
     T **to;
   };
 
@@ -33,21 +35,17 @@ struct Forward : Sizes<T> {
     int64_t first, past, number;  // its steps, as they run
   };
 
-  int64_t chunk_rows() const {
-    const int64_t least = plan.pairs ? SHORT : CHUNK;
-    return most_rows() > least ? most_rows() : least;
+  static int64_t chunk_rows(const Problem &p, const Plan &plan) {
+    const int64_t least = plan.pairs ? SHORT : CHUNK, rows = plan.most_rows(p.batch);
+    return rows > least ? rows : least;
+  }
+  int64_t chunk_rows() const { return chunk_rows(p, plan); }
+  static int64_t chunks(const Problem &p, const Plan &plan) {
+    return p.steps * plan.most_rows(p.batch) <= chunk_rows(p, plan) ? 1 : p.steps;
   }
 
   void shared(Scratch &scratch) {
-    const auto take = [&](int64_t K, int64_t vectors, int gates) {
-      T *data = scratch.take<T>(Packed<T>::size(K, vectors));
-      return Packed<T>{data, K, vectors, gates > 1 ? units : 0, gates};
-    };
-    const int64_t groups = units / L;
-    inward = take(I, groups * cell.input_slots, cell.input_slots);
-    hidden = take(R, groups * cell.early(), cell.early());
-    if (cell.late_slots) late = take(R, groups * cell.late_slots, cell.late_slots);
-    if (p.projection) projection = take(H, recurrent / L, 1);
+    for (Weights<T> *weights : {&inward, &hidden, &late, &projection}) weights->take(scratch);
     bias = scratch.take<T>(sums());
     this->take_constants(scratch);
     meetings = scratch.take<Meeting>(plan.groups);
@@ -65,6 +63,10 @@ struct Forward : Sizes<T> {
     if (p.zone[0] && p.projection) x.before = scratch.take<T>(rows * recurrent);
     x.temps = scratch.take<T>(cell.temps * units);
     for (T *&row : x.noise) row = scratch.take<T>(plan.seats() * units) + seat * units;
+    int64_t panel = 0;
+    for (const Weights<T> *weights : {&inward, &hidden, &late, &projection})
+      if (weights->panel_size() > panel) panel = weights->panel_size();
+    x.panel = scratch.take<T>(plan.seats() * panel) + seat * panel;
     x.from = scratch.take<const T *>(plan.seats() * chunk) + seat * chunk;
     x.to = scratch.take<T *>(plan.seats() * chunk) + seat * chunk;
     return x;
@@ -78,9 +80,10 @@ struct Forward : Sizes<T> {
     if (!memory) return 1;
     Scratch pieces(memory);
     shared(pieces);
+    plan.watch->reads = 10 * this->reads();
     for (int64_t n = 0; n < plan.groups; ++n) meetings[n] = Meeting();
     prefer_huge_pages(p.outputs, T_ * B * R * sizeof(T));
-    prefer_huge_pages(p.kept, T_ * B * this->kept_width() * sizeof(T));
+    prefer_huge_pages(p.saved, T_ * B * this->kept_width() * sizeof(T));
     in_parallel(threads_of(plan), [&](int64_t thread, int64_t threads) {
       pack(thread, threads);
       meet_all(threads);
@@ -96,15 +99,8 @@ struct Forward : Sizes<T> {
 
   void pack(int64_t thread, int64_t threads) {
     const auto weights = [](const void *data) { return static_cast<const T *>(data); };
-    pack_gates(*this, inward, weights(p.weight_ih), I, cell.input_gates, cell.input_slots, thread,
-               threads);
-    pack_gates(*this, hidden, weights(p.weight_hh), R, cell.hidden_gates, cell.early(), thread,
-               threads);
-    if (cell.late_slots)
-      pack_gates(*this, late, weights(p.weight_hh), R, cell.hidden_gates + cell.early(),
-                 cell.late_slots, thread, threads);
-    for (int64_t v = thread; p.projection && v < projection.vectors; v += threads)
-      projection.fill(v, 0, H, weights(p.weight_hr) + v * L * H, 1, H, R > v * L ? R - v * L : 0);
+    for (const Weights<T> *packed : {&inward, &hidden, &late, &projection})
+      packed->pack(thread, threads);
     if (thread) return;
     this->pack_constants();
     std::memset(bias, 0, sums() * sizeof(T));
@@ -175,7 +171,7 @@ struct Forward : Sizes<T> {
           copy(z + slot * units, bias + slot * units, mine);
       }
     }
-    inward.multiply(filled, x.from, x.to, 0, mine);
+    inward.multiply(filled, x.from, x.to, 0, mine, x.panel);
   }
 
   void start(Rows &x, const void *const *from, int64_t j, const Share &share) const {
@@ -205,14 +201,16 @@ struct Forward : Sizes<T> {
     }
     if (p.resets) share.meet();
     if (p.read) see(x, t, alive, share);
-    if (cell.early()) hidden.multiply(alive, x.from, x.to, cell.hidden_at() * units, mine, down);
+    if (cell.early())
+      hidden.multiply(alive, x.from, x.to, cell.hidden_at() * units, mine, x.panel, down);
     if (cell.late_slots) {
       for (int64_t j = 0; j < alive; ++j) {
         cell.gate(x.to[j], x.from[j], x.gated + j * units, this->shared_units(mine));
         x.from[j] = x.gated + j * units;
       }
       share.meet();
-      late.multiply(alive, x.from, x.to, (cell.slots - cell.late_slots) * units, mine);
+      late.multiply(alive, x.from, x.to, (cell.slots - cell.late_slots) * units, mine,
+                    x.panel);
     } else {
       share.meet();  // everyone has read the state that now changes
     }
@@ -252,7 +250,7 @@ struct Forward : Sizes<T> {
       std::memset(x.to[j] + mine.from, 0, (mine.to - mine.from) * sizeof(T));
     }
     share.meet();
-    projection.multiply(alive, x.from, x.to, 0, mine);
+    projection.multiply(alive, x.from, x.to, 0, mine, x.panel);
     for (int64_t j = 0; p.zone[0] && j < alive; ++j) {
       const T *stays = this->noise(p.zone[0], p.zone_step[0], R, t, share.row(j));
       const T *before = x.before + j * recurrent;
@@ -268,7 +266,7 @@ struct Forward : Sizes<T> {
     row.parameters = parameters;
     row.h = p.projection ? x.unprojected + j * units : x.state[0] + j * recurrent;
     if (cell.states > 1) row.c = x.state[1] + j * units;
-    if (p.kept) row.keep = this->kept(t, r), row.rows = row.keep + this->rows_at();
+    if (p.saved) row.keep = this->kept(t, r), row.rows = row.keep + this->rows_at();
     if (cell.drops) row.drop = this->drop(t, r, x.noise[2]);
     for (int part = p.projection ? 1 : 0; part < cell.states; ++part)
       row.stays[part] = this->stays(part, t, r, x.noise[part]);

@@ -1,24 +1,24 @@
-// Written by kernels/cpu/source.py from the cells' equations: `make kernels`.
+// Written by cells/write_kernels.py from the cells' equations: `make kernels`.
 #pragma once
 #include "cells.hpp"
 
 #define SEQCELLS_CELLS(_) \
-  _(RNNTanh) \
-  _(RNNReLU) \
-  _(GRU) \
-  _(LSTM) \
-  _(PeepholeLSTM) \
-  _(CoupledLSTM) \
-  _(LightLSTM) \
-  _(LayerNormLSTM) \
-  _(LayerNormGRU) \
-  _(MGU) \
-  _(IndRNNReLU) \
-  _(IndRNNTanh) \
-  _(MinGRU) \
-  _(MinLSTM) \
-  _(GRUResetBefore) \
-  _(MGUResetBefore)
+  _(RnnTanh) \
+  _(RnnRelu) \
+  _(Gru) \
+  _(Lstm) \
+  _(LayerNormLstm) \
+  _(LayerNormGru) \
+  _(PeepholeLstm) \
+  _(CoupledLstm) \
+  _(LightLstm) \
+  _(Mgu) \
+  _(IndrnnRelu) \
+  _(IndrnnTanh) \
+  _(MinGru) \
+  _(MinLstm) \
+  _(GruResetBefore) \
+  _(MguResetBefore)
 
 namespace SEQCELLS_VARIANT {
 
@@ -27,7 +27,7 @@ namespace SEQCELLS_VARIANT {
 // v1 = tanh v0
 // return v1
 template <class T>
-struct RNNTanh : Plain {
+struct RnnTanh : Plain {
   using V = Vec<T>;
   static constexpr int slots = 1;
   static constexpr int input_slots = 1;
@@ -64,7 +64,7 @@ struct RNNTanh : Plain {
 // v1 = relu v0
 // return v1
 template <class T>
-struct RNNReLU : Plain {
+struct RnnRelu : Plain {
   using V = Vec<T>;
   static constexpr int slots = 1;
   static constexpr int input_slots = 1;
@@ -109,7 +109,7 @@ struct RNNReLU : Plain {
 // v11 = add v9 v10
 // return v11
 template <class T>
-struct GRU : Plain {
+struct Gru : Plain {
   using V = Vec<T>;
   static constexpr int slots = 4;
   static constexpr int input_slots = 3;
@@ -190,7 +190,7 @@ struct GRU : Plain {
 // v13 = mul v1 v12
 // return v13 v11
 template <class T>
-struct LSTM : Plain {
+struct Lstm : Plain {
   using V = Vec<T>;
   static constexpr int slots = 4;
   static constexpr int input_slots = 4;
@@ -268,272 +268,6 @@ struct LSTM : Plain {
     const V v12 = tanh<T>(keep[0]);
     const V v13 = keep[2] * v12;
     return v13;
-  }
-};
-
-// gates 4 hidden 1 states 2 parameters 3
-// v0 = add x3 h3
-// v1 = add x1 h1
-// v2 = mul s1 p1
-// v3 = add v1 v2
-// v4 = sigmoid v3
-// v5 = mul s1 v4
-// v6 = add x0 h0
-// v7 = mul s1 p0
-// v8 = add v6 v7
-// v9 = sigmoid v8
-// v10 = add x2 h2
-// v11 = tanh v10
-// v12 = mul d0 v11
-// v13 = mul v9 v12
-// v14 = add v5 v13
-// v15 = mul p2 v14
-// v16 = add v0 v15
-// v17 = sigmoid v16
-// v18 = tanh v14
-// v19 = mul v17 v18
-// return v19 v14
-template <class T>
-struct PeepholeLSTM : Plain {
-  using V = Vec<T>;
-  static constexpr int slots = 4;
-  static constexpr int input_slots = 4;
-  static constexpr int hidden_slots = 4;
-  static constexpr int states = 2;
-  static constexpr int parameters = 3;
-  static constexpr int kept = 5;
-  static constexpr int kept_cell = 0;
-  static constexpr int rows = 0;
-  static constexpr bool reads_after = false;
-  static constexpr bool drops = true;
-  static constexpr int input_gates[] = {0, 1, 2, 3};
-  static constexpr int hidden_gates[] = {0, 1, 2, 3};
-
-  template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
-                      V *temp, const V *mean, V *sum) {
-    const V v2 = state[1] * p[1];
-    const V v3 = z[1] + v2;
-    const V v4 = sigmoid<T>(v3);
-    const V v5 = state[1] * v4;
-    const V v7 = state[1] * p[0];
-    const V v8 = z[0] + v7;
-    const V v9 = sigmoid<T>(v8);
-    const V v11 = tanh<T>(z[2]);
-    const V v12 = drop * v11;
-    const V v13 = v9 * v12;
-    const V v14 = v5 + v13;
-    const V v15 = p[2] * v14;
-    const V v16 = z[3] + v15;
-    const V v17 = sigmoid<T>(v16);
-    const V v18 = tanh<T>(v14);
-    const V v19 = v17 * v18;
-    state[0] = v19;
-    state[1] = v14;
-    keep[0] = v14;
-    keep[1] = v11;
-    keep[2] = v17;
-    keep[3] = v9;
-    keep[4] = v4;
-  }
-
-  template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
-    const V v12 = drop * keep[1];
-    const V v21 = keep[2] * grad[0];
-    const V v18 = tanh<T>(keep[0]);
-    const V v22 = v18 * v18;
-    const V v23 = T(1.0) - v22;
-    const V v24 = v21 * v23;
-    const V v25 = v24 + grad[1];
-    const V v20 = v18 * grad[0];
-    const V v26 = T(1.0) - keep[2];
-    const V v27 = keep[2] * v26;
-    const V v28 = v20 * v27;
-    const V v30 = p[2] * v28;
-    const V v31 = v25 + v30;
-    const V v32 = v12 * v31;
-    const V v39 = T(1.0) - keep[3];
-    const V v40 = keep[3] * v39;
-    const V v41 = v32 * v40;
-    const V v45 = before[1] * v31;
-    const V v47 = T(1.0) - keep[4];
-    const V v48 = keep[4] * v47;
-    const V v49 = v45 * v48;
-    const V v33 = keep[3] * v31;
-    const V v35 = drop * v33;
-    const V v36 = keep[1] * keep[1];
-    const V v37 = T(1.0) - v36;
-    const V v38 = v35 * v37;
-    const V v43 = before[1] * v41;
-    const V v51 = before[1] * v49;
-    const V v29 = keep[0] * v28;
-    const V v42 = p[0] * v41;
-    const V v44 = keep[4] * v31;
-    const V v46 = v42 + v44;
-    const V v50 = p[1] * v49;
-    const V v52 = v46 + v50;
-    dz[0] = v41;
-    dz[1] = v49;
-    dz[2] = v38;
-    dz[3] = v28;
-    dp[0] = v43;
-    dp[1] = v51;
-    dp[2] = v29;
-    grad[0] = V{};
-    grad[1] = v52;
-  }
-};
-
-// gates 3 hidden 1 states 2 parameters 0
-// v0 = add x2 h2
-// v1 = sigmoid v0
-// v2 = add x0 h0
-// v3 = sigmoid v2
-// v4 = mul s1 v3
-// v5 = sub 1.0 v3
-// v6 = add x1 h1
-// v7 = tanh v6
-// v8 = mul d0 v7
-// v9 = mul v5 v8
-// v10 = add v4 v9
-// v11 = tanh v10
-// v12 = mul v1 v11
-// return v12 v10
-template <class T>
-struct CoupledLSTM : Plain {
-  using V = Vec<T>;
-  static constexpr int slots = 3;
-  static constexpr int input_slots = 3;
-  static constexpr int hidden_slots = 3;
-  static constexpr int states = 2;
-  static constexpr int parameters = 0;
-  static constexpr int kept = 4;
-  static constexpr int kept_cell = 0;
-  static constexpr int rows = 0;
-  static constexpr bool reads_after = false;
-  static constexpr bool drops = true;
-  static constexpr int input_gates[] = {0, 1, 2};
-  static constexpr int hidden_gates[] = {0, 1, 2};
-
-  template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
-                      V *temp, const V *mean, V *sum) {
-    const V v1 = sigmoid<T>(z[2]);
-    const V v3 = sigmoid<T>(z[0]);
-    const V v4 = state[1] * v3;
-    const V v5 = T(1.0) - v3;
-    const V v7 = tanh<T>(z[1]);
-    const V v8 = drop * v7;
-    const V v9 = v5 * v8;
-    const V v10 = v4 + v9;
-    const V v11 = tanh<T>(v10);
-    const V v12 = v1 * v11;
-    state[0] = v12;
-    state[1] = v10;
-    keep[0] = v10;
-    keep[1] = v1;
-    keep[2] = v7;
-    keep[3] = v3;
-  }
-
-  template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
-    const V v14 = keep[1] * grad[0];
-    const V v11 = tanh<T>(keep[0]);
-    const V v15 = v11 * v11;
-    const V v16 = T(1.0) - v15;
-    const V v17 = v14 * v16;
-    const V v18 = v17 + grad[1];
-    const V v28 = before[1] * v18;
-    const V v8 = drop * keep[2];
-    const V v19 = v8 * v18;
-    const V v29 = v28 - v19;
-    const V v5 = T(1.0) - keep[3];
-    const V v30 = keep[3] * v5;
-    const V v31 = v29 * v30;
-    const V v20 = v5 * v18;
-    const V v22 = drop * v20;
-    const V v23 = keep[2] * keep[2];
-    const V v24 = T(1.0) - v23;
-    const V v25 = v22 * v24;
-    const V v13 = v11 * grad[0];
-    const V v32 = T(1.0) - keep[1];
-    const V v33 = keep[1] * v32;
-    const V v34 = v13 * v33;
-    const V v27 = keep[3] * v18;
-    dz[0] = v31;
-    dz[1] = v25;
-    dz[2] = v34;
-    grad[0] = V{};
-    grad[1] = v27;
-  }
-};
-
-// gates 2 hidden 1 states 2 parameters 0
-// v0 = add x0 h0
-// v1 = sigmoid v0
-// v2 = mul s1 v1
-// v3 = add x1 h1
-// v4 = tanh v3
-// v5 = mul d0 v4
-// v6 = add v2 v5
-// v7 = tanh v6
-// return v7 v6
-template <class T>
-struct LightLSTM : Plain {
-  using V = Vec<T>;
-  static constexpr int slots = 2;
-  static constexpr int input_slots = 2;
-  static constexpr int hidden_slots = 2;
-  static constexpr int states = 2;
-  static constexpr int parameters = 0;
-  static constexpr int kept = 3;
-  static constexpr int kept_cell = 0;
-  static constexpr int rows = 0;
-  static constexpr bool reads_after = true;
-  static constexpr bool drops = true;
-  static constexpr int input_gates[] = {0, 1};
-  static constexpr int hidden_gates[] = {0, 1};
-
-  template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
-                      V *temp, const V *mean, V *sum) {
-    const V v1 = sigmoid<T>(z[0]);
-    const V v2 = state[1] * v1;
-    const V v4 = tanh<T>(z[1]);
-    const V v5 = drop * v4;
-    const V v6 = v2 + v5;
-    const V v7 = tanh<T>(v6);
-    state[0] = v7;
-    state[1] = v6;
-    keep[0] = v6;
-    keep[1] = v1;
-    keep[2] = v4;
-  }
-
-  template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
-    const V v8 = after[0] * after[0];
-    const V v9 = T(1.0) - v8;
-    const V v10 = v9 * grad[0];
-    const V v11 = v10 + grad[1];
-    const V v18 = before[1] * v11;
-    const V v19 = T(1.0) - keep[1];
-    const V v20 = keep[1] * v19;
-    const V v21 = v18 * v20;
-    const V v13 = drop * v11;
-    const V v14 = keep[2] * keep[2];
-    const V v15 = T(1.0) - v14;
-    const V v16 = v13 * v15;
-    const V v17 = keep[1] * v11;
-    dz[0] = v21;
-    dz[1] = v16;
-    grad[0] = V{};
-    grad[1] = v17;
   }
 };
 
@@ -627,7 +361,7 @@ struct LightLSTM : Plain {
 // v86 = mul v47 v85
 // return v86 v75
 template <class T>
-struct LayerNormLSTM : Plain {
+struct LayerNormLstm : Plain {
   using V = Vec<T>;
   static constexpr int slots = 8;
   static constexpr int input_slots = 4;
@@ -1069,7 +803,7 @@ struct LayerNormLSTM : Plain {
 // v65 = add v63 v64
 // return v65
 template <class T>
-struct LayerNormGRU : Plain {
+struct LayerNormGru : Plain {
   using V = Vec<T>;
   static constexpr int slots = 6;
   static constexpr int input_slots = 3;
@@ -1347,6 +1081,272 @@ struct LayerNormGRU : Plain {
   }
 };
 
+// gates 4 hidden 1 states 2 parameters 3
+// v0 = add x3 h3
+// v1 = add x1 h1
+// v2 = mul s1 p1
+// v3 = add v1 v2
+// v4 = sigmoid v3
+// v5 = mul s1 v4
+// v6 = add x0 h0
+// v7 = mul s1 p0
+// v8 = add v6 v7
+// v9 = sigmoid v8
+// v10 = add x2 h2
+// v11 = tanh v10
+// v12 = mul d0 v11
+// v13 = mul v9 v12
+// v14 = add v5 v13
+// v15 = mul p2 v14
+// v16 = add v0 v15
+// v17 = sigmoid v16
+// v18 = tanh v14
+// v19 = mul v17 v18
+// return v19 v14
+template <class T>
+struct PeepholeLstm : Plain {
+  using V = Vec<T>;
+  static constexpr int slots = 4;
+  static constexpr int input_slots = 4;
+  static constexpr int hidden_slots = 4;
+  static constexpr int states = 2;
+  static constexpr int parameters = 3;
+  static constexpr int kept = 5;
+  static constexpr int kept_cell = 0;
+  static constexpr int rows = 0;
+  static constexpr bool reads_after = false;
+  static constexpr bool drops = true;
+  static constexpr int input_gates[] = {0, 1, 2, 3};
+  static constexpr int hidden_gates[] = {0, 1, 2, 3};
+
+  template <class Phase>
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+                      V *temp, const V *mean, V *sum) {
+    const V v2 = state[1] * p[1];
+    const V v3 = z[1] + v2;
+    const V v4 = sigmoid<T>(v3);
+    const V v5 = state[1] * v4;
+    const V v7 = state[1] * p[0];
+    const V v8 = z[0] + v7;
+    const V v9 = sigmoid<T>(v8);
+    const V v11 = tanh<T>(z[2]);
+    const V v12 = drop * v11;
+    const V v13 = v9 * v12;
+    const V v14 = v5 + v13;
+    const V v15 = p[2] * v14;
+    const V v16 = z[3] + v15;
+    const V v17 = sigmoid<T>(v16);
+    const V v18 = tanh<T>(v14);
+    const V v19 = v17 * v18;
+    state[0] = v19;
+    state[1] = v14;
+    keep[0] = v14;
+    keep[1] = v11;
+    keep[2] = v17;
+    keep[3] = v9;
+    keep[4] = v4;
+  }
+
+  template <class Phase>
+  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+    const V v12 = drop * keep[1];
+    const V v21 = keep[2] * grad[0];
+    const V v18 = tanh<T>(keep[0]);
+    const V v22 = v18 * v18;
+    const V v23 = T(1.0) - v22;
+    const V v24 = v21 * v23;
+    const V v25 = v24 + grad[1];
+    const V v20 = v18 * grad[0];
+    const V v26 = T(1.0) - keep[2];
+    const V v27 = keep[2] * v26;
+    const V v28 = v20 * v27;
+    const V v30 = p[2] * v28;
+    const V v31 = v25 + v30;
+    const V v32 = v12 * v31;
+    const V v39 = T(1.0) - keep[3];
+    const V v40 = keep[3] * v39;
+    const V v41 = v32 * v40;
+    const V v45 = before[1] * v31;
+    const V v47 = T(1.0) - keep[4];
+    const V v48 = keep[4] * v47;
+    const V v49 = v45 * v48;
+    const V v33 = keep[3] * v31;
+    const V v35 = drop * v33;
+    const V v36 = keep[1] * keep[1];
+    const V v37 = T(1.0) - v36;
+    const V v38 = v35 * v37;
+    const V v43 = before[1] * v41;
+    const V v51 = before[1] * v49;
+    const V v29 = keep[0] * v28;
+    const V v42 = p[0] * v41;
+    const V v44 = keep[4] * v31;
+    const V v46 = v42 + v44;
+    const V v50 = p[1] * v49;
+    const V v52 = v46 + v50;
+    dz[0] = v41;
+    dz[1] = v49;
+    dz[2] = v38;
+    dz[3] = v28;
+    dp[0] = v43;
+    dp[1] = v51;
+    dp[2] = v29;
+    grad[0] = V{};
+    grad[1] = v52;
+  }
+};
+
+// gates 3 hidden 1 states 2 parameters 0
+// v0 = add x2 h2
+// v1 = sigmoid v0
+// v2 = add x0 h0
+// v3 = sigmoid v2
+// v4 = mul s1 v3
+// v5 = sub 1.0 v3
+// v6 = add x1 h1
+// v7 = tanh v6
+// v8 = mul d0 v7
+// v9 = mul v5 v8
+// v10 = add v4 v9
+// v11 = tanh v10
+// v12 = mul v1 v11
+// return v12 v10
+template <class T>
+struct CoupledLstm : Plain {
+  using V = Vec<T>;
+  static constexpr int slots = 3;
+  static constexpr int input_slots = 3;
+  static constexpr int hidden_slots = 3;
+  static constexpr int states = 2;
+  static constexpr int parameters = 0;
+  static constexpr int kept = 4;
+  static constexpr int kept_cell = 0;
+  static constexpr int rows = 0;
+  static constexpr bool reads_after = false;
+  static constexpr bool drops = true;
+  static constexpr int input_gates[] = {0, 1, 2};
+  static constexpr int hidden_gates[] = {0, 1, 2};
+
+  template <class Phase>
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+                      V *temp, const V *mean, V *sum) {
+    const V v1 = sigmoid<T>(z[2]);
+    const V v3 = sigmoid<T>(z[0]);
+    const V v4 = state[1] * v3;
+    const V v5 = T(1.0) - v3;
+    const V v7 = tanh<T>(z[1]);
+    const V v8 = drop * v7;
+    const V v9 = v5 * v8;
+    const V v10 = v4 + v9;
+    const V v11 = tanh<T>(v10);
+    const V v12 = v1 * v11;
+    state[0] = v12;
+    state[1] = v10;
+    keep[0] = v10;
+    keep[1] = v1;
+    keep[2] = v7;
+    keep[3] = v3;
+  }
+
+  template <class Phase>
+  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+    const V v14 = keep[1] * grad[0];
+    const V v11 = tanh<T>(keep[0]);
+    const V v15 = v11 * v11;
+    const V v16 = T(1.0) - v15;
+    const V v17 = v14 * v16;
+    const V v18 = v17 + grad[1];
+    const V v28 = before[1] * v18;
+    const V v8 = drop * keep[2];
+    const V v19 = v8 * v18;
+    const V v29 = v28 - v19;
+    const V v5 = T(1.0) - keep[3];
+    const V v30 = keep[3] * v5;
+    const V v31 = v29 * v30;
+    const V v20 = v5 * v18;
+    const V v22 = drop * v20;
+    const V v23 = keep[2] * keep[2];
+    const V v24 = T(1.0) - v23;
+    const V v25 = v22 * v24;
+    const V v13 = v11 * grad[0];
+    const V v32 = T(1.0) - keep[1];
+    const V v33 = keep[1] * v32;
+    const V v34 = v13 * v33;
+    const V v27 = keep[3] * v18;
+    dz[0] = v31;
+    dz[1] = v25;
+    dz[2] = v34;
+    grad[0] = V{};
+    grad[1] = v27;
+  }
+};
+
+// gates 2 hidden 1 states 2 parameters 0
+// v0 = add x0 h0
+// v1 = sigmoid v0
+// v2 = mul s1 v1
+// v3 = add x1 h1
+// v4 = tanh v3
+// v5 = mul d0 v4
+// v6 = add v2 v5
+// v7 = tanh v6
+// return v7 v6
+template <class T>
+struct LightLstm : Plain {
+  using V = Vec<T>;
+  static constexpr int slots = 2;
+  static constexpr int input_slots = 2;
+  static constexpr int hidden_slots = 2;
+  static constexpr int states = 2;
+  static constexpr int parameters = 0;
+  static constexpr int kept = 3;
+  static constexpr int kept_cell = 0;
+  static constexpr int rows = 0;
+  static constexpr bool reads_after = true;
+  static constexpr bool drops = true;
+  static constexpr int input_gates[] = {0, 1};
+  static constexpr int hidden_gates[] = {0, 1};
+
+  template <class Phase>
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+                      V *temp, const V *mean, V *sum) {
+    const V v1 = sigmoid<T>(z[0]);
+    const V v2 = state[1] * v1;
+    const V v4 = tanh<T>(z[1]);
+    const V v5 = drop * v4;
+    const V v6 = v2 + v5;
+    const V v7 = tanh<T>(v6);
+    state[0] = v7;
+    state[1] = v6;
+    keep[0] = v6;
+    keep[1] = v1;
+    keep[2] = v4;
+  }
+
+  template <class Phase>
+  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+    const V v8 = after[0] * after[0];
+    const V v9 = T(1.0) - v8;
+    const V v10 = v9 * grad[0];
+    const V v11 = v10 + grad[1];
+    const V v18 = before[1] * v11;
+    const V v19 = T(1.0) - keep[1];
+    const V v20 = keep[1] * v19;
+    const V v21 = v18 * v20;
+    const V v13 = drop * v11;
+    const V v14 = keep[2] * keep[2];
+    const V v15 = T(1.0) - v14;
+    const V v16 = v13 * v15;
+    const V v17 = keep[1] * v11;
+    dz[0] = v21;
+    dz[1] = v16;
+    grad[0] = V{};
+    grad[1] = v17;
+  }
+};
+
 // gates 2 hidden 1 states 1 parameters 0
 // v0 = add x0 h0
 // v1 = sigmoid v0
@@ -1360,7 +1360,7 @@ struct LayerNormGRU : Plain {
 // v9 = add v3 v8
 // return v9
 template <class T>
-struct MGU : Plain {
+struct Mgu : Plain {
   using V = Vec<T>;
   static constexpr int slots = 3;
   static constexpr int input_slots = 2;
@@ -1426,7 +1426,7 @@ struct MGU : Plain {
 // v3 = relu v2
 // return v3
 template <class T>
-struct IndRNNReLU : Plain {
+struct IndrnnRelu : Plain {
   using V = Vec<T>;
   static constexpr int slots = 1;
   static constexpr int input_slots = 1;
@@ -1472,7 +1472,7 @@ struct IndRNNReLU : Plain {
 // v3 = tanh v2
 // return v3
 template <class T>
-struct IndRNNTanh : Plain {
+struct IndrnnTanh : Plain {
   using V = Vec<T>;
   static constexpr int slots = 1;
   static constexpr int input_slots = 1;
@@ -1522,7 +1522,7 @@ struct IndRNNTanh : Plain {
 // v5 = add v1 v4
 // return v5
 template <class T>
-struct MinGRU : Plain {
+struct MinGru : Plain {
   using V = Vec<T>;
   static constexpr int slots = 2;
   static constexpr int input_slots = 2;
@@ -1584,7 +1584,7 @@ struct MinGRU : Plain {
 // v11 = add v6 v10
 // return v11
 template <class T>
-struct MinLSTM : Plain {
+struct MinLstm : Plain {
   using V = Vec<T>;
   static constexpr int slots = 3;
   static constexpr int input_slots = 3;

@@ -5,21 +5,28 @@
 // where h' is the state before the step, and the column of ones makes the bias's gradient. Every
 // group of threads adds up a dW of its own; they are added in the groups' order at the end.
 #pragma once
-#include "rows.hpp"
+#include "outer.hpp"
+#include "weights.hpp"
 
 namespace SEQCELLS_VARIANT {
 
 template <class T>
-struct Gradients : Sizes<T> {
-  using Base = Sizes<T>;
-  using Base::B, Base::H, Base::I, Base::L, Base::R, Base::cell, Base::most_rows, Base::p,
-      Base::parameters, Base::plan, Base::recurrent, Base::sums, Base::units;
+struct Gradients : Products<T> {
+  using Base = Products<T>;
+  using Base::B, Base::H, Base::I, Base::L, Base::R, Base::T_, Base::cell, Base::hidden,
+      Base::inward, Base::late, Base::most_rows, Base::p, Base::parameters, Base::plan,
+      Base::projection, Base::recurrent, Base::sums, Base::units;
   static constexpr int64_t CHUNK = 128, SHORT = 32;  // rows of a chunk, at least; of a pair's
 
-  Packed<T> inward, hidden, late, projection;
+  // Whether one chunk holds all rows of a group, so that gradients by weights are written once, at
+  // the end of the call. Over more rows, sums in scratch memory are as fast.
+  const bool at_once;
   Meeting *meetings;
 
-  using Base::Base;
+  Gradients(const Problem &problem, const Plan &plan, const Cell<T> &cell)
+      : Base(problem, plan, cell, 0),
+        at_once(plan.path != Path::packed &&
+                T_ * most_rows() <= (chunk_rows() < CHUNK ? chunk_rows() : CHUNK)) {}
 
   // Rows of some steps: `left` holds [h', x, 1, what the late slots read], `dz` the gradients;
   // `parameters` the gradient of the cell's own ones, summed over the rows.
@@ -48,14 +55,8 @@ struct Gradients : Sizes<T> {
   int64_t dz_width() const { return sums() + 16; }  // no power of two: it would share cache sets
 
   void shared(Scratch &scratch) {
-    const auto take = [&](int64_t K, int64_t columns) {
-      const int64_t vectors = columns / L;
-      return Packed<T>{scratch.take<T>(Packed<T>::size(K, vectors)), K, vectors, 0, 1};
-    };
-    if (p.grad_inputs) inward = take(cell.input_slots * units, padded(I));
-    hidden = take(cell.early() * units, recurrent);
-    if (cell.late_slots) late = take(cell.late_slots * units, recurrent);
-    if (p.projection) projection = take(R, units);
+    for (Weights<T> *weights : {&inward, &hidden, &late, &projection})
+      weights->take_back(scratch, padded(weights->width));
     this->take_constants(scratch);
     meetings = scratch.take<Meeting>(plan.groups);
   }
@@ -86,9 +87,9 @@ struct Gradients : Sizes<T> {
     for (T *&row : x.noise) row = own(units);
     if (p.projection) {
       x.dm = take(rows * units);
-      if (wants_weights()) x.projection_weights = take(R * units);
+      if (wants_weights() && !at_once) x.projection_weights = take(R * units);
     }
-    if (wants_weights()) x.weights = take(left_width() * sums());
+    if (wants_weights() && !at_once) x.weights = take(left_width() * sums());
     x.parameters = take(cell.parameters * units);
     x.from = scratch.take<const T *>(plan.seats() * chunk) + seat * chunk;
     x.to = scratch.take<T *>(plan.seats() * chunk) + seat * chunk;
@@ -101,24 +102,15 @@ struct Gradients : Sizes<T> {
   }
 
   void pack(int64_t thread, int64_t threads) {
-    const auto weights = [](const void *data) { return static_cast<const T *>(data); };
-    if (p.grad_inputs)
-      pack_gates_back(*this, inward, weights(p.weight_ih), I, cell.input_gates, cell.input_slots,
-                      thread, threads);
-    pack_gates_back(*this, hidden, weights(p.weight_hh), R, cell.hidden_gates, cell.early(), thread,
-                    threads);
-    if (cell.late_slots)
-      pack_gates_back(*this, late, weights(p.weight_hh), R, cell.hidden_gates + cell.early(),
-                      cell.late_slots, thread, threads);
+    for (const Weights<T> *packed : {&inward, &hidden, &late, &projection})
+      packed->pack_back(thread, threads);
     if (thread == 0) this->pack_constants();
-    for (int64_t v = thread; p.projection && v < projection.vectors; v += threads)
-      projection.fill(v, 0, R, weights(p.weight_hr) + v * L, H, 1, H > v * L ? H - v * L : 0);
   }
 
   // The products that need no order of time.
   void flush(Rows &x, const Chunk &c, int64_t rows, const Share &share) const {
     if (p.grad_inputs) input_gradients(x, c, rows, share);
-    if (wants_weights()) {
+    if (x.weights) {
       if (cell.early()) add(x, c, rows, 0, R, cell.hidden_at(), cell.early(), share);
       const int late_slots = cell.late_slots;
       if (late_slots) add(x, c, rows, late_at(), R, cell.slots - late_slots, late_slots, share);
@@ -142,7 +134,7 @@ struct Gradients : Sizes<T> {
       x.to[j] = x.dx + j * padded(I);
       clear(x.to[j], mine);
     }
-    inward.multiply(rows, x.from, x.to, 0, mine);
+    inward.multiply_back(rows, x.from, x.to, mine);
     const int64_t end = mine.to < I ? mine.to : I;
     for (int64_t j = 0; j < rows && end > mine.from; ++j)
       std::memcpy(c.inputs_to[j] + mine.from, x.to[j] + mine.from, (end - mine.from) * sizeof(T));
@@ -160,22 +152,33 @@ struct Gradients : Sizes<T> {
   template <class RowsOf>
   void add_up(const RowsOf &rows_of, int64_t thread, int64_t threads) const {
     const auto gradient = [](void *data) { return static_cast<T *>(data); };
-    const auto bias_at = (input_at() + I) * sums();
     for (int64_t block = thread; block < units / 16; block += threads) {
       const int64_t first = block * 16, count = H - first < 16 ? H - first : 16;
-      const auto add = [&](T *to, int64_t width, int gate, int64_t from, int64_t slot) {
-        sum_groups(rows_of, to + (gate * H + first) * width, width, count,
-                    from + slot * units + first);
+      const auto add = [&](void *gradients, int64_t width, int gate, int64_t left, int64_t slot) {
+        const int64_t at = slot * units + first;
+        T *to = gradient(gradients) + (gate * H + first) * width;
+        if (!at_once) return sum_groups(rows_of, to, width, count, left * sums() + at);
+        for_groups(rows_of, [&](const Chunk &c, int64_t rows, bool more) {
+          write_outer(rows, c.dz + at, dz_width(), count, c.left + left, left_width(), width, to,
+                      more);
+        });
+      };
+      const auto add_bias = [&](void *gradients, int gate, int64_t slot) {
+        if (!gradients) return;
+        if (!at_once) return add(gradients, 1, gate, input_at() + I, slot);
+        for_groups(rows_of, [&](const Chunk &c, int64_t rows, bool more) {
+          write_sums(rows, c.dz + slot * units + first, dz_width(), count,
+                     gradient(gradients) + gate * H + first, more);
+        });
       };
       for (int s = 0; s < cell.input_slots; ++s) {
-        add(gradient(p.grad_weight_ih), I, cell.input_gates[s], input_at() * sums(), s);
-        if (p.grad_bias_ih) add(gradient(p.grad_bias_ih), 1, cell.input_gates[s], bias_at, s);
+        add(p.grad_weight_ih, I, cell.input_gates[s], input_at(), s);
+        add_bias(p.grad_bias_ih, cell.input_gates[s], s);
       }
       for (int s = 0; s < cell.hidden_slots; ++s) {
-        const int64_t from = s < cell.early() ? 0 : late_at() * sums();
-        add(gradient(p.grad_weight_hh), R, cell.hidden_gates[s], from, cell.hidden_at() + s);
-        if (p.grad_bias_hh)
-          add(gradient(p.grad_bias_hh), 1, cell.hidden_gates[s], bias_at, cell.hidden_at() + s);
+        const int64_t slot = cell.hidden_at() + s;
+        add(p.grad_weight_hh, R, cell.hidden_gates[s], s < cell.early() ? 0 : late_at(), slot);
+        add_bias(p.grad_bias_hh, cell.hidden_gates[s], slot);
       }
     }
     for (int64_t k = thread; p.grad_parameters && k < cell.parameters; k += threads)
@@ -184,12 +187,31 @@ struct Gradients : Sizes<T> {
         T *to = gradient(p.grad_parameters) + k * H;
         for (int64_t u = 0; u < H; ++u) to[u] = n ? to[u] + from[u] : from[u];
       }
-    for (int64_t n = 0; p.projection && n < plan.groups; ++n) {
+    if (p.projection) add_up_projection(rows_of, gradient(p.grad_weight_hr), thread, threads);
+  }
+
+  template <class RowsOf>
+  void add_up_projection(const RowsOf &rows_of, T *to, int64_t thread, int64_t threads) const {
+    for (int64_t r = thread * OUTER_ROWS; at_once && r < R; r += threads * OUTER_ROWS)
+      for_groups(rows_of, [&](const Chunk &c, int64_t rows, bool more) {
+        write_outer(rows, c.projected + r, recurrent, R - r < OUTER_ROWS ? R - r : OUTER_ROWS,
+                    c.unprojected, units, H, to + r * H, more);
+      });
+    for (int64_t n = 0; !at_once && n < plan.groups; ++n) {
       const T *from = rows_of(n, 0).projection_weights;
-      T *to = gradient(p.grad_weight_hr);
       for (int64_t r = thread; r < R; r += threads)
         for (int64_t u = 0; u < H; ++u)
           to[r * H + u] = n ? to[r * H + u] + from[r * units + u] : from[r * units + u];
+    }
+  }
+
+  // Calls `work(chunk, its rows, whether it is a later one)` for the only chunk of each group.
+  template <class RowsOf, class Work>
+  void for_groups(const RowsOf &rows_of, const Work &work) const {
+    for (int64_t n = 0; n < plan.groups; ++n) {
+      int64_t rows = 0;
+      for (int64_t t = 0; t < T_; ++t) rows += (plan.alive[t] - n + plan.groups - 1) / plan.groups;
+      work(rows_of(n, 0).chunks[0], rows, n > 0);
     }
   }
 

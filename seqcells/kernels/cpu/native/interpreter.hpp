@@ -1,19 +1,23 @@
-// A `Cell` out of a program that is read as it runs: nothing has to be compiled.
+// A `Cell` that interprets a program, which needs no compiler.
 //
 // `seqcells/kernels/cpu/encoding.py` writes the code: a cell's sizes, then for each direction its
 // phases, and in each phase what is loaded into registers, what is computed, and what is stored. A
 // register is a few vectors of units, so that reading an instruction costs little beside doing it.
 #pragma once
 #include "cell.hpp"
+#include "operations.hpp"
 
 namespace SEQCELLS_VARIANT {
 
 // In the order of encoding.py.
 enum Kind {
-  Z, STATE, CELL, PARAMETER, DROP, KEEP, ROW, AFTER, GRAD, GRAD_CELL, DZ, DP, TEMP, MEAN, SUM, KINDS
+  Z, STATE, CELL, PARAMETER, DROP, KEEP, ROW, AFTER, GRAD, GRAD_CELL, DZ, DP, TEMP, MEAN, SUM,
+  NUMBER, KINDS
 };
 enum Operation {
-  ADD, SUB, MUL, DIV, NEG, ABS, EXP, SIGMOID, TANH, RELU, SOFTPLUS, SQRT, RSQRT, WHERE_POSITIVE
+#define SEQCELLS_NAME(name, value) name,
+  SEQCELLS_OPERATIONS(SEQCELLS_NAME)
+#undef SEQCELLS_NAME
 };
 
 constexpr int REGISTERS = 128, MEANS = 32;
@@ -28,8 +32,8 @@ struct Store {
   int32_t kind, index, from;
 };
 
-// One phase, read from the code.
-struct PhaseCode {
+// Loads, instructions and stores that follow each other, read from the code.
+struct Segment {
   const Load *loads, *loads_end;
   const Instruction *first, *last;
   const Store *stores, *stores_end;
@@ -40,6 +44,23 @@ struct PhaseCode {
     first = reinterpret_cast<const Instruction *>(loads_end), last = first + code[1];
     stores = reinterpret_cast<const Store *>(last), stores_end = stores + code[2];
     return reinterpret_cast<const int32_t *>(stores_end);
+  }
+};
+
+// The segments of a phase: one, unless its values are too many for the registers.
+struct PhaseCode {
+  const int32_t *code;
+
+  // Returns the code that follows.
+  template <class Visit>
+  const int32_t *each(Visit visit) const {
+    const int32_t *at = code + 1;
+    for (int32_t n = 0; n < code[0]; ++n) {
+      Segment segment;
+      at = segment.read(at);
+      visit(segment);
+    }
+    return at;
   }
 };
 
@@ -106,53 +127,33 @@ struct Interpreted : Cell<T> {
     for (int n = 0; n < constants; ++n)
       for (int w = 0; w < WIDE; ++w) file[n * WIDE + w] = T(numbers[first + n]) - V{};
     for (int n = 0; n < count; ++n) {
-      PhaseCode phase;
-      code = phase.read(code);
+      const PhaseCode phase{code};
       for (V &sum : m.sums) sum = V{};
       int64_t u = m.units.from;
       for (; u + WIDE * L <= m.units.to; u += WIDE * L) run<WIDE, WIDE>(phase, m, u, file);
       for (; u < m.units.to; u += L) run<WIDE, 1>(phase, m, u, file);
-      for (const Store *s = phase.stores; s < phase.stores_end; ++s)
-        if (s->kind == SUM) m.means[s->index] = mean_of<T>(m.sums[s->index], m.units);
+      code = phase.each([&](const Segment &segment) {
+        for (const Store *s = segment.stores; s < segment.stores_end; ++s)
+          if (s->kind == SUM) m.means[s->index] = mean_of<T>(m.sums[s->index], m.units);
+      });
     }
   }
 
   template <int stride, int W>
   static void run(const PhaseCode &phase, Memory &m, int64_t u, V *file) {
-    for (const Load *l = phase.loads; l < phase.loads_end; ++l) {
-      V *to = file + l->to * stride;
-      for (int w = 0; w < W; ++w)
-        to[w] = l->kind == MEAN ? m.means[l->index] : load(m.at(l->kind, l->index, u + w * L));
-      if (l->kind == GRAD_CELL && m.stays)
-        for (int w = 0; w < W; ++w) to[w] -= load(m.stays + u + w * L) * to[w];
-    }
-    for (const Instruction *i = phase.first; i < phase.last; ++i)
-      compute<W>(i->operation, file + i->to * stride, file + i->a * stride, file + i->b * stride,
-                 file + i->c * stride);
     V state[2][W];
     bool ends = false;
-    for (const Store *s = phase.stores; s < phase.stores_end; ++s)
-      for (int w = 0; w < W; ++w) {
-        const V value = file[s->from * stride + w];
-        const int64_t unit = u + w * L;
-        switch (s->kind) {
-          case STATE: state[0][w] = value, ends = true; break;
-          case CELL: state[1][w] = value; break;
-          case KEEP:
-          case ROW:
-            if (m.base[KEEP]) store(m.at(s->kind, s->index, unit), value);
-            break;
-          case SUM: m.sums[s->index] += within<T>(value, unit, m.units); break;
-          case DZ: store(m.at(DZ, s->index, unit), within<T>(value, unit, m.units)); break;
-          case DP: store(m.at(DP, s->index, unit), load(m.at(DP, s->index, unit)) + value); break;
-          case GRAD_CELL: {
-            T *at = m.at(GRAD_CELL, 0, unit);
-            store(at, m.stays ? value + load(m.stays + unit) * load(at) : value);
-            break;
-          }
-          default: store(m.at(s->kind, s->index, unit), value);
-        }
+    phase.each([&](const Segment &segment) {
+      for (const Load *l = segment.loads; l < segment.loads_end; ++l)
+        read<W>(*l, m, u, file + l->to * stride);
+      for (const Instruction *i = segment.first; i < segment.last; ++i)
+        compute<W>(i->operation, file + i->to * stride, file + i->a * stride, file + i->b * stride,
+                   file + i->c * stride);
+      for (const Store *s = segment.stores; s < segment.stores_end; ++s) {
+        write<W>(*s, m, u, file + s->from * stride, state);
+        ends |= s->kind == STATE;
       }
+    });
     for (int w = 0; ends && w < W; ++w) {
       const int64_t unit = u + w * L;
       V before[2] = {load(m.at(STATE, 0, unit))}, after[2] = {state[0][w]};
@@ -165,28 +166,50 @@ struct Interpreted : Cell<T> {
   }
 
   template <int W>
+  static void read(const Load &l, const Memory &m, int64_t u, V *to) {
+    for (int w = 0; w < W; ++w) {
+      const int64_t unit = u + w * L;
+      switch (l.kind) {
+        case MEAN: to[w] = m.means[l.index]; break;
+        case NUMBER: to[w] = T(self(m.cell).numbers[l.index]) - V{}; break;
+        default: to[w] = load(m.at(l.kind, l.index, unit));
+      }
+      if (l.kind == GRAD_CELL && m.stays) to[w] -= load(m.stays + unit) * to[w];
+    }
+  }
+
+  template <int W>
+  static void write(const Store &s, Memory &m, int64_t u, const V *from, V (&state)[2][W]) {
+    for (int w = 0; w < W; ++w) {
+      const V value = from[w];
+      const int64_t unit = u + w * L;
+      switch (s.kind) {
+        case STATE: state[0][w] = value; break;
+        case CELL: state[1][w] = value; break;
+        case KEEP:
+        case ROW:
+          if (m.base[KEEP]) store(m.at(s.kind, s.index, unit), value);
+          break;
+        case SUM: m.sums[s.index] += within<T>(value, unit, m.units); break;
+        case DZ: store(m.at(DZ, s.index, unit), within<T>(value, unit, m.units)); break;
+        case DP: store(m.at(DP, s.index, unit), load(m.at(DP, s.index, unit)) + value); break;
+        case GRAD_CELL: {
+          T *at = m.at(GRAD_CELL, 0, unit);
+          store(at, m.stays ? value + load(m.stays + unit) * load(at) : value);
+          break;
+        }
+        default: store(m.at(s.kind, s.index, unit), value);
+      }
+    }
+  }
+
+  template <int W>
   static void compute(int32_t operation, V *to, const V *a, const V *b, const V *c) {
 #define SEQCELLS_EACH(name, value)            \
   case name:                                  \
     for (int w = 0; w < W; ++w) to[w] = value; \
     break;
-    const V zero{};
-    switch (operation) {
-      SEQCELLS_EACH(ADD, a[w] + b[w])
-      SEQCELLS_EACH(SUB, a[w] - b[w])
-      SEQCELLS_EACH(MUL, a[w] * b[w])
-      SEQCELLS_EACH(DIV, a[w] / b[w])
-      SEQCELLS_EACH(NEG, -a[w])
-      SEQCELLS_EACH(ABS, a[w] < zero ? -a[w] : a[w])
-      SEQCELLS_EACH(EXP, exp<T>(a[w]))
-      SEQCELLS_EACH(SIGMOID, sigmoid<T>(a[w]))
-      SEQCELLS_EACH(TANH, tanh<T>(a[w]))
-      SEQCELLS_EACH(RELU, a[w] < zero ? zero : a[w])
-      SEQCELLS_EACH(SOFTPLUS, softplus<T>(a[w]))
-      SEQCELLS_EACH(SQRT, sqrt<T>(a[w]))
-      SEQCELLS_EACH(RSQRT, T(1) / sqrt<T>(a[w]))
-      SEQCELLS_EACH(WHERE_POSITIVE, a[w] > zero ? b[w] : c[w])
-    }
+    switch (operation) { SEQCELLS_OPERATIONS(SEQCELLS_EACH) }
 #undef SEQCELLS_EACH
   }
 };

@@ -1,10 +1,12 @@
 // The C interface: chooses the instruction set, orders the rows, and runs.
 #include <atomic>
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
 
 #include "problem.hpp"
 
+using seqcells::Path;
 using seqcells::Plan;
 using seqcells::Problem;
 using seqcells::Watch;
@@ -84,6 +86,10 @@ void divide(const Problem &p, int64_t rows, Plan &plan) {
   plan.awake = plan.pairs && now() - last_end.load(std::memory_order_relaxed) < AWAKE;
 }
 
+// For tests, which choose a path and read which one the last call took.
+std::atomic<Path> path{Path::by_size};
+std::atomic<int64_t> last_reads{0};
+
 class Rows {
  public:
   explicit Rows(const Problem &p) : p_(p), T_(p.steps), B_(p.batch) {
@@ -100,7 +106,7 @@ class Rows {
     if (p_.lengths) by_length(order, length, alive, place);
     int64_t rows = 0;
     for (int64_t t = 0; t < T_; rows += alive[t++]) start[t] = rows;
-    plan = {order, alive, start, 1, 1, false, false, nullptr};
+    plan = {order, alive, start, 1, 1, false, false, nullptr, path.load(), rows};
     divide(p_, rows, plan);
     return true;
   }
@@ -173,6 +179,7 @@ int run(const Problem &p, Function *function) {
   plan.watch = &call;
   const int failed = function(p, plan);
   last_end.store(now(), std::memory_order_relaxed);
+  last_reads.store(call.reads, std::memory_order_relaxed);
   return failed ? failed : call.stopped() ? 3 : 0;
 }
 
@@ -200,4 +207,22 @@ PUBLIC int seqcells_backward(const Problem *p, int64_t number) {
   const Variant *variant = chosen(number);
   return variant ? run(*p, variant->backward) : 2;
 }
-PUBLIC int64_t seqcells_problem_size() { return sizeof(Problem); }
+
+// The members of `Problem` as "name:offset ", in order, and its size.
+PUBLIC const char *seqcells_members() {
+  static char text[2048];
+  int at = 0;
+#define SEQCELLS_MEMBER(name)                                                                 \
+  at += std::snprintf(text + at, sizeof text - at, #name ":%d ",                              \
+                      static_cast<int>(offsetof(Problem, name)));
+  SEQCELLS_MEMBERS(SEQCELLS_MEMBER)
+  std::snprintf(text + at, sizeof text - at, "%d", static_cast<int>(sizeof(Problem)));
+  return text;
+}
+// For tests: how products read their weights from now on, by the number of a `Path`.
+PUBLIC void seqcells_set_path(int64_t number) { path = static_cast<Path>(number); }
+
+// For tests: how the last call read its weights. A decimal digit for each of its products, with
+// inputs, hidden state, late slots and projection: 0 where there is none, or 1 + the number of a
+// `Reads`. Then 1 if it was a backward pass that wrote each gradient by weights once.
+PUBLIC int64_t seqcells_last_reads() { return last_reads; }

@@ -1,5 +1,7 @@
-// What the caller hands over: one recurrence, forward or backward. Mirrored in cpu.py.
+// What the caller hands over: one recurrence, forward or backward. Mirrored in library.py, which
+// compares names and offsets when it loads the library.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 
 namespace seqcells {
@@ -21,7 +23,7 @@ struct Problem {
   const void *parameters;  // (parameters, H), those that the step has beside the products
   const void *read, *drop, *zone[2];  // (B, .) or (T, B, .) or null: factors, and shares that stay
   const void *state[2], *fresh[2];
-  void *outputs, *final_state[2], *cells, *kept;  // cells: each step's second part of the state
+  void *outputs, *final_state[2], *cells, *saved;  // cells: each step's second part of the state
   int64_t grad_step, grad_row;                    // strides of grad_outputs
   const void *grad_outputs, *grad_final[2], *grad_cells;
   void *grad_inputs, *grad_state[2], *grad_fresh[2];
@@ -29,12 +31,25 @@ struct Problem {
   void *grad_parameters;
 };
 
+// All members, for library.py to compare with its own.
+#define SEQCELLS_MEMBERS(_)                                                                      \
+  _(own) _(code) _(numbers) _(cell) _(is_double) _(threads) _(reverse)                           \
+  _(steps) _(batch) _(gates) _(input_size) _(hidden_size) _(projection) _(whole_rows)            \
+  _(input_step) _(input_row) _(read_step) _(drop_step) _(zone_step)                              \
+  _(lengths) _(batch_sizes) _(resets) _(inputs)                                                  \
+  _(weight_ih) _(weight_hh) _(bias_ih) _(bias_hh) _(weight_hr) _(parameters)                     \
+  _(read) _(drop) _(zone) _(state) _(fresh) _(outputs) _(final_state) _(cells) _(saved)          \
+  _(grad_step) _(grad_row) _(grad_outputs) _(grad_final) _(grad_cells)                           \
+  _(grad_inputs) _(grad_state) _(grad_fresh) _(grad_weight_ih) _(grad_weight_hh)                 \
+  _(grad_bias_ih) _(grad_bias_hh) _(grad_weight_hr) _(grad_parameters)
+
 // Stops a call early. The calling thread asks from time to time, the others read its answer. After
 // a stop no thread waits for another, and the results are incomplete.
 struct Watch {
   bool (*interrupted)(Watch &) = nullptr;  // null: nothing interrupts this call
   int64_t next = 0;                        // when to ask again, in nanoseconds
   bool stop = false;
+  int64_t reads = 0;  // how products read their weights, for tests
 
   bool stopped() const { return __atomic_load_n(&stop, __ATOMIC_RELAXED); }
   bool ask() {
@@ -42,6 +57,9 @@ struct Watch {
     return stopped();
   }
 };
+
+// How products read their weights: as their sizes suggest, or in one way wherever it is possible.
+enum class Path { by_size, packed, streamed, direct };
 
 // Rows by falling length, so that the rows alive at a step are the first ones.
 struct Plan {
@@ -53,7 +71,10 @@ struct Plan {
   int64_t groups, parts;
   bool pairs, awake;
   Watch *watch;
+  Path path;
+  int64_t rows;  // of all steps
 
+  int64_t most_rows(int64_t batch) const { return (batch + groups - 1) / groups; }
   int64_t seats() const { return pairs ? 2 : parts; }
 };
 

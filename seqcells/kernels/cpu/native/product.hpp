@@ -87,8 +87,8 @@ struct Columns {
   int64_t from, to;
 };
 
-// Weights in panels. Column vectors stand side by side in the output, or `stride` apart: then a
-// panel takes one vector out of each of N blocks, the gates of the same units.
+// Weights in panels of four column vectors at most. The vectors stand side by side in the output, or
+// `stride` apart: then a panel takes one vector out of each of N blocks, gates of the same units.
 template <class T>
 struct Packed {
   T *data;
@@ -98,8 +98,8 @@ struct Packed {
   static int64_t size(int64_t K, int64_t vectors) { return K * vectors * LANES<T>; }
 
   int width(int64_t first) const {
-    if (stride) return gates;
-    return vectors - first < 4 ? vectors - first : 4;
+    const int64_t left = stride ? gates - first % gates : vectors - first;
+    return left < 4 ? left : 4;
   }
 
   // rows[i] (K values) times the panels of these columns, added to out[i] + offset. In turn up
@@ -107,12 +107,14 @@ struct Packed {
   void multiply(int64_t count, const T *const *rows, T *const *out, int64_t offset, Columns columns,
                 bool down = false) const {
     const int64_t from = columns.from / LANES<T> * gates, last = columns.to / LANES<T> * gates;
-    const int64_t wide = stride ? gates : 4, panels = (last - from + wide - 1) / wide;
+    const int64_t group = stride ? gates : last - from, parts = (group + 3) / 4;
+    const int64_t panels = group ? (last - from) / group * parts : 0;
+    const int64_t step = stride ? stride : LANES<T>;
     for (int64_t n = 0; n < panels; ++n) {
-      const int64_t first = from + (down ? panels - 1 - n : n) * wide;
+      const int64_t number = down ? panels - 1 - n : n, within = number % parts * 4;
+      const int64_t first = from + number / parts * group + within;
       const T *panel = data + first * K * LANES<T>;
-      const int64_t step = stride ? stride : LANES<T>;
-      const int64_t at = offset + (stride ? first / gates : first) * LANES<T>;
+      const int64_t at = offset + (stride ? first / gates : from) * LANES<T> + within * step;
       const int abreast = width(first);
       const auto run = abreast == 4   ? sweep<T, 4>
                        : abreast == 3 ? sweep<T, 3>
@@ -127,7 +129,7 @@ struct Packed {
   void fill(int64_t vector, int64_t k0, int64_t n, const T *from, int64_t by_k, int64_t by_lane,
             int64_t lanes) const {
     constexpr int L = LANES<T>;
-    const int64_t panel = stride ? vector / gates * gates : vector / 4 * 4;
+    const int64_t panel = vector - (stride ? vector % gates : vector) % 4;
     const int64_t wide = width(panel);
     T *to = data + (panel * K + k0 * wide + vector - panel) * L;
     int64_t k = 0;

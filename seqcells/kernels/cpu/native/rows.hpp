@@ -16,6 +16,7 @@
 
 namespace SEQCELLS_VARIANT {
 
+using seqcells::Path;
 using seqcells::Problem;
 
 // Rows in scratch memory are padded to 16 units, whatever the register's width.
@@ -113,7 +114,7 @@ struct Sizes {
         recurrent(padded(R)) {}
 
   int64_t sums() const { return cell.slots * units; }
-  int64_t most_rows() const { return (B + plan.groups - 1) / plan.groups; }
+  int64_t most_rows() const { return plan.most_rows(B); }
   // What a step of a row keeps: blocks of units, then values of the whole row.
   int64_t rows_at() const { return cell.kept_width(p.zone[0]) * units; }
   int64_t kept_width() const { return rows_at() + cell.rows * ROW_WIDTH; }
@@ -136,7 +137,7 @@ struct Sizes {
   T *output(int64_t t, int64_t r) const { return static_cast<T *>(p.outputs) + dense(t, r) * R; }
   T *cell_state(int64_t t, int64_t r) const { return static_cast<T *>(p.cells) + dense(t, r) * H; }
   T *kept(int64_t t, int64_t r) const {
-    return static_cast<T *>(p.kept) + (plan.start[t] + r) * kept_width();
+    return static_cast<T *>(p.saved) + (plan.start[t] + r) * kept_width();
   }
   // Row r of a noise at a step; one that ends within a vector is copied to where it need not.
   const T *noise(const void *data, int64_t step, int64_t width, int64_t t, int64_t r) const {
@@ -189,33 +190,5 @@ struct Sizes {
     return low;
   }
 };
-
-// Weights with a row for each gate's unit, packed for sums = rows * weights^T.
-template <class T>
-void pack_gates(const Sizes<T> &s, const Packed<T> &to, const T *weights, int64_t width,
-                const int *gates, int slots, int64_t thread, int64_t threads) {
-  constexpr int L = LANES<T>;
-  for (int64_t group = thread; group < s.units / L; group += threads)
-    for (int slot = 0; slot < slots; ++slot) {
-      const int64_t lanes = s.H - group * L;
-      const T *from = weights + (gates[slot] * s.H + group * L) * width;
-      const int64_t vector = to.stride ? group * slots + slot : group;
-      to.fill(vector, 0, width, from, 1, width, lanes < 0 ? 0 : lanes);
-    }
-}
-
-// The same weights for gradients = sums * weights: a row of the panel for each unit of each slot.
-template <class T>
-void pack_gates_back(const Sizes<T> &s, const Packed<T> &to, const T *weights, int64_t width,
-                     const int *gates, int slots, int64_t thread, int64_t threads) {
-  constexpr int L = LANES<T>;
-  for (int64_t vector = thread; vector < to.vectors; vector += threads)
-    for (int slot = 0; slot < slots; ++slot) {
-      const int64_t lanes = width - vector * L < 0 ? 0 : width - vector * L;
-      const T *from = weights + gates[slot] * s.H * width + vector * L;
-      to.fill(vector, slot * s.units, s.H, from, width, 1, lanes);
-      to.fill(vector, slot * s.units + s.H, s.units - s.H, weights, 0, 0, 0);
-    }
-}
 
 }  // namespace SEQCELLS_VARIANT

@@ -1,4 +1,4 @@
-"""Kernels out of equations: a cell's program as a kernel's name, the built-in ones as code."""
+"""The cache of recorded cells: each recording, and whether it still holds."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from seqcells.cells.base import GatedCell
-from seqcells.cells.linear import LinearCell
 from seqcells.equations.catalogue import COMPILED
 from seqcells.equations.dependencies import Dependencies
 from seqcells.equations.program import UntraceableError
+from seqcells.equations.protocol import Recordable, has_matrix
 from seqcells.equations.recording import RECORDED, constant, trace
 from seqcells.equations.step import step_of
 
@@ -27,7 +26,7 @@ class Found(NamedTuple):
     reads: Dependencies | None = None  # of a recorded cell
     values: Any = None  # their snapshot
 
-    def holds(self, cell: GatedCell) -> bool:
+    def holds(self, cell: Recordable) -> bool:
         """Whether recording the cell would give the same result."""
         if self.made_from != _plain(cell):
             return False
@@ -39,8 +38,8 @@ class Found(NamedTuple):
             return False  # something that was read has gone, or cannot be followed any more
 
 
-def kernel_for(cell: GatedCell) -> tuple[str | None, str]:
-    """The text of the cell's program, which names a kernel of its own, or None and the reason.
+def kernel_for(cell: Recordable) -> tuple[str | None, str]:
+    """Return the text of the cell's program, which names its kernel, or None and the reason.
 
     The cell is recorded when it is first run, and again whenever anything that its `activate` read
     has changed (`equations.dependencies`). A cell whose reads cannot be followed is not recorded.
@@ -53,34 +52,34 @@ def kernel_for(cell: GatedCell) -> tuple[str | None, str]:
     return kernel, reason
 
 
-def _read_again(cell: GatedCell) -> None:
+def _read_again(cell: Recordable) -> None:
     """Run `activate` under Dynamo so that the graph is guarded on what it reads.
 
     Dynamo makes a number that has changed symbolic, without a guard on its value; comparing it adds
     one.
     """
     for path, value in _numbers(cell):
-        found = cell
+        found: Any = cell
         for attribute in path:
             found = getattr(found, attribute)
         if found != value:
             raise AssertionError(f"expected {'.'.join(path)} to be {value} while it is compiled")
     sums = cell._any_parameter().new_zeros(1, len(cell.gates) * cell.hidden_size)
     state = cell.initial_state(1, device=sums.device, dtype=sums.dtype)
-    cell.activate(sums, None if isinstance(cell, LinearCell) else sums, state)
+    cell.activate(sums, sums if has_matrix(cell) else None, state)
 
 
 @constant
-def _numbers(cell: GatedCell) -> tuple[tuple[tuple[str, ...], float], ...]:
-    """The numbers that `activate` reads of the cell, by their paths."""
+def _numbers(cell: Recordable) -> tuple[tuple[tuple[str, ...], float], ...]:
+    """Return the numbers that `activate` reads from the cell, by their paths."""
     reads = RECORDED[cell].reads.reads.items()
     found = ((tuple(name.split(".")[1:]), get()) for (root, name), get in reads if root == id(cell))
     return tuple((path, value) for path, value in found if type(value) in (int, float))
 
 
 @constant
-def _unguarded(cell: GatedCell) -> str:
-    """Why a compiled graph could not tell that something has changed that `activate` reads."""
+def _unguarded(cell: Recordable) -> str:
+    """Return why no guard of a compiled graph covers a value that `activate` reads, or ""."""
     for (root, name), get in RECORDED[cell].reads.reads.items():
         value, own = get(), root == id(cell)
         if isinstance(value, (list, dict)) or (type(value) in (int, float) and not own):
@@ -92,7 +91,7 @@ def _unguarded(cell: GatedCell) -> str:
 
 
 @constant
-def _recorded(cell: GatedCell) -> tuple[str | None, str]:
+def _recorded(cell: Recordable) -> tuple[str | None, str]:
     if torch._C._len_torch_dispatch_stack():  # as of an export, whose tensors hold no numbers
         with _disable_current_modes(), torch._C.DisableTorchFunction():
             return _recorded(cell)
@@ -102,18 +101,19 @@ def _recorded(cell: GatedCell) -> tuple[str | None, str]:
     return found.kernel, found.reason
 
 
-def _plain(cell: GatedCell) -> Any:
-    """What decides on a cell before its equations are read."""
+def _plain(cell: Recordable) -> Any:
+    """Return the cell's class, plain attributes and parameter shapes, cheap to compare."""
     plain = (bool, int, float, str)
     attributes = [(name, value) for name, value in vars(cell).items() if type(value) in plain]
     own = [(name, value) for name, value in cell._parameters.items() if value is not None]
     return type(cell), attributes, [(name, value.dtype, value.shape) for name, value in own]
 
 
-def _found(cell: GatedCell) -> Found:
+def _found(cell: Recordable) -> Found:
     made_from = _plain(cell)
     try:
-        _check_methods(cell)
+        if name := cell.overridden():
+            raise UntraceableError(f"{type(cell).__name__} has a {name} of its own")
         reads = Dependencies.of(cell)
         values = reads.snapshot()
         found, names = trace(cell)
@@ -121,14 +121,8 @@ def _found(cell: GatedCell) -> Found:
     except UntraceableError as reason:
         return Found(made_from, reason=str(reason))
     except RecursionError:
-        return Found(made_from, reason="activate has too long a chain of operations for a kernel")
+        return Found(
+            made_from, reason="activate reads values that are nested too deeply for a kernel"
+        )
     kernel = f"{COMPILED}{found}" if cell.compiles else str(found)
     return Found(made_from, kernel, "", names, reads, values)
-
-
-def _check_methods(cell: GatedCell) -> None:
-    usual = {"step": (GatedCell.step, LinearCell.step), "from_inputs": (GatedCell.from_inputs,)}
-    usual["output"] = (GatedCell.output,)
-    for name, methods in usual.items():
-        if getattr(type(cell), name) not in methods or name in vars(cell):
-            raise UntraceableError(f"{type(cell).__name__} has a {name} of its own")

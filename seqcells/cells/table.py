@@ -1,0 +1,53 @@
+"""The built-in cells by name, from which kernels, application and tests take their lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from seqcells.cells.base import GatedCell
+from seqcells.cells.coupled import CoupledLSTMCell
+from seqcells.cells.gru import GRUCell
+from seqcells.cells.indrnn import IndRNNCell
+from seqcells.cells.layer_norm import LayerNormGRUCell, LayerNormLSTMCell
+from seqcells.cells.light import LightLSTMCell
+from seqcells.cells.lstm import LSTMCell
+from seqcells.cells.mgu import MGUCell
+from seqcells.cells.minimal import MinGRUCell, MinLSTMCell
+from seqcells.cells.peephole import PeepholeLSTMCell
+from seqcells.cells.rnn import RNNCell
+
+
+class Entry(NamedTuple):
+    """A class, and the options of each variant that has a kernel of its own."""
+
+    cell: type[GatedCell]
+    variants: Sequence[dict[str, Any]] = ({},)
+
+
+CELLS = {
+    "rnn": Entry(RNNCell, [{}, {"nonlinearity": "relu"}]),
+    "gru": Entry(GRUCell, [{}, {"reset_after": False}]),
+    "lstm": Entry(LSTMCell),
+    "layer_norm_lstm": Entry(LayerNormLSTMCell),
+    "layer_norm_gru": Entry(LayerNormGRUCell),
+    "peephole_lstm": Entry(PeepholeLSTMCell),
+    "coupled_lstm": Entry(CoupledLSTMCell),
+    "light_lstm": Entry(LightLSTMCell),
+    "mgu": Entry(MGUCell, [{}, {"reset_after": False}]),
+    "indrnn": Entry(IndRNNCell, [{}, {"nonlinearity": "tanh"}]),
+    "min_gru": Entry(MinGRUCell),
+    "min_lstm": Entry(MinLSTMCell),
+}
+
+_MADE = [
+    (entry.cell, options, entry.cell(1, 1, device="meta", **options))
+    for entry in CELLS.values()
+    for options in entry.variants
+]
+
+# By the name of each kernel: the class and the options of the cell that it computes.
+VARIANTS = {str(cell.kernel): (kind, options) for kind, options, cell in _MADE}
+
+# By the name of each kernel: a cell without storage, whose equations hold for weights of any size.
+EQUATIONS = {str(cell.kernel): cell for _, _, cell in _MADE}

@@ -1,0 +1,198 @@
+"""The operations of a `Program`: one row for each, with everything that depends on it.
+
+To add an operation, add a row and run `make kernels`.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+# Writes a value and returns its name: `write("mul", "v1", "x0")`.
+Write = Callable[..., str]
+Gradient = Callable[..., tuple[str, ...]]
+
+
+class Operation(NamedTuple):
+    """One operation of a `Program`.
+
+    Attributes:
+        arity: the number of operands.
+        meaning: the function of tensors that it computes.
+        gradient: the gradients by the operands. Its arguments are `write`, the name of the
+            gradient by the result, the name of the result, and the names of the operands.
+        cpp: the C++ expression, with the operands as `{0}`, `{1}`, `{2}`.
+        triton: the expression in Triton. An operation without code of its own is split over
+            phases (`equations.lowering`).
+        costly: worth saving for the backward pass, where the others are recomputed.
+        scalars: the C++ also takes numbers that are no vectors.
+    """
+
+    name: str
+    arity: int
+    meaning: Callable[..., Any]
+    gradient: Gradient
+    cpp: str = ""
+    triton: str = ""
+    costly: bool = False
+    scalars: bool = False
+
+
+def _by_divisor(w: Write, g: str, y: str, a: str, b: str) -> tuple[str, ...]:
+    return w("div", g, b), w("neg", w("div", w("mul", g, y), b))
+
+
+def _by_absolute(w: Write, g: str, y: str, a: str) -> tuple[str, ...]:
+    below = w("where_positive", w("neg", a), w("neg", g), "0.0")
+    return (w("where_positive", a, g, below),)
+
+
+def _by_branches(w: Write, g: str, y: str, a: str, b: str, c: str) -> tuple[str, ...]:
+    return "0.0", w("where_positive", a, g, "0.0"), w("where_positive", a, "0.0", g)
+
+
+_ROWS = (
+    Operation(
+        "add",
+        2,
+        operator.add,
+        lambda w, g, y, a, b: (g, g),
+        cpp="{0} + {1}",
+        triton="{0} + {1}",
+        scalars=True,
+    ),
+    Operation(
+        "sub",
+        2,
+        operator.sub,
+        lambda w, g, y, a, b: (g, w("neg", g)),
+        cpp="{0} - {1}",
+        triton="{0} - {1}",
+        scalars=True,
+    ),
+    Operation(
+        "mul",
+        2,
+        operator.mul,
+        lambda w, g, y, a, b: (w("mul", g, b), w("mul", g, a)),
+        cpp="{0} * {1}",
+        triton="{0} * {1}",
+        scalars=True,
+    ),
+    Operation(
+        "div",
+        2,
+        operator.truediv,
+        _by_divisor,
+        cpp="{0} / {1}",
+        triton="{0} / {1}",
+        costly=True,
+        scalars=True,
+    ),
+    Operation(
+        "neg",
+        1,
+        operator.neg,
+        lambda w, g, y, a: (w("neg", g),),
+        cpp="-{0}",
+        triton="-{0}",
+        scalars=True,
+    ),
+    Operation(
+        "abs",
+        1,
+        torch.abs,
+        _by_absolute,
+        cpp="{0} < V{{}} ? -{0} : {0}",
+        triton="tl.abs({0})",
+    ),
+    Operation(
+        "exp",
+        1,
+        torch.exp,
+        lambda w, g, y, a: (w("mul", g, y),),
+        cpp="exp<T>({0})",
+        triton="tl.exp({0})",
+        costly=True,
+    ),
+    Operation(
+        "sigmoid",  # y' = y (1 - y)
+        1,
+        torch.sigmoid,
+        lambda w, g, y, a: (w("mul", g, w("mul", y, w("sub", "1.0", y))),),
+        cpp="sigmoid<T>({0})",
+        triton="tl.sigmoid({0})",
+        costly=True,
+    ),
+    Operation(
+        "tanh",  # y' = 1 - y^2
+        1,
+        torch.tanh,
+        lambda w, g, y, a: (w("mul", g, w("sub", "1.0", w("mul", y, y))),),
+        cpp="tanh<T>({0})",
+        triton="tanh({0})",
+        costly=True,
+    ),
+    Operation(
+        "relu",
+        1,
+        torch.relu,
+        lambda w, g, y, a: (w("where_positive", y, g, "0.0"),),
+        cpp="{0} < V{{}} ? V{{}} : {0}",
+        triton="tl.where({0} > 0, {0}, 0.0)",
+    ),
+    Operation(
+        "softplus",
+        1,
+        F.softplus,
+        lambda w, g, y, a: (w("mul", g, w("sigmoid", a)),),
+        cpp="softplus<T>({0})",
+        triton="softplus({0})",
+        costly=True,
+    ),
+    Operation(
+        "sqrt",
+        1,
+        torch.sqrt,
+        lambda w, g, y, a: (w("div", g, w("mul", "2.0", y)),),
+        cpp="sqrt<T>({0})",
+        triton="tl.sqrt({0})",
+        costly=True,
+    ),
+    Operation(
+        "rsqrt",  # y' = -y^3 / 2
+        1,
+        torch.rsqrt,
+        lambda w, g, y, a: (w("mul", g, w("mul", "-0.5", w("mul", y, w("mul", y, y)))),),
+        cpp="T(1) / sqrt<T>({0})",
+        triton="1.0 / tl.sqrt({0})",
+        costly=True,
+    ),
+    # The mean over a row of H units. Every unit reads it, so that the gradient by a unit is the sum
+    # of the gradients by all results, divided by H: their mean.
+    Operation(
+        "mean",
+        1,
+        lambda a: a.mean(-1, keepdim=True),
+        lambda w, g, y, a: (w("mean", g),),
+        costly=True,
+    ),
+    Operation(
+        "where_positive",  # a > 0 ? b : c
+        3,
+        lambda a, b, c: torch.where(a > 0, b, c),
+        _by_branches,
+        cpp="{0} > V{{}} ? {1} : {2}",
+        triton="tl.where({0} > 0, {1}, {2})",
+    ),
+)
+OPERATIONS = {row.name: row for row in _ROWS}
+
+# The interpreter's number of each operation, which native/operations.hpp has in the same order.
+OPCODES = {
+    name: number for number, name in enumerate(n for n, row in OPERATIONS.items() if row.cpp)
+}

@@ -1,0 +1,150 @@
+"""A call's gradients: by a backend, by the operators, or by the readable loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqcells.equations.protocol import Weights
+from seqcells.equations.readable import readable as equations_of
+from seqcells.kernels.backend import Backend
+from seqcells.kernels.call import Call
+from seqcells.noise import Noise
+from seqcells.recurrence.choice import transformed
+from seqcells.recurrence.reference import reference
+from seqcells.recurrence.request import Request
+from seqcells.state import flat_state, form_state
+
+
+def readable(call: Call) -> list[Tensor]:
+    """`recurrence` by the readable loop: differentiable in every way."""
+    cell = equations_of(call.kernel)
+    form = cell.initial_state(0)
+    noise = Noise(call.read, call.drop, form_state(form, list(call.zone)) if call.zone else None)
+    request = Request(
+        cell,
+        Weights(*call[3:9]),
+        call.inputs,
+        form_state(form, list(call.state)),
+        form_state(form, list(call.fresh)) if call.fresh else None,
+        None if all(part is None for part in noise) else noise,
+        call.lengths,
+        call.batch_sizes,
+        call.resets,
+        call.reverse,
+        call.cells,
+    )
+    outputs, final = reference(request)
+    if call.single:
+        return flat_state(final)
+    first, *rest = flat_state(outputs)
+    return [first, *flat_state(final), *rest]
+
+
+def watched() -> bool:
+    """Whether something in eager mode watches operators: a mode, a profiler, a tracer."""
+    return (
+        torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._len_torch_function_stack() > 0
+        or torch._C._autograd._profiler_enabled()
+        or torch._C._get_tracing_state() is not None
+    )
+
+
+def named(backend: Backend, call: Call) -> Call:
+    """The call with a kernel's name that asks for a backend which is not its device's own."""
+    own = "triton" if call.inputs.is_cuda else "cpu"
+    return call if own == backend.NAME else call._replace(kernel=f"{backend.NAME} {call.kernel}")
+
+
+class Recurrence(torch.autograd.Function):
+    """A call on a backend, or with None by the operators, for autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, backend: Backend | None, call: Call, *_: Tensor) -> tuple[Tensor, ...]:
+        if backend is None:
+            *results, saved = torch.ops.seqcells._train(*call)
+        else:
+            *results, saved = backend.forward(call, train=True)
+        ctx.set_materialize_grads(False)
+        ctx.backend = backend
+        ctx.layout, tensors = call.split()
+        ctx.own, kept = (None, saved) if isinstance(saved, Tensor) else (saved, None)
+        # Saving None costs as much as saving a tensor, and most tensors of a call are None.
+        ctx.present = [tensor is not None for tensor in tensors]
+        found = [tensor for tensor in tensors if tensor is not None]
+        ctx.save_for_backward(results[0], kept, *found)
+        return tuple(results)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        outputs, saved, *found = ctx.saved_tensors
+        rest = iter(found)
+        tensors = [next(rest) if present else None for present in ctx.present]
+        call = Call.join(ctx.layout, tensors)
+        wanted, own = ctx.needs_input_grad[2:], saved if ctx.own is None else ctx.own
+        return None, None, *gradients(ctx.backend, call, grads, outputs, own, wanted)
+
+
+def gradients(
+    backend: Backend | None,
+    call: Call,
+    grads: Sequence[Tensor | None],
+    outputs: Tensor,
+    saved: Any,
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    """Return the gradients of `call.tensors`, in a way that whoever asks can follow."""
+    if torch.is_grad_enabled() or transformed() or batched(grads):
+        return read_backward(call, grads, wanted, torch.is_grad_enabled())
+    if backend is not None and not isinstance(saved, Tensor):
+        return backend.backward(call, grads, outputs, saved, wanted)
+    if backend is not None and all(map(_is_plain, grads)) and not watched():
+        return backend.backward(call, grads, outputs, saved, wanted)
+    if call.single:
+        return read_backward(call, grads, wanted, create_graph=False)
+    if backend is not None:
+        call = named(backend, call)
+    parts = len(call.state)
+    weights = any(wanted[1 + parts : 7 + parts])
+    found = torch.ops.seqcells._backward(grads, *call, outputs, saved, wanted[0], weights)
+    return [grad if want else None for grad, want in zip(found, wanted)]
+
+
+def _is_plain(grad: Tensor | None) -> bool:
+    return grad is None or type(grad) is Tensor
+
+
+def batched(grads: Sequence[Tensor | None]) -> bool:
+    """Whether `torch.autograd.grad(..., is_grads_batched=True)` asks, by a vmap of its own."""
+    if torch.compiler.is_compiling():
+        return False
+    for grad in grads:
+        if grad is not None and torch._C._functorch.is_legacy_batchedtensor(grad):
+            return True
+    return False
+
+
+def read_backward(
+    call: Call, grads: Sequence[Tensor | None], wanted: Sequence[bool], create_graph: bool
+) -> list[Tensor | None]:
+    """The gradients of the `wanted` tensors, which require them, by the readable loop."""
+    layout, tensors = call.split()
+    with torch.enable_grad():
+        aliases = [
+            tensor.view_as(tensor) if tensor is not None and want else tensor
+            for tensor, want in zip(tensors, wanted)
+        ]
+        results = readable(Call.join(layout, [*aliases, *tensors[len(aliases) :]]))
+    pairs = [(r, g) for r, g in zip(results, grads) if g is not None and r.requires_grad]
+    if not pairs:
+        return [None] * len(aliases)
+    ends, upstream = zip(*pairs)
+    sources = [alias for alias, want in zip(aliases, wanted) if want and alias is not None]
+    found = iter(
+        torch.autograd.grad(ends, sources, upstream, create_graph=create_graph, allow_unused=True)
+    )
+    return [next(found) if want else None for want in wanted]

@@ -1,0 +1,63 @@
+"""Compute a request: choose, run, and return states in the cell's own form."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from seqcells.noise import settle
+from seqcells.recurrence import operators
+from seqcells.recurrence.choice import choose
+from seqcells.recurrence.plain import compute_plain
+from seqcells.recurrence.reference import reference
+from seqcells.recurrence.request import Request
+from seqcells.state import State, first_tensor, form_state, map_state
+
+
+def compute(request: Request) -> tuple[State, State]:
+    """Run a gated cell's equations, with the request's weights and noise.
+
+    Autocast changes nothing on the CPU where there is a kernel: the arithmetic is float32, as it is
+    for float16 and bfloat16. A GPU's kernels multiply in autocast's own type, and hold sums and
+    states in float32. The results have the state's dtype.
+
+    Returns:
+        The outputs `(T, B, H)`, or with `all_states` the states, each part so; zero past each
+        length. And each row's state at its own end. Of a single step, `(B, H)`.
+
+    Raises:
+        RuntimeError: a backend is asked for by name that cannot run the request.
+    """
+    if (results := compute_plain(request)) is not None:
+        if request.inputs.dim() == 2:
+            return results[0], form_state(request.state, results)
+        return results[0], form_state(request.state, results[1:])
+    if request.noise is not None:
+        weights, noise = settle(request.weights, request.noise)
+        request = request._replace(weights=weights, noise=noise)
+    backend, call, dtype, compiling = choose(request)
+    if dtype is not None:
+        return _converted(request, dtype)
+    if backend is None or call is None:
+        return reference(request)
+    results = operators.run(backend, call, compiling)
+    if call.inputs.dim() == 2 and call.batch_sizes is None:
+        final = form_state(request.state, results)
+        return (final if request.all_states else results[0]), final
+    parts = len(call.state)
+    outputs, final = results[0], form_state(request.state, results[1 : parts + 1])
+    if request.all_states:
+        outputs = form_state(request.state, [outputs, *results[parts + 1 :]])
+    return outputs, final
+
+
+def _converted(request: Request, dtype: torch.dtype) -> tuple[State, State]:
+    """Compute in this dtype, float64 as it came, without autocast."""
+
+    def convert(tensor: Tensor) -> Tensor:
+        return tensor if tensor.dtype == torch.float64 else tensor.to(dtype)
+
+    with torch.autocast(request.inputs.device.type, enabled=False):
+        outputs, final = compute(request.map(convert))
+    own = first_tensor(request.state).dtype
+    return map_state(lambda part: part.to(own), (outputs, final))

@@ -1,0 +1,86 @@
+"""The specification: a request computed by the readable loop, under ordinary autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from seqcells.noise import Noise, noisy_coefficients, noisy_step
+from seqcells.recurrence.loop import evaluated_once, loop
+from seqcells.recurrence.request import Request
+from seqcells.recurrence.scan import linear_recurrence
+from seqcells.sequences import pack, packed_lengths, unpack, zero_padding
+from seqcells.state import State, map_state
+
+
+def reference(request: Request) -> tuple[State, State]:
+    """Return what the request asks for: outputs, or all states, and the final state.
+
+    The products with all inputs are one product. A cell whose next state is linear in the last one
+    runs as a scan.
+    """
+    cell, state = request.cell, request.state
+    if request.single:
+        from_input = cell.from_inputs(request.weights, request.inputs)
+        final, _ = noisy_step(cell, request.weights, from_input, state, request.noise)
+        return (final if request.all_states else cell.output(final)), final
+    if request.batch_sizes is not None:
+        return _packed(request)
+    if cell.linear:
+        coefficients, _ = cell.coefficients(_from_inputs(request))
+        decay, addend = coefficients
+        decay, addend = noisy_coefficients(decay, addend, request.noise)
+        return linear_recurrence(
+            decay,
+            addend,
+            state,
+            fresh_state=request.fresh,
+            lengths=request.lengths,
+            resets=request.resets,
+            reverse=request.reverse,
+        )
+    if request.all_states:
+        return every_step(request, lambda state, _: state)
+    return every_step(request, lambda state, _: cell.output(state))
+
+
+def every_step(
+    request: Request, keep: Callable[[State, tuple[Tensor, ...]], Any]
+) -> tuple[Any, State]:
+    """Return what `keep(state, gates)` picks at every step, and the final state."""
+    cell, weights = request.cell, request.weights
+
+    def step(
+        from_input: Tensor, state: State, noise: Noise | None
+    ) -> tuple[State, tuple[Tensor, ...]]:
+        return noisy_step(cell, weights, from_input, state, noise)
+
+    with evaluated_once(cell):
+        return loop(
+            step,
+            keep,
+            _from_inputs(request),
+            request.state,
+            fresh_state=request.fresh,
+            lengths=request.lengths,
+            resets=request.resets,
+            reverse=request.reverse,
+            noise=request.noise,
+        )
+
+
+def _from_inputs(request: Request) -> Tensor:
+    inputs = request.inputs
+    if request.lengths is not None:
+        inputs = zero_padding(inputs, request.lengths)
+    return request.cell.from_inputs(request.weights, inputs)
+
+
+def _packed(request: Request) -> tuple[State, State]:
+    sizes: Any = request.batch_sizes
+    lengths = packed_lengths(sizes).to(request.inputs.device)
+    padded = unpack(request.inputs, lengths, len(sizes))
+    outputs, final = reference(request._replace(inputs=padded, lengths=lengths, batch_sizes=None))
+    return map_state(lambda part: pack(part, lengths), outputs), final

@@ -1,0 +1,72 @@
+"""What the operators return without computing it: shapes, and the number of operations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from seqcells.equations.catalogue import split
+from seqcells.kernels.call import Call
+from seqcells.recurrence.choice import BACKENDS
+
+OWN = {"cpu": "cpu", "cuda": "triton"}  # each device's backend
+
+
+def forward_shapes(*arguments: Any) -> list[Tensor]:
+    """The results of `recurrence`, empty."""
+    call = Call(*arguments)
+    rows = call.inputs.shape[:-1]
+    outputs = call.inputs.new_empty((*rows, call.state[0].shape[1]))
+    cells = [call.inputs.new_empty((*rows, call.state[1].shape[1]))] if call.cells else []
+    return [outputs, *(part.new_empty(part.shape) for part in call.state), *cells]
+
+
+def train_shapes(*arguments: Any) -> list[Tensor]:
+    """The results of `_train`, empty."""
+    return [*forward_shapes(*arguments), empty_saved(Call(*arguments))]
+
+
+def backward_shapes(grads: Sequence[Tensor | None], *arguments: Any) -> list[Tensor]:
+    """The results of `_backward`, empty."""
+    *given, _, _, need_inputs, need_weights = arguments
+    call = Call(*given)
+    return [
+        nothing(call) if tensor is None or not want else tensor.new_empty(tensor.shape)
+        for tensor, want in zip(call.tensors, wanted_gradients(call, need_inputs, need_weights))
+    ]
+
+
+def empty_saved(call: Call) -> Tensor:
+    """Buffer for saved values, its shape the same on every machine; only kernels fill it."""
+    asked, kernel = split(call.kernel)
+    backend = BACKENDS.get(asked or OWN.get(call.inputs.device.type, ""))
+    saves = backend is not None and backend.SAVES_TENSOR
+    columns = backend.saved_columns(call._replace(kernel=kernel)) if backend and saves else 0
+    return call.inputs.new_empty(math.prod(call.inputs.shape[:-1]), columns)
+
+
+def wanted_gradients(call: Call, need_inputs: bool, need_weights: bool) -> list[bool]:
+    """Which of the call's tensors `_backward` returns a gradient for."""
+    weights = [weight is not None and need_weights for weight in call.weights]
+    return [need_inputs, *[True] * len(call.state), *weights, *[True] * len(call.fresh)]
+
+
+def nothing(call: Call) -> Tensor:
+    """A tensor in the place of a gradient that is not wanted."""
+    return call.inputs.new_empty(0)
+
+
+def flops(*shapes: Any, **options: Any) -> int:
+    """Count multiplications and additions of the products, for `FlopCounterMode`."""
+    call = Call(*shapes[: len(Call._fields)])
+    weights = (call.weight_ih, call.weight_hh, call.weight_hr)
+    sizes = (math.prod(shape) for shape in weights if shape is not None)
+    return 2 * math.prod(call.inputs[:-1]) * sum(sizes)
+
+
+def backward_flops(grads: Any, *shapes: Any, **options: Any) -> int:
+    """The same for `_backward`: two products for each one of the forward pass."""
+    return 2 * flops(*shapes, **options)
