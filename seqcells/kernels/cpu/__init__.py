@@ -91,29 +91,24 @@ def saved_columns(call: Call) -> int:
 
 def forward(call: Call, *, train: bool) -> list[Tensor]:
     """Return `[outputs, *final_state]`, with `call.cells` the cells, with `train` what is saved."""
-    inputs = call.inputs
+    inputs, rows = call.inputs, call.inputs.shape[:-1]
     problem, alive = _described(call)
-    final = []
-    for n, part in enumerate(call.state):
-        final.append(torch.empty_like(part, memory_format=torch.contiguous_format))
-        setattr(problem, f"final_state_{n}", final[n].data_ptr())
-    if inputs.dim() == 2 and call.batch_sizes is None:
+    final = [torch.empty_like(part, memory_format=torch.contiguous_format) for part in call.state]
+    _set(problem, "final_state", final)
+    if call.single:
         results = final
         problem.outputs = problem.final_state_0  # the same numbers
     else:
-        rows = inputs.shape[:-1]
-        outputs = inputs.new_empty(*rows, final[0].shape[1])
-        problem.outputs = outputs.data_ptr()
-        results = [outputs, *final]
-        if call.cells:
-            results.append(inputs.new_empty(*rows, final[1].shape[1]))
-            problem.cells = results[-1].data_ptr()
+        results = [inputs.new_empty(*rows, final[0].shape[1]), *final]
+        problem.outputs = results[0].data_ptr()
+    if call.cells:
+        results.append(inputs.new_empty(*rows, final[1].shape[1]))
+        problem.cells = results[-1].data_ptr()
     if train:
-        cells = inputs.shape[:-1].numel()
-        results.append(torch.empty(cells, saved_columns(call), dtype=inputs.dtype))
+        results.append(inputs.new_empty(rows.numel(), saved_columns(call)))
         problem.saved = results[-1].data_ptr()
     library.run("forward", problem)
-    del alive
+    del alive  # only now
     return results
 
 
@@ -126,31 +121,28 @@ def backward(
 ) -> list[Tensor | None]:
     """Return the gradients of `call.tensors`."""
     problem, alive = _described(call)
-    parts = len(call.state)
-
-    def dense(tensor: Tensor | None) -> int:
-        if tensor is None:
-            return 0
-        alive.append(tensor := tensor.to(saved.dtype).contiguous())
-        return tensor.data_ptr()
-
-    grad_outputs, grad_final = (None, grads) if call.single else (grads[0], grads[1:])
+    dense = [part if part is None else part.to(saved.dtype) for part in grads]
+    alive.append(dense)
+    if not call.single:
+        upstream, *dense = dense
+        if upstream is not None and (upstream.dim() < 3 or upstream.stride(-1) != 1):
+            upstream = upstream.contiguous()
+        if upstream is not None:
+            alive.append(upstream)
+            problem.grad_outputs = upstream.data_ptr()
+            if upstream.dim() > 2:  # rows may lie anywhere
+                problem.grad_step, problem.grad_row, _ = upstream.stride()
+    dense = [part if part is None else part.contiguous() for part in dense]
+    alive.append(dense)
     if call.cells:
-        *grad_final, grad_cells = grad_final
-        problem.grad_cells = dense(grad_cells)
-    if grad_outputs is not None:
-        if grad_outputs.dim() > 2 and grad_outputs.stride(-1) == 1:
-            problem.grad_step, problem.grad_row, _ = grad_outputs.stride()
-            problem.grad_outputs = grad_outputs.data_ptr()
-        else:
-            problem.grad_outputs = dense(grad_outputs)
-            if grad_outputs.dim() > 2:
-                problem.grad_step, problem.grad_row, _ = alive[-1].stride()
-    for n, grad in enumerate(grad_final):
-        setattr(problem, f"grad_final_{n}", dense(grad))
-    problem.outputs, problem.saved = dense(outputs), saved.data_ptr()
+        *dense, upstream = dense
+        problem.grad_cells = 0 if upstream is None else upstream.data_ptr()
+    _set(problem, "grad_final", dense)
+    outputs = outputs.contiguous()
+    problem.outputs, problem.saved = outputs.data_ptr(), saved.data_ptr()
 
     # The state's gradients are by-products, and the weights' are computed together.
+    parts = len(call.state)
     weights = any(wanted[1 + parts : 7 + parts])
     needed = [wanted[0], *[True] * parts, *[weights] * 6]
     found: list[Tensor | None] = [
@@ -159,93 +151,71 @@ def backward(
         else None
         for tensor, need in zip(call.tensors, needed)
     ]
-    found += [torch.zeros_like(part) for part in call.fresh]  # restarts add to it
-    pointers = [0 if part is None else part.data_ptr() for part in found]
-    problem.grad_inputs = pointers[0]
-    for n in range(parts):
-        setattr(problem, f"grad_state_{n}", pointers[1 + n])
-    for n, pointer in enumerate(pointers[7 + parts :]):
-        setattr(problem, f"grad_fresh_{n}", pointer)
-    for name, pointer in zip(_WEIGHTS, pointers[1 + parts :]):
-        setattr(problem, f"grad_{name}", pointer)
+    fresh = [torch.zeros_like(part) for part in call.fresh]  # restarts add to it
+    problem.grad_inputs = 0 if found[0] is None else found[0].data_ptr()
+    _set(problem, "grad_state", found[1 : 1 + parts])
+    _set(problem, "grad_fresh", fresh)
+    for name, part in zip(_WEIGHTS, found[1 + parts :]):
+        setattr(problem, f"grad_{name}", 0 if part is None else part.data_ptr())
     library.run("backward", problem)
-    return found
+    return [*found, *fresh]
 
 
 _WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "parameters")
 
 
+def _set(problem: Problem, name: str, parts: Sequence[Tensor | None]) -> None:
+    """Set a member that has two items."""
+    for n, part in enumerate(parts):
+        setattr(problem, f"{name}_{n}", 0 if part is None else part.data_ptr())
+
+
 def _described(call: Call) -> tuple[Problem, list[Any]]:
     """What a call is given, as the library reads it, and what has to stay alive meanwhile."""
     problem, alive = Problem(), []
+    inputs, kind, steps = call.inputs, kind_of(call.kernel), call.batch_sizes
 
     def dense(tensor: Tensor) -> Tensor:
         alive.append(tensor := tensor.contiguous())
         return tensor
 
-    inputs, state = call.inputs, call.state
-    batch, hidden = state[-1].shape
-    weight_ih, weight_hh, bias_ih, bias_hh = (
-        call.weight_ih,
-        call.weight_hh,
-        call.bias_ih,
-        call.bias_hh,
-    )
     problem.is_double = inputs.dtype is torch.float64
     problem.threads = 1 if library.forked else torch.get_num_threads()
     problem.reverse = call.reverse
-    problem.batch = batch
-    problem.gates, problem.input_size = weight_ih.shape[0] // hidden, inputs.shape[-1]
-    problem.hidden_size = hidden
+    problem.steps = call.steps
+    problem.batch, problem.hidden_size = call.state[-1].shape
+    problem.gates, problem.whole_rows = kind.gates, kind.whole_rows
+    problem.input_size = inputs.shape[-1]
+    problem.projection = 0 if call.weight_hr is None else call.state[0].shape[1]
     if call.kernel in NUMBERS:
         problem.cell = NUMBERS[call.kernel]
     else:
         alive.append(_describe_own(problem, call.kernel))
-    problem.whole_rows = kind_of(call.kernel).whole_rows
 
     # Rows of inputs may lie anywhere; each row, and packed inputs, have to be dense.
-    if call.batch_sizes is not None or inputs.stride(-1) != 1:
+    if steps is not None or inputs.stride(-1) != 1:
         inputs = dense(inputs)
-    if call.batch_sizes is not None:
-        problem.steps = call.batch_sizes.shape[0]
-    elif inputs.dim() == 2:  # a single step
-        problem.steps, problem.input_row = 1, inputs.stride(0)
-    else:
-        problem.steps = inputs.shape[0]
-        problem.input_step, problem.input_row, _ = inputs.stride()
+    if steps is None:
+        problem.input_row = inputs.stride(-2)
+        problem.input_step = 0 if call.single else inputs.stride(0)
     problem.inputs = inputs.data_ptr()
-
-    # Spelled out: a function call for each tensor would cost as much as all the rest.
-    problem.weight_ih = (weight_ih if weight_ih.is_contiguous() else dense(weight_ih)).data_ptr()
-    if weight_hh is not None:
-        weight_hh = weight_hh if weight_hh.is_contiguous() else dense(weight_hh)
-        problem.weight_hh = weight_hh.data_ptr()
-    if bias_ih is not None:
-        problem.bias_ih = (bias_ih if bias_ih.is_contiguous() else dense(bias_ih)).data_ptr()
-    if bias_hh is not None:
-        problem.bias_hh = (bias_hh if bias_hh.is_contiguous() else dense(bias_hh)).data_ptr()
-    for n, part in enumerate(state):
-        setattr(problem, f"state_{n}", (part if part.is_contiguous() else dense(part)).data_ptr())
-    if call.weight_hr is not None:
-        problem.projection = state[0].shape[1]
-        problem.weight_hr = dense(call.weight_hr).data_ptr()
-    if call.parameters is not None:
-        problem.parameters = dense(call.parameters).data_ptr()
-    for n, part in enumerate(call.fresh):
-        setattr(problem, f"fresh_{n}", dense(part).data_ptr())
-    if call.lengths is not None:
-        problem.lengths = dense(call.lengths.to(torch.int64)).data_ptr()
-    if call.batch_sizes is not None:
-        problem.batch_sizes = dense(call.batch_sizes.to(torch.int64)).data_ptr()
+    for name in _WEIGHTS:
+        if (weight := getattr(call, name)) is not None:
+            setattr(problem, name, dense(weight).data_ptr())
+    _set(problem, "state", [dense(part) for part in call.state])
+    _set(problem, "fresh", [dense(part) for part in call.fresh])
+    _set(problem, "zone", [dense(part) for part in call.zone])
+    for n, part in enumerate(call.zone):
+        setattr(problem, f"zone_step_{n}", time_stride(part))
+    for name, factor in (("read", call.read), ("drop", call.drop)):
+        if factor is not None:
+            setattr(problem, name, dense(factor).data_ptr())
+            setattr(problem, f"{name}_step", time_stride(factor))
+    for name, numbers in (("lengths", call.lengths), ("batch_sizes", steps)):
+        if numbers is not None:
+            setattr(problem, name, dense(numbers.to(torch.int64)).data_ptr())
     if call.resets is not None:
         problem.resets = dense(call.resets).data_ptr()
-    if call.read is not None:
-        problem.read, problem.read_step = dense(call.read).data_ptr(), time_stride(call.read)
-    if call.drop is not None:
-        problem.drop, problem.drop_step = dense(call.drop).data_ptr(), time_stride(call.drop)
-    for n, part in enumerate(call.zone):
-        setattr(problem, f"zone_{n}", dense(part).data_ptr())
-        setattr(problem, f"zone_step_{n}", time_stride(part))
     return problem, alive
 
 
