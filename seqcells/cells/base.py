@@ -131,18 +131,14 @@ class GatedCell(Cell):
         kernel = self.kernel
         if kernel is None:
             return None
-        # Spelled out, as every call asks.
-        kind, own = type(self), self.__dict__
+        kind, own = type(self), vars(self)
         from_inputs, activate, step, output = kind._made_for
         if (
             kind.from_inputs is from_inputs
             and kind.activate is activate
             and kind.step is step
             and kind.output is output
-            and "activate" not in own
-            and "step" not in own
-            and "from_inputs" not in own
-            and "output" not in own
+            and own.keys().isdisjoint(_METHODS)
         ):
             return kernel
         return None

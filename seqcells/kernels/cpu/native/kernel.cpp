@@ -57,7 +57,11 @@ const Variant *chosen(int64_t skip) {
 
 // Products below which a second thread is not worth waking, and, in one step of one row, below
 // which the threads are not worth bringing together.
-constexpr int64_t WAKING = 400000, MEETING = 60000;
+constexpr int64_t WAKING = 350000, MEETING = 60000;
+
+// A single step of at most so many rows, whose recurrent weights are at least so many, divides the
+// units: threads with rows of their own would each read all weights.
+constexpr int64_t FEW_ROWS = 48, MANY_WEIGHTS = 150000;
 
 // Nanoseconds for which threads go on looking for work. To wake one later costs as much again,
 // so that a pair is for programs that call in quick succession; its results are those of one.
@@ -77,8 +81,10 @@ void divide(const Problem &p, int64_t rows, Plan &plan) {
   plan.groups = plan.parts = 1;
   plan.pairs = plan.awake = false;
   if (p.threads < 2 || rows * step < WAKING) return;
-  const bool meets = recurrent >= MEETING && (p.batch + 5) / 6 < p.threads;
-  const int64_t wanted = meets ? (p.batch + 5) / 6 : p.batch;
+  const bool one = p.steps == 1 && p.batch <= FEW_ROWS && recurrent >= MANY_WEIGHTS;
+  const bool divides = one && !p.whole_rows;
+  const bool meets = divides || (recurrent >= MEETING && (p.batch + 5) / 6 < p.threads);
+  const int64_t wanted = divides ? 1 : meets ? (p.batch + 5) / 6 : p.batch;
   plan.groups = wanted < p.threads ? wanted : p.threads;
   const int64_t most = (p.hidden_size + 63) / 64, parts = p.threads / plan.groups;
   if (meets && !p.whole_rows) plan.parts = parts < most ? parts : most;
