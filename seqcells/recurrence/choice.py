@@ -99,16 +99,12 @@ def choose(request: Request) -> Choice:
     Raises:
         RuntimeError: a backend is asked for by name that cannot run the request.
     """
-    cell, inputs, noise = request.cell, request.inputs, request.noise
-    compiling = torch.compiler.is_compiling()
-    casts = torch.is_autocast_enabled("cpu") if inputs.is_cpu else autocast(inputs)
-    single = inputs.dim() == 2 and request.batch_sizes is None
+    cell, inputs = request.cell, request.inputs
+    compiling, casts = torch.compiler.is_compiling(), autocast(inputs)
     slower = compiling or casts or not inputs.is_cpu or inputs.dtype in REDUCED
-    if single and slower and _asked == "auto":
+    if request.single and slower and _asked == "auto":
         return LOOP
-    seen = not compiling and (
-        forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
-    )
+    seen = not compiling and transformed()
     if (kernel := cell.built_in_kernel()) is None:
         kernel, reason = (None, TRANSFORMED) if seen else _recorded_kernel(cell)
         if kernel is None:
@@ -116,33 +112,13 @@ def choose(request: Request) -> Choice:
             return LOOP
     if casts:
         return None, None, _autocast_dtype(inputs), False
-    read = drop = None
-    zone: list[Tensor] = []
-    if noise is not None:
-        read, drop, zone, left_over = _factors(cell, noise, kernel)
-        if left_over:
-            refuse(f"the kernel of {type(cell).__name__} takes no noise.{left_over}")
-            return LOOP
+    call, left_over = _call_of(request, kernel)
+    if left_over:
+        refuse(f"the kernel of {type(cell).__name__} takes no noise.{left_over}")
     if seen:
         refuse(TRANSFORMED)
-    if seen or _asked == "reference":
+    if left_over or seen or _asked == "reference":
         return LOOP
-    weights = request.weights
-    if kernel not in PRODUCTS_ALONE:
-        weights = kernel_weights(kernel, cell, weights)
-    state = request.state
-    state, fresh = [state] if isinstance(state, Tensor) else list(state), []
-    if request.batch_sizes is None:
-        rows = inputs.shape[-2]
-        for part in state:
-            if part.shape[0] != rows:
-                state = [part.expand(rows, -1) for part in state]
-        if request.resets is not None:
-            fresh = [part.expand(rows, -1) for part in flat_state(request.fresh)]
-    cells = request.all_states and len(state) > 1
-    steps = request.lengths, request.batch_sizes, request.resets, request.reverse, cells
-    parts: list[Any] = [*weights, fresh, read, drop, zone, *steps]
-    call = Call(kernel, inputs, state, *parts)
     name = _compiled_backend(call) if compiling else _asked
     if name == "auto":
         name = _automatic_backend(call) if inputs.is_cuda else "cpu"
@@ -152,6 +128,27 @@ def choose(request: Request) -> Choice:
     if name == "cpu" and inputs.dtype in REDUCED:
         return None, None, torch.float32, False
     return BACKENDS[name], call, None, compiling
+
+
+def _call_of(request: Request, kernel: str) -> tuple[Call, str]:
+    """The request as a kernel computes it, and the name of a noise that it does not take."""
+    weights, inputs = request.weights, request.inputs
+    if kernel not in PRODUCTS_ALONE:
+        weights = kernel_weights(kernel, request.cell, weights)
+    state, fresh = flat_state(request.state), flat_state(request.fresh)
+    if request.batch_sizes is None:
+        rows = inputs.shape[-2]
+        state, fresh = _for_rows(state, rows), _for_rows(fresh, rows)
+    read, drop, zone, left_over = _factors(request.cell, request.noise, kernel)
+    cells = request.all_states and len(state) > 1
+    steps = request.lengths, request.batch_sizes, request.resets, request.reverse, cells
+    parts: list[Any] = [*weights, fresh, read, drop, zone, *steps]
+    return Call(kernel, inputs, state, *parts), left_over
+
+
+def _for_rows(parts: list[Tensor], rows: int) -> list[Tensor]:
+    """The parts of a state; those of one that stands for all rows are expanded."""
+    return [part if part.shape[0] == rows else part.expand(rows, -1) for part in parts]
 
 
 def _recorded_kernel(cell: Any) -> tuple[str | None, str]:
@@ -233,9 +230,11 @@ def transformed() -> bool:
 
 
 def _factors(
-    cell: Any, noise: Noise, kernel: str
+    cell: Any, noise: Noise | None, kernel: str
 ) -> tuple[Tensor | None, Tensor | None, list[Tensor], str]:
     """The noise as a call takes it, and the name of a part that the kernel does not take."""
+    if noise is None:
+        return None, None, [], ""
     has_product, drops = _takes(kernel)
     factors = {"hidden": noise.hidden, "candidate": noise.candidate}
     read = factors.pop("hidden") if has_product else None

@@ -41,7 +41,7 @@ def compute(request: Request) -> tuple[State, State]:
     if backend is None or call is None:
         return reference(request)
     results = operators.run(backend, call, compiling)
-    if call.inputs.dim() == 2 and call.batch_sizes is None:
+    if call.single:
         final = form_state(request.state, results)
         return (final if request.all_states else results[0]), final
     parts = len(call.state)

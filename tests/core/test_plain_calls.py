@@ -198,7 +198,7 @@ def test_few_functions_stand_before_the_kernel(kind):
             (lambda: cell(input, state), 25),
             (lambda: layer(inputs), 45),
             (lambda: run(inputs), 45),
-            (lambda: run(inputs, lengths=[7, 1, 2]), 75),
+            (lambda: run(inputs, lengths=[7, 1, 2]), 90),
         ):
             found = python_calls(work)
             assert len(found) <= most, found
