@@ -49,7 +49,7 @@ def seconds_of(work):
 
 
 def long_pass(direction, division):
-    """A function that runs a forward or backward pass for about 0.4 seconds."""
+    """A function that runs a forward or backward pass for at least 0.3 seconds."""
     _, batch, units = DIVISIONS[division]
     torch.manual_seed(0)
     recurrent = Recurrent(seqcells.LSTMCell(units, units))
@@ -62,13 +62,15 @@ def long_pass(direction, division):
         weight = recurrent.cell.weight_hh
         return lambda: torch.autograd.grad(total, weight, retain_graph=True)[0]
 
-    short = pass_over(500)
-    short()
-    return pass_over(int(500 * 0.4 / seconds_of(short)))
+    # On a busy machine a short pass says little of a long one: lengthen until it is long.
+    steps = 500
+    while (took := min(seconds_of(work) for work in [pass_over(steps)] * 2)) < 0.3:
+        steps = int(steps * min(10, 0.4 / took))
+    return pass_over(steps)
 
 
 SLOW = pytest.mark.slow
-QUICK = [("rows", "forward"), ("pairs", "backward")]
+QUICK = [("rows", "forward")]
 OTHERS = [(name, way) for name in DIVISIONS for way in ("forward", "backward")]
 OTHERS = [pytest.param(*case, marks=SLOW) for case in OTHERS if case not in QUICK]
 
@@ -78,10 +80,10 @@ def test_an_exception_from_a_handler_stops_the_kernel(division, direction, alarm
     monkeypatch.setattr(torch, "get_num_threads", lambda: DIVISIONS[division][0])
     work = long_pass(direction, division)
     expected = work()
-    full = seconds_of(work)
+    full = min(seconds_of(work) for _ in range(2))
 
     def interrupted():
-        alarm(full / 10, interrupt)
+        alarm(0.02, interrupt)
         with pytest.raises(KeyboardInterrupt):
             work()
 
