@@ -153,7 +153,9 @@ def _backward_through_time(grads: Sequence[Tensor | None], *arguments: Any) -> l
         call = Call.join(layout, [*leaves, *tensors[len(leaves) :]])
         gradients = read_backward(call, grads, wanted, create_graph=False)
         found = [
-            None if leaf is None or not want else _own(grad if grad is not None else 0 * leaf)
+            None
+            if leaf is None or not want
+            else _own(torch.zeros_like(leaf) if grad is None else grad)
             for leaf, grad, want in zip(leaves, gradients, wanted)
         ]
     return [nothing(call) if grad is None else grad for grad in found]

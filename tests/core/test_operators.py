@@ -108,6 +108,16 @@ def test_they_are_sound_without_native_code(kind, form, monkeypatch):
     test_the_private_operators_are_sound(kind, form)
 
 
+def test_what_nothing_reads_has_a_gradient_of_zero(monkeypatch):
+    """By the operators of the readable loop, too, whatever the numbers are."""
+    monkeypatch.setattr(cpu, "unavailable", lambda: "not built")
+    call = operators.Call(*arguments("lstm", "padded", grad=True))
+    weight = torch.full_like(call.weight_ih, float("inf")).requires_grad_()
+    call = call._replace(inputs=call.inputs.detach()[:0].requires_grad_(), weight_ih=weight)
+    operators.recurrence(*call)[1].sum().backward()
+    assert not weight.grad.any()
+
+
 @GRID
 def test_it_is_the_readable_loop(kind, form):
     """Results and gradients, through the operator and through the loop that specifies it."""
