@@ -60,21 +60,14 @@ class Call(NamedTuple):
         return 1 if self.inputs.dim() == 2 else self.inputs.shape[0]
 
     @property
-    def weights(self) -> tuple[Tensor | None, ...]:
-        """The six tensors that the products and the step read."""
-        return (
-            self.weight_ih,
-            self.weight_hh,
-            self.bias_ih,
-            self.bias_hh,
-            self.weight_hr,
-            self.parameters,
-        )
+    def weights(self) -> tuple[Any, ...]:
+        """The six tensors, some of them None, that the products and the step read."""
+        return self[3:9]
 
     @property
     def tensors(self) -> list[Tensor | None]:
         """The tensors that can be differentiated, in the order of the gradients."""
-        return [self.inputs, *self.state, *self[3:9], *self.fresh]  # self[3:9]: the weights
+        return [self.inputs, *self.state, *self.weights, *self.fresh]
 
     @property
     def noise(self) -> list[Tensor | None]:
@@ -83,20 +76,9 @@ class Call(NamedTuple):
 
     def split(self) -> tuple[Layout, list[Tensor | None]]:
         """Return the layout and all tensors, those that can be differentiated first."""
-        tensors = [
-            self.inputs,
-            *self.state,
-            *self[3:9],  # the weights
-            *self.fresh,
-            self.read,
-            self.drop,
-            *self.zone,
-            self.lengths,
-            self.batch_sizes,
-            self.resets,
-        ]
+        others = [*self.noise, self.lengths, self.batch_sizes, self.resets]
         parts = len(self.state), len(self.fresh), len(self.zone)
-        return (self.kernel, *parts, self.reverse, self.cells), tensors
+        return (self.kernel, *parts, self.reverse, self.cells), [*self.tensors, *others]
 
     @classmethod
     def join(cls, layout: Layout, tensors: Sequence[Any]) -> Self:

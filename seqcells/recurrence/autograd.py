@@ -13,7 +13,7 @@ from seqcells.equations.readable import readable as equations_of
 from seqcells.kernels.backend import Backend
 from seqcells.kernels.call import Call
 from seqcells.noise import Noise
-from seqcells.recurrence.choice import transformed
+from seqcells.recurrence.choice import own_backend, transformed
 from seqcells.recurrence.reference import reference
 from seqcells.recurrence.request import Request
 from seqcells.state import flat_state, form_state
@@ -26,7 +26,7 @@ def readable(call: Call) -> list[Tensor]:
     noise = Noise(call.read, call.drop, form_state(form, list(call.zone)) if call.zone else None)
     request = Request(
         cell,
-        Weights(*call[3:9]),
+        Weights(*call.weights),
         call.inputs,
         form_state(form, list(call.state)),
         form_state(form, list(call.fresh)) if call.fresh else None,
@@ -56,8 +56,11 @@ def watched() -> bool:
 
 def named(backend: Backend, call: Call) -> Call:
     """The call with a kernel's name that asks for a backend which is not its device's own."""
-    own = "triton" if call.inputs.is_cuda else "cpu"
-    return call if own == backend.NAME else call._replace(kernel=f"{backend.NAME} {call.kernel}")
+    return (
+        call
+        if own_backend(call.inputs) == backend.NAME
+        else call._replace(kernel=f"{backend.NAME} {call.kernel}")
+    )
 
 
 class Recurrence(torch.autograd.Function):
@@ -73,17 +76,12 @@ class Recurrence(torch.autograd.Function):
         ctx.backend = backend
         ctx.layout, tensors = call.split()
         ctx.own, kept = (None, saved) if isinstance(saved, Tensor) else (saved, None)
-        # Saving None costs as much as saving a tensor, and most tensors of a call are None.
-        ctx.present = [tensor is not None for tensor in tensors]
-        found = [tensor for tensor in tensors if tensor is not None]
-        ctx.save_for_backward(results[0], kept, *found)
+        ctx.save_for_backward(results[0], kept, *tensors)
         return tuple(results)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        outputs, saved, *found = ctx.saved_tensors
-        rest = iter(found)
-        tensors = [next(rest) if present else None for present in ctx.present]
+        outputs, saved, *tensors = ctx.saved_tensors
         call = Call.join(ctx.layout, tensors)
         wanted, own = ctx.needs_input_grad[2:], saved if ctx.own is None else ctx.own
         return None, None, *gradients(ctx.backend, call, grads, outputs, own, wanted)
@@ -98,11 +96,9 @@ def gradients(
     wanted: Sequence[bool],
 ) -> list[Tensor | None]:
     """Return the gradients of `call.tensors`, in a way that whoever asks can follow."""
-    if torch.is_grad_enabled() or transformed() or batched(grads):
+    if differentiated(grads):
         return read_backward(call, grads, wanted, torch.is_grad_enabled())
-    if backend is not None and not isinstance(saved, Tensor):
-        return backend.backward(call, grads, outputs, saved, wanted)
-    if backend is not None and all(map(_is_plain, grads)) and not watched():
+    if backend is not None and (not isinstance(saved, Tensor) or unobserved(grads)):
         return backend.backward(call, grads, outputs, saved, wanted)
     if call.single:
         return read_backward(call, grads, wanted, create_graph=False)
@@ -114,8 +110,14 @@ def gradients(
     return [grad if want else None for grad, want in zip(found, wanted)]
 
 
-def _is_plain(grad: Tensor | None) -> bool:
-    return grad is None or type(grad) is Tensor
+def differentiated(grads: Sequence[Tensor | None]) -> bool:
+    """Whether the backward pass is itself differentiated or transformed."""
+    return torch.is_grad_enabled() or transformed() or batched(grads)
+
+
+def unobserved(grads: Sequence[Tensor | None]) -> bool:
+    """Whether nothing has to see the backward pass as an operator."""
+    return all(grad is None or type(grad) is Tensor for grad in grads) and not watched()
 
 
 def batched(grads: Sequence[Tensor | None]) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from seqcells.equations.cache import kernel_for
-from seqcells.equations.catalogue import COMPILED, PRODUCTS_ALONE, kind_of
+from seqcells.equations.catalogue import COMPILED, PRODUCTS_ALONE, kind_of, split
 from seqcells.equations.protocol import factor_of
 from seqcells.equations.recording import constant, kernel_weights
 from seqcells.kernels import cpu, cudnn, triton
@@ -22,6 +22,7 @@ from seqcells.recurrence.request import Request
 from seqcells.state import autocast, flat_state
 
 BACKENDS: dict[str, Backend] = {"cpu": cpu, "triton": triton, "cudnn": cudnn}
+OWN = {"cpu": "cpu", "cuda": "triton"}  # each device's backend
 NAMES = ("auto", "reference", *BACKENDS)
 
 FEW_UNITS = {"rnn_tanh": 256, "rnn_relu": 256, "gru": 128, "lstm": 128}  # cuDNN keeps their weights
@@ -161,7 +162,7 @@ def _recorded_kernel(cell: Any) -> tuple[str | None, str]:
 
 
 def _compiled_backend(call: Call) -> str:
-    own = "triton" if call.inputs.is_cuda else "cpu"
+    own = own_backend(call.inputs)
     if _asked not in ("auto", own):
         refuse(f"what is compiled for these tensors runs on {own!r}")
     refuse(_missing(own, call.kernel))
@@ -171,6 +172,21 @@ def _compiled_backend(call: Call) -> str:
 def _automatic_backend(call: Call) -> str:
     """The faster backend for a call on a GPU."""
     return "cudnn" if obstacle("cudnn", call) is None and _prefers_cudnn(call) else "triton"
+
+
+def own_backend(inputs: Tensor) -> str:
+    """Return the name of the device's own backend; an unknown device is treated as a CPU."""
+    return OWN.get(inputs.device.type, "cpu")
+
+
+def selected(call: Call) -> tuple[Backend | None, Call]:
+    """Return the backend that the name of a call's kernel selects, and the call without it.
+
+    It is the device's own if the name selects none, and None on a device that has none.
+    """
+    asked, kernel = split(call.kernel)
+    backend = BACKENDS.get(asked or OWN.get(call.inputs.device.type, ""))
+    return backend, call._replace(kernel=kernel)
 
 
 def _prefers_cudnn(call: Call) -> bool:

@@ -27,14 +27,13 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils.flop_counter import register_flop_formula
 
-from seqcells.equations.catalogue import kind_of, split
+from seqcells.equations.catalogue import kind_of
 from seqcells.kernels.backend import Backend
 from seqcells.kernels.call import Call
 from seqcells.kernels.checks import check, check_sizes
 from seqcells.recurrence.autograd import Recurrence, named, read_backward, readable, watched
-from seqcells.recurrence.choice import BACKENDS
+from seqcells.recurrence.choice import selected
 from seqcells.recurrence.shapes import (
-    OWN,
     backward_flops,
     backward_shapes,
     empty_saved,
@@ -85,13 +84,14 @@ def run(backend: Backend, call: Call, compiling: bool) -> list[Tensor]:
     return backend.forward(call, train=False)
 
 
-def _runner(kernel: str, inputs: Tensor) -> tuple[Backend | None, str]:
-    """The backend for a kernel's name, None for the readable loop, and the kernel."""
-    asked, kernel = split(kernel)
-    backend = BACKENDS.get(asked or OWN.get(inputs.device.type, ""))
-    if backend is None or inputs.dtype not in backend.DTYPES or backend.refuses_kernel(kernel):
-        return None, kernel
-    return backend, kernel
+def _runner(arguments: Sequence[Any]) -> tuple[Backend | None, Call]:
+    """The backend that runs these arguments, None for the readable loop, and its call."""
+    backend, call = selected(Call(*arguments))
+    if backend is not None and (
+        call.inputs.dtype not in backend.DTYPES or backend.refuses_kernel(call.kernel)
+    ):
+        backend = None
+    return backend, call
 
 
 # The operators: their implementations by dispatch key. Arguments are `Call`'s.
@@ -106,10 +106,10 @@ def _differentiable(keys: Any, *arguments: Any) -> list[Tensor]:
             return readable(call)
         tensors = call.tensors
         if any(tensor is not None and tensor.requires_grad for tensor in tensors):
-            asked = BACKENDS.get(split(call.kernel)[0])
-            if asked is not None and not asked.SAVES_TENSOR:
-                check(call)
-                return list(Recurrence.apply(asked, _plain(call), *tensors))
+            backend, plain = selected(call)
+            if backend is not None and not backend.SAVES_TENSOR:
+                check(plain)
+                return list(Recurrence.apply(backend, plain, *tensors))
             return list(Recurrence.apply(None, call, *tensors))
     return recurrence.redispatch(keys & torch._C._after_autograd_keyset, *arguments)
 
@@ -119,30 +119,26 @@ def _transformed(*arguments: Any) -> list[Tensor]:
 
 
 def _forward(*arguments: Any) -> list[Tensor]:
-    call = Call(*arguments)
-    backend, kernel = _runner(call.kernel, call.inputs)
+    backend, call = _runner(arguments)
     if backend is None:
         return [_own(result) for result in readable(call)]
-    check(call := call._replace(kernel=kernel))
+    check(call)
     return backend.forward(call, train=False)
 
 
 def _forward_train(*arguments: Any) -> list[Tensor]:
-    call = Call(*arguments)
-    backend, kernel = _runner(call.kernel, call.inputs)
+    backend, call = _runner(arguments)
     if backend is None:
-        return [*_forward(*arguments), empty_saved(call)]
-    check(call := call._replace(kernel=kernel))
+        return [*_forward(*arguments), empty_saved(Call(*arguments))]
+    check(call)
     return backend.forward(call, train=True)
 
 
 def _backward_through_time(grads: Sequence[Tensor | None], *arguments: Any) -> list[Tensor]:
     *given, outputs, saved, need_inputs, need_weights = arguments
-    call = Call(*given)
+    backend, call = _runner(given)
     wanted = wanted_gradients(call, need_inputs, need_weights)
-    backend, kernel = _runner(call.kernel, call.inputs)
     if backend is not None:
-        call = call._replace(kernel=kernel)
         found = backend.backward(call, grads, outputs, saved, wanted)
     else:
         layout, tensors = call.split()
@@ -159,11 +155,6 @@ def _backward_through_time(grads: Sequence[Tensor | None], *arguments: Any) -> l
             for leaf, grad, want in zip(leaves, gradients, wanted)
         ]
     return [nothing(call) if grad is None else grad for grad in found]
-
-
-def _plain(call: Call) -> Call:
-    kernel = split(call.kernel)[1]
-    return call if kernel == call.kernel else call._replace(kernel=kernel)
 
 
 def _own(result: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from seqcells.equations.catalogue import NUMBERS, PRODUCTS_ALONE, kind_of
 from seqcells.kernels import cpu
@@ -21,7 +20,7 @@ from seqcells.kernels.call import Call
 from seqcells.kernels.cpu import library
 from seqcells.kernels.cpu.library import Problem
 from seqcells.recurrence import choice
-from seqcells.recurrence.autograd import batched, gradients, watched
+from seqcells.recurrence.autograd import differentiated, gradients, unobserved, watched
 from seqcells.recurrence.request import Request
 
 
@@ -58,8 +57,7 @@ def compute_plain(request: Request) -> list[Tensor] | None:
         or resets is not None
         or all_states
         or choice._asked not in ("auto", "cpu")
-        or forward_ad._current_level >= 0
-        or torch._C._are_functorch_transforms_active()
+        or choice.transformed()
         or torch.is_autocast_enabled("cpu")
         or watched()
         or cpu.unavailable() is not None
@@ -124,7 +122,7 @@ def _forward(kernel: Kernel, reverse: bool, tensors: tuple[Any, ...], train: boo
         problem.outputs = outputs.data_ptr()
         results.insert(0, outputs)
     if train:
-        width = kernel.saved * (-(-hidden.shape[1] // 16) * 16)
+        width = kernel.saved * library.padded(hidden.shape[1])
         cells = problem.steps * problem.batch
         results.append(torch.empty(cells, width, dtype=inputs.dtype))
         problem.saved = results[-1].data_ptr()
@@ -177,10 +175,7 @@ class PlainRecurrence(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         outputs, saved, *tensors = ctx.saved_tensors
         kernel, reverse, wanted = ctx.kernel, ctx.reverse, ctx.needs_input_grad[2:]
-        plain = not (torch.is_grad_enabled() or choice.transformed() or watched() or batched(grads))
-        for grad in grads:
-            plain = plain and (grad is None or type(grad) is Tensor)
-        if plain:
+        if not differentiated(grads) and unobserved(grads):
             return None, None, *_backward(kernel, reverse, tensors, grads, outputs, saved, wanted)
         parts = kernel.states
         nothing: list[Any] = [None, None, [], None, None, [], None, None, None]

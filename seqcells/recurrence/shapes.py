@@ -8,11 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from seqcells.equations.catalogue import split
 from seqcells.kernels.call import Call
-from seqcells.recurrence.choice import BACKENDS
-
-OWN = {"cpu": "cpu", "cuda": "triton"}  # each device's backend
+from seqcells.recurrence.choice import selected
 
 
 def forward_shapes(*arguments: Any) -> list[Tensor]:
@@ -41,10 +38,9 @@ def backward_shapes(grads: Sequence[Tensor | None], *arguments: Any) -> list[Ten
 
 def empty_saved(call: Call) -> Tensor:
     """Buffer for saved values, its shape the same on every machine; only kernels fill it."""
-    asked, kernel = split(call.kernel)
-    backend = BACKENDS.get(asked or OWN.get(call.inputs.device.type, ""))
+    backend, call = selected(call)
     saves = backend is not None and backend.SAVES_TENSOR
-    columns = backend.saved_columns(call._replace(kernel=kernel)) if backend and saves else 0
+    columns = backend.saved_columns(call) if backend and saves else 0
     return call.inputs.new_empty(math.prod(call.inputs.shape[:-1]), columns)
 
 

@@ -1,7 +1,6 @@
 """Short calls on the CPU: products that read the weights in place, or pack them panel by panel."""
 
 import ctypes
-from pathlib import Path
 
 import pytest
 import torch
@@ -24,8 +23,7 @@ class Library:
     """The native functions that choose a path and say which one the last call took."""
 
     def __init__(self):
-        (found,) = Path(cpu.__file__).parent.glob("_native*.so")
-        library = ctypes.PyDLL(str(found))
+        library = cpu.library.library()
         library.seqcells_set_path.argtypes = [ctypes.c_int64]
         library.seqcells_last_reads.restype = ctypes.c_int64
         self.set_path, self.last_reads = library.seqcells_set_path, library.seqcells_last_reads

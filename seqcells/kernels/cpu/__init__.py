@@ -86,7 +86,7 @@ def saved_columns(call: Call) -> int:
     """Return the width of what a training step saves for the backward pass."""
     kind = kind_of(call.kernel)
     values = kind.kept + (kind.zoned() if call.zone else 0)
-    return values * (-(-call.state[-1].shape[1] // 16) * 16) + kind.rows * 16
+    return values * library.padded(call.state[-1].shape[1]) + kind.rows * 16
 
 
 def forward(call: Call, *, train: bool) -> list[Tensor]:

@@ -78,6 +78,11 @@ def instruction_sets() -> list[str]:
     return names
 
 
+def padded(units: int) -> int:
+    """Return the width of a row of saved values, as `padded` in native/rows.hpp."""
+    return -(-units // 16) * 16
+
+
 # The number of the instruction set in use, in `instruction_sets`: tests go through all of them.
 variant = 0
 
