@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqcells.equations.catalogue import BY_HAND, program_of, split
+from seqcells.equations.catalogue import Kernel
 from seqcells.equations.program import CACHED, Program, differentiate
 from seqcells.equations.protocol import Weights
 from seqcells.noise import Noise, drop_of, kept, read
@@ -17,14 +17,9 @@ from seqcells.state import State, first_tensor, flat_state, form_state
 
 
 @functools.lru_cache(maxsize=CACHED)
-def readable(kernel: str) -> Readable:
-    """Return the equations of a kernel: a built-in one by its name, or the text of a program.
-
-    Raises:
-        ValueError: neither.
-    """
-    name = split(kernel)[1]
-    return ResetBefore() if name in BY_HAND else Interpreted(program_of(name))
+def readable(kernel: Kernel) -> Readable:
+    """Return the equations of a kernel."""
+    return ResetBefore() if kernel.by_hand else Interpreted(kernel.program)
 
 
 class Readable:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -78,10 +77,11 @@ def trace(
 def _trace_layers(
     layers: RNN | GRU | LSTM, inputs: Tensor, state: State, lengths: Any, resets: Tensor | None
 ) -> dict[str, Trace]:
-    """The layers' own forward, on a copy whose recurrences are recorded."""
+    """Run the layers as a call does, and record each recurrence."""
     if not isinstance(inputs, Tensor):
         raise TypeError(f"inputs: expected a padded tensor, got {type(inputs).__name__}")
-    batched, found = inputs.dim() == 3, {}
+    sequence, batched = layers._prepare(inputs, state, lengths, resets), inputs.dim() == 3
+    traces: dict[str, Trace] = {}
     names = (names[0].removeprefix("weight_ih_") for names in layers._all_weights)
 
     def recorded(request: Request) -> tuple[Tensor, State]:
@@ -89,13 +89,11 @@ def _trace_layers(
         after = final if batched else map_state(lambda part: part.squeeze(0), final)
         shown = map_state(lambda part: as_given(part, batched, layers.batch_first), kept)
         gates = dict(zip(request.cell.gates, shown[2]))
-        found[next(names)] = Trace(shown[0], after, shown[1], gates)
+        traces[next(names)] = Trace(shown[0], after, shown[1], gates)
         return kept[0], final
 
-    twin = copy.copy(layers)
-    twin._compute = recorded
-    twin.forward(inputs, state, lengths=lengths, resets=resets)
-    return found
+    layers._run(*sequence, compute=recorded)
+    return traces
 
 
 def _traced(request: Request) -> tuple[tuple[Tensor, State, tuple[Tensor, ...]], State]:

@@ -8,7 +8,7 @@ import seqcells
 from seqcells.cells.base import GatedCell
 from seqcells.cells.table import CELLS, EQUATIONS
 from seqcells.cells.write_kernels import WRITTEN
-from seqcells.equations.catalogue import BY_HAND, NUMBERS, RENAMED, kind_of
+from seqcells.equations.catalogue import BY_HAND, NUMBERS, RENAMED, kernel_of
 from seqcells.equations.program import Program, UntraceableError, differentiate
 from seqcells.equations.readable import Interpreted, readable
 from seqcells.equations.recording import kernel_weights, program
@@ -54,19 +54,19 @@ def test_the_catalogue_and_the_table_have_the_same_kernels():
     assert set(NUMBERS) == set(EQUATIONS)
     for name, cell in EQUATIONS.items():
         assert cell.built_in_kernel() == name
-        assert kind_of(name).gates == len(cell.gates)
+        assert kernel_of(name).gates == len(cell.gates)
 
 
 @pytest.mark.parametrize("old", RENAMED)
 def test_a_kernel_has_its_old_name_too(old):
-    assert kind_of(old) == kind_of(RENAMED[old])
-    assert readable(f"triton {old}").program == readable(RENAMED[old]).program
+    assert kernel_of(old) == kernel_of(RENAMED[old])
+    assert readable(kernel_of(f"triton {old}")).program == readable(kernel_of(RENAMED[old])).program
 
 
 def test_a_kernel_is_linear_where_its_cell_is():
     for name, cell in EQUATIONS.items():
-        assert readable(name).linear == cell.linear
-    assert readable("min_gru").linear
+        assert readable(kernel_of(name)).linear == cell.linear
+    assert readable(kernel_of("min_gru")).linear
 
 
 def test_a_program_is_as_a_person_would_write_it():

@@ -7,7 +7,7 @@ import torch
 from core_helpers import F64, KERNEL_CELLS, close, leaves, make_cell, random
 
 import seqcells
-from seqcells.equations.catalogue import BY_HAND, kind_of
+from seqcells.equations.catalogue import BY_HAND, kernel_of
 from seqcells.equations.recording import kernel_weights, program
 from seqcells.kernels import cpu
 from seqcells.kernels.cpu.compiler import NATIVE
@@ -46,7 +46,7 @@ def test_it_computes_what_is_compiled(kind, form, units):
     tensors = [random(T, B, I), *map(torch.randn_like, state), *weights]
     noise, steps = (None, None, []), (None, None, None, False)
     if form == "resets":
-        drop = torch.rand(T, B, units, dtype=F64) if kind_of(kernel).drops else None
+        drop = torch.rand(T, B, units, dtype=F64) if kernel_of(kernel).drops else None
         noise = (None, drop, [torch.rand(B, units, dtype=F64) for _ in state])
         steps = (torch.tensor(LENGTHS), None, torch.rand(T, B) < 0.3, True)
         tensors += map(torch.randn_like, state)

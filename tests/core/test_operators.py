@@ -91,12 +91,19 @@ def with_noise(call):
 
 @pytest.mark.parametrize("form", ["lengths_resets_reverse", "packed"])
 def test_they_are_sound_with_noise_and_all_states(form):
-    call = with_noise(operators.Call(*arguments("lstm", form, grad=True)))
-    opcheck(operators.recurrence, tuple(call))
-    call = with_noise(operators.Call(*arguments("lstm", form)))
+    call = with_noise(operators.Call.of(*arguments("lstm", form, grad=True)))
+    opcheck(operators.recurrence, call.arguments)
+    call = with_noise(operators.Call.of(*arguments("lstm", form)))
     checks = ("test_schema", "test_faketensor", "test_autograd_registration")
-    *results, kept = torch.ops.seqcells._train(*call)
-    rest = ([torch.randn_like(part) for part in results], *call, results[0], kept, True, True)
+    *results, kept = torch.ops.seqcells._train(*call.arguments)
+    rest = (
+        [torch.randn_like(part) for part in results],
+        *call.arguments,
+        results[0],
+        kept,
+        True,
+        True,
+    )
     opcheck(torch.ops.seqcells._backward.default, rest, test_utils=checks)
 
 
@@ -111,19 +118,19 @@ def test_they_are_sound_without_native_code(kind, form, monkeypatch):
 def test_what_nothing_reads_has_a_gradient_of_zero(monkeypatch):
     """By the operators of the readable loop, too, whatever the numbers are."""
     monkeypatch.setattr(cpu, "unavailable", lambda: "not built")
-    call = operators.Call(*arguments("lstm", "padded", grad=True))
+    call = operators.Call.of(*arguments("lstm", "padded", grad=True))
     weight = torch.full_like(call.weight_ih, float("inf")).requires_grad_()
     call = call._replace(inputs=call.inputs.detach()[:0].requires_grad_(), weight_ih=weight)
-    operators.recurrence(*call)[1].sum().backward()
+    operators.recurrence(*call.arguments)[1].sum().backward()
     assert not weight.grad.any()
 
 
 @GRID
 def test_it_is_the_readable_loop(kind, form):
     """Results and gradients, through the operator and through the loop that specifies it."""
-    call = operators.Call(*arguments(kind, form, grad=True))
+    call = operators.Call.of(*arguments(kind, form, grad=True))
     sources = [part for part in call.tensors if part is not None]
-    found, expected = operators.recurrence(*call), operators.readable(call)
+    found, expected = operators.recurrence(*call.arguments), operators.readable(call)
     close(found, expected)
     upstream = [torch.randn_like(part) for part in found]
     close(
@@ -136,7 +143,7 @@ def test_it_is_the_readable_loop(kind, form):
 @pytest.mark.parametrize("kind", OUR_CELLS)
 def test_only_what_is_wanted_is_computed(kind, form):
     """One source at a time: the others are frozen."""
-    call = operators.Call(*arguments(kind, form))
+    call = operators.Call.of(*arguments(kind, form))
     for number in range(len(call.tensors)):
         tensors = [None if part is None else part.detach() for part in call.tensors]
         if tensors[number] is None:
@@ -144,7 +151,7 @@ def test_only_what_is_wanted_is_computed(kind, form):
         tensors[number].requires_grad_()
         layout, given = call.split()
         one = operators.Call.join(layout, [*tensors, *given[len(tensors) :]])
-        found, expected = operators.recurrence(*one), operators.readable(one)
+        found, expected = operators.recurrence(*one.arguments), operators.readable(one)
         for result, other in zip(found, expected):
             (gradient,) = torch.autograd.grad(
                 result.square().sum(), tensors[number], allow_unused=True, retain_graph=True
@@ -160,7 +167,7 @@ def test_only_what_is_wanted_is_computed(kind, form):
 @pytest.mark.parametrize("kind", OUR_CELLS)
 def test_transforms_look_through_it(kind, form):
     """As in an exported program, where the operator stands alone."""
-    call = operators.Call(*arguments(kind, form))
+    call = operators.Call.of(*arguments(kind, form))
     along = torch.randn_like(call.inputs)
 
     def value(run, inputs):
@@ -194,7 +201,10 @@ def test_transforms_look_through_it(kind, form):
 
     answers = [
         list(transformed(run))
-        for run in (operators.recurrence, lambda *given: operators.readable(operators.Call(*given)))
+        for run in (
+            operators.recurrence,
+            lambda *given: operators.readable(operators.Call.of(*given)),
+        )
     ]
     for found, expected in zip(*answers):
         close(found, expected)
@@ -223,12 +233,12 @@ def spoilt(call):
 @pytest.mark.skipif(cpu.unavailable() is not None, reason="no native code here")
 @pytest.mark.parametrize("kind", OUR_CELLS)
 def test_sizes_that_do_not_fit_are_refused(kind):
-    call = operators.Call(*arguments(kind, "lengths_resets"))
-    operators.recurrence(*call)
+    call = operators.Call.of(*arguments(kind, "lengths_resets"))
+    operators.recurrence(*call.arguments)
     for spoiled in spoilt(call):
         with pytest.raises(ValueError, match=r"expected .*got"):
             operators.recurrence(*spoiled)
-    packed = operators.Call(*arguments(kind, "packed"))
+    packed = operators.Call.of(*arguments(kind, "packed"))
     for sizes in ([3, 2, 2], [3, 2, 3], [4, 2, 1, 1], [2, 3, 2, 1], [], [3, 3, 3, -1]):
         with pytest.raises(ValueError, match=r"batch_sizes: expected .*got"):
             operators.recurrence(*packed._replace(batch_sizes=torch.tensor(sizes)))
@@ -250,7 +260,7 @@ def test_inference_keeps_nothing():
     saved = []
     call = arguments("lstm", "padded", grad=True)
     with torch.autograd.graph.saved_tensors_hooks(saved.append, lambda held: held), torch.no_grad():
-        results = operators.recurrence(*call)
+        results = operators.recurrence(*call.arguments)
     assert not saved
     assert not any(result.requires_grad for result in results)
     assert not any(part.requires_grad for part in operators.recurrence(*arguments("gru", "padded")))

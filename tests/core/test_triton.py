@@ -24,7 +24,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import seqcells
 from seqcells import Noise, Recurrent, backend
-from seqcells.equations.catalogue import kind_of
+from seqcells.equations.catalogue import kernel_of
 from seqcells.equations.protocol import factor_of
 from seqcells.kernels import cudnn, triton
 from seqcells.kernels.call import Call
@@ -124,7 +124,7 @@ def test_they_compute_what_the_loop_does(kind, product, form, reverse, monkeypat
     assert {name for name, _ in launched} == {"forward", "backward"}
     entangled = kind.endswith(("reset_before", "proj"))
     impossible = (*SLICED, "given") if entangled else SLICED if "norm" in kind else ()
-    has_product = kind_of(cell.built_in_kernel()).hidden
+    has_product = kernel_of(cell.built_in_kernel()).hidden
     expected = "resident" if product in impossible else product
     assert {made for _, made in launched} == {expected if has_product else "none"}
 
@@ -133,7 +133,7 @@ def test_they_compute_what_the_loop_does(kind, product, form, reverse, monkeypat
 def test_with_noise(kind, product):
     form = "constant" if product == "memory" else "changing"
     cell = make_cell(kind, I, H)
-    kernel = kind_of(cell.built_in_kernel())
+    kernel = kernel_of(cell.built_in_kernel())
     state = map_state(torch.randn_like, cell.initial_state(B))
     time = (T,) if form == "changing" else ()
 
@@ -332,7 +332,7 @@ def test_weights_that_turn_out_too_large_are_read_at_each_step(monkeypatch, laun
 def call_of(kind, dtype, steps, batch, hidden_size):
     """A call of these sizes, of which nothing is computed."""
     kernel = make_cell(kind, I, 6).built_in_kernel()
-    found = kind_of(kernel)
+    found = kernel_of(kernel)
 
     def some(*shape):
         return torch.empty(shape, dtype=dtype)
@@ -342,7 +342,7 @@ def call_of(kind, dtype, steps, batch, hidden_size):
     state = [some(batch, hidden_size)] * found.states
     weights = some(gates, I), weight_hh, None, None, None, None
     steps = some(steps, batch, I), state, *weights, [], None, None, [], None, None, None
-    return Call(kernel, *steps, False, False)
+    return Call.of(kernel, *steps, False, False)
 
 
 @pytest.mark.parametrize(
