@@ -1,4 +1,4 @@
-"""What a report shows of one run that tells whether reviews are positive."""
+"""Analysis of a sentiment classifier for the report."""
 
 import re
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from seqcells.lab.explanation import Explanation
 from seqcells.lab.prediction import Classifier
-from seqcells.lab.report import figures, outcome, reading
+from seqcells.lab.report import figures, inspection, predictions
 from seqcells.lab.text.reviews import Review
 from seqcells.lab.training import Run
 from seqcells.lab.training.tasks.sentiment import Sentiment
@@ -18,43 +18,44 @@ NAMES = ("negative", "positive")
 PREVIEW = 140  # characters
 
 
-def examine(run: Run, reviews: Sequence[Review]) -> dict[str, Any]:
-    """Read all the reviews, some of them word by word; what the page's template shows of it."""
+def analyse(run: Run, reviews: Sequence[Review]) -> dict[str, Any]:
+    """Predict all reviews, explain some word by word, and return the template's variables."""
     task, classifier = Sentiment(run.config), Classifier(run)
     model, vocabulary = classifier.model, classifier.vocabulary
-    found = outcome.predict(task, model, vocabulary, reviews)
-    bins = outcome.reliability(found)
-    norms = reading.gradient_reach(task, model, vocabulary, reviews, found)
+    predicted = predictions.predict(task, model, vocabulary, reviews)
+    bins = predictions.reliability(predicted)
+    norms = inspection.gradient_reach(task, model, vocabulary, reviews, predicted)
     return {
         "count": len(reviews),
-        "accuracy": float(found.right.mean()),
-        "confusion": outcome.confusion(found).tolist(),
-        "calibration_error": outcome.calibration_error(bins),
+        "accuracy": float(predicted.correct.mean()),
+        "confusion": predictions.confusion(predicted).tolist(),
+        "calibration_error": predictions.calibration_error(bins),
         "reliability": figures.reliability_diagram(bins),
-        "by_length": figures.accuracy_by_length(outcome.by_length(found)),
-        "most_words": run.config.data.max_tokens,
+        "by_length": figures.accuracy_by_length(predictions.by_length(predicted)),
+        "max_words": run.config.data.max_tokens,
         "mistakes": [
-            _described(reviews, found, place) for place in outcome.surest_mistakes(found, MISTAKES)
+            _summary(reviews, predicted, index)
+            for index in predictions.most_confident_errors(predicted, MISTAKES)
         ],
-        "examples": _examples(classifier, reviews, found),
+        "examples": _examples(classifier, reviews, predicted),
         "norms": norms,
-        "reach": figures.reach(norms, keyed=len(norms) > 1),
+        "reach": figures.reach(norms, in_legend=len(norms) > 1),
     }
 
 
 def _examples(
-    classifier: Classifier, reviews: Sequence[Review], found: outcome.Outcome
+    classifier: Classifier, reviews: Sequence[Review], predicted: predictions.Predictions
 ) -> list[dict[str, Any]]:
-    """The chosen reviews, read word by word."""
+    """Explain the selected reviews word by word."""
     shown = []
-    chosen = outcome.examples(found).items()
-    for place, reason in tqdm(chosen, "explaining", disable=None, delay=1, leave=False):
-        text = reviews[place].text
+    selected = predictions.examples(predicted).items()
+    for index, reason in tqdm(selected, "explaining", disable=None, delay=1, leave=False):
+        text = reviews[index].text
         explanation = classifier.explain(text)
-        activity = reading.gate_activity(classifier, explanation.words)
+        activity = inspection.gate_activity(classifier, explanation.words)
         shown.append(
             {
-                **_described(reviews, found, place),
+                **_summary(reviews, predicted, index),
                 "reason": reason,
                 "words": _words(explanation),
                 "running": figures.running_probability(explanation),
@@ -64,17 +65,19 @@ def _examples(
     return shown
 
 
-def _described(reviews: Sequence[Review], found: outcome.Outcome, place: int) -> dict[str, Any]:
-    text = re.sub(r"(<br\s*/?>\s*)+", "\n\n", reviews[place].text)
+def _summary(
+    reviews: Sequence[Review], predicted: predictions.Predictions, index: int
+) -> dict[str, Any]:
+    text = re.sub(r"(<br\s*/?>\s*)+", "\n\n", reviews[index].text)
     return {
         "text": text,
         "preview": text[:PREVIEW].replace("\n", " ") + ("…" if len(text) > PREVIEW else ""),
-        "label": NAMES[found.labels[place]],
-        "probability": float(found.probabilities[place]),
+        "label": NAMES[predicted.labels[index]],
+        "probability": float(predicted.probabilities[index]),
     }
 
 
 def _words(explanation: Explanation) -> list[tuple[str, float, float, float]]:
-    """Each word with its shade, its push and the probability after it."""
+    """Return each word with its shade, its push and the running probability."""
     columns = (explanation.shades, explanation.pushes, explanation.probabilities)
     return list(zip(explanation.words, *(column.tolist() for column in columns)))

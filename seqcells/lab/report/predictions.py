@@ -1,4 +1,4 @@
-"""What a classifier said of many reviews, and how right it was."""
+"""Predictions of a classifier on labelled reviews: confusion, calibration, errors, examples."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,11 +14,11 @@ from seqcells.lab.text.vocabulary import Vocabulary
 from seqcells.lab.training.tasks.sentiment import Sentiment
 
 BINS = 10
-GROUPS = 8  # of reviews by their length
+LENGTH_GROUPS = 8
 
 
-class Outcome(NamedTuple):
-    """For each of N reviews its label (0, 1), its logit, and how many words of it were read."""
+class Predictions(NamedTuple):
+    """Labels (0 or 1), logits and numbers of words read of N reviews, each `(N,)`."""
 
     labels: np.ndarray
     logits: np.ndarray
@@ -26,112 +26,112 @@ class Outcome(NamedTuple):
 
     @property
     def probabilities(self) -> np.ndarray:
-        """Of "positive"."""
+        """Probabilities of "positive"."""
         return torch.from_numpy(self.logits).sigmoid().numpy()
 
     @property
-    def right(self) -> np.ndarray:
+    def correct(self) -> np.ndarray:
         return (self.logits > 0) == (self.labels > 0)
 
 
 class Bin(NamedTuple):
-    """Reviews of about the same predicted probability, or length: how many, and their means."""
+    """Reviews of similar predicted probability or length."""
 
     low: float
     high: float
     count: int
-    mean: float  # of what they are sorted by
-    share: float  # that is positive, or right
+    mean: float  # predicted probability or length
+    share: float  # fraction that is positive or correct
 
 
 @torch.no_grad()
 def predict(
     task: Sentiment, model: nn.Module, vocabulary: Vocabulary, reviews: Sequence[Review]
-) -> Outcome:
-    """What the model says of these reviews, in their order."""
+) -> Predictions:
+    """Predict the reviews, in order."""
     labels, lengths = np.zeros((2, len(reviews)), dtype=int)
     logits = np.zeros(len(reviews))
-    batches = task.to_evaluate(reviews, vocabulary)
+    batches = task.evaluation_batches(reviews, vocabulary)
     bar = tqdm(batches.epoch(0), "predicting", len(batches), disable=None, delay=1, leave=False)
     for batch in bar:
-        places = batch.indices.numpy()
-        labels[places] = batch.labels.numpy()
-        lengths[places] = batch.lengths.numpy()
-        logits[places] = model(batch.inputs, batch.lengths).numpy()
-    return Outcome(labels, logits, lengths)
+        indices = batch.indices.numpy()
+        labels[indices] = batch.labels.numpy()
+        lengths[indices] = batch.lengths.numpy()
+        logits[indices] = model(batch.inputs, batch.lengths).numpy()
+    return Predictions(labels, logits, lengths)
 
 
-def confusion(outcome: Outcome) -> np.ndarray:
-    """Counts `(2, 2)`: rows by the label, columns by the prediction, negative first."""
+def confusion(predicted: Predictions) -> np.ndarray:
+    """Return the confusion matrix `(2, 2)`: labels by predictions, negative first."""
     counts = np.zeros((2, 2), dtype=int)
-    np.add.at(counts, (outcome.labels, (outcome.logits > 0).astype(int)), 1)
+    np.add.at(counts, (predicted.labels, (predicted.logits > 0).astype(int)), 1)
     return counts
 
 
-def reliability(outcome: Outcome) -> list[Bin]:
-    """The reviews in ten equal parts of the predicted probability, those without any left out."""
-    probabilities = outcome.probabilities
-    place = np.minimum((probabilities * BINS).astype(int), BINS - 1)
+def reliability(predicted: Predictions) -> list[Bin]:
+    """Bin the reviews by predicted probability, in ten bins of equal width; skip empty bins."""
+    probabilities = predicted.probabilities
+    bin_index = np.minimum((probabilities * BINS).astype(int), BINS - 1)
     bins = []
-    for number in np.unique(place):
-        own = place == number
-        means = probabilities[own].mean(), outcome.labels[own].mean()
+    for number in np.unique(bin_index):
+        own = bin_index == number
+        means = probabilities[own].mean(), predicted.labels[own].mean()
         bins.append(Bin(number / BINS, (number + 1) / BINS, int(own.sum()), *map(float, means)))
     return bins
 
 
 def calibration_error(bins: Sequence[Bin]) -> float:
-    """The expected calibration error: how far predicted and true shares are apart, on average."""
+    """Return the expected calibration error: the mean gap of predicted and true fractions."""
     counts = [one.count for one in bins]
     return float(np.average([abs(one.mean - one.share) for one in bins], weights=counts))
 
 
-def by_length(outcome: Outcome) -> list[Bin]:
-    """The share that is right in groups of about as many reviews, from short to long."""
-    edges = np.unique(np.quantile(outcome.lengths, np.linspace(0, 1, GROUPS + 1)[1:-1]))
-    group = np.searchsorted(edges, outcome.lengths)
+def by_length(predicted: Predictions) -> list[Bin]:
+    """Bin the reviews by length, in groups of about equal size."""
+    edges = np.unique(np.quantile(predicted.lengths, np.linspace(0, 1, LENGTH_GROUPS + 1)[1:-1]))
+    group = np.searchsorted(edges, predicted.lengths)
     bins = []
     for number in np.unique(group):
         own = group == number
-        lengths = outcome.lengths[own]
-        means = lengths.mean(), outcome.right[own].mean()
+        lengths = predicted.lengths[own]
+        means = lengths.mean(), predicted.correct[own].mean()
         ends = int(lengths.min()), int(lengths.max())
         bins.append(Bin(*ends, int(own.sum()), *map(float, means)))
     return bins
 
 
-def uncertainty(one: Bin) -> tuple[float, float]:
-    """Wilson's 95% interval of the share."""
+def confidence_interval(one: Bin) -> tuple[float, float]:
+    """Return the 95% Wilson interval of the share."""
     interval = binomtest(round(one.share * one.count), one.count).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
 
 
-def surest_mistakes(outcome: Outcome, most: int) -> list[int]:
-    """The places of the wrong answers, the surest first."""
-    order = np.argsort(-np.abs(outcome.logits), kind="stable")
-    return [int(place) for place in order if not outcome.right[place]][:most]
+def most_confident_errors(predicted: Predictions, count: int) -> list[int]:
+    """Return the indices of up to `count` errors, the most confident first."""
+    order = np.argsort(-np.abs(predicted.logits), kind="stable")
+    return [int(index) for index in order if not predicted.correct[index]][:count]
 
 
-def examples(outcome: Outcome) -> dict[int, str]:
-    """The places of some reviews of at most the median length, each with what it is one of.
+def examples(predicted: Predictions) -> dict[int, str]:
+    """Select example reviews of at most the median length: descriptions by index.
 
-    Of the positive and of the negative ones, the one about which the model is right and surest,
-    and the one about which it is wrong and surest; then the right answer and the wrong one that
-    are nearest to a half.
+    For each label these are the most confident correct and the most confident wrong prediction.
+    The least confident correct and the least confident wrong prediction follow.
     """
-    short = outcome.lengths <= np.median(outcome.lengths)
-    sure = np.abs(outcome.logits)
-    wanted = []
-    for right in (True, False):
-        answers = short & (outcome.right == right)
-        word = "right" if right else "wrong"
+    short = predicted.lengths <= np.median(predicted.lengths)
+    confidence = np.abs(predicted.logits)
+    candidates = []
+    for correct in (True, False):
+        answers = short & (predicted.correct == correct)
+        word = "correct" if correct else "wrong"
         for label, name in ((1, "positive"), (0, "negative")):
-            own = answers & (outcome.labels == label)
-            wanted.append((f"the surest {word} answer to a {name} review", own, -sure))
-        wanted.append((f"the least sure {word} answer", answers, sure))
-    chosen = {}
-    for description, own, rank in wanted:
+            own = answers & (predicted.labels == label)
+            description = f"most confident {word} prediction of a {name} review"
+            candidates.append((description, own, -confidence))
+        candidates.append((f"least confident {word} prediction", answers, confidence))
+    selected = {}
+    for description, own, rank in candidates:
         if own.any():
-            place = int(np.flatnonzero(own)[np.argmin(rank[own])])
-            chosen.setdefault(place, description)
-    return chosen
+            index = int(np.flatnonzero(own)[np.argmin(rank[own])])
+            selected.setdefault(index, description)
+    return selected

@@ -65,7 +65,7 @@ class Trainer:
                 raise InterruptedRunError(
                     f"interrupted in epoch {self.progress.epoch}, after "
                     f"{self.progress.sums.batches} of {len(self.data.train)} batches; "
-                    f"go on with: {self.run.how_to_resume()}"
+                    f"continue with: {self.run.resume_command()}"
                 ) from None
         return self.progress
 
@@ -80,29 +80,29 @@ class Trainer:
         own = {"random": random_states(device), "state": to_plain_tuples(state)}
         content = {
             **self.learner.state_dict(),
-            "processes": processes.gathered(own),
+            "processes": processes.all_gather(own),
             "progress": asdict(self.progress),
             "seconds": self.run.seconds,
         }
-        if processes.writes():
+        if processes.is_main():
             save_checkpoint(self.run.last, self.run.config, content)
         self._saved = time.monotonic()
-        processes.wait()
+        processes.barrier()
 
     def resume(self) -> None:
         """Restore the state that `save` wrote."""
         content = load_checkpoint(self.run.last, self.run.config)
-        everyone = content["processes"]
-        if len(everyone) != processes.count():
+        states = content["processes"]
+        if len(states) != processes.world_size():
             raise ValueError(
-                f"expected {len(everyone)} processes, as many as {self.run.folder} was trained "
-                f"by, got {processes.count()}; a run goes on exactly, or not at all"
+                f"expected {len(states)} processes, as {self.run.folder} was trained with, got "
+                f"{processes.world_size()}; resume with: torchrun --nproc-per-node {len(states)}"
             )
         self.learner.load_state_dict(content)
         sums = EpochSums(**content["progress"].pop("sums"))
         self.progress = Progress(sums=sums, **content["progress"])
         self.run.earlier_seconds = content["seconds"]
-        own = everyone[processes.number()]
+        own = states[processes.rank()]
         device, state = self.learner.device, own["state"]
         self.learner.state = (
             None if state is None else map_state(lambda part: part.to(device), state)
@@ -116,11 +116,13 @@ class Trainer:
         place = sums.batches % self.config.accumulate
         batches = min(self.config.accumulate, len(self.data.train) - (sums.batches - place))
         last = place == batches - 1
-        own, weight = processes.own_part(batch)
+        shard, weight = processes.shard(batch)
         labels = self.task.count(batch)
         # DistributedDataParallel averages over processes; the step needs the mean over all labels.
-        share = weight * processes.count() / (labels * batches)
-        judgement = self.learner.accumulate(self.transfer(own), share, first=place == 0, last=last)
+        share = weight * processes.world_size() / (labels * batches)
+        judgement = self.learner.accumulate(
+            self.transfer(shard), share, first=place == 0, last=last
+        )
         norm = self.learner.clip() if last else None
         self._pending.add(judgement, weight, labels, norm)
         sums.tokens += tokens_of(batch)
@@ -147,8 +149,8 @@ class Trainer:
         sums, pending = self.progress.sums, self._pending.read()
         if not pending:
             return
-        losses, right = (processes.total(column) for column in list(zip(*pending))[:2])
-        for place, (loss, correct, one) in enumerate(zip(losses, right, pending)):
+        losses, corrects = (processes.all_reduce_sum(column) for column in list(zip(*pending))[:2])
+        for place, (loss, correct, one) in enumerate(zip(losses, corrects, pending)):
             number = sums.batches - len(pending) + place + 1
             self._check_finite(loss, "loss", number)
             sums.loss += loss
@@ -182,19 +184,19 @@ class Trainer:
             desc=f"epoch {epoch}/{self.config.epochs}",
             total=len(batches),
             initial=sums.batches,
-            disable=None if processes.writes() else True,
+            disable=None if processes.is_main() else True,
             leave=False,
         )
         with bar:
             for batch in batches.epoch(epoch, start=sums.batches):
-                if processes.any_of(interrupted()) and self._between_steps():
+                if processes.any_process(interrupted()) and self._between_steps():
                     raise InterruptedRunError
                 self.step(batch)
                 if not len(self._pending):
                     bar.set_postfix_str(self._describe(), refresh=False)
                 bar.update()
-                waited = time.monotonic() - self._saved > self.config.save_seconds
-                if processes.any_of(waited) and self._between_steps():
+                due = time.monotonic() - self._saved > self.config.save_seconds
+                if processes.any_process(due) and self._between_steps():
                     self.save()
 
     def _between_steps(self) -> bool:
@@ -224,12 +226,12 @@ class Trainer:
         if better or self.config.keep == "last":
             progress.best_loss, progress.best_epoch = validation["loss"], progress.epoch
             content = {"model": model.state_dict(), "epoch": progress.epoch}
-            if processes.writes():
+            if processes.is_main():
                 save_checkpoint(self.run.best, self.run.config, content)
-        waited = progress.epoch - progress.best_epoch
-        progress.finished = progress.epoch == self.config.epochs or waited >= self.config.patience
+        stale = progress.epoch - progress.best_epoch
+        progress.finished = progress.epoch == self.config.epochs or stale >= self.config.patience
         best = ", the best so far" if better else ""
-        if processes.writes():
+        if processes.is_main():
             print(
                 f"epoch {progress.epoch}/{self.config.epochs}: {self._describe()}; "
                 f"validation {describe(validation)}{best}",
@@ -239,7 +241,7 @@ class Trainer:
             progress.epoch, progress.sums = progress.epoch + 1, EpochSums()
         self.learner.state = None
         self.save()
-        if processes.writes():
+        if processes.is_main():
             self.run.write_epochs(progress.history)
 
     def train_scores(self) -> dict[str, float]:
