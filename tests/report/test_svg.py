@@ -32,7 +32,7 @@ def test_whole_axes_have_whole_ticks(last, most):
 
 
 def test_powers_of_ten():
-    axis = Axis.of_powers("norm", [3e-12, 0.7])
+    axis = Axis.logarithmic("norm", [3e-12, 0.7])
     assert (axis.low, axis.high) == (1e-12, 1)
     assert [text for _, text in axis.ticks()] == ["10⁻¹²", "10⁻⁹", "10⁻⁶", "10⁻³", "10⁰"]
     assert axis.position(1e-6) == pytest.approx(0.5)

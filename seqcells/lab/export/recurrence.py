@@ -56,7 +56,7 @@ class Direction(NamedTuple):
         return self.weights.bias_ih is not None
 
 
-def layers_of(recurrent: nn.Module) -> list[list[Direction]]:
+def directions_by_layer(recurrent: nn.Module) -> list[list[Direction]]:
     """Return the directions of each layer: forward and, if bidirectional, backward.
 
     Raises:
@@ -112,7 +112,7 @@ def add_recurrence(
         ValueError: a module, cell or modifier has no ONNX operator.
     """
     final = []
-    for layer in layers_of(recurrent):
+    for layer in directions_by_layer(recurrent):
         inputs, state = _add_layer(graph, layer, inputs, lengths)
         final.append(state)
     return inputs, final

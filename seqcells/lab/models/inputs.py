@@ -15,16 +15,16 @@ class WordDropout(nn.Module):
     Element-wise dropout leaves every word recognisable, so it regularises less.
     """
 
-    def __init__(self, share: float):
+    def __init__(self, rate: float):
         super().__init__()
-        self.share = share
+        self.rate = rate
 
     def forward(self, vectors: Tensor) -> Tensor:
-        mask = F.dropout(vectors.new_ones(*vectors.shape[:-1], 1), self.share, self.training)
+        mask = F.dropout(vectors.new_ones(*vectors.shape[:-1], 1), self.rate, self.training)
         return vectors * mask
 
     def extra_repr(self) -> str:
-        return f"share={self.share}"
+        return f"rate={self.rate}"
 
 
 class HashedNgrams(nn.Module):

@@ -12,7 +12,7 @@ from seqcells.lab.prediction.classifier import Classifier
 from seqcells.lab.prediction.files import KINDS, Record, read_records, write_answers
 
 
-def kind_of(file: str, kind: str | None) -> str:
+def file_kind(file: str, kind: str | None) -> str:
     """Return the format of a file: `kind` if given, else by its suffix; `txt` for stdin."""
     if kind is not None or file == "-":
         return kind or "txt"

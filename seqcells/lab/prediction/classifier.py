@@ -11,7 +11,7 @@ from seqcells.lab.explanation import Explanation, explain
 from seqcells.lab.prediction.stream import Stream
 from seqcells.lab.text.batches import BucketedBatches, truncate
 from seqcells.lab.training import Run, load_best
-from seqcells.lab.training.tasks.base import logits_of
+from seqcells.lab.training.tasks.base import predict_logits
 from seqcells.lab.training.tasks.reviews import encode
 
 BATCH = 256
@@ -59,7 +59,7 @@ class Classifier:
             encoded, [0] * len(encoded), batch_size=BATCH, seed=0, shuffle=False
         )
         bar = tqdm(batches.epoch(0), "predicting", len(batches), disable=not progress, delay=1)
-        return logits_of(self.model, bar).sigmoid()
+        return predict_logits(self.model, bar).sigmoid()
 
     def explain(self, text: str) -> Explanation:
         """Explain the prediction of a text word by word.

@@ -71,10 +71,10 @@ def reliability_diagram(bins: Sequence[Bin]) -> Chart:
     """Plot the fraction of positive reviews by predicted probability, with bars for counts."""
     x = Axis("predicted probability of positive", 0.0, 1.0, 0.25, percent=True)
     chart = Chart("Reliability", x, Axis("fraction positive", 0.0, 1.0, 0.25, percent=True))
-    most = max(one.count for one in bins)
+    largest = max(one.count for one in bins)
     edges = [(one.low, one.high) for one in bins]
     counts = [f"{one.count:,} reviews" for one in bins]
-    chart.bars(edges, [0.3 * one.count / most for one in bins], counts).diagonal()
+    chart.bars(edges, [0.3 * one.count / largest for one in bins], counts).diagonal()
     titles = [
         f"{one.low:.0%} to {one.high:.0%}: predicted {one.mean:.1%}, true {one.share:.1%}"
         for one in bins
@@ -130,7 +130,7 @@ def reach(norms_by_run: dict[str, Sequence[float]], *, in_legend: bool) -> Chart
     if not points:
         return None
     x = Axis.around("words before the last", [back for back, _ in points], whole=True)
-    y = Axis.of_powers("gradient norm", [norm for _, norm in points])
+    y = Axis.logarithmic("gradient norm", [norm for _, norm in points])
     chart = Chart("Gradient norm by time step", x, y)
     for number, (name, line) in enumerate(lines.items()):
         if line:

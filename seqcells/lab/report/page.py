@@ -95,12 +95,12 @@ def _part(
         "history": history,
         "curves": figures.learning_curves(history, result["best_epoch"]),
         "settings": {part: vars(getattr(run.config, part)) for part in PARTS},
-        "environment": _environment_of(result),
+        "environment": _environment_table(result),
         "analysis": analysis,
     }
 
 
-def _environment_of(result: dict[str, Any]) -> dict[str, str]:
+def _environment_table(result: dict[str, Any]) -> dict[str, str]:
     """Return the recorded environment of the training and that of the report."""
     return {
         "trained with": f"torch {result['torch']}, threads: {result['threads']}, "
@@ -127,7 +127,7 @@ def _comparison(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def readable(value: Any, name: str) -> str:
+def format_metric(value: Any, name: str) -> str:
     """Format a value of `metrics.json`."""
     if name.endswith("accuracy"):
         return f"{value:.2%}"
@@ -139,14 +139,14 @@ def readable(value: Any, name: str) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def setting(value: Any) -> str:
+def format_setting(value: Any) -> str:
     """Format a setting as on the command line, with a dash for null."""
     if isinstance(value, list):
         return ",".join(map(str, value))
     return "–" if value in (None, {}) else str(value)
 
 
-def share(value: float) -> str:
+def format_probability(value: float) -> str:
     """Format a probability; values other than 0 and 1 do not round to 0% or 100%."""
     text = f"{value:.2%}"
     return {"0.00%": "< 0.01%", "100.00%": "> 99.99%"}.get(text, text) if 0 < value < 1 else text
@@ -160,6 +160,10 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"readable": readable, "setting": setting, "share": share}
+    environment.filters |= {
+        "metric": format_metric,
+        "setting": format_setting,
+        "probability": format_probability,
+    }
     environment.filters["spaced"] = lambda name: name.replace("_", " ")
     return environment

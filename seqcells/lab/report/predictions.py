@@ -74,9 +74,9 @@ def reliability(predicted: Predictions) -> list[Bin]:
     bin_index = np.minimum((probabilities * BINS).astype(int), BINS - 1)
     bins = []
     for number in np.unique(bin_index):
-        own = bin_index == number
-        means = probabilities[own].mean(), predicted.labels[own].mean()
-        bins.append(Bin(number / BINS, (number + 1) / BINS, int(own.sum()), *map(float, means)))
+        mask = bin_index == number
+        means = probabilities[mask].mean(), predicted.labels[mask].mean()
+        bins.append(Bin(number / BINS, (number + 1) / BINS, int(mask.sum()), *map(float, means)))
     return bins
 
 
@@ -92,11 +92,11 @@ def by_length(predicted: Predictions) -> list[Bin]:
     group = np.searchsorted(edges, predicted.lengths)
     bins = []
     for number in np.unique(group):
-        own = group == number
-        lengths = predicted.lengths[own]
-        means = lengths.mean(), predicted.correct[own].mean()
+        mask = group == number
+        lengths = predicted.lengths[mask]
+        means = lengths.mean(), predicted.correct[mask].mean()
         ends = int(lengths.min()), int(lengths.max())
-        bins.append(Bin(*ends, int(own.sum()), *map(float, means)))
+        bins.append(Bin(*ends, int(mask.sum()), *map(float, means)))
     return bins
 
 
@@ -125,13 +125,13 @@ def examples(predicted: Predictions) -> dict[int, str]:
         answers = short & (predicted.correct == correct)
         word = "correct" if correct else "wrong"
         for label, name in ((1, "positive"), (0, "negative")):
-            own = answers & (predicted.labels == label)
+            mask = answers & (predicted.labels == label)
             description = f"most confident {word} prediction of a {name} review"
-            candidates.append((description, own, -confidence))
+            candidates.append((description, mask, -confidence))
         candidates.append((f"least confident {word} prediction", answers, confidence))
     selected = {}
-    for description, own, rank in candidates:
-        if own.any():
-            index = int(np.flatnonzero(own)[np.argmin(rank[own])])
+    for description, mask, rank in candidates:
+        if mask.any():
+            index = int(np.flatnonzero(mask)[np.argmin(rank[mask])])
             selected.setdefault(index, description)
     return selected

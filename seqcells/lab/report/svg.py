@@ -41,7 +41,7 @@ class Axis:
         return cls(label, low, high, step, percent)
 
     @classmethod
-    def of_powers(cls, label: str, values: Sequence[float]) -> "Axis":
+    def logarithmic(cls, label: str, values: Sequence[float]) -> "Axis":
         """Create a logarithmic axis between powers of ten."""
         low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
         high = max(high, low + 1)
@@ -76,14 +76,14 @@ def _round_step(rough: float) -> float:
     return next(one * power for one in (1, 2, 5, 10) if one * power >= rough * 0.999)
 
 
-def style_of(colour: int) -> str:
+def line_style(colour: int) -> str:
     """Return the CSS classes of a line; after the last colour, lines are dashed."""
     return f"c{colour % COLOURS}" + (" dashed" if colour // COLOURS % 2 else "")
 
 
 def key(name: str, colour: int) -> Markup:
     """Return a legend entry."""
-    return Markup('<span class="key {}">{}</span>').format(style_of(colour), name)
+    return Markup('<span class="key {}">{}</span>').format(line_style(colour), name)
 
 
 class Chart:
@@ -104,11 +104,11 @@ class Chart:
         titles: Sequence[str] = (),
     ) -> "Chart":
         """Draw a line; with `titles`, also a marker with a tooltip at each point."""
-        style = style_of(colour)
-        places = [self._place(x, y) for x, y in zip(xs, ys)]
-        points = " ".join(f"{across:.1f},{down:.1f}" for across, down in places)
+        style = line_style(colour)
+        pixels = [self._to_pixels(x, y) for x, y in zip(xs, ys)]
+        points = " ".join(f"{across:.1f},{down:.1f}" for across, down in pixels)
         self._add('<polyline class="line {}" points="{}"/>', style, points)
-        for (across, down), title in zip(places, titles):
+        for (across, down), title in zip(pixels, titles):
             circle = (
                 '<circle class="mark {}" cx="{:.1f}" cy="{:.1f}" r="2.6"><title>{}</title></circle>'
             )
@@ -120,7 +120,7 @@ class Chart:
     def whiskers(self, xs: Sequence[float], ends: Sequence[tuple[float, float]]) -> "Chart":
         """Draw a vertical error bar from the low to the high end at each x."""
         for x, (low, high) in zip(xs, ends):
-            (across, bottom), (_, top) = self._place(x, low), self._place(x, high)
+            (across, bottom), (_, top) = self._to_pixels(x, low), self._to_pixels(x, high)
             line = '<path class="whisker" d="M{:.1f} {:.1f}V{:.1f}"/>'
             self._add(line, across, bottom, top)
         return self
@@ -130,7 +130,7 @@ class Chart:
     ) -> "Chart":
         """Draw pale bars from the x axis up to the heights."""
         for (left, right), height, title in zip(edges, heights, titles):
-            (start, top), (end, _) = self._place(left, height), self._place(right, height)
+            (start, top), (end, _) = self._to_pixels(left, height), self._to_pixels(right, height)
             bar = (
                 '<rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">'
                 "<title>{}</title></rect>"
@@ -141,20 +141,20 @@ class Chart:
 
     def horizontal(self, y: float) -> "Chart":
         """Draw a thin horizontal line."""
-        (left, down), (right, _) = self._place(self.x.low, y), self._place(self.x.high, y)
+        (left, down), (right, _) = self._to_pixels(self.x.low, y), self._to_pixels(self.x.high, y)
         self._add('<path class="rule" d="M{:.1f} {:.1f}H{:.1f}"/>', left, down, right)
         return self
 
     def vertical(self, x: float, title: str) -> "Chart":
         """Draw a thin vertical line with a tooltip."""
-        across, down = self._place(x, self.y.low)
+        across, down = self._to_pixels(x, self.y.low)
         line = '<path class="rule" d="M{:.1f} {:.1f}V{}"><title>{}</title></path>'
         self._add(line, across, down, TOP, title)
         return self
 
     def diagonal(self) -> "Chart":
         """Draw a thin line from the lower left to the upper right corner."""
-        ends = *self._place(self.x.low, self.y.low), *self._place(self.x.high, self.y.high)
+        ends = *self._to_pixels(self.x.low, self.y.low), *self._to_pixels(self.x.high, self.y.high)
         self._add('<path class="rule" d="M{:.1f} {:.1f}L{:.1f} {:.1f}"/>', *ends)
         return self
 
@@ -170,7 +170,7 @@ class Chart:
     def _add(self, form: str, *values: object) -> None:
         self._elements.append(Markup(form).format(*values))
 
-    def _place(self, x: float, y: float) -> tuple[float, float]:
+    def _to_pixels(self, x: float, y: float) -> tuple[float, float]:
         across = LEFT + self.x.position(x) * (WIDTH - LEFT - RIGHT)
         return across, self.height - BOTTOM - self.y.position(y) * (self.height - TOP - BOTTOM)
 
@@ -178,11 +178,11 @@ class Chart:
         bottom, middle = self.height - BOTTOM, (self.height - BOTTOM + TOP) / 2
         parts = []
         for value, text in self.y.ticks():
-            _, down = self._place(self.x.low, value)
+            _, down = self._to_pixels(self.x.low, value)
             parts.append(f'<path class="grid" d="M{LEFT} {down:.1f}H{WIDTH - RIGHT}"/>')
             parts.append(f'<text class="y" x="{LEFT - 6}" y="{down + 3.5:.1f}">{text}</text>')
         for value, text in self.x.ticks():
-            across, _ = self._place(value, self.y.low)
+            across, _ = self._to_pixels(value, self.y.low)
             parts.append(f'<text class="x" x="{across:.1f}" y="{bottom + 15}">{text}</text>')
         parts.append(f'<path class="base" d="M{LEFT} {bottom}H{WIDTH - RIGHT}"/>')
         label = f'<text class="x label" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{self.height - 5}">'

@@ -48,10 +48,10 @@ class Batch(NamedTuple):
 
     def part(self, number: int, parts: int) -> "Batch":
         """Return every `parts`-th example, starting at `number`; the parts partition the batch."""
-        own = slice(number, None, parts)
-        labels = self.labels[own] if self.labels.dim() == 1 else self.labels[:, own]
-        resets = None if self.resets is None else self.resets[:, own]
-        return Batch(self.inputs[:, own], self.lengths[own], labels, self.indices[own], resets)
+        rows = slice(number, None, parts)
+        labels = self.labels[rows] if self.labels.dim() == 1 else self.labels[:, rows]
+        resets = None if self.resets is None else self.resets[:, rows]
+        return Batch(self.inputs[:, rows], self.lengths[rows], labels, self.indices[rows], resets)
 
 
 def check_start(start: int, batches: int, unit: str = "batches") -> None:

@@ -55,10 +55,10 @@ def start_from_neighbours(inputs: WordInputs, texts: Sequence[Sequence[int]]) ->
 
 def _ngram_vectors(inputs: WordInputs, neighbours: Neighbours) -> Tensor:
     ngrams, total = inputs.ngrams, 0.0
-    for place in range(ngrams.longest - 1):
+    for index in range(ngrams.longest - 1):
         total = total + neighbours.ngrams(
-            lambda tokens, place=place: ngrams.buckets(tokens)[place],
-            words=place + 2,
+            lambda tokens, index=index: ngrams.buckets(tokens)[index],
+            words=index + 2,
             numbers=ngrams.vectors.num_embeddings,
         )
     return total
@@ -70,13 +70,13 @@ def start_from_run(model: nn.Module, run: Run) -> str:
     N-gram vectors are not copied.
     """
     weights = load_checkpoint(run.best, run.config)["model"]
-    own = model.state_dict()
-    copied = [name for name in own if name.startswith(("inputs.words.", "recurrent."))]
+    state = model.state_dict()
+    copied = [name for name in state if name.startswith(("inputs.words.", "recurrent."))]
     for name in copied:
-        if name not in weights or weights[name].shape != own[name].shape:
+        if name not in weights or weights[name].shape != state[name].shape:
             got = f"shape {tuple(weights[name].shape)}" if name in weights else "none"
             raise ValueError(
-                f"training.start_from: expected {name} of shape {tuple(own[name].shape)} in "
+                f"training.start_from: expected {name} of shape {tuple(state[name].shape)} in "
                 f"{run.folder}, got {got}; use the same model.cell, sizes and directions"
             )
     model.load_state_dict({name: weights[name] for name in copied}, strict=False)

@@ -21,7 +21,7 @@ from seqcells.lab.training.metrics import EpochSums, PendingMetrics, Progress, e
 from seqcells.lab.training.optimisation import Learner, learning_rate
 from seqcells.lab.training.runs import Run
 from seqcells.lab.training.tasks import Task, TrainingData
-from seqcells.lab.training.tasks.base import describe, tokens_of
+from seqcells.lab.training.tasks.base import count_tokens, describe
 from seqcells.lab.training.termination import (
     InterruptedRunError,
     NonFiniteLossError,
@@ -77,10 +77,10 @@ class Trainer:
         """
         self._settle()
         device, state = self.learner.device, self.learner.state
-        own = {"random": random_states(device), "state": to_plain_tuples(state)}
+        local = {"random": random_states(device), "state": to_plain_tuples(state)}
         content = {
             **self.learner.state_dict(),
-            "processes": processes.all_gather(own),
+            "processes": processes.all_gather(local),
             "progress": asdict(self.progress),
             "seconds": self.run.seconds,
         }
@@ -102,30 +102,30 @@ class Trainer:
         sums = EpochSums(**content["progress"].pop("sums"))
         self.progress = Progress(sums=sums, **content["progress"])
         self.run.earlier_seconds = content["seconds"]
-        own = states[processes.rank()]
-        device, state = self.learner.device, own["state"]
+        local = states[processes.rank()]
+        device, state = self.learner.device, local["state"]
         self.learner.state = (
             None if state is None else map_state(lambda part: part.to(device), state)
         )
-        restore_random_states(own["random"], device)
+        restore_random_states(local["random"], device)
         self._saved = time.monotonic()
 
     def step(self, batch: Batch) -> None:
         """Learn from one batch; update the weights after every `accumulate`-th."""
         sums, started = self.progress.sums, time.monotonic()
-        place = sums.batches % self.config.accumulate
-        batches = min(self.config.accumulate, len(self.data.train) - (sums.batches - place))
-        last = place == batches - 1
+        position = sums.batches % self.config.accumulate
+        batches = min(self.config.accumulate, len(self.data.train) - (sums.batches - position))
+        last = position == batches - 1
         shard, weight = processes.shard(batch)
         labels = self.task.count(batch)
         # DistributedDataParallel averages over processes; the step needs the mean over all labels.
-        share = weight * processes.world_size() / (labels * batches)
+        scale = weight * processes.world_size() / (labels * batches)
         judgement = self.learner.accumulate(
-            self.transfer(shard), share, first=place == 0, last=last
+            self.transfer(shard), scale, first=position == 0, last=last
         )
         norm = self.learner.clip() if last else None
         self._pending.add(judgement, weight, labels, norm)
-        sums.tokens += tokens_of(batch)
+        sums.tokens += count_tokens(batch)
         sums.batches += 1
         if len(self._pending) >= self.max_pending:
             self._read()
@@ -150,17 +150,17 @@ class Trainer:
         if not pending:
             return
         losses, corrects = (processes.all_reduce_sum(column) for column in list(zip(*pending))[:2])
-        for place, (loss, correct, one) in enumerate(zip(losses, corrects, pending)):
-            number = sums.batches - len(pending) + place + 1
+        for index, (loss, correct, metrics) in enumerate(zip(losses, corrects, pending)):
+            number = sums.batches - len(pending) + index + 1
             self._check_finite(loss, "loss", number)
             sums.loss += loss
             sums.correct += int(correct)
-            sums.labels += one.labels
-            if one.norm is None:
+            sums.labels += metrics.labels
+            if metrics.norm is None:
                 continue
-            if math.isfinite(one.norm) or not self.learner.can_skip():
-                self._check_finite(one.norm, "gradient norm", number)
-                sums.norm += one.norm
+            if math.isfinite(metrics.norm) or not self.learner.can_skip():
+                self._check_finite(metrics.norm, "gradient norm", number)
+                sums.norm += metrics.norm
             else:
                 sums.skipped += 1
 

@@ -50,8 +50,8 @@ class AveragedModel:
         """Average in the weights after a step; copy the buffers."""
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps)) if self.steps else 0.0
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
-        for own, new in zip(self.model.buffers(), model.buffers(), strict=True):
-            own.copy_(new)
+        for average, new in zip(self.model.buffers(), model.buffers(), strict=True):
+            average.copy_(new)
         self.steps += 1
 
     def state_dict(self) -> dict[str, Any]:
@@ -107,8 +107,8 @@ class Learner:
         """The model to validate and save: the averaged model if averaging is configured."""
         return self.model if self.average is None else self.average.model
 
-    def accumulate(self, batch: Batch, share: float, *, first: bool, last: bool) -> Judgement:
-        """Add the gradients of `share` times a batch's loss; return the batch's judgement.
+    def accumulate(self, batch: Batch, scale: float, *, first: bool, last: bool) -> Judgement:
+        """Add the gradients of `scale` times a batch's loss; return the batch's judgement.
 
         A step accumulates over one or more batches, from the `first` to the `last`.
         """
@@ -117,7 +117,7 @@ class Learner:
         local = processes.is_distributed() and not last
         with self.task_module.no_sync() if local else nullcontext():
             judgement = self.task_module(batch, self.state)
-            self.scaler.scale((judgement.loss + judgement.penalty) * share).backward()
+            self.scaler.scale((judgement.loss + judgement.penalty) * scale).backward()
         self.state = None if judgement.state is None else detach_state(judgement.state)
         return judgement
 

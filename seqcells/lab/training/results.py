@@ -42,7 +42,7 @@ def finish(
         **{f"test_{name}": score for name, score in test.items()},
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
-        **scores_of(progress.history[progress.best_epoch - 1], "validation"),
+        **select_scores(progress.history[progress.best_epoch - 1], "validation"),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "tokens_per_second": tokens / seconds,
         "train_seconds": seconds,
@@ -57,14 +57,14 @@ def finish(
     return result
 
 
-def scores_of(metrics: dict[str, Any], split: str) -> dict[str, float]:
+def select_scores(metrics: dict[str, Any], split: str) -> dict[str, float]:
     """Return the metrics of a split, with their full names."""
     return {name: metrics[name] for name in metrics if name.startswith(split + "_")}
 
 
 def scores(result: dict[str, Any], split: str) -> dict[str, float]:
     """Return the scores of a split in `metrics.json`, without the prefix of the split."""
-    return {name.partition("_")[2]: value for name, value in scores_of(result, split).items()}
+    return {name.partition("_")[2]: value for name, value in select_scores(result, split).items()}
 
 
 def conclude(run: Run, result: dict[str, Any]) -> str:

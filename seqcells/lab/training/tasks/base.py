@@ -105,7 +105,7 @@ class Task(ABC):
 
 
 @torch.no_grad()
-def logits_of(model: nn.Module, batches: Iterable[Batch]) -> Tensor:
+def predict_logits(model: nn.Module, batches: Iterable[Batch]) -> Tensor:
     """Return the logits `(N,)` of all examples, in the order of the examples, on the CPU."""
     device = next(model.parameters()).device
     results = [
@@ -148,5 +148,5 @@ def judge_numbers(values: Tensor, targets: Tensor, tolerance: float) -> Judgemen
     return Judgement(error.square().sum(), correct)
 
 
-def tokens_of(batch: Batch) -> int:
+def count_tokens(batch: Batch) -> int:
     return int(torch.sum(batch.lengths))

@@ -19,7 +19,7 @@ from seqcells.lab.training.initialisation import (
     start_from_run,
 )
 from seqcells.lab.training.runs import Run
-from seqcells.lab.training.tasks.base import Judgement, TrainingData, judge_binary, logits_of
+from seqcells.lab.training.tasks.base import Judgement, TrainingData, judge_binary, predict_logits
 from seqcells.lab.training.tasks.reviews import ReviewTask, encode, read_reviews
 
 
@@ -101,4 +101,4 @@ def predict(run: Run, reviews: list[Review], device: torch.device) -> Tensor:
     batches = task.evaluation_batches([review._replace(label=0) for review in reviews], vocabulary)
     silent = None if processes.is_main() else True
     bar = tqdm(batches.epoch(0), "predicting labels", len(batches), disable=silent)
-    return logits_of(model, bar).sigmoid()
+    return predict_logits(model, bar).sigmoid()
