@@ -28,7 +28,7 @@ def assert_same_weights(first, second):
 
 @pytest.fixture
 def make_deferred(make_trainer):
-    """Return a function that makes a trainer which reads metrics every three batches of eight."""
+    """Return a function that makes a trainer that reads metrics every three batches, of eight."""
 
     def make(**settings):
         trainer = make_trainer(**settings)

@@ -14,7 +14,7 @@ from seqcells.lab.text.reviews import Review
 
 MAX_LEADS = 2
 MIN_TOKENS, MAX_TOKENS = 30, 80  # a text ends with the sentence that reaches its target length
-FINAL_VERDICT_SHARE = 0.3  # short distances first: long-range memory is learned from them
+FINAL_VERDICT_SHARE = 0.3  # short distances make the long ones learnable
 
 
 def make_corpus(

@@ -7,7 +7,7 @@ from seqcells.lab.text.batches import Batch
 from seqcells.lab.training import processes
 from seqcells.lab.training.config import TrainingConfig
 
-SCALING = ("cuda", "cpu")  # devices with torch.amp.GradScaler, which float16 needs
+GRAD_SCALER_DEVICES = ("cuda", "cpu")  # devices with torch.amp.GradScaler, which float16 needs
 
 
 def device_of(config: TrainingConfig) -> torch.device:
@@ -25,7 +25,7 @@ def device_of(config: TrainingConfig) -> torch.device:
     available = "auto or cpu" if kind == "cpu" else f"auto, cpu or {kind}"
     expected = f"{available}, the devices of this machine"
     check_setting(device.type in ("cpu", kind), key, expected, got)
-    supported = config.precision != "float16" or device.type in SCALING
+    supported = config.precision != "float16" or device.type in GRAD_SCALER_DEVICES
     expected = f"float32 or bfloat16 on {device.type}"
     check_setting(supported, "training.precision", expected, config.precision)
     if device.type == "cpu":

@@ -17,7 +17,7 @@ from seqcells.lab.training.tasks import Judgement, Task
 from seqcells.state import detach_state
 
 FINAL_RATE = 0.01  # final learning rate relative to its peak
-SMALLEST_SCALE = 2.0**-24  # of the loss in float16: below it every gradient underflows
+SMALLEST_SCALE = 2.0**-24  # smallest loss scale for float16: below it every gradient underflows
 
 
 def learning_rate(step: int, total: int, config: TrainingConfig) -> float:
