@@ -2,7 +2,7 @@
 
 python -m benchmarks.overview
 
-Measures nothing. Run it after a change of the section "Layers against torch.nn"; a test compares
+Measures nothing. Run it after changing the section "Layers against torch.nn"; a test compares
 the committed picture with a new one.
 """
 
@@ -92,12 +92,20 @@ def read(text: str) -> dict[str, list[Group]]:
 
 
 def setting(text: str) -> str:
-    """Return the machine and the versions behind the figures."""
-    machine = re.search(r"^Machine: (.*?), \d+ GiB", text, re.MULTILINE)
-    version = re.search(r"torch (\d+\.\d+\.\d+)", text)
-    threads = re.search(r"\d+ threads", section(text, SECTION))
+    """Return the machine and the version of torch.
+
+    Raises:
+        ValueError: RESULTS.md does not state them.
+    """
+    prose = " ".join(text.split())  # line breaks may stand anywhere
+    machine = re.search(r"Machine: (.*?), \d+ GiB", prose)
+    version = re.search(r"torch (\d+\.\d+\.\d+)", prose)
+    threads = re.search(r"\d+ threads", " ".join(section(text, SECTION).split()))
     if not (machine and version and threads):
-        raise ValueError("RESULTS.md: expected the machine, torch's version and the threads")
+        raise ValueError(
+            "RESULTS.md: expected 'Machine: NAME, N GiB', 'torch X.Y.Z' and, in the section "
+            f"{SECTION!r}, 'N threads'; restore what is missing"
+        )
     return f"{machine[1]}, {threads[0]}, float32, torch {version[1]}"
 
 

@@ -40,7 +40,7 @@ def test_a_changed_ratio_is_read():
     [
         ("## Layers against torch.nn\n", "## Layers\n", "expected a section"),
         ("| small: ", "| tiny: ", "expected small, training"),
-        ("Machine: ", "Computer: ", "expected the machine"),
+        ("Machine: ", "Computer: ", "expected 'Machine"),
     ],
 )
 def test_missing_parts_raise(tmp_path, old, new, message):
