@@ -207,7 +207,7 @@ def run(cases: Sequence[Case], rounds: int, names: Sequence[str]) -> list[Result
 
 def main(argv: Sequence[str]) -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("--rounds", type=at_least_one, default=11)
+    parser.add_argument("--rounds", type=at_least_one, default=11, help="default: %(default)s")
     parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
     parser.add_argument("--skip", default="", help=f"columns to leave out: {', '.join(BACKENDS)}")
     parser.add_argument("--tf32", action="store_true", help="allow TF32 on every side")

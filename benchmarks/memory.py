@@ -45,8 +45,13 @@ def grow(library: str, cell: str, shape: Shape, train: bool, steps: int, threads
 
 def main(argv: Sequence[str]) -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("--steps", type=at_least_one, default=5)
-    parser.add_argument("--threads", type=at_least_one, default=multiprocessing.cpu_count())
+    parser.add_argument("--steps", type=at_least_one, default=5, help="default: %(default)s")
+    parser.add_argument(
+        "--threads",
+        type=at_least_one,
+        default=multiprocessing.cpu_count(),
+        help="default: %(default)s",
+    )
     options = parser.parse_args(argv)
     cases = [
         (SHAPES[name], cell, train) for name in NAMES for cell in GATES for train in (False, True)

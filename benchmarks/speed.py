@@ -51,8 +51,10 @@ def choose(only: str) -> list[list[Shape]]:
 
 def main(argv: Sequence[str]) -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("--rounds", type=at_least_one, default=11)
-    parser.add_argument("--threads", type=at_least_one, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=at_least_one, default=11, help="default: %(default)s")
+    parser.add_argument(
+        "--threads", type=at_least_one, default=torch.get_num_threads(), help="default: %(default)s"
+    )
     parser.add_argument("--only", default="", help="part of a shape's name; no picture is drawn")
     options = parser.parse_args(argv)
     families = choose(options.only)

@@ -211,8 +211,10 @@ def environment(command: Sequence[str], threads: int, rounds: int) -> str:
 def main(argv: Sequence[str]) -> None:
     parser = parser_of(__doc__)
     words = [word for axis in AXES for word in axis]
-    parser.add_argument("--rounds", type=at_least_one, default=31)
-    parser.add_argument("--threads", type=at_least_one, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=at_least_one, default=31, help="default: %(default)s")
+    parser.add_argument(
+        "--threads", type=at_least_one, default=torch.get_num_threads(), help="default: %(default)s"
+    )
     parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
     parser.add_argument("--only", default="", help=f"rows, separated by commas: {', '.join(words)}")
     options = parser.parse_args(argv)

@@ -70,7 +70,9 @@ def main(argv: Sequence[str]) -> None:
     parser = parser_of(__doc__)
     parser.add_argument("path", help="aclImdb_v1.tar.gz or its extracted folder")
     parser.add_argument("--batches", type=at_least_one, help="number of batches (default: all)")
-    parser.add_argument("--threads", type=at_least_one, default=torch.get_num_threads())
+    parser.add_argument(
+        "--threads", type=at_least_one, default=torch.get_num_threads(), help="default: %(default)s"
+    )
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     config, _, _ = parse([str(CONFIG), "--data.path", options.path, *PLAIN])

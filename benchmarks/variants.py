@@ -265,8 +265,10 @@ def footnotes() -> Iterator[str]:
 
 def main(argv: Sequence[str]) -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("--rounds", type=at_least_one, default=7)
-    parser.add_argument("--threads", type=at_least_one, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=at_least_one, default=7, help="default: %(default)s")
+    parser.add_argument(
+        "--threads", type=at_least_one, default=torch.get_num_threads(), help="default: %(default)s"
+    )
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     cases = [(SHAPES[name], variant) for name in NAMES for variant in VARIANTS]
