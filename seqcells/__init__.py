@@ -35,7 +35,7 @@ from seqcells.modifiers import (
     VariationalDropout,
     Zoneout,
 )
-from seqcells.moved import keep_old_names
+from seqcells.moved import redirect_old_names
 from seqcells.noise import Noise
 from seqcells.recurrence.choice import backend, backends
 from seqcells.recurrent import Recurrent
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-keep_old_names()
+redirect_old_names()
 
 
 def load(run: str | Path) -> Classifier:

@@ -16,7 +16,7 @@ from seqcells.cells.lstm import check_projection
 from seqcells.cells.table import EQUATIONS
 from seqcells.recurrence.compute import compute
 from seqcells.recurrence.request import Request
-from seqcells.sequences import as_given, time_first
+from seqcells.sequences import restore_layout, time_first
 from seqcells.state import (
     State,
     autocast,
@@ -116,7 +116,7 @@ class _Layers(nn.RNNBase):
         output, state = self._run(input, states, lengths=lengths, resets=resets)
         if not batched:
             state = map_state(lambda part: part.squeeze(1), state)
-        return as_given(output, batched, self.batch_first), state
+        return restore_layout(output, batched, self.batch_first), state
 
     def _run_packed(
         self, input: PackedSequence, hx: Any, lengths: Any, resets: Any

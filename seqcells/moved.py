@@ -45,6 +45,6 @@ class Finder(MetaPathFinder, Loader):
             module.__spec__ = self.specs.pop(module.__spec__.name)
 
 
-def keep_old_names() -> None:
+def redirect_old_names() -> None:
     """Look for moved modules first: a moved package would find its own modules a second time."""
     sys.meta_path.insert(0, Finder())

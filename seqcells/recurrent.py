@@ -10,13 +10,19 @@ from torch import Tensor, nn
 
 from seqcells.cells.base import GatedCell
 from seqcells.cells.checks import check_cell
-from seqcells.modifiers.base import Modifier, as_it_stands, call, innermost, noise_of
+from seqcells.modifiers.base import (
+    Modifier,
+    call_cell,
+    has_standard_forward,
+    innermost,
+    resolve_noise,
+)
 from seqcells.noise import Noise
 from seqcells.recurrence.choice import refuse
 from seqcells.recurrence.compute import compute
 from seqcells.recurrence.loop import loop
 from seqcells.recurrence.request import Request
-from seqcells.sequences import as_given, time_first, zero_padding
+from seqcells.sequences import restore_layout, time_first, zero_padding
 from seqcells.state import State, conform_state, first_tensor, map_state
 
 
@@ -87,7 +93,7 @@ class Recurrent(nn.Module):
         request, layout = prepare(
             self, inputs, initial_state, lengths, resets, noise, all_states=all_states
         )
-        found = compute(request) if request.weights is not None else _called_at_every_step(request)
+        found = compute(request) if request.weights is not None else _run_by_calling(request)
         return layout.restore(*found)
 
     def noise(
@@ -113,9 +119,9 @@ class Recurrent(nn.Module):
         """
         batched = not isinstance(inputs, Tensor) or inputs.dim() > 2
         inputs, *_ = time_first(inputs, None, None, self.batch_first)
-        state, _ = _first_states(self.cell, inputs, initial_state, batched)
-        drawn = noise_of(self.cell, None, state, inputs.shape[0]) or Noise()
-        return drawn if before is None else before.carried(drawn, state)
+        state, _ = _initial_and_reset_state(self.cell, inputs, initial_state, batched)
+        drawn = resolve_noise(self.cell, None, state, inputs.shape[0]) or Noise()
+        return drawn if before is None else before.carry_over(drawn, state)
 
     def extra_repr(self) -> str:
         cell = [] if isinstance(self.cell, nn.Module) else [f"cell={self.cell!r}"]
@@ -135,7 +141,9 @@ class Layout(NamedTuple):
             return outputs, final_state
         if not self.batched:
             final_state = map_state(lambda part: part.squeeze(0), final_state)
-        outputs = map_state(lambda part: as_given(part, self.batched, self.batch_first), outputs)
+        outputs = map_state(
+            lambda part: restore_layout(part, self.batched, self.batch_first), outputs
+        )
         return outputs, final_state
 
 
@@ -158,11 +166,11 @@ def prepare(
     gated = innermost(cell)
     if isinstance(gated, GatedCell):
         gated.check_input(inputs)
-    state, fresh = _first_states(cell, inputs, initial_state, batched)
-    noise = noise_of(cell, noise, state, inputs.shape[0])
+    state, fresh = _initial_and_reset_state(cell, inputs, initial_state, batched)
+    noise = resolve_noise(cell, noise, state, inputs.shape[0])
     steps = lengths, None, resets, recurrent.reverse, all_states
     weights = None
-    if runs_unrolled(cell):
+    if is_fusible(cell):
         cell, weights = gated, cell.weights()
     if resets is None:
         fresh = None
@@ -170,7 +178,7 @@ def prepare(
     return request, Layout(batched, recurrent.batch_first)
 
 
-def _first_states(
+def _initial_and_reset_state(
     cell: Any, inputs: Tensor, initial_state: State, batched: bool
 ) -> tuple[State, State]:
     """The state to start from, and the one a reset restarts from: None asks the cell itself."""
@@ -189,12 +197,12 @@ def _first_states(
     return initial_state, None
 
 
-def _called_at_every_step(request: Request) -> tuple[State, State]:
+def _run_by_calling(request: Request) -> tuple[State, State]:
     cell, lengths = request.cell, request.lengths
     refuse(f"{type(cell).__name__} is a cell that is called at every step")
     output = getattr(cell, "output", first_tensor)
     return loop(
-        lambda input, state, noise: (call(cell, input, state, noise), ()),
+        lambda input, state, noise: (call_cell(cell, input, state, noise), ()),
         lambda state, _: state if request.all_states else output(state),
         request.inputs if lengths is None else zero_padding(request.inputs, lengths),
         request.state,
@@ -206,7 +214,7 @@ def _called_at_every_step(request: Request) -> tuple[State, State]:
     )
 
 
-def runs_unrolled(cell: Any) -> bool:
+def is_fusible(cell: Any) -> bool:
     """Whether the cell is no more than its equations: a gated cell that is called as it stands.
 
     A forward of its own or a hook, on it or a modifier around it, has to see every step, so the
@@ -220,6 +228,6 @@ def runs_unrolled(cell: Any) -> bool:
     ):
         return False
     if not isinstance(cell, Modifier):
-        return as_it_stands(cell)
+        return has_standard_forward(cell)
     own = type(cell).forward is Modifier.forward and "forward" not in vars(cell)
-    return own and runs_unrolled(cell.cell)
+    return own and is_fusible(cell.cell)

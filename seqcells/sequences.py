@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def readable(tensor: Tensor) -> bool:
+def is_host_readable(tensor: Tensor) -> bool:
     """Whether the values can be read for nothing: on the CPU, in no graph and under no vmap."""
     if tensor.device.type != "cpu" or torch.compiler.is_compiling():
         return False
@@ -52,7 +52,7 @@ def time_first(
     return inputs, lengths, resets
 
 
-def as_given(outputs: Tensor, batched: bool, batch_first: bool) -> Tensor:
+def restore_layout(outputs: Tensor, batched: bool, batch_first: bool) -> Tensor:
     """Outputs `(T, B, ...)` laid out as the inputs that `time_first` was given."""
     if not batched:
         return outputs.squeeze(1)
@@ -81,7 +81,7 @@ def check_lengths(
             f"got shape {tuple(lengths.shape)}"
         )
     lengths = lengths.to(torch.int64)
-    if not readable(lengths):
+    if not is_host_readable(lengths):
         return lengths.to(device).clamp(0, steps)
     if batch_size:
         least, most = (int(end) for end in lengths.aminmax())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from seqcells.cells.checks import check_share
 from seqcells.noise import Noise
 from seqcells.recurrent import Recurrent
-from seqcells.sequences import as_given, time_first, zero_padding
+from seqcells.sequences import restore_layout, time_first, zero_padding
 from seqcells.state import State
 
 
@@ -84,7 +84,7 @@ class Stack(nn.Module):
         if self.residual:  # so that it adds nothing past a length
             clean, lengths, _ = time_first(inputs, lengths, None, self.batch_first)
             if lengths is not None:
-                inputs = as_given(zero_padding(clean, lengths), True, self.batch_first)
+                inputs = restore_layout(zero_padding(clean, lengths), True, self.batch_first)
         states = _parts(initial_state, len(self.layers), "initial_state: one state a layer")
         noises = _parts(noise, len(self.layers), "noise: one a layer")
         final_states = []

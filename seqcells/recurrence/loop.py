@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 
 from seqcells.noise import Noise
-from seqcells.sequences import readable, valid_steps
+from seqcells.sequences import is_host_readable, valid_steps
 from seqcells.state import State, map_state, select_state
 
 Step = Callable[[Tensor, State, "Noise | None"], tuple[State, Any]]
@@ -47,7 +47,7 @@ def loop(
     for t in reversed(range(steps)) if reverse else range(steps):
         reset, valid = masks[t]
         at = None if noise is None else noise.at(t, state)
-        new, gates = _restart(step, rows[t], state, fresh_state, reset, at)
+        new, gates = _step_with_reset(step, rows[t], state, fresh_state, reset, at)
         kept[t] = keep(new, gates)
         if valid is not None:
             before = map_state(torch.zeros_like, new) if state is None else state
@@ -59,7 +59,7 @@ def loop(
     return map_state(lambda *parts: torch.stack(parts), *kept), state
 
 
-def evaluated_once(cell: Any) -> AbstractContextManager[None]:
+def cached_parametrizations(cell: Any) -> AbstractContextManager[None]:
     """Within it a cell's parametrizations are evaluated once, however many steps read them."""
     if torch.compiler.is_compiling() or not parametrize.is_parametrized(cell):
         return nullcontext()
@@ -77,16 +77,16 @@ def step_masks(
     valid: list[Tensor | None] = [None] * steps
     if resets is not None:
         restarts = list(resets.unbind(0))
-        if readable(resets):
+        if is_host_readable(resets):
             some = resets.any(1).tolist()
             restarts = [mask if found else None for mask, found in zip(restarts, some)]
     if lengths is not None:
-        full = int(lengths.min()) if readable(lengths) and len(lengths) else 0
+        full = int(lengths.min()) if is_host_readable(lengths) and len(lengths) else 0
         valid[full:] = valid_steps(lengths, steps)[full:].unbind(0)
     return list(zip(restarts, valid))
 
 
-def _restart(
+def _step_with_reset(
     step: Step,
     input: Tensor,
     state: State,

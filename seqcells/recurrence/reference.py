@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from seqcells.noise import Noise, noisy_coefficients, noisy_step
-from seqcells.recurrence.loop import evaluated_once, loop
+from seqcells.noise import Noise, coefficients_with_noise, step_with_noise
+from seqcells.recurrence.loop import cached_parametrizations, loop
 from seqcells.recurrence.request import Request
 from seqcells.recurrence.scan import linear_recurrence
 from seqcells.sequences import pack, packed_lengths, unpack, zero_padding
@@ -24,14 +24,14 @@ def reference(request: Request) -> tuple[State, State]:
     cell, state = request.cell, request.state
     if request.single:
         from_input = cell.from_inputs(request.weights, request.inputs)
-        final, _ = noisy_step(cell, request.weights, from_input, state, request.noise)
+        final, _ = step_with_noise(cell, request.weights, from_input, state, request.noise)
         return (final if request.all_states else cell.output(final)), final
     if request.batch_sizes is not None:
         return _packed(request)
     if cell.linear:
         coefficients, _ = cell.coefficients(_from_inputs(request))
         decay, addend = coefficients
-        decay, addend = noisy_coefficients(decay, addend, request.noise)
+        decay, addend = coefficients_with_noise(decay, addend, request.noise)
         return linear_recurrence(
             decay,
             addend,
@@ -42,11 +42,11 @@ def reference(request: Request) -> tuple[State, State]:
             reverse=request.reverse,
         )
     if request.all_states:
-        return every_step(request, lambda state, _: state)
-    return every_step(request, lambda state, _: cell.output(state))
+        return collect_steps(request, lambda state, _: state)
+    return collect_steps(request, lambda state, _: cell.output(state))
 
 
-def every_step(
+def collect_steps(
     request: Request, keep: Callable[[State, tuple[Tensor, ...]], Any]
 ) -> tuple[Any, State]:
     """Return what `keep(state, gates)` picks at every step, and the final state."""
@@ -55,9 +55,9 @@ def every_step(
     def step(
         from_input: Tensor, state: State, noise: Noise | None
     ) -> tuple[State, tuple[Tensor, ...]]:
-        return noisy_step(cell, weights, from_input, state, noise)
+        return step_with_noise(cell, weights, from_input, state, noise)
 
-    with evaluated_once(cell):
+    with cached_parametrizations(cell):
         return loop(
             step,
             keep,

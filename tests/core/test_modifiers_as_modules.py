@@ -101,7 +101,7 @@ LSTM = make_cell("lstm")
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: Zoneout(LSTM, 1.2), ValueError, r"share: expected a share from 0 to 1, got 1\.2"),
+        (lambda: Zoneout(LSTM, 1.2), ValueError, r"share: expected a number from 0 to 1, got 1\.2"),
         (lambda: Zoneout(LSTM, "0.1"), TypeError, "share: expected a number, got str"),
         (lambda: Zoneout(LSTM, (0.1, -1)), ValueError, r"share\[1\]: expected a share"),
         (lambda: Zoneout(LSTM, (0.1,)), ValueError, "share: expected one for each of 2 parts"),

@@ -10,8 +10,8 @@ import seqcells
 from seqcells.cells.base import GatedCell, Weights
 from seqcells.cells.table import EQUATIONS
 from seqcells.lab.export.graph import Graph
-from seqcells.modifiers.base import innermost, noise_of
-from seqcells.recurrent import Recurrent, runs_unrolled
+from seqcells.modifiers.base import innermost, resolve_noise
+from seqcells.recurrent import Recurrent, is_fusible
 from seqcells.state import flat_state
 
 
@@ -90,12 +90,12 @@ def _of_layers(layers: nn.RNNBase) -> list[list[Direction]]:
 
 def _of_cell(run: Recurrent) -> Direction:
     cell, name = innermost(run.cell), " ".join(str(run.cell).split())
-    if not runs_unrolled(run.cell):
+    if not is_fusible(run.cell):
         raise _refusal(f"{name}, a cell with a forward or a hook of its own")
     if cell.built_in_kernel() not in KNOWN or getattr(cell, "proj_size", 0):
         raise _refusal(name)
     state = run.cell.initial_state(1)
-    if any(part is not None for part in noise_of(run.cell, None, state, 1) or ()):
+    if any(part is not None for part in resolve_noise(run.cell, None, state, 1) or ()):
         raise _refusal(f"{name}, which modifies its steps in evaluation too")
     return Direction(cell, run.cell.weights(), flat_state(state))
 

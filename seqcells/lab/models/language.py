@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from seqcells.lab.model_config import ModelConfig
 from seqcells.lab.models.classifiers import word_inputs
 from seqcells.lab.models.recurrence import build_recurrence
-from seqcells.sequences import readable
+from seqcells.sequences import is_host_readable
 from seqcells.state import map_state
 
 FEW = 5000  # tokens: with more of them, rare ones have shorter vectors in clusters of their own
@@ -51,7 +51,7 @@ class NextToken(nn.Module):
         On the CPU only what is needed is computed. To choose it would mean to wait for another
         device, where all log-probabilities are.
         """
-        if readable(labels):
+        if is_host_readable(labels):
             counted = labels != ignored
             return self.losses(hidden[counted], labels[counted]).sum()
         wide = torch.promote_types(hidden.dtype, torch.float32)
