@@ -1,4 +1,4 @@
-"""The specification: a request computed by the readable loop, under ordinary autograd."""
+"""Reference implementation: compute a request in plain PyTorch, differentiated by autograd."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from seqcells.state import State, map_state
 
 
 def reference(request: Request) -> tuple[State, State]:
-    """Return what the request asks for: outputs, or all states, and the final state.
+    """Compute a request: outputs, or all states with `all_states`, and the final state.
 
-    The products with all inputs are one product. A cell whose next state is linear in the last one
-    runs as a scan.
+    The input products of all steps are one product. A cell whose next state is linear in the
+    previous one runs as a parallel scan.
     """
     cell, state = request.cell, request.state
     if request.single:
@@ -47,9 +47,9 @@ def reference(request: Request) -> tuple[State, State]:
 
 
 def collect_steps(
-    request: Request, keep: Callable[[State, tuple[Tensor, ...]], Any]
+    request: Request, select: Callable[[State, tuple[Tensor, ...]], Any]
 ) -> tuple[Any, State]:
-    """Return what `keep(state, gates)` picks at every step, and the final state."""
+    """Return the results of `select(state, gates)` of every step, and the final state."""
     cell, weights = request.cell, request.weights
 
     def step(
@@ -60,7 +60,7 @@ def collect_steps(
     with cached_parametrizations(cell):
         return loop(
             step,
-            keep,
+            select,
             _from_inputs(request),
             request.state,
             fresh_state=request.fresh,
