@@ -110,11 +110,11 @@ def chrono_(module: nn.Module, longest: float) -> nn.Module:
             f"expected a module with a forget or update gate and its biases, got {module}"
         )
     for biases in gated:
-        forget, *others = biases["forget" if "forget" in biases else "update"]
-        nn.init.uniform_(forget, 1, longest - 1).log_()
+        keep_bias, *others = biases["forget" if "forget" in biases else "update"]
+        nn.init.uniform_(keep_bias, 1, longest - 1).log_()
         if {"forget", "input"} <= biases.keys():
-            input, *input_others = biases["input"]
-            input.copy_(-forget)
+            input_bias, *input_others = biases["input"]
+            input_bias.copy_(-keep_bias)
             others += input_others
         _zero(others)
     return module

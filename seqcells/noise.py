@@ -48,7 +48,7 @@ class Noise(NamedTuple):
         return Noise(*(part if part is None else map_state(function, part) for part in self))
 
     def combine(self, other: Noise) -> Noise:
-        """Return the noise that of both: factors multiply, shares combine to `s + t - s * t`."""
+        """Combine two noises: factors multiply, and shares s and t become `s + t - s * t`."""
 
         def union(share: Tensor, other_share: Tensor) -> Tensor:
             return 1 - (1 - share) * (1 - other_share)

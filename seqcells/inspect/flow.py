@@ -78,8 +78,8 @@ def gradient_flow(
         result = model(*batch, **options)
         if not calls:
             raise ValueError(
-                "model: expected one that calls a recurrence in it, as a module and not by its "
-                "forward; got no such call"
+                "model: expected one that calls a recurrence as a module, not by its forward; "
+                "got no such call"
             )
         value = _default_loss(model, result) if loss is None else loss(result)
         _check_loss(value)
@@ -97,7 +97,7 @@ def _recurrences(model: nn.Module) -> dict[str, Recurrent | nn.RNNBase]:
     if not found:
         raise ValueError(
             "model: expected a Recurrent, a layer of seqcells or torch.nn, or a model with one in "
-            f"it, got {model}; a cell goes into a Recurrent"
+            f"it, got {model}; wrap a cell in Recurrent"
         )
     return found
 
@@ -164,8 +164,8 @@ def _default_loss(model: nn.Module, result: Any) -> Tensor:
     if isinstance(result, Tensor):
         return result.sum()
     raise ValueError(
-        "loss: expected one for a model that returns no tensor, from its result to a scalar; "
-        f"got none, and {type(result).__name__} from the model"
+        "loss: expected a function from the model's result to a scalar, since the model returns no "
+        f"tensor; got None, and {type(result).__name__} from the model"
     )
 
 

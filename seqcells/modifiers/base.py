@@ -159,12 +159,12 @@ def unsupported_reason(cell: Any, field: str) -> str | None:
         # These two read the hidden state only in the product, so their state can be scaled.
         if field == "hidden" and type(cell) in (nn.RNNCell, nn.LSTMCell):
             return None
-        return f"expected a GatedCell without a forward of its own, got {name}"
+        return f"expected a GatedCell that does not override forward, got {name}"
     if field != "candidate" and cell.parameter_shapes().get("weight_hh") is None:
         return f"expected a cell with recurrent weights (weight_hh), got {name}"
     if field == "candidate" and not takes(cell.activate, 4):
         return (
-            f"expected a cell whose activate takes a fourth argument, drop, the factor on its "
+            "expected a cell whose activate takes a fourth argument, drop, the factor on its "
             f"candidate; got {name}"
         )
     if field != "weight_hh" and not takes(cell.step, 4):
@@ -202,7 +202,7 @@ def missing_state_message(cell: Any) -> str:
     """Return the error message for a cell whose state is unknown before the first step."""
     name = type(innermost(cell)).__name__
     return (
-        f"expected a state before the first step; {name} has no initial_state: write one, or "
+        f"expected a state before the first step; {name} has no initial_state: implement it, or "
         "pass the initial state"
     )
 
