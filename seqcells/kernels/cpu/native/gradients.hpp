@@ -52,7 +52,8 @@ struct Gradients : Products<T> {
   int64_t input_at() const { return recurrent; }
   int64_t late_at() const { return recurrent + padded(I + 1); }
   int64_t left_width() const { return late_at() + (cell.late_slots ? units : 0) + 16; }
-  int64_t dz_width() const { return sums() + 16; }  // no power of two: cache sets
+  // Padded, since rows that are a power of two apart collide in the cache.
+  int64_t dz_width() const { return sums() + 16; }
 
   void shared(Scratch &scratch) {
     for (Weights<T> *weights : {&inward, &hidden, &late, &projection})

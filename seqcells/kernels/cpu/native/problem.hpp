@@ -58,7 +58,7 @@ struct Watch {
   }
 };
 
-// How products read their weights: chosen by size, or forced where possible.
+// Selects how products read their weights: by size, or in one way wherever it is possible.
 enum class Path { by_size, packed, streamed, direct };
 
 // Rows sorted by decreasing length, so that the rows active at a step are the first ones.
