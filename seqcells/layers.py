@@ -16,7 +16,7 @@ from seqcells.cells.lstm import check_projection
 from seqcells.cells.table import EQUATIONS
 from seqcells.recurrence.compute import compute
 from seqcells.recurrence.request import Request
-from seqcells.sequences import as_given, time_first
+from seqcells.sequences import restore_layout, time_first
 from seqcells.state import (
     State,
     autocast,
@@ -112,7 +112,7 @@ class _Layers(nn.RNNBase):
         batched = input.dim() == 3
         if not batched:
             state = map_state(lambda part: part.squeeze(1), state)
-        return as_given(output, batched, self.batch_first), state
+        return restore_layout(output, batched, self.batch_first), state
 
     def _prepare(
         self, input: Tensor, hx: Any, lengths: Any, resets: Tensor | None

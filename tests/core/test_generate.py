@@ -7,7 +7,7 @@ from core_helpers import KERNEL_CELLS, close, make_cell, random
 import seqcells
 from seqcells.cells.base import GatedCell
 from seqcells.cells.table import CELLS, EQUATIONS
-from seqcells.cells.write_kernels import WRITTEN
+from seqcells.cells.write_kernels import GENERATED_FILES
 from seqcells.equations.catalogue import BY_HAND, NUMBERS, RENAMED, kernel_of
 from seqcells.equations.program import Program, UntraceableError, differentiate
 from seqcells.equations.readable import Interpreted, readable
@@ -40,7 +40,7 @@ class Highway(seqcells.GatedCell):
 
 def test_the_kernels_that_are_compiled_are_those_of_the_equations():
     """After a change of a cell's equations, or of what writes them: `make kernels`."""
-    for path, text in WRITTEN.items():
+    for path, text in GENERATED_FILES.items():
         assert path.read_text() == text()
 
 

@@ -69,7 +69,7 @@ def test_a_users_cell_with_zoneout():
         now = noise.zone[t] * now + (1 - noise.zone[t]) * run.cell.cell(inputs[t], now)
     close(run(inputs, state, noise=noise)[1], now)
     for call in (run, run.eval()):
-        with pytest.raises(TypeError, match=r"Leaky has no initial_state: write one, or pass"):
+        with pytest.raises(TypeError, match=r"Leaky has no initial_state: implement it, or pass"):
             call(inputs)
 
 
@@ -126,7 +126,7 @@ def test_a_forward_of_its_own_is_honoured():
     for t in range(T):
         now = noise.zone[t] * now + (1 - noise.zone[t]) * cell(inputs[t], now)
     close(run(inputs, noise=noise)[1], now)
-    with pytest.raises(TypeError, match="DropConnect: expected a GatedCell without a forward"):
+    with pytest.raises(TypeError, match="DropConnect: expected a GatedCell that does not override"):
         DropConnect(cell, 0.5)
 
 

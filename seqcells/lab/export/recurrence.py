@@ -10,8 +10,8 @@ import seqcells
 from seqcells.cells.base import GatedCell, Weights
 from seqcells.cells.table import EQUATIONS
 from seqcells.lab.export.graph import Graph
-from seqcells.modifiers.base import innermost, noise_of
-from seqcells.recurrent import Recurrent, runs_unrolled
+from seqcells.modifiers.base import innermost, resolve_noise
+from seqcells.recurrent import Recurrent, is_fusible
 from seqcells.state import flat_state
 
 
@@ -90,12 +90,12 @@ def _directions_of_layers(layers: nn.RNNBase) -> list[list[Direction]]:
 
 def _direction_of_recurrent(run: Recurrent) -> Direction:
     cell, name = innermost(run.cell), " ".join(str(run.cell).split())
-    if not runs_unrolled(run.cell):
+    if not is_fusible(run.cell):
         raise _unsupported(f"{name}, which overrides forward or has hooks")
     if cell.built_in_kernel() not in OPERATORS or getattr(cell, "proj_size", 0):
         raise _unsupported(name)
     state = run.cell.initial_state(1)
-    if any(part is not None for part in noise_of(run.cell, None, state, 1) or ()):
+    if any(part is not None for part in resolve_noise(run.cell, None, state, 1) or ()):
         raise _unsupported(f"{name}, which modifies steps in evaluation mode")
     return Direction(cell, run.cell.weights(), flat_state(state))
 

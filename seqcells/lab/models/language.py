@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from seqcells.lab.model_config import ModelConfig
 from seqcells.lab.models.classifiers import word_inputs
 from seqcells.lab.models.recurrence import build_recurrence
-from seqcells.sequences import readable
+from seqcells.sequences import is_host_readable
 from seqcells.state import map_state
 
 FULL_SOFTMAX = 5000  # largest vocabulary without an adaptive softmax
@@ -51,7 +51,7 @@ class NextToken(nn.Module):
         On the CPU, steps with ignored labels are skipped. On a GPU, selecting steps would
         synchronise, so log-probabilities are computed for all steps.
         """
-        if readable(labels):
+        if is_host_readable(labels):
             counted = labels != ignored
             return self.losses(hidden[counted], labels[counted]).sum()
         dtype = torch.promote_types(hidden.dtype, torch.float32)

@@ -7,7 +7,7 @@ from seqcells.lab.model_config import ModelConfig
 from seqcells.lab.models.classifiers import word_inputs
 from seqcells.lab.models.inputs import END
 from seqcells.lab.models.recurrence import build_recurrence
-from seqcells.sequences import readable
+from seqcells.sequences import is_host_readable
 
 
 class EncoderDecoder(nn.Module):
@@ -42,7 +42,7 @@ class EncoderDecoder(nn.Module):
         token = tokens.new_full((1, tokens.shape[1]), END)
         ended = torch.zeros_like(token, dtype=torch.bool)
         written = []
-        while len(written) < max_steps and not (readable(ended) and ended.all()):
+        while len(written) < max_steps and not (is_host_readable(ended) and ended.all()):
             outputs, state = self.decoder(self.inputs(token), state)
             token = self.head(outputs).argmax(-1).masked_fill(ended, END)
             ended = token == END
