@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -77,6 +78,19 @@ class Noise(NamedTuple):
                 for old, rank, new in fields
             )
         )
+
+    def beside(self, other: Noise) -> Noise:
+        """Old name of `combine`."""
+        warnings.warn(_RENAMED.format("beside", "combine"), DeprecationWarning, stacklevel=2)
+        return self.combine(other)
+
+    def carried(self, drawn: Noise, state: State) -> Noise:
+        """Old name of `carry_over`."""
+        warnings.warn(_RENAMED.format("carried", "carry_over"), DeprecationWarning, stacklevel=2)
+        return self.carry_over(drawn, state)
+
+
+_RENAMED = "Noise.{} is deprecated; use Noise.{}"
 
 
 def _ranks(state: State) -> tuple[Any, ...]:

@@ -41,7 +41,7 @@ def test_it_computes_what_is_compiled(kind, form, units):
     state = leaves(cell.initial_state(B))
     weights = [
         None if part is None else part.detach()
-        for part in kernel_weights(kernel, cell, cell.weights())
+        for part in kernel_weights(kernel_of(kernel), cell, cell.weights())
     ]
     tensors = [random(T, B, I), *map(torch.randn_like, state), *weights]
     noise, steps = (None, None, []), (None, None, None, False)

@@ -17,6 +17,7 @@ from torch.autograd import forward_ad
 from torch.library import opcheck
 
 import seqcells
+from seqcells.equations.catalogue import kernel_of
 from seqcells.equations.recording import kernel_weights
 from seqcells.kernels import cpu
 from seqcells.recurrence import operators
@@ -43,7 +44,7 @@ def arguments(kind, form, grad=False, **options):
     state, fresh = leaves(random_state(cell, B)), leaves(random_state(cell, B))
     for tensor in (inputs, *state, *fresh):
         tensor.requires_grad_(grad)
-    weights = kernel_weights(cell.built_in_kernel(), cell, cell.weights())
+    weights = kernel_weights(kernel_of(cell.built_in_kernel()), cell, cell.weights())
     weights = [
         part if part is None or (part.is_leaf and grad) else part.detach().requires_grad_(grad)
         for part in weights
@@ -171,7 +172,7 @@ def test_transforms_look_through_it(kind, form):
     along = torch.randn_like(call.inputs)
 
     def value(run, inputs):
-        return sum(part.square().sum() for part in run(*call._replace(inputs=inputs)))
+        return sum(part.square().sum() for part in run(*call._replace(inputs=inputs).arguments))
 
     def transformed(run):
         def of_inputs(inputs):
@@ -186,7 +187,7 @@ def test_transforms_look_through_it(kind, form):
         first = torch.autograd.grad(of_inputs(leaf), leaf, create_graph=True)[0]
         yield torch.autograd.grad(first, leaf, torch.stack([first, along]), is_grads_batched=True)
         leaf = call.inputs.clone().requires_grad_()
-        outputs = run(*call._replace(inputs=leaf))[0]
+        outputs = run(*call._replace(inputs=leaf).arguments)[0]
         upstream, moving = torch.stack([outputs.detach().cos(), outputs.detach().sin()])
 
         def backward(upstream):
@@ -237,11 +238,11 @@ def test_sizes_that_do_not_fit_are_refused(kind):
     operators.recurrence(*call.arguments)
     for spoiled in spoilt(call):
         with pytest.raises(ValueError, match=r"expected .*got"):
-            operators.recurrence(*spoiled)
+            operators.recurrence(*spoiled.arguments)
     packed = operators.Call.of(*arguments(kind, "packed"))
     for sizes in ([3, 2, 2], [3, 2, 3], [4, 2, 1, 1], [2, 3, 2, 1], [], [3, 3, 3, -1]):
         with pytest.raises(ValueError, match=r"batch_sizes: expected .*got"):
-            operators.recurrence(*packed._replace(batch_sizes=torch.tensor(sizes)))
+            operators.recurrence(*packed._replace(batch_sizes=torch.tensor(sizes)).arguments)
 
 
 @pytest.mark.skipif(cpu.unavailable() is not None, reason="no native code here")
@@ -260,7 +261,7 @@ def test_inference_keeps_nothing():
     saved = []
     call = arguments("lstm", "padded", grad=True)
     with torch.autograd.graph.saved_tensors_hooks(saved.append, lambda held: held), torch.no_grad():
-        results = operators.recurrence(*call.arguments)
+        results = operators.recurrence(*call)
     assert not saved
     assert not any(result.requires_grad for result in results)
     assert not any(part.requires_grad for part in operators.recurrence(*arguments("gru", "padded")))
