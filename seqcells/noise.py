@@ -132,7 +132,9 @@ def step_with_noise(
     The cell gets the noise only if it applies to the inside of the step: the method `step` of a
     subclass need not take the argument.
     """
-    inside = noise is not None and (noise.hidden is not None or noise.candidate is not None)
+    if noise is None:
+        return cell.step(weights, from_input, state)
+    inside = noise.hidden is not None or noise.candidate is not None
     new, gates = cell.step(weights, from_input, state, *([noise] if inside else []))
     return apply_zoneout(noise, state, new), gates
 
