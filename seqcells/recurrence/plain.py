@@ -76,16 +76,17 @@ def compute_plain(request: Request) -> list[Tensor] | None:
 def _forward(plan: Plan, reverse: bool, tensors: Tensors, train: bool) -> list[Tensor]:
     inputs, hidden, other = tensors[:3]
     problem = _problem(plan, reverse, tensors)
+    results = []
+    if inputs.dim() == 3:
+        results.append(inputs.new_empty(*inputs.shape[:-1], hidden.shape[1]))
     final = torch.empty_like(hidden)
-    problem.final_state_0 = problem.outputs = final.data_ptr()
-    results = [final]
+    problem.final_state_0 = final.data_ptr()
+    results.append(final)
+    problem.outputs = results[0].data_ptr()  # of a single step, the final state
     if other is not None:
-        results.append(torch.empty_like(other))
-        problem.final_state_1 = results[1].data_ptr()
-    if inputs.dim() == 3:  # else the outputs are the final state
-        outputs = inputs.new_empty(*inputs.shape[:-1], hidden.shape[1])
-        problem.outputs = outputs.data_ptr()
-        results.insert(0, outputs)
+        final = torch.empty_like(other)
+        problem.final_state_1 = final.data_ptr()
+        results.append(final)
     if train:
         width = plan.kernel.saved * library.padded(hidden.shape[1])
         results.append(inputs.new_empty(problem.steps * problem.batch, width))

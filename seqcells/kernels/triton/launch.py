@@ -49,7 +49,7 @@ def fitting(run: Callable[..., Any]) -> Callable[..., Any]:
                 return run(call, *arguments)
         except OutOfResources:
             shape = Shape(call)
-            *_, last = planning.plans(call, shape.functor, shape.kernel)
+            *_, last = planning.plans(call, shape.functor)
             if shape.plan == last:
                 raise
             TOO_LARGE.add((shape.key, shape.plan))
