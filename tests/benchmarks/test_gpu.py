@@ -1,4 +1,4 @@
-"""That the GPU's benchmark runs, on the CPU at tiny sizes, and counts as it says."""
+"""The GPU's benchmark runs on the CPU at tiny sizes and counts operations and bytes."""
 
 import re
 from dataclasses import replace
@@ -33,6 +33,18 @@ def on_the_cpu(monkeypatch):
     torch.backends.cudnn.allow_tf32 = allowed
 
 
+@pytest.mark.usefixtures("on_the_cpu")
+def test_a_compiled_loop_is_measured_where_rows_are_full(capsys):
+    gpu.main(["--rounds", "1", "--only", "lstm,float32,inference"])
+    rows = rows_of(capsys.readouterr().out)
+    assert [row[0].startswith("ragged") for row in rows] == [False, True]
+    for _, _, _, kernel, cudnn, _, loop, *_ in rows:
+        assert float(kernel) > 0 < float(loop)
+        assert cudnn == "-"
+    assert [row[7] == "-" for row in rows] == [False, True]
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("on_the_cpu")
 def test_every_row_and_every_answer(capsys):
     gpu.main(["--rounds", "1"])

@@ -1,4 +1,4 @@
-"""That the gradients' benchmark prints and draws what the docs show, at a tiny size."""
+"""The gradients' benchmark prints its tables and draws its pictures at a tiny size."""
 
 import pytest
 from test_benchmarks import rows_of

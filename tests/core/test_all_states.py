@@ -1,11 +1,13 @@
-"""Every step's state, not only the last, by the kernels and by the loop."""
+"""`all_states`: the state of every step, on the kernels and in the loop."""
 
 import pytest
 import torch
-from core_helpers import F64, KERNEL_CELLS, close, leaves, make_cell, random
+from cells import CELLS, make_cell
+from pairwise import pairs_of
+from parity import F64, backends_agree, close, leaves, random
 from torch import nn
 
-from seqcells import LSTMState, Recurrent, Zoneout, backend, trace
+from seqcells import LSTMState, Recurrent, Zoneout, trace
 from seqcells.kernels import cpu
 from seqcells.state import map_state
 
@@ -18,36 +20,23 @@ OPTIONS = {
 }
 
 
-def compute(recurrent, inputs, options, name):
-    recurrent.zero_grad()
-    inputs = inputs.clone().requires_grad_()
-    with backend(name):
-        states, final = recurrent(inputs, all_states=True, **options)
-    results = [*leaves(states), *leaves(final)]
-    torch.manual_seed(1)
-    torch.autograd.backward(results, [torch.randn_like(part) for part in results])
-    return [*results, inputs.grad, *(part.grad for part in recurrent.parameters())]
-
-
 @pytest.mark.skipif(cpu.unavailable() is not None, reason="no native code here")
-@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-@pytest.mark.parametrize("form", OPTIONS)
-@pytest.mark.parametrize("kind", KERNEL_CELLS)
-def test_kernels_compute_what_the_loop_does(kind, form, reverse):
+@pairs_of(kind=list(CELLS), form=list(OPTIONS), reverse={"forward": False, "reverse": True})
+def test_states_and_gradients_equal_the_loop(kind, form, reverse):
     recurrent, inputs = Recurrent(make_cell(kind, I, H), reverse=reverse), random(T, B, I)
-    close(*(compute(recurrent, inputs, OPTIONS[form], name) for name in ("cpu", "reference")))
+    backends_agree(recurrent, inputs, all_states=True, **OPTIONS[form])
 
 
 @pytest.mark.skipif(cpu.unavailable() is not None, reason="no native code here")
-def test_with_zoneout():
+def test_states_with_zoneout_equal_the_loop():
     recurrent = Recurrent(Zoneout(make_cell("lstm", I, H), LSTMState(0.3, 0.6)))
     inputs = random(T, B, I)
-    options = {"noise": recurrent.noise(inputs), "lengths": LENGTHS}
-    close(*(compute(recurrent, inputs, options, name) for name in ("cpu", "reference")))
+    noise = recurrent.noise(inputs)
+    backends_agree(recurrent, inputs, all_states=True, noise=noise, lengths=LENGTHS)
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru", "peephole_lstm"])
-def test_they_are_those_that_trace_shows(kind, each_backend):
+def test_states_equal_those_of_trace(kind, each_backend):
     recurrent, inputs = Recurrent(make_cell(kind, I, H), batch_first=True), random(B, T, I)
     states, final = recurrent(inputs, lengths=LENGTHS, all_states=True)
     found = trace(recurrent, inputs, lengths=LENGTHS)
@@ -55,20 +44,20 @@ def test_they_are_those_that_trace_shows(kind, each_backend):
     close([*leaves(states), *leaves(final)], [*leaves(found.states), *leaves(found.final_state)])
 
 
-def test_of_a_cell_that_is_only_called():
+def test_a_cell_without_our_protocol_returns_all_states():
     cell = nn.LSTMCell(I, H, dtype=F64)
     (hidden, memory), final = Recurrent(cell)(random(T, B, I), all_states=True)
     assert hidden.shape == memory.shape == (T, B, H)
     close(list(final), [hidden[-1], memory[-1]])
 
 
-def test_without_a_batch():
+def test_unbatched_input_returns_all_states():
     recurrent, inputs = Recurrent(make_cell("lstm", I, H)), random(T, I)
     states, final = recurrent(inputs, all_states=True)
     close(map_state(lambda part: part[-1], states), final)
 
 
-def test_in_one_graph():
+def test_all_states_compile_in_one_graph():
     recurrent, inputs = Recurrent(make_cell("lstm", I, H)), random(T, B, I)
     compiled = torch.compile(recurrent, fullgraph=True, backend="aot_eager")
     close(

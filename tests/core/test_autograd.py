@@ -4,7 +4,8 @@ import copy
 
 import pytest
 import torch
-from core_helpers import LAYERS, close, leaves, make_cell, make_layers, random, same
+from cells import LAYERS, make_cell, make_layers
+from parity import close, leaves, random, same
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
 

@@ -6,18 +6,8 @@ import threading
 
 import pytest
 import torch
-from core_helpers import (
-    KERNEL_CELLS,
-    LAYERS,
-    OUR_CELLS,
-    close,
-    leaves,
-    make_cell,
-    make_layers,
-    random,
-    same,
-)
-from invented_cells import Highway, Leaky
+from cells import CELLS, CLASSIC, LAYERS, Highway, Leaky, make_cell, make_layers
+from parity import close, leaves, random, same
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import seqcells
@@ -97,7 +87,7 @@ def test_a_layer_runs_the_kernel(kind, dtype, native):
 
 @NATIVE
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("kind", OUR_CELLS)
+@pytest.mark.parametrize("kind", CLASSIC)
 def test_a_cell_over_time_runs_the_kernel(kind, reverse, native):
     run = Recurrent(make_cell(kind, I, H), reverse=reverse)
     trained = (["_train", "_backward"], ["forward", "backward"])
@@ -108,7 +98,7 @@ def test_a_cell_over_time_runs_the_kernel(kind, reverse, native):
 
 @NATIVE
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("kind", KERNEL_CELLS)
+@pytest.mark.parametrize("kind", CELLS)
 def test_a_cell_of_a_short_type_is_computed_in_float32(kind, dtype, native):
     run, inputs = Recurrent(make_cell(kind, I, H)).to(dtype), random(T, B, I).to(dtype)
     assert calls(run, inputs, native)[1] == ["forward", "backward"]

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from core_helpers import CELLS, F64, OUR_CELLS, close, make_cell, random, random_state, same
+from cells import CELLS, CLASSIC, TORCH_CELLS, make_cell
+from parity import F64, close, random, random_state, same
 from torch import nn
 
 import seqcells
@@ -11,12 +12,12 @@ from seqcells.testing import assert_parity
 
 DTYPES = pytest.mark.parametrize("dtype", [F64, torch.float32], ids=["f64", "f32"])
 BIAS = pytest.mark.parametrize("bias", [True, False], ids=["bias", "no_bias"])
-TWINS = pytest.mark.parametrize("kind", CELLS)
+TWINS = pytest.mark.parametrize("kind", TORCH_CELLS)
 
 
 def twins(kind, inputs=4, hidden=5, **options):
-    ours, theirs, more = CELLS[kind]
-    return ours(inputs, hidden, **more, **options), theirs(inputs, hidden, **more, **options)
+    ours, theirs, options = CELLS[kind].cell, TORCH_CELLS[kind], CELLS[kind].options | options
+    return ours(inputs, hidden, **options), theirs(inputs, hidden, **options)
 
 
 @DTYPES
@@ -36,10 +37,10 @@ def test_parity_with_torch(kind, bias, batched, given, dtype):
 @TWINS
 def test_same_parameters_under_one_seed(kind, bias):
     torch.manual_seed(3)
-    ours = CELLS[kind][0](4, 5, bias=bias, **CELLS[kind][2])
+    ours = CELLS[kind].cell(4, 5, bias=bias, **CELLS[kind].options)
     after_ours = torch.rand(1)
     torch.manual_seed(3)
-    theirs = CELLS[kind][1](4, 5, bias=bias, **CELLS[kind][2])
+    theirs = TORCH_CELLS[kind](4, 5, bias=bias, **CELLS[kind].options)
     assert torch.rand(1) == after_ours
     names = [name for name, _ in theirs.named_parameters()]
     assert [name for name, _ in ours.named_parameters()] == names
@@ -155,7 +156,7 @@ def test_a_gated_cell_without_equations_says_so():
 
 
 @pytest.mark.parametrize("batched", [True, False], ids=["batched", "unbatched"])
-@pytest.mark.parametrize("kind", OUR_CELLS)
+@pytest.mark.parametrize("kind", CLASSIC)
 def test_a_hook_fires_once_a_call(kind, batched):
     cell, seen = make_cell(kind), []
     cell.register_forward_hook(lambda module, args, result: seen.append(args[0].dim()))

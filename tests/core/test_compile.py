@@ -1,9 +1,9 @@
-"""Compiled models: one graph whatever the shapes, as long at T=10 as at T=500, the same results."""
+"""Compiled models: one graph for all shapes and any number of steps, the same results."""
 
 import pytest
 import torch
-from core_helpers import close, leaves
 from functorch.compile import make_boxed_func
+from parity import close, leaves
 from torch import nn
 from torch._dynamo.backends.common import aot_autograd
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
@@ -47,7 +47,7 @@ class Reader(nn.Module):
 
 
 class Graphs:
-    """Compiles nothing, and keeps the graphs that it is given."""
+    """Record the graphs in place of compiling them."""
 
     def __init__(self):
         torch.compiler.reset()
@@ -73,7 +73,7 @@ class Graphs:
 
 
 def tensors(result):
-    """Outputs and states, and the data alone of what is packed."""
+    """Return outputs and states; of a packed sequence, its data."""
     outputs, state = result
     return [outputs.data if isinstance(outputs, PackedSequence) else outputs, *leaves(state)]
 
@@ -83,7 +83,7 @@ def loss(result):
 
 
 def agree(model, arguments, compiled, tolerance=1e-5):
-    """The same results and gradients, to rounding."""
+    """Require equal results and gradients up to rounding."""
     close(tensors(compiled(*arguments)), tensors(model(*arguments)), tolerance)
     parameters = list(model.parameters())
     found = torch.autograd.grad(loss(compiled(*arguments)), parameters)
@@ -104,11 +104,21 @@ def some_inputs(model, steps, rows):
 
 
 FEW = ("lstm", "recurrent_gru")
+QUICK = ("lstm", "deep", "recurrent_before", "stack")  # compiling takes long
 
 
-@pytest.mark.parametrize(
-    ("kind", "ragged"), [*((kind, True) for kind in MODELS), *((kind, False) for kind in FEW)]
-)
+def every_model(*quick):
+    return [
+        *(
+            pytest.param(kind, True, marks=[] if kind in quick else pytest.mark.slow)
+            for kind in MODELS
+        ),
+        pytest.param(FEW[0], False, marks=pytest.mark.slow),
+        (FEW[1], False),
+    ]
+
+
+@pytest.mark.parametrize(("kind", "ragged"), every_model(*QUICK))
 def test_one_graph_serves_all_shapes(kind, ragged):
     model, graphs = ready(kind), Graphs()
     compiled = torch.compile(model, backend=graphs.backend, fullgraph=True, dynamic=True)
@@ -122,7 +132,7 @@ def test_one_graph_serves_all_shapes(kind, ragged):
 @pytest.mark.parametrize(
     "rows", [[[6, 3, 2], [5, 5, 1], [4, 3]], [[2, 6, 3], [1, 5], [3, 3, 4, 2]]]
 )
-@pytest.mark.parametrize("kind", ["gru", "deep"])
+@pytest.mark.parametrize("kind", ["deep", pytest.param("gru", marks=pytest.mark.slow)])
 def test_packed_in_and_out(kind, rows):
     model, graphs = ready(kind), Graphs()
     compiled = torch.compile(model, backend=graphs.backend, fullgraph=True, dynamic=True)
@@ -136,9 +146,7 @@ def test_packed_in_and_out(kind, rows):
     assert (len(graphs.forward), len(graphs.backward)) == (1, 1)
 
 
-@pytest.mark.parametrize(
-    ("kind", "training"), [*((kind, True) for kind in MODELS), *((kind, False) for kind in FEW)]
-)
+@pytest.mark.parametrize(("kind", "training"), every_model("lstm", "recurrent_before"))
 def test_the_graph_does_not_grow_with_the_steps(kind, training):
     sizes = []
     for steps in (10, 500):
@@ -236,9 +244,15 @@ def test_a_transform_inside_what_is_compiled():
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*is deprecated")
-def test_inductor():
+@pytest.mark.parametrize("kind", ["recurrent_gru", pytest.param("stack", marks=pytest.mark.slow)])
+def test_results_under_inductor_are_equal(kind):
     torch.compiler.reset()
-    model = ready("stack")
+    model = ready(kind) if kind == "stack" else MODELS[kind]()  # inductor runs a C++ compiler
     compiled = torch.compile(model, fullgraph=True, dynamic=True)
     for steps, rows in SHAPES:
-        agree(model, (torch.randn(steps, rows, I), torch.randint(0, steps + 1, (rows,))), compiled)
+        inputs, lengths = some_inputs(model, steps, rows), torch.randint(0, steps + 1, (rows,))
+        run, expected = (
+            lambda inputs, n, call=call: call(inputs, lengths=n) for call in (compiled, model)
+        )
+        expected.parameters = model.parameters
+        agree(expected, (inputs, lengths), run)

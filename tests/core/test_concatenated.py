@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from core_helpers import F64, close, make_cell, random, random_state
+from cells import make_cell
+from parity import F64, close, random, random_state
 
 import seqcells
 

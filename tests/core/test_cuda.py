@@ -4,9 +4,10 @@ from itertools import product
 
 import pytest
 import torch
-from core_helpers import KERNEL_CELLS, LAYERS, leaves, make_cell, make_layers, prefer_plan
+from cells import CELLS, LAYERS, make_cell, make_layers
+from parity import leaves
 from test_kernel import error
-from test_layers import parity
+from test_layers import assert_equals_torch
 
 import seqcells
 
@@ -83,7 +84,7 @@ def test_layers_are_torchs(each_backend, kind, form, dtype):
     run = Refusals()
     for layers, ways, bias, first, hx in product((1, 2), *[(True, False)] * 4):
         run(
-            parity,
+            assert_equals_torch,
             kind,
             FORMS[form],
             hx=hx,
@@ -138,7 +139,7 @@ def compare(backend, kind, cell, inputs, dtype, **options):
 
 
 @pytest.mark.parametrize(
-    ("kind", "dtype"), [pair for pair in product(KERNEL_CELLS, DTYPES) if in_reach(*pair)]
+    ("kind", "dtype"), [pair for pair in product(CELLS, DTYPES) if in_reach(*pair)]
 )
 def test_cells_are_the_readable_loops(each_backend, kind, dtype):
     run = Refusals()
@@ -159,10 +160,10 @@ def test_cells_are_the_readable_loops(each_backend, kind, dtype):
 @pytest.mark.parametrize("product", ["resident", "memory", "split", "streamed", "given"])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", ["rnn_tanh", "gru", "peephole_lstm", *NORMED])
-def test_each_way_to_multiply(kind, dtype, product, monkeypatch):
+def test_each_way_to_multiply(kind, dtype, product, prefer_plan):
     """Of several slices and several groups of rows, ragged, with restarts, in both directions."""
     skip_without("triton")
-    prefer_plan(product, monkeypatch)
+    prefer_plan(product)
     rows, units = 40, 72
     cell = make_cell(kind, I, units, dtype=DTYPES[dtype], device="cuda")
     inputs = torch.randn(T, rows, I).to("cuda", DTYPES[dtype])
@@ -207,7 +208,7 @@ def test_weights_go_to_cudnn_in_one_block(bias):
 def test_what_the_kernels_are_for_they_run(name, kind):
     skip_without(name)
     with seqcells.backend(name):
-        parity(kind, "padded", dtype=torch.float32, device="cuda")
+        assert_equals_torch(kind, "padded", dtype=torch.float32, device="cuda")
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from core_helpers import F64, close, random
+from parity import F64, close, random
 from torch import nn
 
 import seqcells

@@ -1,10 +1,10 @@
 """The cells, held to the published equations: one step and over time, values and gradients."""
 
 import numpy as np
-import numpy_equations as published
 import pytest
 import torch
-from core_helpers import close, random
+import truth
+from parity import close, random
 
 import seqcells
 
@@ -42,8 +42,8 @@ def agree(found, expected):
 
 def step_of(kind, W, phi=np.tanh):
     return {
-        "rnn": lambda a, x: published.rnn_step(W, a, x, phi),
-        "gru": lambda a, x: published.gru_step(W, a, x),
+        "rnn": lambda a, x: truth.rnn_step(W, a, x, phi),
+        "gru": lambda a, x: truth.gru_step(W, a, x),
     }[kind]
 
 
@@ -51,7 +51,7 @@ def step_of(kind, W, phi=np.tanh):
     ("kind", "phi", "options"),
     [
         ("rnn", np.tanh, {}),
-        ("rnn", published.relu, {"nonlinearity": "relu"}),
+        ("rnn", truth.relu, {"nonlinearity": "relu"}),
         ("gru", np.tanh, {}),
     ],
     ids=["rnn_tanh", "rnn_relu", "gru"],
@@ -74,14 +74,14 @@ def test_lstm_one_step_and_over_time():
     W = published_weights("lstm")
     cell = cell_of("lstm", W)
     inputs, (h, c) = random(T, B, I), (random(B, H), random(B, H))
-    a, c_next, _ = published.lstm_step(W, columns(h), columns(c), columns(inputs[0]))
+    a, c_next, _ = truth.lstm_step(W, columns(h), columns(c), columns(inputs[0]))
     hidden, state = cell(inputs[0], (h, c))
     agree(hidden, a)
     agree(state, c_next)
 
     outputs, final = seqcells.Recurrent(cell)(inputs, (h, c))
     xs = [columns(x) for x in inputs]
-    expected, last, _ = published.lstm_forward(W, columns(h), columns(c), xs)
+    expected, last, _ = truth.lstm_forward(W, columns(h), columns(c), xs)
     for t in range(T):
         agree(outputs[t], expected[t])
     agree(final.hidden, expected[-1])
@@ -111,8 +111,8 @@ def test_lstm_backward_by_hand_one_step():
     da, dc = random(B, H), random(B, H)
     torch.autograd.backward(cell(x, (h, c)), (da, dc))
 
-    _, _, cache = published.lstm_step(W, columns(h), columns(c), columns(x))
-    expected = published.lstm_step_backward(W, columns(da), columns(dc), cache)
+    _, _, cache = truth.lstm_step(W, columns(h), columns(c), columns(x))
+    expected = truth.lstm_step_backward(W, columns(da), columns(dc), cache)
     for leaf, gradient in zip((h, c, x), expected):
         agree(leaf.grad, gradient)
     agree_weights(cell, "lstm", expected[-1])
@@ -127,8 +127,8 @@ def test_lstm_backward_by_hand_through_time():
     torch.autograd.backward((outputs, *final), (douts, da, dc))
 
     xs = [columns(step) for step in x]
-    _, _, caches = published.lstm_forward(W, columns(h), columns(c), xs)
-    da_prev, dc_prev, dxs, dW = published.lstm_backward(
+    _, _, caches = truth.lstm_forward(W, columns(h), columns(c), xs)
+    da_prev, dc_prev, dxs, dW = truth.lstm_backward(
         W, [columns(d) for d in douts], columns(da), columns(dc), caches
     )
     agree(h.grad, da_prev)
@@ -146,7 +146,7 @@ def test_rnn_backward_by_hand_through_time():
     outputs, final = seqcells.Recurrent(cell)(x, h)
     torch.autograd.backward((outputs, final), (douts, da))
 
-    states, da_first, dxs, dW = published.rnn_backward(
+    states, da_first, dxs, dW = truth.rnn_backward(
         W, columns(h), [columns(step) for step in x], [columns(d) for d in douts], columns(da)
     )
     agree(h.grad, da_first)

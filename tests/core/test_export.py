@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from core_helpers import close, leaves
+from parity import close, leaves
 from torch import nn
 from torch.export import Dim, export
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from core_helpers import LAYERS, OUR_CELLS, close, leaves, make_cell, make_layers, random
-from invented_cells import Highway, Leaky
+from cells import CLASSIC, LAYERS, Highway, Leaky, make_cell, make_layers
+from parity import close, leaves, random
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
@@ -21,7 +21,7 @@ def only(flow):
     return norms
 
 
-def by_hand(cell, inputs, reverse=False):
+def unrolled_flow(cell, inputs, reverse=False):
     """Unrolled: each step's input is a leaf, the loss is the last hidden state's sum."""
     steps = [step.clone().requires_grad_() for step in inputs]
     state = None
@@ -33,13 +33,13 @@ def by_hand(cell, inputs, reverse=False):
 
 @pytest.mark.usefixtures("each_backend")
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-@pytest.mark.parametrize("kind", OUR_CELLS)
+@pytest.mark.parametrize("kind", CLASSIC)
 def test_the_flow_is_that_of_an_unrolled_loop(kind, reverse):
     """On each backend by name: hooks keep no call from the fast path."""
     cell, inputs = make_cell(kind), random(T, B, I)
     flow = gradient_flow(Recurrent(cell, reverse=reverse), inputs)
     assert list(flow) == ["Recurrent"]
-    close(only(flow), by_hand(cell, inputs, reverse), 1e-10)
+    close(only(flow), unrolled_flow(cell, inputs, reverse), 1e-10)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_the_flow_is_that_of_an_unrolled_loop(kind, reverse):
 )
 def test_cells_of_every_kind(cell):
     inputs = random(T, B, I)
-    close(only(gradient_flow(Recurrent(cell), inputs)), by_hand(cell, inputs), 1e-10)
+    close(only(gradient_flow(Recurrent(cell), inputs)), unrolled_flow(cell, inputs), 1e-10)
 
 
 def test_the_recursion_of_the_docstring():
@@ -218,7 +218,7 @@ def test_frozen_models_and_no_grad():
     cell, inputs = make_cell("gru").requires_grad_(False), random(T, B, I)
     with torch.no_grad():
         found = only(gradient_flow(Recurrent(cell), inputs))
-    close(found, by_hand(cell, inputs), 1e-10)
+    close(found, unrolled_flow(cell, inputs), 1e-10)
 
 
 def test_what_passes_beside_is_left_out():

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from core_helpers import random
+from parity import random
 from torch.utils.flop_counter import FlopCounterMode
 
 import seqcells

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from core_helpers import F64, close, random
+from parity import F64, close, random
 
 import seqcells
 from seqcells import Recurrent, backend

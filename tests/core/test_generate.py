@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from core_helpers import KERNEL_CELLS, close, make_cell, random
+from cells import CELLS, make_cell
+from parity import close, random
 
 import seqcells
+from seqcells.cells import table
 from seqcells.cells.base import GatedCell
-from seqcells.cells.table import CELLS, EQUATIONS
 from seqcells.cells.write_kernels import WRITTEN
 from seqcells.equations.catalogue import BY_HAND, NUMBERS, RENAMED, kind_of
 from seqcells.equations.program import Program, UntraceableError, differentiate
@@ -14,7 +15,7 @@ from seqcells.equations.readable import Interpreted, readable
 from seqcells.equations.recording import kernel_weights, program
 
 H = 4
-GENERATED = [kind for kind in KERNEL_CELLS if kind not in (*BY_HAND, "lstm_proj")]
+GENERATED = [kind for kind in CELLS if kind not in (*BY_HAND, "lstm_proj")]
 
 HIGHWAY = """gates 2 hidden 1 states 1 parameters 0
 v0 = add x0 h0
@@ -47,12 +48,14 @@ def test_the_kernels_that_are_compiled_are_those_of_the_equations():
 def test_every_public_cell_is_in_the_table():
     public = {getattr(seqcells, name) for name in seqcells.__all__}
     cells = {kind for kind in public if isinstance(kind, type) and issubclass(kind, GatedCell)}
-    assert cells - {GatedCell, seqcells.LinearCell} == {entry.cell for entry in CELLS.values()}
+    assert cells - {GatedCell, seqcells.LinearCell} == {
+        entry.cell for entry in table.CELLS.values()
+    }
 
 
 def test_the_catalogue_and_the_table_have_the_same_kernels():
-    assert set(NUMBERS) == set(EQUATIONS)
-    for name, cell in EQUATIONS.items():
+    assert set(NUMBERS) == set(table.EQUATIONS)
+    for name, cell in table.EQUATIONS.items():
         assert cell.built_in_kernel() == name
         assert kind_of(name).gates == len(cell.gates)
 
@@ -64,7 +67,7 @@ def test_a_kernel_has_its_old_name_too(old):
 
 
 def test_a_kernel_is_linear_where_its_cell_is():
-    for name, cell in EQUATIONS.items():
+    for name, cell in table.EQUATIONS.items():
         assert readable(name).linear == cell.linear
     assert readable("min_gru").linear
 

@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from core_helpers import F64, KERNEL_CELLS, close, leaves, make_cell, random
+from cells import CELLS, make_cell
+from parity import F64, close, leaves, random
 
 import seqcells
 from seqcells.equations.catalogue import BY_HAND, kind_of
@@ -16,7 +17,7 @@ from seqcells.recurrence import operators
 
 T, B, I, H = 9, 4, 3, 21  # noqa: E741
 LENGTHS = [9, 0, 3, 7]
-PROGRAMS = [kind for kind in KERNEL_CELLS if kind not in (*BY_HAND, "lstm_proj")]
+PROGRAMS = [kind for kind in CELLS if kind not in (*BY_HAND, "lstm_proj")]
 
 pytestmark = pytest.mark.skipif(
     cpu.unavailable() is not None, reason=f"no native code here: {cpu.unavailable()}"

@@ -1,10 +1,12 @@
-"""Layers against their twins in torch: outputs, final states and every gradient."""
+"""Layers equal torch's: outputs, final states and every gradient."""
 
 from itertools import product
 
 import pytest
 import torch
-from core_helpers import F64, LAYERS, close, leaves, make_cell, make_layers, random
+from cells import LAYERS, make_cell, make_layers
+from pairwise import pairs_of
+from parity import F64, close, leaves, random
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import seqcells
@@ -23,8 +25,10 @@ FORMS = ["padded", "sorted", "unsorted", "unbatched", "lengths"]
 DTYPES = {"f64": F64, "f32": torch.float32}
 
 
-def parity(kind, form, *, hx=True, dtype=F64, batch_first=False, device="cpu", **options):
-    """Run one point of the grid; in float32 with more units, as the error of a few is luck."""
+def assert_equals_torch(
+    kind, form, *, hx=True, dtype=F64, batch_first=False, device="cpu", **options
+):
+    """Compare one layer with torch's; float32 takes more units, because errors of few vary."""
     steps, rows, features, hidden = (T, B, I, H) if dtype == F64 else (T, B, 24, 32)
     if kind == "lstm_proj" and dtype != F64:
         options["proj_size"] = 20
@@ -55,28 +59,36 @@ def initial_state(layer, rows, dtype):
     return hidden, random(directions, rows, layer.hidden_size, dtype=dtype)
 
 
-@pytest.mark.parametrize("hx", [True, False], ids=["hx", "no_hx"])
-@pytest.mark.parametrize("batch_first", [False, True], ids=["time_first", "batch_first"])
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("kind", LAYERS)
-def test_forms_of_input(kind, form, batch_first, hx):
-    parity(kind, form, hx=hx, batch_first=batch_first, num_layers=2, bidirectional=True)
+@pairs_of(
+    kind=list(LAYERS),
+    form=FORMS,
+    batch_first={"time_first": False, "batch_first": True},
+    hx={"hx": True, "no_hx": False},
+    each_backend=["reference", "cpu"],
+)
+def test_every_form_of_input_equals_torch(kind, form, batch_first, hx):
+    assert_equals_torch(
+        kind, form, hx=hx, batch_first=batch_first, num_layers=2, bidirectional=True
+    )
 
 
-@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no_bias"])
-@pytest.mark.parametrize("bidirectional", [False, True], ids=["one_way", "both_ways"])
-@pytest.mark.parametrize("num_layers", [1, 2, 3], ids="{}_layers".format)
-@pytest.mark.parametrize("kind", LAYERS)
-def test_depth_direction_and_bias(kind, num_layers, bidirectional, bias):
+@pairs_of(
+    kind=list(LAYERS),
+    num_layers=[1, 2, 3],
+    bidirectional={"one_way": False, "both_ways": True},
+    bias={"bias": True, "no_bias": False},
+    each_backend=["reference", "cpu"],
+)
+def test_every_depth_and_direction_equals_torch(kind, num_layers, bidirectional, bias):
     options = {"num_layers": num_layers, "bidirectional": bidirectional, "bias": bias}
-    parity(kind, "padded", **options)
-    parity(kind, "unsorted", **options)
+    assert_equals_torch(kind, "padded", **options)
+    assert_equals_torch(kind, "unsorted", **options)
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", LAYERS)
 def test_float32_errs_no_more_than_twice_torch(kind, form):
-    parity(kind, form, dtype=torch.float32, num_layers=2, bidirectional=True)
+    assert_equals_torch(kind, form, dtype=torch.float32, num_layers=2, bidirectional=True)
 
 
 @pytest.mark.slow
@@ -85,7 +97,7 @@ def test_float32_errs_no_more_than_twice_torch(kind, form):
 @pytest.mark.parametrize("kind", LAYERS)
 def test_the_whole_grid(kind, form, dtype):
     for layers, ways, bias, first, hx in product((1, 2, 3), *[(False, True)] * 4):
-        parity(
+        assert_equals_torch(
             kind,
             form,
             hx=hx,
@@ -114,8 +126,8 @@ def test_lengths_zero_out_the_padding_and_tolerate_empty_rows(kind):
 
 @pytest.mark.parametrize("batch_first", [False, True], ids=["time_first", "batch_first"])
 @pytest.mark.parametrize("kind", LAYERS)
-def test_resets_are_separate_sequences(kind, batch_first):
-    """Two sequences end to end, the second starting anew at step 4, in one layer of both ways."""
+def test_resets_separate_sequences(kind, batch_first):
+    """Two sequences end to end, the second from step 4, in one bidirectional layer."""
     ours, _ = make_layers(kind, bidirectional=True, batch_first=batch_first)
     first, second = random(4, B, I), random(2, B, I)
     forth = torch.zeros(T, B, dtype=torch.bool)
@@ -138,7 +150,7 @@ def test_resets_are_separate_sequences(kind, batch_first):
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_resets_without_a_batch(kind):
+def test_resets_separate_unbatched_sequences(kind):
     ours, _ = make_layers(kind)
     inputs, resets = random(T, I), torch.tensor([0, 0, 1, 0, 1, 0], dtype=torch.bool)
     output, _ = ours(inputs, resets=resets)
@@ -175,11 +187,11 @@ def test_results_are_plain_tuples(kind):
 
 @pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("check", [torch.autograd.gradcheck, torch.autograd.gradgradcheck])
-def test_gradients_of_gradients(kind, check):
-    """In both directions, ragged and with resets, in each input and each weight."""
+def test_gradients_equal_finite_differences(kind, check):
+    """In both directions, with lengths and resets, for inputs and every weight."""
     small = {"proj_size": 1} if kind == "lstm_proj" else {}
     ours, _ = make_layers(kind, 2, 2, bidirectional=True, **small)
-    if kind == "rnn_relu":  # away from the kink, where differences are no derivatives
+    if kind == "rnn_relu":  # away from the kink, where differences are not derivatives
         torch.nn.init.constant_(ours.bias_ih_l0, 4.0)
         torch.nn.init.constant_(ours.bias_ih_l0_reverse, 4.0)
     names = [name for name, _ in ours.named_parameters()]
@@ -191,7 +203,8 @@ def test_gradients_of_gradients(kind, check):
         return result[0], *(result[1] if isinstance(result[1], tuple) else result[1:])
 
     points = [random(3, 2, 2), *(parameter.detach() for parameter in ours.parameters())]
-    assert check(call, [point.requires_grad_() for point in points])
+    points = [point.requires_grad_() for point in points]
+    assert check(call, points, fast_mode=check is torch.autograd.gradgradcheck)
 
 
 @pytest.mark.parametrize("kind", LAYERS)

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from core_helpers import F64, make_layers, random
+from cells import make_layers
+from parity import F64, random
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 

@@ -6,7 +6,8 @@ import pickle
 
 import pytest
 import torch
-from core_helpers import F64, LAYERS, close, make_layers, random, same
+from cells import LAYERS, make_layers
+from parity import F64, close, random, same
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence

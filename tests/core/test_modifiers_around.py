@@ -2,10 +2,19 @@
 
 import pytest
 import torch
-from core_helpers import F64, close, leaves, make_cell, random, same
-from every_cell import make, make_random
-from invented_cells import Leaky, Nested
-from modified_cells import MODIFY, PAIRS, H, I, learned, make_modified
+from cells import (
+    MODIFIED,
+    MODIFY,
+    H,
+    I,
+    Leaky,
+    Nested,
+    learned,
+    make_cell,
+    make_modified,
+    make_random,
+)
+from parity import F64, close, leaves, random, same
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
@@ -99,7 +108,7 @@ def test_a_start_is_learned_from_starts_resets_and_rows_of_no_length():
 
 
 @pytest.mark.parametrize("inside", [True, False], ids=["inside", "around"])
-@pytest.mark.parametrize(("modifier", "kind"), [(m, k) for m, k in PAIRS if k == "lstm"])
+@pytest.mark.parametrize(("modifier", "kind"), [(m, k) for m, k in MODIFIED if k == "lstm"])
 def test_a_hook_sees_every_step_and_changes_nothing(modifier, kind, inside):
     cell, inputs, seen = make_modified(modifier, kind), random(T, B, I), []
     noise = Recurrent(cell).noise(inputs)
@@ -215,7 +224,7 @@ class Counted(nn.Module):
 @pytest.mark.parametrize("modify", [lambda cell: cell, *MODIFY.values()])
 @pytest.mark.parametrize("kind", ["lstm", "gru", "gru_reset_before", "mgu", "layer_norm_lstm"])
 def test_parametrizations_are_evaluated_once_a_sequence(kind, modify):
-    cell, counts = make(kind, I, H), {}
+    cell, counts = make_cell(kind, I, H), {}
     for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
         counts[name] = Counted()
         parametrize.register_parametrization(cell, name, counts[name])
@@ -230,10 +239,10 @@ def test_parametrizations_are_evaluated_once_a_sequence(kind, modify):
 
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
 def test_weight_norm_and_orthogonal_matrices(kind):
-    cell, inputs = make(kind, I, H), random(T, B, I)
+    cell, inputs = make_cell(kind, I, H), random(T, B, I)
     parametrizations.weight_norm(cell, "weight_ih")
     parametrizations.orthogonal(cell, "weight_hh")
-    plain = make(kind, I, H)
+    plain = make_cell(kind, I, H)
     plain.load_state_dict({name: getattr(cell, name) for name in plain.state_dict()})
     close(Recurrent(cell)(inputs), Recurrent(plain)(inputs))
     run = Recurrent(DropConnect(cell, 0.3))

@@ -5,10 +5,8 @@ import pickle
 
 import pytest
 import torch
-from core_helpers import F64, close, leaves, make_cell, random, same
-from every_cell import EVERY, make
-from invented_cells import Highway, Leaky
-from modified_cells import MODIFY, PAIRS, H, I, make_modified
+from cells import CELLS, MODIFIED, MODIFY, H, Highway, I, Leaky, make_cell, make_modified
+from parity import F64, close, leaves, random, same
 from torch import nn
 
 import seqcells
@@ -26,7 +24,7 @@ T, B = 6, 3
 
 
 @pytest.mark.parametrize(
-    ("modifier", "kind"), [(m, k) for m, k in PAIRS if k in ("lstm", "min_gru")]
+    ("modifier", "kind"), [(m, k) for m, k in MODIFIED if k in ("lstm", "min_gru")]
 )
 def test_copies_and_state_dicts(modifier, kind):
     run, other = Recurrent(make_modified(modifier, kind)), Recurrent(make_modified(modifier, kind))
@@ -42,7 +40,7 @@ def test_copies_and_state_dicts(modifier, kind):
 
 @pytest.mark.parametrize("modifier", MODIFY)
 def test_dtypes_and_devices(modifier):
-    cell = MODIFY[modifier](EVERY["lstm"].cell(I, H))
+    cell = MODIFY[modifier](CELLS["lstm"].cell(I, H))
     for inputs in (torch.randn(T, B, I), torch.randn(T, B, I, device="meta")):
         cell.to(inputs.device)
         noise = Recurrent(cell).noise(inputs)
@@ -57,7 +55,7 @@ def test_dtypes_and_devices(modifier):
 @pytest.mark.parametrize("kind", ["lstm", "min_gru", "layer_norm_gru"])
 def test_autocast_keeps_the_states_type(kind):
     run, inputs = (
-        Recurrent(Zoneout(RecurrentDropout(make(kind).float(), 0.3), 0.3)),
+        Recurrent(Zoneout(RecurrentDropout(make_cell(kind).float(), 0.3), 0.3)),
         random(T, B, I),
     )
     inputs = inputs.float()
@@ -70,8 +68,8 @@ def test_autocast_keeps_the_states_type(kind):
     close(outputs, exact, 0.05)
 
 
-@pytest.mark.parametrize("modifier", MODIFY)
-def test_compiled_in_one_graph(modifier):
+@pytest.mark.parametrize("modifier", ["recurrent", "learned", "composed"])
+def test_modified_cells_compile_in_one_graph(modifier):
     torch.compiler.reset()
     run, inputs = Recurrent(make_modified(modifier, "lstm")), random(3, 2, I)
     compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
@@ -116,9 +114,9 @@ LSTM = make_cell("lstm")
         (lambda: LearnedState(Leaky()), TypeError, "expected a cell with an initial_state.*Leaky"),
     ],
 )
-def test_what_cannot_be_made(make, error, words):
+def test_what_cannot_be_made(make_cell, error, words):
     with pytest.raises(error, match=words):
-        make()
+        make_cell()
 
 
 class OwnStep(seqcells.GRUCell):
@@ -149,7 +147,12 @@ ZONE = torch.zeros(T, B, H, dtype=F64)
         (LSTM, Noise(zone=(ZONE, ZONE[0, 0])), ValueError, "zone.cell: expected shape"),
         (LSTM, Noise(weight_hh=ZONE), ValueError, r"weight_hh: expected shape \(20, 5\)"),
         (make_cell("rnn_tanh"), Noise(candidate=ZONE), TypeError, "candidate: expected a cell"),
-        (make("min_gru"), Noise(hidden=ZONE), TypeError, "hidden: expected a cell with recurrent"),
+        (
+            make_cell("min_gru"),
+            Noise(hidden=ZONE),
+            TypeError,
+            "hidden: expected a cell with recurrent",
+        ),
         (Leaky(), Noise(zone=ZONE), TypeError, "Leaky has no initial_state"),
         (Leaky(), Noise(weight_hh=ZONE), TypeError, "Leaky"),
     ],

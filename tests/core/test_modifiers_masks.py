@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from core_helpers import F64, close, leaves, random, same
-from every_cell import make_random
-from modified_cells import PAIRS, H, I, a_state, make_modified
+from cells import MODIFIED, H, I, make_modified, make_random
+from parity import F64, close, leaves, random, random_state, same
 
 from seqcells import (
     DropConnect,
@@ -72,7 +71,7 @@ def test_evaluation_with_zoneout_is_the_expectation_of_a_step():
 
 
 @pytest.mark.parametrize(
-    ("modifier", "kind"), [pair for pair in PAIRS if pair[0] not in ("learned", "composed")]
+    ("modifier", "kind"), [pair for pair in MODIFIED if pair[0] not in ("learned", "composed")]
 )
 def test_a_share_of_zero_is_the_plain_cell(modifier, kind):
     cell = make_random(kind, I, H)
@@ -86,7 +85,7 @@ def test_a_share_of_zero_is_the_plain_cell(modifier, kind):
 @pytest.mark.parametrize("kind", ["lstm", "gru", "min_gru"])
 def test_a_share_of_one(kind):
     cell, inputs = make_random(kind, I, H), random(T, B, I)
-    state = a_state(cell, B)
+    state = random_state(cell, B)
     for zoned in (Zoneout(cell, 1), Zoneout(cell, 1.0).eval()):
         outputs, final = Recurrent(zoned)(inputs, state)
         same(final, state)

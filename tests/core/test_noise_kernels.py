@@ -1,10 +1,12 @@
-"""Kernels run what modifiers draw: every factor and share, alone and together."""
+"""The kernel with noise equals the loop: every factor and share, alone and together."""
 
 import itertools
 
 import pytest
 import torch
-from core_helpers import F64, KERNEL_CELLS, close, leaves, make_cell, random
+from cells import CELLS, make_cell
+from pairwise import pairs_of
+from parity import F64, backends_agree, close, leaves, random
 
 from seqcells import (
     GatedCell,
@@ -35,7 +37,7 @@ def factor(form, *shape):
 
 
 def noises(cell, state):
-    """Every combination of what the cell takes."""
+    """Yield every combination of the noise that the cell takes."""
     hidden = leaves(state)[0]
     takes = [obstacle(cell, field) is None for field in ("hidden", "candidate", "zone")]
     for forms in itertools.product(*(range(3) if taken else [ABSENT] for taken in takes)):
@@ -46,22 +48,6 @@ def noises(cell, state):
             yield Noise(factor(read, *hidden.shape), candidate, shares if zone else None)
 
 
-def compute(recurrent, inputs, state, noise, options, name):
-    recurrent.zero_grad()
-    sources = [inputs.clone(), *leaves(map_state(torch.Tensor.clone, state))]
-    for source in sources:
-        source.requires_grad_()
-    parts = iter(sources[1:])
-    start = map_state(lambda part: next(parts), state)
-    with backend(name):
-        outputs, final = recurrent(sources[0], start, noise=noise, **options)
-    results = [outputs, *leaves(final)]
-    torch.manual_seed(1)
-    torch.autograd.backward(results, [torch.randn_like(part) for part in results])
-    found = [source.grad for source in (*sources, *recurrent.parameters())]
-    return [*results, *found]
-
-
 OPTIONS = {
     "padded": {},
     "lengths": {"lengths": LENGTHS},
@@ -69,32 +55,26 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-@pytest.mark.parametrize("form", OPTIONS)
-@pytest.mark.parametrize("kind", KERNEL_CELLS)
-def test_the_kernel_computes_what_the_loop_does(kind, form, reverse):
+@pairs_of(kind=list(CELLS), form=list(OPTIONS), reverse={"forward": False, "reverse": True})
+def test_results_and_gradients_equal_the_loop(kind, form, reverse):
     hidden_size = 21 if form == "lengths" else 16
     cell = make_cell(kind, I, hidden_size)
     recurrent, inputs = Recurrent(cell, reverse=reverse), random(T, B, I)
     state = map_state(torch.randn_like, cell.initial_state(B))
     for noise in noises(cell, state):
-        ours, loop = (
-            compute(recurrent, inputs, state, noise, OPTIONS[form], name)
-            for name in ("cpu", "reference")
-        )
-        close(ours, loop)
+        backends_agree(recurrent, inputs, state=state, noise=noise, **OPTIONS[form])
 
 
 @pytest.mark.parametrize("instructions", range(len(cpu.instruction_sets())))
-def test_every_instruction_set_does(instructions, monkeypatch):
+def test_every_instruction_set_equals_the_loop(instructions, monkeypatch):
     monkeypatch.setattr(cpu.library, "variant", instructions)
-    test_the_kernel_computes_what_the_loop_does("layer_norm_lstm", "lengths", False)
-    test_the_kernel_computes_what_the_loop_does("lstm", "resets", True)
+    test_results_and_gradients_equal_the_loop("layer_norm_lstm", "lengths", False)
+    test_results_and_gradients_equal_the_loop("lstm", "resets", True)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
 @pytest.mark.parametrize("kind", ["rnn_tanh", "lstm_proj", "gru_reset_before", "layer_norm_lstm"])
-def test_few_rows_that_threads_divide(kind, threads):
+def test_threads_that_share_units_equal_the_loop(kind, threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -106,17 +86,14 @@ def test_few_rows_that_threads_divide(kind, threads):
             None if kind == "rnn_tanh" else torch.rand(9, 1, 200, dtype=F64),
             map_state(torch.rand_like, state),
         )
-        ours, loop = (
-            compute(recurrent, inputs, state, noise, {}, name) for name in ("cpu", "reference")
-        )
-        close(ours, loop)
+        backends_agree(recurrent, inputs, state=state, noise=noise)
     finally:
         torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("kind", ["lstm", "gru", "layer_norm_lstm"])
-def test_modified_cells_run_by_the_kernel(kind, training):
+def test_outputs_of_modified_cells_equal_the_loop(kind, training):
     cell = Zoneout(RecurrentDropout(VariationalDropout(make_cell(kind, I, 16), 0.2), 0.3), 0.1)
     recurrent = Recurrent(cell).train(training)
     inputs = random(T, B, I)
@@ -127,7 +104,7 @@ def test_modified_cells_run_by_the_kernel(kind, training):
     close(leaves(results[0]), leaves(results[1]))
 
 
-def test_a_noise_that_learns_is_left_to_the_loop():
+def test_noise_that_requires_a_gradient_runs_as_the_loop():
     cell = make_cell("lstm", I, 16)
     factor = torch.rand(B, 16, dtype=F64, requires_grad=True)
     outputs, _ = Recurrent(cell)(random(T, B, I), noise=Noise(hidden=factor))
@@ -136,7 +113,7 @@ def test_a_noise_that_learns_is_left_to_the_loop():
 
 
 class Ignoring(GatedCell):
-    """Takes a factor and does nothing with it."""
+    """Accept a factor and ignore it."""
 
     gates = ("only",)
 
@@ -146,7 +123,7 @@ class Ignoring(GatedCell):
         return new, (new,)
 
 
-def test_what_a_kernel_does_not_take_is_left_to_the_loop():
+def test_noise_that_a_kernel_does_not_take_runs_as_the_loop():
     recurrent = Recurrent(Ignoring(I, 16, dtype=F64))
     noise, inputs = Noise(candidate=factor(CONSTANT, B, 16)), random(T, B, I)
     recurrent(inputs, noise=noise)

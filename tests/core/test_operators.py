@@ -1,18 +1,11 @@
-"""The operators on their own: PyTorch's own checks, and what they keep, return and refuse."""
+"""The operators alone: PyTorch's `opcheck`, saved tensors, results and errors."""
 
 import copy
 
 import pytest
 import torch
-from core_helpers import (
-    F64,
-    OUR_CELLS,
-    close,
-    leaves,
-    make_cell,
-    random,
-    random_state,
-)
+from cells import CLASSIC, make_cell
+from parity import F64, close, leaves, random, random_state
 from torch.autograd import forward_ad
 from torch.library import opcheck
 
@@ -26,7 +19,7 @@ FORMS = ["padded", "lengths", "packed", "resets", "lengths_resets_reverse", "pac
 GRID = pytest.mark.parametrize(
     ("kind", "form"),
     [
-        *((kind, form) for kind in OUR_CELLS for form in FORMS),
+        *((kind, form) for kind in CLASSIC for form in FORMS),
         *(("peephole_lstm", form) for form in ("lengths", "resets", "packed_reverse")),
     ],
 )
@@ -54,17 +47,32 @@ def arguments(kind, form, grad=False, **options):
     return cell.built_in_kernel(), inputs, state, *weights, fresh, None, None, [], *steps, False
 
 
+CHECKS = ("test_schema", "test_faketensor", "test_autograd_registration")
+# Tracing takes long: in the quick tests each cell has two forms and each form two cells.
+TRACED = [
+    pytest.param(kind, form, marks=[] if (n + m) % 3 == 0 else pytest.mark.slow)
+    for n, kind in enumerate(CLASSIC)
+    for m, form in enumerate(FORMS)
+]
+
+
 @GRID
 @pytest.mark.parametrize("grad", [False, True], ids=["inference", "training"])
-def test_the_operator_is_sound(kind, form, grad):
-    opcheck(operators.recurrence, arguments(kind, form, grad))
+def test_opcheck_accepts_the_operator(kind, form, grad):
+    opcheck(operators.recurrence, arguments(kind, form, grad), test_utils=CHECKS)
+
+
+@pytest.mark.parametrize(("kind", "form"), TRACED)
+@pytest.mark.parametrize("grad", [False, True], ids=["inference", "training"])
+def test_opcheck_traces_the_operator(kind, form, grad):
+    call = arguments(kind, form, grad)
+    opcheck(operators.recurrence, call, test_utils="test_aot_dispatch_dynamic")
 
 
 @GRID
-def test_the_private_operators_are_sound(kind, form):
-    checks = ("test_schema", "test_faketensor", "test_autograd_registration")
+def test_opcheck_accepts_the_private_operators(kind, form):
     call = arguments(kind, form)
-    opcheck(torch.ops.seqcells._train.default, call, test_utils=checks)
+    opcheck(torch.ops.seqcells._train.default, call, test_utils=CHECKS)
     *results, kept = torch.ops.seqcells._train(*call)
     ends = [torch.randn_like(result) for result in results]
     nothing = [None] * len(results)
@@ -75,11 +83,11 @@ def test_the_private_operators_are_sound(kind, form):
         ([*nothing[1:], ends[-1]], (False, False)),
     ):
         rest = (results[0], kept, *needs)
-        opcheck(torch.ops.seqcells._backward.default, (grads, *call, *rest), test_utils=checks)
+        opcheck(torch.ops.seqcells._backward.default, (grads, *call, *rest), test_utils=CHECKS)
 
 
 def with_noise(call):
-    """The same with factors and shares, and with every step's state."""
+    """Return the call with factors and shares, and with every step's state."""
     rows = call.state[0].shape
     return call._replace(
         read=torch.rand(T, *rows, dtype=F64),
@@ -90,26 +98,25 @@ def with_noise(call):
 
 
 @pytest.mark.parametrize("form", ["lengths_resets_reverse", "packed"])
-def test_they_are_sound_with_noise_and_all_states(form):
+def test_opcheck_accepts_noise_and_all_states(form):
     call = with_noise(operators.Call(*arguments("lstm", form, grad=True)))
     opcheck(operators.recurrence, tuple(call))
     call = with_noise(operators.Call(*arguments("lstm", form)))
-    checks = ("test_schema", "test_faketensor", "test_autograd_registration")
     *results, kept = torch.ops.seqcells._train(*call)
     rest = ([torch.randn_like(part) for part in results], *call, results[0], kept, True, True)
-    opcheck(torch.ops.seqcells._backward.default, rest, test_utils=checks)
+    opcheck(torch.ops.seqcells._backward.default, rest, test_utils=CHECKS)
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("kind", OUR_CELLS)
-def test_they_are_sound_without_native_code(kind, form, monkeypatch):
+@pytest.mark.parametrize(("kind", "form"), TRACED)
+def test_opcheck_accepts_the_operators_without_native_code(kind, form, monkeypatch):
     monkeypatch.setattr(cpu, "unavailable", lambda: "not built")
-    test_the_operator_is_sound(kind, form, True)
-    test_the_private_operators_are_sound(kind, form)
+    test_opcheck_accepts_the_operator(kind, form, True)
+    test_opcheck_traces_the_operator(kind, form, True)
+    test_opcheck_accepts_the_private_operators(kind, form)
 
 
-def test_what_nothing_reads_has_a_gradient_of_zero(monkeypatch):
-    """By the operators of the readable loop, too, whatever the numbers are."""
+def test_an_unused_weight_has_a_gradient_of_zero(monkeypatch):
+    """The operators of the readable loop return zeros even where a weight is infinite."""
     monkeypatch.setattr(cpu, "unavailable", lambda: "not built")
     call = operators.Call(*arguments("lstm", "padded", grad=True))
     weight = torch.full_like(call.weight_ih, float("inf")).requires_grad_()
@@ -119,8 +126,7 @@ def test_what_nothing_reads_has_a_gradient_of_zero(monkeypatch):
 
 
 @GRID
-def test_it_is_the_readable_loop(kind, form):
-    """Results and gradients, through the operator and through the loop that specifies it."""
+def test_results_and_gradients_equal_the_readable_loop(kind, form):
     call = operators.Call(*arguments(kind, form, grad=True))
     sources = [part for part in call.tensors if part is not None]
     found, expected = operators.recurrence(*call), operators.readable(call)
@@ -133,9 +139,9 @@ def test_it_is_the_readable_loop(kind, form):
 
 
 @pytest.mark.parametrize("form", ["padded", "lengths_resets_reverse"])
-@pytest.mark.parametrize("kind", OUR_CELLS)
-def test_only_what_is_wanted_is_computed(kind, form):
-    """One source at a time: the others are frozen."""
+@pytest.mark.parametrize("kind", CLASSIC)
+def test_each_gradient_alone_equals_the_readable_loop(kind, form):
+    """One source at a time requires a gradient; the others are frozen."""
     call = operators.Call(*arguments(kind, form))
     for number in range(len(call.tensors)):
         tensors = [None if part is None else part.detach() for part in call.tensors]
@@ -157,9 +163,9 @@ def test_only_what_is_wanted_is_computed(kind, form):
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script.*is deprecated")
 @pytest.mark.parametrize("form", ["lengths_resets_reverse", "packed"])
-@pytest.mark.parametrize("kind", OUR_CELLS)
-def test_transforms_look_through_it(kind, form):
-    """As in an exported program, where the operator stands alone."""
+@pytest.mark.parametrize("kind", CLASSIC)
+def test_transforms_equal_those_of_the_readable_loop(kind, form):
+    """Transform the bare operator, as in an exported program."""
     call = operators.Call(*arguments(kind, form))
     along = torch.randn_like(call.inputs)
 
@@ -202,7 +208,7 @@ def test_transforms_look_through_it(kind, form):
 
 
 def spoilt(call):
-    """Calls that native code would overrun memory with."""
+    """Yield calls whose sizes do not fit; native code would overrun memory."""
     wide, long = torch.zeros(B, H + 1, dtype=F64), torch.zeros(B + 1, H, dtype=F64)
     yield call._replace(state=[wide, *call.state[1:]])
     yield call._replace(state=[long, *call.state[1:]])
@@ -221,8 +227,8 @@ def spoilt(call):
 
 
 @pytest.mark.skipif(cpu.unavailable() is not None, reason="no native code here")
-@pytest.mark.parametrize("kind", OUR_CELLS)
-def test_sizes_that_do_not_fit_are_refused(kind):
+@pytest.mark.parametrize("kind", CLASSIC)
+def test_sizes_that_do_not_fit_raise(kind):
     call = operators.Call(*arguments(kind, "lengths_resets"))
     operators.recurrence(*call)
     for spoiled in spoilt(call):
@@ -235,8 +241,7 @@ def test_sizes_that_do_not_fit_are_refused(kind):
 
 
 @pytest.mark.skipif(cpu.unavailable() is not None, reason="no native code here")
-def test_what_has_no_gradient_is_no_zeros(monkeypatch):
-    """The kernel is told which results nothing depends on."""
+def test_results_without_a_gradient_reach_the_kernel_as_none(monkeypatch):
     seen, backward = [], cpu.backward
     monkeypatch.setattr(cpu, "backward", lambda *call: seen.append(call[1]) or backward(*call))
     operators.recurrence(*arguments("lstm", "padded", grad=True))[2].sum().backward()
@@ -246,7 +251,7 @@ def test_what_has_no_gradient_is_no_zeros(monkeypatch):
     assert cell.shape == (B, H)
 
 
-def test_inference_keeps_nothing():
+def test_inference_saves_no_tensors():
     saved = []
     call = arguments("lstm", "padded", grad=True)
     with torch.autograd.graph.saved_tensors_hooks(saved.append, lambda held: held), torch.no_grad():
@@ -256,8 +261,8 @@ def test_inference_keeps_nothing():
     assert not any(part.requires_grad for part in operators.recurrence(*arguments("gru", "padded")))
 
 
-def test_what_is_private_in_torch_is_still_there():
-    """These have no public name; a torch without one of them would change silently."""
+def test_private_names_of_torch_exist():
+    """Without one of these, which have no public name, behaviour would change silently."""
     assert torch._C._are_functorch_transforms_active() is False
     assert (
         torch.vmap(lambda x: x + torch._C._are_functorch_transforms_active())(torch.zeros(1)) == 1
@@ -306,22 +311,22 @@ def variants():
 
 
 @pytest.mark.parametrize("kind", [*variants()])
-def test_a_subclass_with_equations_of_its_own_has_no_kernel(kind):
+def test_a_subclass_that_overrides_equations_has_no_kernel(kind):
     assert kind(I, H).built_in_kernel() is None
 
 
-def test_an_instance_with_equations_of_its_own_has_no_kernel():
+def test_an_instance_that_overrides_equations_has_no_kernel():
     cell = make_cell("gru")
     cell.step = copy.copy(cell.step)
     assert cell.built_in_kernel() is None
 
 
-def test_a_class_changed_afterwards_has_no_kernel(monkeypatch):
+def test_a_class_patched_later_has_no_kernel(monkeypatch):
     monkeypatch.setattr(seqcells.GRUCell, "step", lambda *arguments: None)
     assert make_cell("gru").built_in_kernel() is None
 
 
-def test_a_subclass_with_other_weights_or_another_start_keeps_it():
+def test_a_subclass_that_overrides_weights_or_the_initial_state_has_the_kernel():
     class Doubled(seqcells.LSTMCell):
         def weights(self):
             weights = super().weights()

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from core_helpers import F64, close, leaves, random
+from parity import F64, close, leaves, random
 from torch.autograd import gradcheck, gradgradcheck
 
 import seqcells

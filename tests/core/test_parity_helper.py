@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from core_helpers import F64, LAYERS, make_layers, random
+from cells import LAYERS, make_layers
+from parity import F64, random
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 

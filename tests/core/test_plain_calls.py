@@ -4,7 +4,8 @@ import sys
 
 import pytest
 import torch
-from core_helpers import F64, close, leaves, make_cell, random, random_state
+from cells import make_cell
+from parity import F64, close, leaves, random, random_state
 from torch import nn
 
 import seqcells

@@ -1,26 +1,30 @@
-"""Any cell over time equals the loop written by hand, row by row."""
+"""`Recurrent` with any cell equals a loop over rows and steps."""
 
 import pytest
 import torch
-from core_helpers import F64, OUR_CELLS, close, leaves, make_cell, random, same
-from invented_cells import MAKE, H, I, by_hand, some_state
+from cells import ANY_CELL, CLASSIC, H, I, make_cell, some_state
+from pairwise import pairs_of
+from parity import F64, by_hand, close, leaves, random, same
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from seqcells import Recurrent, detach_state
 
-# By the readable loop, and by the kernel for the cells that have one.
-pytestmark = [
-    pytest.mark.usefixtures("each_backend"),
-    pytest.mark.parametrize("each_backend", ["reference", "auto"], indirect=True),
-]
+pytestmark = pytest.mark.usefixtures("each_backend")
 
 T, B = 6, 4
 LENGTHS = [3, 6, 0, 4]
 
-CELLS = pytest.mark.parametrize("name", MAKE)
-DIRECTIONS = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-CARRIED = pytest.mark.parametrize("carried", [False, True], ids=["fresh", "carried"])
+# The readable loop, and the kernel where the cell has one.
+BACKENDS = ["reference", "auto"]
+ON_EACH_BACKEND = pytest.mark.parametrize("each_backend", BACKENDS, indirect=True)
+DIRECTIONS = {"forward": False, "reverse": True}
+STATES = {"fresh": False, "carried": True}
+EVERY_CELL = pairs_of(name=list(ANY_CELL), each_backend=BACKENDS)
+BOTH_WAYS = pairs_of(name=list(ANY_CELL), reverse=DIRECTIONS, each_backend=BACKENDS)
+FROM_ANY_STATE = pairs_of(
+    name=list(ANY_CELL), carried=STATES, reverse=DIRECTIONS, each_backend=BACKENDS
+)
 
 
 def some_resets():
@@ -29,34 +33,33 @@ def some_resets():
     return resets
 
 
-def agree(found, expected):
-    close(found[0], expected[0])
-    close(leaves(found[1]), expected[1])
+FORMS = {
+    "full": (None, None),
+    "ragged": (LENGTHS, None),
+    "resets": (None, some_resets()),
+    "ragged_resets": (LENGTHS, some_resets()),
+}
 
 
-@DIRECTIONS
-@CARRIED
-@CELLS
-@pytest.mark.parametrize(
-    ("lengths", "resets"),
-    [(None, None), (LENGTHS, None), (None, some_resets()), (LENGTHS, some_resets())],
-    ids=["full", "ragged", "resets", "ragged_resets"],
+@pairs_of(
+    name=list(ANY_CELL), form=FORMS, carried=STATES, reverse=DIRECTIONS, each_backend=BACKENDS
 )
-def test_equals_the_loop_by_hand(name, lengths, resets, carried, reverse):
-    cell = MAKE[name]()
+def test_outputs_and_final_state_equal_a_loop(name, form, carried, reverse):
+    cell = ANY_CELL[name]()
+    lengths, resets = form
     inputs = random(T, B, I)
     state = some_state(cell, B) if carried else None
     found = Recurrent(cell, reverse=reverse)(inputs, state, lengths, resets)
-    agree(found, by_hand(cell, inputs, state, lengths, resets, reverse))
+    expected = by_hand(cell, inputs, state, lengths, resets, reverse)
+    close(found[0], expected[0])
+    close(leaves(found[1]), expected[1])
     assert type(found) is tuple
     assert type(found[1]) is type(cell(inputs[0]))
 
 
-@DIRECTIONS
-@CARRIED
-@CELLS
-def test_padding_reaches_nothing(name, carried, reverse):
-    cell = MAKE[name]()
+@FROM_ANY_STATE
+def test_padding_changes_no_result(name, carried, reverse):
+    cell = ANY_CELL[name]()
     state = some_state(cell, B) if carried else None
     clean = random(T, B, I)
     valid = torch.arange(T).unsqueeze(1) < torch.tensor(LENGTHS)
@@ -78,10 +81,9 @@ def test_padding_reaches_nothing(name, carried, reverse):
     same(*results)
 
 
-@DIRECTIONS
-@pytest.mark.parametrize("kind", ["rnn_tanh", "gru", "lstm"])
-def test_lengths_are_packing(kind, reverse):
-    """Against torch's own layer on packed input, in its first or its second direction."""
+@pairs_of(kind=["rnn_tanh", "gru", "lstm"], reverse=DIRECTIONS, each_backend=BACKENDS)
+def test_lengths_equal_packed_input_to_torch(kind, reverse):
+    """Compare with one direction of torch's bidirectional layer."""
     lengths = [3, 6, 1, 4]
     twin = {"rnn_tanh": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}[kind]
     layer = twin(I, H, bidirectional=True, dtype=F64)
@@ -96,11 +98,10 @@ def test_lengths_are_packing(kind, reverse):
     close(leaves(final), [part[int(reverse)] for part in leaves(state)])
 
 
-@DIRECTIONS
-@CELLS
-def test_resets_are_separate_sequences(name, reverse):
-    """Three sequences end to end in one row, each run on its own."""
-    cell = MAKE[name]()
+@BOTH_WAYS
+def test_resets_separate_sequences(name, reverse):
+    """One row holds three sequences end to end; each is also run alone."""
+    cell = ANY_CELL[name]()
     parts = [random(size, 1, I) for size in (3, 1, 2)]
     resets = torch.zeros(T, 1, dtype=torch.bool)
     resets[[2, 3] if reverse else [3, 4]] = True
@@ -111,7 +112,8 @@ def test_resets_are_separate_sequences(name, reverse):
     close(final, alone[0 if reverse else -1][1])
 
 
-def test_a_reset_restarts_from_the_fresh_state_never_the_carried_one():
+@ON_EACH_BACKEND
+def test_a_reset_restarts_from_the_initial_state_not_the_carried_one():
     cell = make_cell("gru")
     inputs, carried = random(2, 1, I), random(1, H) + 10
     resets = torch.tensor([[True], [False]])
@@ -119,10 +121,9 @@ def test_a_reset_restarts_from_the_fresh_state_never_the_carried_one():
     close(with_carried, Recurrent(cell)(inputs))
 
 
-@DIRECTIONS
-@CELLS
-def test_layouts(name, reverse):
-    cell = MAKE[name]()
+@BOTH_WAYS
+def test_batch_first_equals_time_first(name, reverse):
+    cell = ANY_CELL[name]()
     state = some_state(cell, B)
     inputs, resets = random(T, B, I), some_resets()
     outputs, final = Recurrent(cell, reverse=reverse)(inputs, state, LENGTHS, resets)
@@ -132,11 +133,9 @@ def test_layouts(name, reverse):
     same(found[1], final)
 
 
-@DIRECTIONS
-@CARRIED
-@CELLS
-def test_without_a_batch(name, carried, reverse):
-    cell = MAKE[name]()
+@FROM_ANY_STATE
+def test_unbatched_input_equals_a_batch_of_one(name, carried, reverse):
+    cell = ANY_CELL[name]()
     state = some_state(cell, 1) if carried else None
     inputs, resets = random(T, I), some_resets()[:, 0]
     expected, final = by_hand(cell, inputs.unsqueeze(1), state, None, resets[:, None], reverse)
@@ -149,10 +148,9 @@ def test_without_a_batch(name, carried, reverse):
         close(leaves(found), [part[0] for part in final])
 
 
-@DIRECTIONS
-@CELLS
+@BOTH_WAYS
 def test_a_carried_state_continues_the_run(name, reverse):
-    cell = MAKE[name]()
+    cell = ANY_CELL[name]()
     run = Recurrent(cell, reverse=reverse)
     inputs, lengths = random(T, B, I), torch.tensor([6, 6, 2, 5])
     outputs, final = run(inputs, lengths=lengths)
@@ -160,7 +158,7 @@ def test_a_carried_state_continues_the_run(name, reverse):
     ends = [(lengths - 4).clamp(min=0), lengths.clamp(max=4)]
     if not reverse:
         ends.reverse()
-    if not hasattr(cell, "initial_state"):  # a row that did not start has no state to carry
+    if not hasattr(cell, "initial_state"):  # a row of length 0 has no state to carry
         outputs, final = run(inputs)
         ends = [None, None]
     start, state = run(first, lengths=ends[0])
@@ -169,9 +167,9 @@ def test_a_carried_state_continues_the_run(name, reverse):
     close(last, final)
 
 
-@CELLS
+@EVERY_CELL
 def test_no_steps_and_no_rows(name):
-    cell = MAKE[name]()
+    cell = ANY_CELL[name]()
     width = by_hand(cell, random(1, 1, I))[0].shape[-1]
     state = some_state(cell, B)
     outputs, final = Recurrent(cell)(random(0, B, I), state)
@@ -187,7 +185,7 @@ def test_no_steps_and_no_rows(name):
     assert all(len(part) == 0 for part in leaves(final))
 
 
-@pytest.mark.parametrize("kind", OUR_CELLS)
+@pairs_of(kind=CLASSIC, each_backend=BACKENDS)
 def test_detach_state_cuts_the_history(kind):
     run = Recurrent(make_cell(kind))
     inputs = random(2, T, B, I).requires_grad_()

@@ -5,8 +5,8 @@ import pickle
 
 import pytest
 import torch
-from core_helpers import F64, OUR_CELLS, close, leaves, make_cell, random, same
-from invented_cells import MAKE, H, Highway, I, Leaky, Learned, by_hand
+from cells import ANY_CELL, CELLS, CLASSIC, H, Highway, I, Leaky, Learned, make_cell
+from parity import F64, by_hand, close, leaves, random, same
 from torch import nn
 
 import seqcells
@@ -16,9 +16,9 @@ T, B = 5, 3
 
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-@pytest.mark.parametrize("name", sorted(set(MAKE) - {"function"}))
+@pytest.mark.parametrize("name", sorted(set(ANY_CELL) - {"function"}))
 def test_a_hook_on_a_cell_fires_at_every_step(name, reverse):
-    cell, before, after = MAKE[name](), [], []
+    cell, before, after = ANY_CELL[name](), [], []
     cell.register_forward_pre_hook(lambda module, args: before.append(args[0]))
     cell.register_forward_hook(lambda module, args, result: after.append(result))
     inputs = random(T, B, I)
@@ -47,9 +47,9 @@ def test_a_backward_hook_fires_at_every_step():
     assert len(seen) == T
 
 
-@pytest.mark.parametrize("kind", OUR_CELLS)
+@pytest.mark.parametrize("kind", CLASSIC)
 def test_a_subclass_with_its_own_forward_is_honoured(kind):
-    base, options = OUR_CELLS[kind]
+    base, options = CELLS[kind].cell, CELLS[kind].options
 
     class Clipped(base):
         def forward(self, input, hx=None):
@@ -171,9 +171,9 @@ def test_features_of_any_shape():
     assert not outputs[:, 1].any()
 
 
-@pytest.mark.parametrize("name", sorted(set(MAKE) - {"function"}))
+@pytest.mark.parametrize("name", sorted(set(ANY_CELL) - {"function"}))
 def test_copies_and_state_dicts(name):
-    run = Recurrent(MAKE[name](), batch_first=True, reverse=True)
+    run = Recurrent(ANY_CELL[name](), batch_first=True, reverse=True)
     inputs = random(B, T, I)
     for copied in (copy.deepcopy(run), pickle.loads(pickle.dumps(run))):
         same(copied(inputs), run(inputs))

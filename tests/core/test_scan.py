@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from core_helpers import F64, close, random
-from invented_cells import by_hand
+from parity import F64, by_hand, close, random
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from core_helpers import F64, random, same
 from hypothesis import given
 from hypothesis import strategies as st
+from parity import F64, random, same
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from seqcells import LSTMState, detach_state

@@ -4,7 +4,8 @@ import ctypes
 
 import pytest
 import torch
-from core_helpers import F64, KERNEL_CELLS, leaves, make_cell, random_state
+from cells import CELLS, make_cell
+from parity import F64, leaves, random_state
 
 import seqcells
 from seqcells.kernels import cpu
@@ -108,9 +109,9 @@ def check(library, case):
         compare(found, exact, 2 * tolerance, f"path {path}: {case.name}")
 
 
-@pytest.mark.parametrize("kind", sorted(KERNEL_CELLS))
+@pytest.mark.parametrize("kind", sorted(CELLS))
 def test_all_paths_agree(library, instruction_set, kind):
-    number = sorted(KERNEL_CELLS).index(kind)
+    number = sorted(CELLS).index(kind)
     for n in range(4):
         D, H = SIZES[(number + 2 * n) % len(SIZES)]
         H = max(H, 5) if kind == "lstm_proj" else H  # larger than the projection

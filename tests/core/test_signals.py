@@ -5,7 +5,7 @@ import time
 
 import pytest
 import torch
-from core_helpers import close
+from parity import close
 
 import seqcells
 from seqcells import Recurrent

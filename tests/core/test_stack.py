@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from core_helpers import F64, close, leaves, make_cell, random, same
-from invented_cells import Leaky, by_hand, function
+from cells import Leaky, function, make_cell
+from parity import F64, by_hand, close, leaves, random, same
 from torch import nn
 
 import seqcells

@@ -2,25 +2,15 @@
 
 import pytest
 import torch
-from core_helpers import (
-    LAYERS,
-    OUR_CELLS,
-    close,
-    leaves,
-    make_cell,
-    make_layers,
-    random,
-    random_state,
-    same,
-)
-from invented_cells import Highway, Leaky, by_hand
+from cells import CLASSIC, LAYERS, Highway, Leaky, make_cell, make_layers
+from parity import by_hand, close, leaves, random, random_state, same
 from torch import nn
 
 from seqcells import GRUCell, Noise, Recurrent, backend, trace
 
 T, B, I, H = 6, 3, 4, 5  # noqa: E741
 LENGTHS = [4, 6, 0]
-KINDS = pytest.mark.parametrize("kind", OUR_CELLS)
+KINDS = pytest.mark.parametrize("kind", CLASSIC)
 DIRECTIONS = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from core_helpers import F64, close, leaves, make_cell, make_layers, random
+from cells import make_cell, make_layers
+from parity import F64, close, leaves, random
 from torch.autograd import forward_ad
 from torch.func import functional_call, grad, hessian, jacrev, jvp, vmap
 from torch.nn.utils.rnn import pack_padded_sequence
@@ -37,7 +38,7 @@ def loss(model, parameters, inputs, lengths=None):
     return sum(part.square().sum() for part in (outputs, *leaves(state)))
 
 
-def by_hand(model, inputs, lengths=None):
+def by_autograd(model, inputs, lengths=None):
     """The gradients of all parameters, by ordinary autograd."""
     parameters = {name: part.clone().requires_grad_() for name, part in weights(model).items()}
     value = loss(model, parameters, inputs, lengths)
@@ -52,7 +53,7 @@ def test_gradients_per_sample_are_a_loop(kind, ragged):
     each = vmap(grad(lambda p, x, n: loss(model, p, x, n)), (None, 0, 0 if ragged else None))
     found = each(weights(model), samples, lengths)
     for number, sample in enumerate(samples):
-        expected = by_hand(model, sample, lengths[number] if ragged else None)
+        expected = by_autograd(model, sample, lengths[number] if ragged else None)
         close([found[name][number] for name in expected], list(expected.values()), 1e-11)
 
 

@@ -1,4 +1,4 @@
-"""The kernels for GPUs against the readable loop: in Triton's interpreter, where there is none."""
+"""The Triton kernels equal the readable loop, in Triton's interpreter where there is no GPU."""
 
 import itertools
 import json
@@ -9,16 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from core_helpers import (
-    F64,
-    KERNEL_CELLS,
-    close,
-    leaves,
-    make_cell,
-    make_layers,
-    prefer_plan,
-    random,
-)
+from cells import CELLS, make_cell, make_layers
+from pairwise import pairs_of
+from parity import F64, backends_agree, close, compute, leaves, random, random_state, upstream
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
@@ -54,15 +47,15 @@ PRODUCTS = ("resident", "memory", *SLICED, "given")
         for name in PRODUCTS
     ]
 )
-def product(request, monkeypatch):
-    """The tests once by each way to make the recurrent product, as if the sizes asked for it."""
-    prefer_plan(request.param, monkeypatch)
+def product(request, prefer_plan):
+    """Run the test with each kind of recurrent product, whatever the sizes are."""
+    prefer_plan(request.param)
     return request.param
 
 
 @pytest.fixture
 def launched(monkeypatch):
-    """The kernels that are launched, and how each makes the recurrent product."""
+    """Return the kernels that are launched, and the kind of each one's recurrent product."""
     from seqcells.kernels.triton import launch
 
     seen, run = [], launch.launch
@@ -75,52 +68,30 @@ def launched(monkeypatch):
     return seen
 
 
-def upstream(results):
-    """The same gradients for the same shapes, whatever their dtypes and layouts."""
-    torch.manual_seed(1)
-    return [torch.randn(part.shape, dtype=F64).to(part.dtype) for part in results]
+def assert_equals_loop(recurrent, inputs, tolerance=1e-12, **options):
+    backends_agree(recurrent, inputs, "triton", tolerance, **options)
 
 
-def compute(recurrent, inputs, name, *, state=None, noise=None, **options):
-    recurrent.zero_grad()
-    given = [inputs, *([] if state is None else leaves(state))]
-    sources = [source.clone().requires_grad_() for source in given]
-    parts = iter(sources[1:])
-    start = None if state is None else map_state(lambda part: next(parts), state)
-    with backend(name):
-        outputs, final = recurrent(sources[0], start, noise=noise, **options)
-    results = [*leaves(outputs), *leaves(final)]
-    torch.autograd.backward(results, upstream(results))
-    found = [source.grad for source in (*sources, *recurrent.parameters())]
-    return [*results, *found]
-
-
-def both(recurrent, inputs, tolerance=1e-12, **options):
-    ours, loop = (compute(recurrent, inputs, name, **options) for name in ("triton", "reference"))
-    close(ours, loop, tolerance)
-
-
-# Each way to make the product, each form and both directions; all together where time is no matter.
+# The interpreter takes long. In the quick tests every cell has every form, three kinds of product
+# and both directions, and all combinations of form, product and direction occur.
 QUICK = {
-    ("resident", "padded", False),
-    ("resident", "resets", False),
-    ("memory", "resets", True),
-    ("split", "resets", True),
-    ("given", "lengths", True),
+    (kind, PRODUCTS[(n + 2 * m) % 5], form, (n // 5 + n + m) % 2 == 1)
+    for n, kind in enumerate(CELLS)
+    for m, form in enumerate(OPTIONS)
 }
 CASES = [
     pytest.param(*case, marks=[] if case in QUICK else pytest.mark.slow)
-    for case in itertools.product(PRODUCTS, OPTIONS, [False, True])
+    for case in itertools.product(CELLS, PRODUCTS, OPTIONS, [False, True])
 ]
 
 
-@pytest.mark.parametrize(("product", "form", "reverse"), CASES)
-@pytest.mark.parametrize("kind", KERNEL_CELLS)
-def test_they_compute_what_the_loop_does(kind, product, form, reverse, monkeypatch, launched):
-    prefer_plan(product, monkeypatch)
+@pytest.mark.parametrize(("kind", "product", "form", "reverse"), CASES)
+def test_results_and_gradients_equal_the_loop(kind, product, form, reverse, prefer_plan, launched):
+    prefer_plan(product)
     cell = make_cell(kind, I, H)
-    state = map_state(torch.randn_like, cell.initial_state(B))
-    both(Recurrent(cell, reverse=reverse), random(T, B, I), state=state, **OPTIONS[form])
+    state = random_state(cell, B)
+    recurrent = Recurrent(cell, reverse=reverse)
+    assert_equals_loop(recurrent, random(T, B, I), state=state, **OPTIONS[form])
     assert {name for name, _ in launched} == {"forward", "backward"}
     entangled = kind.endswith(("reset_before", "proj"))
     impossible = (*SLICED, "given") if entangled else SLICED if "norm" in kind else ()
@@ -129,12 +100,22 @@ def test_they_compute_what_the_loop_does(kind, product, form, reverse, monkeypat
     assert {made for _, made in launched} == {expected if has_product else "none"}
 
 
-@pytest.mark.parametrize("kind", KERNEL_CELLS)
-def test_with_noise(kind, product):
-    form = "constant" if product == "memory" else "changing"
+# Every cell with one product and one form of noise in the quick tests.
+NOISY = [
+    pytest.param(kind, product, form, marks=[] if quick else pytest.mark.slow)
+    for n, kind in enumerate(CELLS)
+    for m, product in enumerate(PRODUCTS)
+    for k, form in enumerate(["changing", "constant"])
+    for quick in [n % 5 == m and n // 5 % 2 == k]
+]
+
+
+@pytest.mark.parametrize(("kind", "product", "form"), NOISY)
+def test_results_and_gradients_with_noise_equal_the_loop(kind, product, form, prefer_plan):
+    prefer_plan(product)
     cell = make_cell(kind, I, H)
     kernel = kind_of(cell.built_in_kernel())
-    state = map_state(torch.randn_like, cell.initial_state(B))
+    state = random_state(cell, B)
     time = (T,) if form == "changing" else ()
 
     def factor(width):
@@ -148,7 +129,7 @@ def test_with_noise(kind, product):
         map_state(lambda part: factor(part.shape[1]), state),
     )
     options = {"state": state, "noise": noise, **OPTIONS["resets"]}
-    both(Recurrent(cell, reverse=form == "constant"), random(T, B, I), **options)
+    assert_equals_loop(Recurrent(cell, reverse=form == "constant"), random(T, B, I), **options)
 
 
 @pytest.mark.parametrize(
@@ -163,23 +144,36 @@ def test_with_noise(kind, product):
         ("indrnn_tanh", "given", (20, 150)),
     ],
 )
-def test_of_many_programs(kind, product, sizes, monkeypatch):
-    """More rows than one program takes, and more units where programs divide these."""
-    prefer_plan(product, monkeypatch)
+def test_several_programs_equal_the_loop(kind, product, sizes, prefer_plan):
+    """More rows than one program takes, and more units where programs divide the units."""
+    prefer_plan(product)
     rows, hidden_size = sizes
     recurrent, inputs = Recurrent(make_cell(kind, I, hidden_size)), random(2, rows, I)
-    both(recurrent, inputs, tolerance=1e-11, lengths=torch.arange(rows) % 3)
+    assert_equals_loop(recurrent, inputs, tolerance=1e-11, lengths=torch.arange(rows) % 3)
 
 
-@pytest.mark.parametrize("kind", ["lstm", "gru", "layer_norm_lstm", "lstm_proj"])
-def test_every_step_s_state(kind, product):
+def rotated(*kinds):
+    """Pair each cell with one product in the quick tests, and with all products in the slow."""
+    return [
+        pytest.param(kind, product, marks=[] if n % 3 == m else pytest.mark.slow)
+        for n, kind in enumerate(kinds)
+        for m, product in enumerate(["resident", "split", "given", "memory", "streamed"])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "product"), rotated("gru", "lstm", "peephole_lstm", "layer_norm_lstm", "lstm_proj")
+)
+def test_all_states_equal_the_loop(kind, product, prefer_plan):
+    prefer_plan(product)
     options = {"all_states": True, **OPTIONS["resets"]}
-    both(Recurrent(make_cell(kind, I, H)), random(T, B, I), **options)
+    assert_equals_loop(Recurrent(make_cell(kind, I, H)), random(T, B, I), **options)
 
 
-@pytest.mark.parametrize("kind", ["rnn_relu", "gru", "lstm", "lstm_proj"])
-def test_layers_are_torch_s(kind, product, launched):
-    """Padded and packed, of two layers in both directions: outputs, final states, gradients."""
+@pytest.mark.parametrize(("kind", "product"), rotated("rnn_relu", "gru", "lstm", "lstm_proj"))
+def test_layers_equal_torch(kind, product, prefer_plan, launched):
+    """Outputs, final states and gradients of two bidirectional layers, padded and packed."""
+    prefer_plan(product)
     bias = product != "memory"
     ours, theirs = make_layers(kind, I, H, num_layers=2, bidirectional=True, bias=bias)
     theirs.load_state_dict(ours.state_dict())
@@ -199,21 +193,25 @@ def test_layers_are_torch_s(kind, product, launched):
     assert len(launched) >= 16
 
 
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"),
-    [(torch.float32, 1e-5), (torch.float16, 1e-2), (torch.bfloat16, 1e-1)],
-    ids=["float32", "float16", "bfloat16"],
+TOLERANCES = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 1e-1}
+
+
+@pairs_of(
+    kind=["lstm", "gru_reset_before", "peephole_lstm", "min_lstm"],
+    dtype=list(TOLERANCES),
+    product=["resident", "split", "given"],
 )
-@pytest.mark.parametrize("kind", ["lstm", "gru_reset_before", "peephole_lstm", "min_lstm"])
-def test_short_types_are_summed_in_single_precision(kind, dtype, tolerance, product):
-    """Against the loop in double precision, on the same rounded numbers."""
-    recurrent = Recurrent(make_cell(kind, I, H)).to(dtype)
+def test_short_types_are_summed_in_single_precision(kind, dtype, product, prefer_plan):
+    """Compare with the loop in double precision on the same rounded numbers."""
+    prefer_plan(product)
+    recurrent, tolerance = Recurrent(make_cell(kind, I, H)).to(dtype), TOLERANCES[dtype]
     inputs = random(T, B, I).to(dtype)
     ours = compute(recurrent, inputs, "triton", lengths=LENGTHS)
-    assert all(part.dtype == dtype for part in ours)
+    assert all(part.dtype == dtype for part in ours.values())
     exact = compute(recurrent.double(), inputs.double(), "reference", lengths=LENGTHS)
-    for found, expected in zip(ours, exact):
-        assert (found.double() - expected).norm() <= tolerance * expected.norm() + tolerance
+    for name, expected in exact.items():
+        error = (ours[name].double() - expected).norm()
+        assert error <= tolerance * expected.norm() + tolerance, name
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -230,7 +228,7 @@ def test_autocast_multiplies_in_its_own_type(dtype, launched):
 
 
 def test_the_last_digits_of_tanh_and_softplus(product):
-    """Where a series, or a logarithm near 1, takes the place of the formula."""
+    """Near zero a series or a logarithm near 1 replaces the formula."""
 
     class Small(seqcells.GatedCell):
         gates = ("first", "second")
@@ -252,7 +250,7 @@ def test_the_last_digits_of_tanh_and_softplus(product):
 
 
 class Normed(seqcells.GatedCell):
-    """With a parameter, a mean over the row, and constants."""
+    """A cell with a parameter, a mean over the row, and constants."""
 
     gates = ("carry", "candidate")
 
@@ -268,14 +266,14 @@ class Normed(seqcells.GatedCell):
 
 
 @pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "interpreted"])
-def test_a_user_s_own_cell(compiled, product, launched):
+def test_a_cell_of_a_user_equals_the_loop(compiled, product, launched):
     cell = Normed(I, H, dtype=F64)
     cell.compiles = compiled
-    both(Recurrent(cell, reverse=True), random(T, B, I), **OPTIONS["resets"])
+    assert_equals_loop(Recurrent(cell, reverse=True), random(T, B, I), **OPTIONS["resets"])
     assert launched
 
 
-def test_gradients_of_gradients(product):
+def test_second_derivatives_equal_the_loop(product):
     recurrent, inputs = Recurrent(make_cell("gru", I, H)), random(T, B, I).requires_grad_()
     found = []
     for name in ("triton", "reference"):
@@ -288,14 +286,14 @@ def test_gradients_of_gradients(product):
     close(*map(list, found))
 
 
-def test_what_stands_past_an_end_reaches_nothing(product):
+def test_padding_changes_no_result(product):
     recurrent, inputs = Recurrent(make_cell("lstm", I, H)), random(T, B, I)
     clean = compute(recurrent, inputs, "triton", lengths=LENGTHS)
     for row, length in enumerate(LENGTHS):
         inputs[length:, row] = torch.nan
     found = compute(recurrent, inputs, "triton", lengths=LENGTHS)
-    for ours, expected in zip(found, clean):
-        assert torch.equal(ours, expected)
+    for name, expected in clean.items():
+        assert torch.equal(found[name], expected), name
 
 
 def test_no_steps_and_no_rows(product):
@@ -309,7 +307,7 @@ def test_no_steps_and_no_rows(product):
             assert inputs.grad.shape == shape
 
 
-def test_weights_that_turn_out_too_large_are_read_at_each_step(monkeypatch, launched):
+def test_weights_that_do_not_fit_are_read_at_each_step(monkeypatch, launched):
     from triton.runtime.errors import OutOfResources
 
     from seqcells.kernels.triton import launch, shapes
@@ -324,13 +322,13 @@ def test_weights_that_turn_out_too_large_are_read_at_each_step(monkeypatch, laun
         run(kernel, *arguments, **constants)
 
     monkeypatch.setattr(launch, "launch", full)
-    both(Recurrent(make_cell("lstm", I, H)), random(T, B, I))
+    assert_equals_loop(Recurrent(make_cell("lstm", I, H)), random(T, B, I))
     assert {made for _, made in launched} == {"memory"}
     assert {plan.product for _, plan in known} == {"resident", "split", "streamed"}
 
 
 def call_of(kind, dtype, steps, batch, hidden_size):
-    """A call of these sizes, of which nothing is computed."""
+    """Return a call of these sizes; it is never computed."""
     kernel = make_cell(kind, I, 6).built_in_kernel()
     found = kind_of(kernel)
 
@@ -362,7 +360,7 @@ def call_of(kind, dtype, steps, batch, hidden_size):
         ("min_gru", torch.float32, 64, 512, "none"),
     ],
 )
-def test_plans_by_size(kind, dtype, batch, hidden_size, expected):
+def test_the_plan_depends_on_the_sizes(kind, dtype, batch, hidden_size, expected):
     """On a GPU with 132 multiprocessors, each with 227 KiB of shared memory."""
     from seqcells.kernels.triton import shapes
 
@@ -382,13 +380,13 @@ def test_plans_by_size(kind, dtype, batch, hidden_size, expected):
         ("gru", torch.float16, 128, 64, 512, True),
     ],
 )
-def test_where_cudnn_is_preferred(kind, dtype, steps, batch, hidden_size, expected):
+def test_cudnn_is_preferred_where_it_is_faster(kind, dtype, steps, batch, hidden_size, expected):
     call = call_of(kind, dtype, steps, batch, hidden_size)
     assert seqcells.recurrence.choice._prefers_cudnn(call) == expected
 
 
 def test_rows_are_sorted_and_end_early(monkeypatch):
-    """A program's loop is as long as its longest row: rows of similar length share one."""
+    """Rows of similar length share a program, whose loop is as long as its longest row."""
     from seqcells.kernels.triton import shapes
 
     shape = {}
@@ -404,20 +402,20 @@ def test_rows_are_sorted_and_end_early(monkeypatch):
     assert shape["rows"].order.tolist() == [2, 0, 4, 3, 1]
 
 
-def test_by_name_on_tensors_that_it_cannot_take():
+def test_tensors_of_another_device_raise():
     recurrent = Recurrent(make_cell("gru", I, H)).to("meta")
     with backend("triton"), pytest.raises(RuntimeError, match="on the CPU, got meta"):
         recurrent(random(T, B, I).to("meta"))
 
 
-def test_without_triton(monkeypatch):
+def test_without_triton_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(triton.machine, "installed", lambda: False)
     assert "pip install triton" in seqcells.backends()["triton"]
     with backend("triton"), pytest.raises(RuntimeError, match="pip install triton"):
         Recurrent(make_cell("gru", I, H))(random(T, B, I))
 
 
-# cuDNN is asked for through PyTorch's own layers, which the CPU has too.
+# cuDNN runs through PyTorch's own layers, which the CPU has too.
 
 
 def on_the_cpu(monkeypatch):
@@ -427,7 +425,7 @@ def on_the_cpu(monkeypatch):
 
 @pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
 @pytest.mark.parametrize("kind", ["rnn_tanh", "rnn_relu", "gru", "lstm", "lstm_proj"])
-def test_cudnn_s_layers_compute_what_the_loop_does(kind, packed, monkeypatch):
+def test_layers_through_cudnn_equal_the_loop(kind, packed, monkeypatch):
     on_the_cpu(monkeypatch)
     ours, _ = make_layers(kind, I, H, num_layers=2, bidirectional=not packed)
     inputs = random(T, B, I)
@@ -451,7 +449,7 @@ def test_cudnn_s_layers_compute_what_the_loop_does(kind, packed, monkeypatch):
     assert len(ran) == (4 if packed else 8)
 
 
-def test_cudnn_s_gradients_can_be_differentiated(monkeypatch):
+def test_gradients_through_cudnn_can_be_differentiated(monkeypatch):
     on_the_cpu(monkeypatch)
     recurrent, inputs = Recurrent(make_cell("lstm", I, H)), random(T, B, I).requires_grad_()
     with backend("cudnn"):
@@ -468,14 +466,14 @@ def test_cudnn_s_gradients_can_be_differentiated(monkeypatch):
     ],
     ids=["lengths", "resets", "states", "noise"],
 )
-def test_what_cudnn_cannot_do_is_said(options, words, monkeypatch):
+def test_what_cudnn_cannot_do_raises(options, words, monkeypatch):
     on_the_cpu(monkeypatch)
     recurrent = Recurrent(make_cell("lstm", I, H))
     with backend("cudnn"), pytest.raises(RuntimeError, match=f"cuDNN takes {words}"):
         recurrent(random(T, B, I), **options)
 
 
-# That they compile for GPUs, too: Triton's compiler needs none.
+# Triton compiles for a GPU without having one.
 
 
 def compiled_for(capability, cells, sizes, dtypes):
@@ -492,7 +490,7 @@ def compiled_for(capability, cells, sizes, dtypes):
 SHARED = {80: 163 << 10, 86: 99 << 10, 90: 227 << 10}
 
 
-def test_they_compile():
+def test_kernels_compile_for_a_gpu():
     found = compiled_for(90, ["lstm", "gru_reset_before"], [64], ["float32"])
     assert len(found) == 4
     assert [kernel["product"] for kernel in found] == ["split"] * 2 + ["resident"] * 2
@@ -514,9 +512,9 @@ def test_they_compile():
         (90, [20, 256], "bfloat16"),
     ],
 )
-def test_all_of_them_compile(capability, sizes, dtype):
-    """And what stays in a program fits into the memory that it can have there."""
-    cells = [kind for kind in KERNEL_CELLS if kind != "lstm_proj"]
+def test_every_kernel_compiles_for_every_gpu(capability, sizes, dtype):
+    """Shared memory stays within what a program can have."""
+    cells = [kind for kind in CELLS if kind != "lstm_proj"]
     found = compiled_for(capability, cells, sizes, [dtype])
     assert len(found) >= 2 * len(cells) * len(sizes)
     assert [kernel for kernel in found if kernel["shared"] > SHARED[capability]] == []

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from core_helpers import F64, KERNEL_CELLS, leaves, make_cell, random
+from cells import CELLS, make_cell
+from parity import F64, leaves, random
 
 import seqcells
 from seqcells.kernels import cpu
@@ -26,7 +27,7 @@ def _filled_with_nan():
 
 @pytest.mark.parametrize("restarts", [False, True], ids=["", "resets"])
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("kind", KERNEL_CELLS)
+@pytest.mark.parametrize("kind", CELLS)
 def test_results_and_gradients(kind, shape, restarts):
     T, B = SHAPES[shape]
     cell = seqcells.LearnedState(make_cell(kind, I, H))
