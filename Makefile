@@ -1,5 +1,5 @@
 # make train    set up, train on the embedded corpus (CONFIG=... DATA=... for IMDB)
-# make test     set up, lint, test          make test-all   the long tests as well
+# make test     set up, lint, test          make test-all   run the slow tests as well
 # make docs     build the guide into build/docs
 # make kernels  generate the kernels' programs, C++ and Triton from the cells' equations
 # make sanitize the kernel's tests under AddressSanitizer and UndefinedBehaviorSanitizer
@@ -26,11 +26,13 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# One worker per core; a worker that runs out of tests takes some from another.
+WORKERS := -n logical --maxprocesses 8 --dist worksteal
 test: lint
-	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+	$(BIN)/python -m pytest -m 'not slow' $(WORKERS) --durations=10 $(ARGS)
 
 test-all: lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --durations=10 $(ARGS)
 
 docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
@@ -38,7 +40,7 @@ docs: .venv/ready
 kernels: .venv/ready
 	$(BIN)/python -m seqcells.cells.write_kernels
 
-# The kernel's tests with a build that checks every read and write of memory, and every shift and cast.
+# Test the C++ kernel in a build that checks every memory access, shift and cast.
 SANITIZED := build/sanitized
 NATIVE_TESTS := kernel.py interpreter.py noise_kernels.py all_states.py
 sanitize: .venv/ready

@@ -36,6 +36,15 @@ def same(found: Any, expected: Any) -> None:
     close(found, expected, 0.0)
 
 
+def relative_error(found: Tensor, exact: Tensor) -> float:
+    """Return the largest difference relative to the largest value."""
+    difference, scale = (found.double() - exact).abs(), exact.abs()
+    if not exact.numel():
+        return 0.0
+    largest = scale.max().item()
+    return difference.max().item() / largest if largest else difference.max().item()
+
+
 def form(state: Any, parts: Any) -> Any:
     """Return `parts` in the structure of `state`."""
     parts = iter(parts)

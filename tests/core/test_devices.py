@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cells import ANY_CELL, CLASSIC, LAYERS, make_cell, make_layers
+from cell_table import ANY_CELL, CLASSIC, LAYERS, make_cell, make_layers
 from pairwise import pairs_of
 from parity import leaves, random
 from torch import nn

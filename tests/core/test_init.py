@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from cells import make_cell
+from cell_table import make_cell
 from parity import F64, close, leaves, random
 from torch import nn
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from cells import Leaky, function, make_cell
+from cell_table import Leaky, function, make_cell
 from parity import F64, by_hand, close, leaves, random, same
 from torch import nn
 
