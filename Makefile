@@ -42,7 +42,8 @@ kernels: .venv/ready
 
 # Test the C++ kernel in a build that checks every memory access, shift and cast.
 SANITIZED := build/sanitized
-NATIVE_TESTS := kernel.py interpreter.py noise_kernels.py all_states.py
+NATIVE_TESTS := $(addprefix kernels/test_cpu,.py _interpreter.py _noise.py)
+NATIVE_TESTS += recurrence/test_all_states.py
 sanitize: .venv/ready
 	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
 	cp -r seqcells tests setup.py setup.cfg pyproject.toml README.md LICENSE $(SANITIZED)
@@ -51,7 +52,7 @@ sanitize: .venv/ready
 	  $(abspath $(BIN))/python setup.py --quiet build_ext --inplace
 	cd $(SANITIZED) && PYTHONPATH=. ASAN_OPTIONS=detect_leaks=0 \
 	  LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libstdc++.so)" \
-	  $(abspath $(BIN))/python -m pytest $(addprefix tests/core/test_,$(NATIVE_TESTS)) \
+	  $(abspath $(BIN))/python -m pytest $(addprefix tests/core/,$(NATIVE_TESTS)) \
 	    -m 'not slow' -p no:faulthandler $(ARGS)
 
 clean:

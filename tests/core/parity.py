@@ -70,6 +70,14 @@ def some_resets(steps: int, rows: int) -> Tensor:
     return resets
 
 
+def call_options(steps: int, lengths: list[int]) -> dict[str, dict[str, Any]]:
+    """Return options of a call by name: none, lengths, lengths with resets."""
+    rows = len(lengths)
+    resets = torch.arange(steps * rows).reshape(steps, rows) % 3 == 1
+    ragged = {"lengths": lengths}
+    return {"padded": {}, "lengths": ragged, "resets": {**ragged, "resets": resets}}
+
+
 def upstream(results: list[Tensor]) -> list[Tensor]:
     """Return random gradients that depend on the shapes alone, not on dtype, layout or seed."""
     generator = torch.Generator().manual_seed(1)

@@ -1,4 +1,4 @@
-"""The Python of the README and of the guide runs as it stands."""
+"""The Python blocks of the README and of the guide run."""
 
 import re
 from pathlib import Path
@@ -10,8 +10,8 @@ import seqcells
 
 README = Path(__file__).parents[2] / "README.md"
 PAGES = sorted((README.parent / "docs").glob("*.md"))
-LONG = ("own_cell", "training")  # they train
-OF_RUNS = ("export", "prediction")  # which tests/export and tests/prediction have
+LONG = ("own_cell", "training")  # train a model
+OF_RUNS = ("export", "prediction")  # need a run: see tests/export and tests/prediction
 
 
 def blocks(page, language="python"):
@@ -20,7 +20,7 @@ def blocks(page, language="python"):
 
 
 class Reader(torch.nn.Module):
-    """A model for the pages that take one for granted."""
+    """A model for the pages that use one without defining it."""
 
     def __init__(self):
         super().__init__()
@@ -32,7 +32,7 @@ class Reader(torch.nn.Module):
 
 
 def at_hand(features=8):
-    """What the README and the pages speak of without making it."""
+    """Return the names that the README and the pages use without defining them."""
     torch.manual_seed(0)
     return {
         "torch": torch,
@@ -55,7 +55,7 @@ def test_block_of_the_readme_runs(number):
 
 
 def run_page(name):
-    """All blocks of a page, which build on each other; returns its names."""
+    """Run all blocks of a page in order; return its names."""
     names = at_hand()
     for block in blocks(README.parent / "docs" / f"{name}.md"):
         exec(block, names)

@@ -1,4 +1,4 @@
-"""`assert_parity` fails where something differs, and says what."""
+"""`assert_parity` raises where something differs, and names it."""
 
 import copy
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def twins(alter=None):
 
 
 class FalseGradient(torch.autograd.Function):
-    """The right value, with a gradient 1e-6 too large."""
+    """The identity with a gradient that is 1e-6 too large."""
 
     @staticmethod
     def forward(ctx, value):
@@ -44,7 +44,7 @@ class FalseGradient(torch.autograd.Function):
         return gradient * (1 + 1e-6)
 
 
-def test_passes_where_nothing_is_wrong():
+def test_passes_where_nothing_differs():
     assert_parity(*twins(), random(T, B, I))
 
 
@@ -138,7 +138,7 @@ def test_the_gradient_of_the_initial_state_is_compared():
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_changes_nothing(kind):
+def test_a_comparison_changes_nothing(kind):
     ours, theirs = make_layers(kind)
     inputs = random(T, B, I).requires_grad_()
     before = [parameter.clone() for parameter in (*ours.parameters(), *theirs.parameters())]
@@ -170,7 +170,7 @@ def test_fails_on_a_gradient_that_is_missing():
         assert_parity(Detached(I, H, dtype=F64), theirs, random(T, B, I))
 
 
-def test_takes_packed_input_and_lengths():
+def test_packed_input_and_lengths_are_compared():
     ours, theirs = twins()
     packed = pack_padded_sequence(random(T, B, I), [2, 5, 1], enforce_sorted=False)
     assert_parity(ours, theirs, packed)

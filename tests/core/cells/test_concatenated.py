@@ -1,4 +1,4 @@
-"""The concatenated layout of the literature, in and out: the same function, nothing lost."""
+"""Import from and export to the concatenated layout of the literature."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def test_export_adds_the_biases_and_import_zeroes_the_second(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_export_of_an_import_is_what_went_in(kind):
+def test_export_inverts_import(kind):
     weights = make_cell(kind).to_concatenated()
     again = type(make_cell(kind)).from_concatenated(**weights).to_concatenated()
     assert weights.keys() == again.keys()
@@ -47,8 +47,8 @@ def test_export_of_an_import_is_what_went_in(kind):
         assert not value.requires_grad
 
 
-def test_where_each_gate_stands():
-    """Hidden columns first; the LSTM's sigmoid gates in the order I, F, O, apart from C."""
+def test_gates_stand_in_the_published_order():
+    """Hidden columns come first; the LSTM's sigmoid gates are I, F, O, separate from C."""
     lstm = make_cell("lstm")
     rows = dict(zip("ifgo", torch.cat([lstm.weight_hh, lstm.weight_ih], 1).split(H)))
     weights = lstm.to_concatenated()
@@ -81,7 +81,7 @@ def test_an_imported_gru_resets_before_the_product():
 
 
 @pytest.mark.parametrize(("kind", "words"), [("gru", "reset_after=False"), ("lstm_proj", "proj")])
-def test_what_the_layout_cannot_say_is_refused(kind, words):
+def test_cells_that_the_layout_cannot_express_raise(kind, words):
     with pytest.raises(ValueError, match=words):
         make_cell(kind).to_concatenated()
 
@@ -110,6 +110,6 @@ GRU = {name: (5, 9) if name[0] == "W" else (5,) for name in ("Wr", "br", "Wu", "
         "gate_biases_too_few",
     ],
 )
-def test_shapes_that_do_not_fit_are_refused(cell, shapes):
+def test_shapes_that_do_not_fit_raise(cell, shapes):
     with pytest.raises(ValueError, match=r"expected .* got"):
         cell.from_concatenated(**{name: random(*shape) for name, shape in shapes.items()})

@@ -1,11 +1,12 @@
-"""What holds for every cell of ours; over time, `test_recurrent.py` holds them to more."""
+"""Every built-in cell: equations, gradients, parameters, state dicts and errors."""
 
 import re
 
 import pytest
 import torch
 from cell_table import CELLS, make_cell, make_random
-from parity import F64, close, form, leaves, random, random_state, same
+from pairwise import pairs_of
+from parity import F64, close, form, leaves, random, random_state, same, some_resets
 
 import seqcells
 from seqcells import Recurrent, Stack, trace
@@ -14,14 +15,7 @@ T, B, I, H = 6, 3, 4, 5  # noqa: E741
 LENGTHS = [4, 6, 0]
 
 KINDS = pytest.mark.parametrize("kind", CELLS)
-DIRECTIONS = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 BIAS = pytest.mark.parametrize("bias", [True, False], ids=["bias", "no_bias"])
-
-
-def some_resets():
-    resets = torch.zeros(T, B, dtype=torch.bool)
-    resets[2, 0] = resets[5, 1] = True
-    return resets
 
 
 def column(tensor):
@@ -29,7 +23,7 @@ def column(tensor):
 
 
 def published(kind, cell, inputs, state, resets, reverse):
-    """Each row by the equations in NumPy: its number, step, states and gates, as they come."""
+    """Run each row by the equations in NumPy; yield its number, step, states and gates."""
     P = {
         name: value.detach().numpy() if value.dim() == 2 else column(value)
         for name, value in cell.named_parameters()
@@ -47,14 +41,16 @@ def agree(found, expected):
     close(found, torch.from_numpy(expected[:, 0]))
 
 
-@DIRECTIONS
-@BIAS
-@KINDS
-@pytest.mark.parametrize("each_backend", ["reference", "auto"], indirect=True)
-def test_the_equations_over_time(each_backend, kind, bias, reverse):
-    """States, gates and outputs, with lengths and resets; `trace` shows what `Recurrent` does."""
+@pairs_of(
+    kind=list(CELLS),
+    bias={"bias": True, "no_bias": False},
+    reverse={"forward": False, "reverse": True},
+    each_backend=["reference", "auto"],
+)
+def test_states_and_gates_equal_the_published_equations(each_backend, kind, bias, reverse):
+    """With lengths and resets; `trace` returns what `Recurrent` computes."""
     cell = make_random(kind, I, H, bias=bias)
-    run, resets = Recurrent(cell, reverse=reverse), some_resets()
+    run, resets = Recurrent(cell, reverse=reverse), some_resets(T, B)
     inputs, state = random(T, B, I), random_state(cell, B)
     traced = trace(run, inputs, state, LENGTHS, resets)
     outputs, final = run(inputs, state, LENGTHS, resets)
@@ -76,7 +72,7 @@ def test_the_equations_over_time(each_backend, kind, bias, reverse):
 
 @BIAS
 @KINDS
-def test_one_step(kind, bias):
+def test_one_step_equals_recurrent(kind, bias):
     """With a batch, without one, and from the initial state when none is given."""
     cell = make_random(kind, I, H, bias=bias)
     inputs, state = random(B, I), random_state(cell, B)
@@ -91,8 +87,8 @@ def test_one_step(kind, bias):
 
 @pytest.mark.parametrize("check", [torch.autograd.gradcheck, torch.autograd.gradgradcheck])
 @KINDS
-def test_gradients_in_both_directions(kind, check):
-    """Of inputs, initial states and every parameter, through lengths and resets."""
+def test_gradients_equal_finite_differences(kind, check):
+    """For inputs, initial states and every parameter, in both directions, with resets."""
     cell = make_random(kind, 2, 3 if kind.startswith("layer_norm") else 2, **small(kind))
     stack, state = Stack([(cell, cell)]), leaves(random_state(cell, 2))
     names = {name: parameter.detach() for name, parameter in cell.named_parameters()}
@@ -120,7 +116,7 @@ def small(kind):
 
 @BIAS
 @KINDS
-def test_state_dicts(kind, bias):
+def test_state_dicts_carry_every_parameter(kind, bias):
     cell, other = make_random(kind, bias=bias), make_random(kind, bias=bias)
     inputs, state = random(B, I), random_state(cell, B)
     assert not torch.equal(cell.output(cell(inputs, state)), other.output(other(inputs, state)))
@@ -145,8 +141,8 @@ def test_parameters_are_drawn_from_the_seed(kind):
 
 
 @KINDS
-def test_initial_values(kind):
-    """As torch's own, but for gains, the shift of a norm, and IndRNN's weights on themselves."""
+def test_initial_values_equal_torchs(kind):
+    """Except for gains, the shift of a norm, and IndRNN's recurrent weights."""
     for name, parameter in make_cell(kind, 4, 100).named_parameters():
         low, high = -0.1, 0.1
         if name.startswith("gain"):
@@ -161,7 +157,7 @@ def test_initial_values(kind):
 
 
 @KINDS
-def test_the_parameter_count_is_the_documented_one(kind):
+def test_the_parameter_count_equals_the_documented_one(kind):
     cell, documented = make_cell(kind, I, H), None
     for base in type(cell).__mro__:
         documented = documented or re.search(r"Parameter count: `(.+?)`", base.__doc__ or "")
@@ -172,7 +168,7 @@ def test_the_parameter_count_is_the_documented_one(kind):
 
 @BIAS
 @KINDS
-def test_what_is_printed_makes_the_same_cell(kind, bias):
+def test_repr_makes_the_same_cell(kind, bias):
     cell = make_cell(kind, bias=bias)
     again = eval(repr(cell), {**vars(seqcells), "relu": "relu", "tanh": "tanh"})
     assert type(again) is type(cell)
@@ -183,7 +179,7 @@ def test_what_is_printed_makes_the_same_cell(kind, bias):
 
 
 @KINDS
-def test_dtypes_and_devices(kind):
+def test_states_and_results_have_the_dtype_and_device(kind):
     cell = make_cell(kind)
     state = cell.initial_state(3)
     assert not any(part.any() for part in leaves(state))
@@ -200,7 +196,7 @@ def test_dtypes_and_devices(kind):
 
 
 @KINDS
-def test_bad_input(kind):
+def test_bad_input_raises(kind):
     cell = make_cell(kind)
     for call, inputs in ((cell, random(B, I)), (Recurrent(cell), random(T, B, I))):
         with pytest.raises(ValueError, match="expected 4 features, got 3"):
@@ -218,7 +214,7 @@ def test_bad_input(kind):
 
 
 @KINDS
-def test_bad_sizes(kind):
+def test_bad_sizes_raise(kind):
     with pytest.raises(ValueError, match=r"hidden_size: expected .* got 0"):
         make_cell(kind, 4, 0)
     with pytest.raises(ValueError, match=r"input_size: expected .* got -1"):
@@ -228,6 +224,6 @@ def test_bad_sizes(kind):
 
 
 @pytest.mark.parametrize("kind", ["rnn_tanh", "indrnn_relu"])
-def test_an_unknown_nonlinearity_is_refused(kind):
+def test_an_unknown_nonlinearity_raises(kind):
     with pytest.raises(ValueError, match=r"nonlinearity: expected .* got 'selu'"):
         make_cell(kind, nonlinearity="selu")

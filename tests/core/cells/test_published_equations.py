@@ -1,4 +1,4 @@
-"""The cells, held to the published equations: one step and over time, values and gradients."""
+"""RNN, GRU and LSTM equal the published equations: values and gradients."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def cell_of(kind, W, **options):
 
 
 def columns(tensor):
-    """`(B, n)` to the literature's `(n, m)`."""
+    """Transpose `(B, n)` to the literature's `(n, m)`."""
     return tensor.detach().numpy().T
 
 
@@ -56,7 +56,7 @@ def step_of(kind, W, phi=np.tanh):
     ],
     ids=["rnn_tanh", "rnn_relu", "gru"],
 )
-def test_rnn_and_gru_one_step_and_over_time(kind, phi, options):
+def test_rnn_and_gru_equal_the_equations(kind, phi, options):
     W = {name: value * 0.4 for name, value in published_weights(kind).items()}
     cell, step = cell_of(kind, W, **options), step_of(kind, W, phi)
     inputs, state = random(T, B, I), random(B, H)
@@ -70,7 +70,7 @@ def test_rnn_and_gru_one_step_and_over_time(kind, phi, options):
     agree(final, a)
 
 
-def test_lstm_one_step_and_over_time():
+def test_lstm_equals_the_equations():
     W = published_weights("lstm")
     cell = cell_of("lstm", W)
     inputs, (h, c) = random(T, B, I), (random(B, H), random(B, H))
@@ -89,7 +89,7 @@ def test_lstm_one_step_and_over_time():
 
 
 def weight_gradients(cell, kind):
-    """The cell's gradients on the published layout; both biases have the one bias' gradient."""
+    """Return the gradients in the published layout; both biases have the same gradient."""
     close(cell.bias_ih.grad, cell.bias_hh.grad)
     matrix = torch.cat([cell.weight_hh.grad, cell.weight_ih.grad], dim=1)
     bias = cell.bias_ih.grad.unsqueeze(1)
@@ -104,7 +104,7 @@ def agree_weights(cell, kind, expected):
         np.testing.assert_allclose(value, expected[name], rtol=1e-11, atol=1e-12, err_msg=name)
 
 
-def test_lstm_backward_by_hand_one_step():
+def test_gradients_of_one_lstm_step_equal_the_equations():
     W = published_weights("lstm")
     cell = cell_of("lstm", W)
     x, h, c = (random(B, size).requires_grad_() for size in (I, H, H))
@@ -118,7 +118,7 @@ def test_lstm_backward_by_hand_one_step():
     agree_weights(cell, "lstm", expected[-1])
 
 
-def test_lstm_backward_by_hand_through_time():
+def test_gradients_of_the_lstm_through_time_equal_the_equations():
     W = published_weights("lstm")
     cell = cell_of("lstm", W)
     x, h, c = (random(*size).requires_grad_() for size in ((T, B, I), (B, H), (B, H)))
@@ -138,7 +138,7 @@ def test_lstm_backward_by_hand_through_time():
     agree_weights(cell, "lstm", dW)
 
 
-def test_rnn_backward_by_hand_through_time():
+def test_gradients_of_the_rnn_through_time_equal_the_equations():
     W = {name: value * 0.4 for name, value in published_weights("rnn").items()}
     cell = cell_of("rnn", W)
     x, h = random(T, B, I).requires_grad_(), random(B, H).requires_grad_()

@@ -1,4 +1,4 @@
-"""One step: the twins of torch's cells, the projected LSTM, gradients, bad input."""
+"""Cells equal torch's in one step; the projected LSTM; bad input."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def twins(kind, inputs=4, hidden=5, **options):
 @pytest.mark.parametrize("batched", [True, False], ids=["batched", "unbatched"])
 @pytest.mark.parametrize("given", [True, False], ids=["hx", "no_hx"])
 @TWINS
-def test_parity_with_torch(kind, bias, batched, given, dtype):
+def test_results_and_gradients_equal_torch(kind, bias, batched, given, dtype):
     ours, theirs = twins(kind, 24, 32, bias=bias, dtype=dtype)
     inputs, hx = random(8, 24, dtype=dtype), random_state(ours, 8)
     if not batched:
@@ -35,7 +35,7 @@ def test_parity_with_torch(kind, bias, batched, given, dtype):
 
 @BIAS
 @TWINS
-def test_same_parameters_under_one_seed(kind, bias):
+def test_initial_weights_and_the_random_state_equal_torchs(kind, bias):
     torch.manual_seed(3)
     ours = CELLS[kind].cell(4, 5, bias=bias, **CELLS[kind].options)
     after_ours = torch.rand(1)
@@ -63,7 +63,7 @@ def test_state_dicts_move_both_ways(kind, bias):
 
 @BIAS
 @TWINS
-def test_prints_as_torch(kind, bias):
+def test_repr_equals_torchs(kind, bias):
     ours, theirs = twins(kind, bias=bias)
     assert repr(ours) == repr(theirs)
 
@@ -76,7 +76,7 @@ def test_an_lstm_state_unpacks_and_has_names():
 
 
 @BIAS
-def test_projection_is_the_projected_layer_of_torch(bias):
+def test_the_projection_equals_torchs_projected_layer(bias):
     layer = nn.LSTM(4, 5, bias=bias, proj_size=3, dtype=F64)
     cell = make_cell("lstm_proj", bias=bias)
     names = [name for name, _ in cell.named_parameters()]
@@ -91,7 +91,7 @@ def test_projection_is_the_projected_layer_of_torch(bias):
     close(state, [part[0] for part in final])
 
 
-def test_projection_draws_the_same_weights_as_torch():
+def test_initial_weights_of_the_projection_equal_torchs():
     torch.manual_seed(1)
     layer = nn.LSTM(4, 5, proj_size=3, dtype=F64)
     torch.manual_seed(1)
@@ -125,7 +125,7 @@ LSTM, GRU = "lstm", "gru"
         (LSTM, random(4), (random(3, 5),) * 2, ValueError, r"expected .* got"),
     ],
 )
-def test_bad_input(kind, inputs, hx, error, words):
+def test_bad_input_raises(kind, inputs, hx, error, words):
     with pytest.raises(error, match=words):
         make_cell(kind)(inputs, hx)
 
@@ -142,12 +142,12 @@ def test_bad_input(kind, inputs, hx, error, words):
         (lambda: seqcells.RNNCell(4, 5, nonlinearity="selu"), ValueError, "nonlinearity.*'selu'"),
     ],
 )
-def test_bad_sizes(make, error, words):
+def test_bad_sizes_raise(make, error, words):
     with pytest.raises(error, match=words):
         make()
 
 
-def test_a_gated_cell_without_equations_says_so():
+def test_a_gated_cell_without_equations_raises():
     class Nothing(seqcells.GatedCell):
         gates = ("only",)
 
@@ -157,7 +157,7 @@ def test_a_gated_cell_without_equations_says_so():
 
 @pytest.mark.parametrize("batched", [True, False], ids=["batched", "unbatched"])
 @pytest.mark.parametrize("kind", CLASSIC)
-def test_a_hook_fires_once_a_call(kind, batched):
+def test_a_hook_fires_once_per_call(kind, batched):
     cell, seen = make_cell(kind), []
     cell.register_forward_hook(lambda module, args, result: seen.append(args[0].dim()))
     cell(random(3, 4) if batched else random(4))

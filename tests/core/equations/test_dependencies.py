@@ -1,4 +1,4 @@
-"""A recording of a user's cell is used only while nothing that `activate` read has changed."""
+"""A recorded program is reused only while nothing that `activate` reads has changed."""
 
 import copy
 import gc
@@ -46,7 +46,7 @@ TIMES, MORE = times(), times()
 
 
 class Base(seqcells.GatedCell):
-    """A cell whose `activate` reads something by `scaled`."""
+    """A cell whose `activate` reads something through `scaled`."""
 
     gates = ("candidate",)
     on_class = 0.5
@@ -66,7 +66,7 @@ class Base(seqcells.GatedCell):
 
 
 def kind(scaled, change):
-    """A subclass that reads by `scaled(self, x)`, and how to change that: `change(cell)`."""
+    """Return a subclass that reads through `scaled(self, x)`, and `change(cell)`."""
     return type("Own", (Base,), {"scaled": scaled}), change
 
 
@@ -78,7 +78,7 @@ def change_default(cell):
     scaled.__defaults__ = (0.25,)
 
 
-# What is read, and what changes it.
+# Each entry: how `activate` reads something, and what changes it.
 READS = {
     "number": kind(lambda self, x: self.number * x, lambda cell: setattr(cell, "number", 0.25)),
     "flag": kind(lambda self, x: x if self.flag else -x, lambda cell: setattr(cell, "flag", False)),
@@ -137,7 +137,7 @@ Base.halved = property(lambda self: self.number / 2)
 
 @pytest.fixture(autouse=True)
 def _restored(monkeypatch):
-    """Every test starts from the same values."""
+    """Restore every value after each test."""
     for name, value in (("SCALE", 0.5), ("BOX", [0.5]), ("scaled", scaled)):
         monkeypatch.setitem(globals(), name, value)
     monkeypatch.setitem(globals(), "TABLE", {"scale": {"inner": [0.5]}})
@@ -151,7 +151,7 @@ def _restored(monkeypatch):
 
 
 def both(recurrent, inputs):
-    """Outputs and gradients by the default backend, held to those of the readable loop."""
+    """Return the outputs of the default backend; outputs and gradients must equal the loop's."""
     found = []
     for name in ("auto", "reference"):
         leaf = inputs.clone().requires_grad_()
@@ -166,7 +166,7 @@ def both(recurrent, inputs):
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["interpreted", "compiled"])
 @pytest.mark.parametrize("what", READS)
-def test_what_changes_is_read_again(what, compiled, tmp_path, monkeypatch):
+def test_a_change_is_read_again(what, compiled, tmp_path, monkeypatch):
     monkeypatch.setenv("SEQCELLS_CACHE", str(tmp_path))
     monkeypatch.setenv("CXXFLAGS", "-O0")
     own, change = READS[what]
@@ -184,7 +184,7 @@ def test_what_changes_is_read_again(what, compiled, tmp_path, monkeypatch):
 
 
 class Anything:
-    """An object that may compute what it is asked for."""
+    """An object that computes its attributes."""
 
     scale = 0.5
 
@@ -244,7 +244,7 @@ Base.counted = counted
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_cannot_be_followed_runs_as_the_loop(what):
+def test_an_untraceable_read_runs_as_the_loop(what):
     read, words = REFUSED[what]
     recurrent = Recurrent(type("Own", (Base,), {"scaled": read})(I, H, dtype=F64))
     inputs = random(T, B, I)
@@ -261,8 +261,8 @@ def test_what_cannot_be_followed_runs_as_the_loop(what):
     close(*found)
 
 
-def test_a_cell_out_of_a_string():
-    """As of a notebook or a test: its functions name no module."""
+def test_a_cell_defined_in_a_string_is_recorded():
+    """As in a notebook: its functions have no module."""
     names = {"Base": Base}
     exec("class Own(Base):\n    def scaled(self, x):\n        return self.number * x\n", names)
     cell = names["Own"](I, H, dtype=F64)
@@ -287,8 +287,8 @@ def test_a_recording_stays_with_its_cell():
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_an_export_leaves_nothing_behind(strict):
-    """No tensor of an export stays in a cache that later calls read."""
+def test_an_export_leaves_no_tensor_in_a_cache(strict):
+    """Later calls would read it."""
 
     class Fresh(Base):
         def scaled(self, x):
@@ -300,7 +300,7 @@ def test_an_export_leaves_nothing_behind(strict):
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["interpreted", "compiled"])
-def test_a_long_chain_of_operations_runs_by_a_kernel(compiled, monkeypatch):
+def test_a_long_chain_of_operations_runs_as_a_kernel(compiled, monkeypatch):
     monkeypatch.setenv("CXXFLAGS", "-O0")
 
     class Deep(seqcells.GatedCell):
@@ -320,7 +320,7 @@ def test_a_long_chain_of_operations_runs_by_a_kernel(compiled, monkeypatch):
 
 
 class Blend(Base):
-    """One that can be pickled."""
+    """A cell that can be pickled."""
 
     def scaled(self, x):
         return self.listed[0] * x
@@ -349,8 +349,8 @@ def test_a_subclass_may_call_super():
 
 
 @pytest.mark.parametrize("what", ["number", "flag", "class", "global", "list", "closure"])
-def test_a_graph_is_compiled_again(what):
-    """With a third value too: Dynamo makes a number symbolic from the second on."""
+def test_a_change_compiles_the_graph_again(what):
+    """Including a third value: Dynamo makes a number symbolic from the second on."""
     own, change = READS[what]
     cell = type("Fresh", (own,), {})(I, H, dtype=F64)
     recurrent, inputs = Recurrent(cell), random(T, B, I)

@@ -1,4 +1,4 @@
-"""From an `activate` to a program, its gradient and its C++: the built-in kernels are such."""
+"""Programs from `activate`: their results, gradients and generated kernels."""
 
 import pytest
 import torch
@@ -39,8 +39,8 @@ class Highway(seqcells.GatedCell):
         return carry * state + (1 - carry) * candidate, (carry, candidate)
 
 
-def test_the_kernels_that_are_compiled_are_those_of_the_equations():
-    """After a change of a cell's equations, or of what writes them: `make kernels`."""
+def test_the_generated_kernels_are_up_to_date():
+    """Run `make kernels` after a change of a cell's equations or of the generator."""
     for path, text in WRITTEN.items():
         assert path.read_text() == text()
 
@@ -61,7 +61,7 @@ def test_the_catalogue_and_the_table_have_the_same_kernels():
 
 
 @pytest.mark.parametrize("old", RENAMED)
-def test_a_kernel_has_its_old_name_too(old):
+def test_a_kernel_is_found_by_its_old_name(old):
     assert kind_of(old) == kind_of(RENAMED[old])
     assert readable(f"triton {old}").program == readable(RENAMED[old]).program
 
@@ -72,12 +72,12 @@ def test_a_kernel_is_linear_where_its_cell_is():
     assert readable("min_gru").linear
 
 
-def test_a_program_is_as_a_person_would_write_it():
+def test_a_program_has_no_superfluous_operations():
     assert str(program(Highway(3, H))) == HIGHWAY
 
 
 @pytest.mark.parametrize("kind", GENERATED)
-def test_a_program_computes_what_the_cell_does(kind):
+def test_a_program_equals_its_cell(kind):
     cell = make_cell(kind, 3, H)
     found = program(cell)
     assert Program.parse(str(found)) == found
@@ -89,7 +89,7 @@ def test_a_program_computes_what_the_cell_does(kind):
 
 
 @pytest.mark.parametrize("kind", GENERATED)
-def test_its_gradient_is_autograds(kind):
+def test_the_gradient_of_a_program_equals_autograds(kind):
     found = program(make_cell(kind, 3, H))
     write, gradients = differentiate(found)
     names = list(gradients)
@@ -111,7 +111,7 @@ def own_cell(activate):
 
 
 def simple(function):
-    """An activate that makes the next state by `function(first gate, second gate, state)`."""
+    """Return a cell whose next state is `function(first gate, second gate, state)`."""
 
     def activate(self, from_input, from_hidden, state):
         first, second = (from_input + from_hidden).chunk(2, dim=-1)
@@ -145,7 +145,7 @@ SAYABLE = {
 
 
 @pytest.mark.parametrize("name", SAYABLE)
-def test_what_an_activate_may_be_made_of(name):
+def test_supported_operations_equal_their_cell(name):
     cell = simple(SAYABLE[name]).double()
     inputs, state = random(2, 3), random(2, H)
     weights = cell.weights()
@@ -193,7 +193,7 @@ def with_half_a_gate(self, from_input, from_hidden, state):
         (with_half_a_gate, "whole gates"),
     ],
 )
-def test_what_no_program_can_say_is_named(activate, reason):
+def test_the_error_names_an_unsupported_operation(activate, reason):
     with pytest.raises(UntraceableError, match=reason):
         program(own_cell(activate))
 
@@ -210,6 +210,6 @@ def test_what_no_program_can_say_is_named(activate, reason):
         HIGHWAY.replace("1.0", "1.0;exit(0)"),
     ],
 )
-def test_a_text_that_is_no_program_is_refused(text):
+def test_text_that_is_not_a_program_raises(text):
     with pytest.raises(ValueError, match="expected the text of a program"):
         Program.parse(text)

@@ -1,4 +1,4 @@
-"""`gradient_flow` against autograd on an unrolled loop, and that it leaves no trace."""
+"""`gradient_flow` equals autograd on an unrolled loop, and changes nothing."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def only(flow):
 
 
 def unrolled_flow(cell, inputs, reverse=False):
-    """Unrolled: each step's input is a leaf, the loss is the last hidden state's sum."""
+    """Unroll: each step's input is a leaf, and the loss is the sum of the last hidden state."""
     steps = [step.clone().requires_grad_() for step in inputs]
     state = None
     for step in reversed(steps) if reverse else steps:
@@ -34,8 +34,8 @@ def unrolled_flow(cell, inputs, reverse=False):
 @pytest.mark.usefixtures("each_backend")
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 @pytest.mark.parametrize("kind", CLASSIC)
-def test_the_flow_is_that_of_an_unrolled_loop(kind, reverse):
-    """On each backend by name: hooks keep no call from the fast path."""
+def test_the_flow_equals_an_unrolled_loop(kind, reverse):
+    """On each backend by name: hooks do not disable the kernel."""
     cell, inputs = make_cell(kind), random(T, B, I)
     flow = gradient_flow(Recurrent(cell, reverse=reverse), inputs)
     assert list(flow) == ["Recurrent"]
@@ -45,12 +45,12 @@ def test_the_flow_is_that_of_an_unrolled_loop(kind, reverse):
 @pytest.mark.parametrize(
     "cell", [Leaky(), Highway(I, H, dtype=F64), nn.LSTMCell(I, H, dtype=F64)], ids=type
 )
-def test_cells_of_every_kind(cell):
+def test_the_flow_of_any_cell_equals_an_unrolled_loop(cell):
     inputs = random(T, B, I)
     close(only(gradient_flow(Recurrent(cell), inputs)), unrolled_flow(cell, inputs), 1e-10)
 
 
-def test_the_recursion_of_the_docstring():
+def test_the_flow_equals_the_recursion_of_the_docstring():
     """d_T = phi'(a_T), d_{t-1} = phi'(a_{t-1}) * W_hh^T d_t, dL/dx_t = W_ih^T d_t."""
     cell, inputs = make_cell("rnn_tanh"), random(T, B, I)
     recurrent = Recurrent(cell)
@@ -63,7 +63,7 @@ def test_the_recursion_of_the_docstring():
 
 
 def from_leaf(layers, inputs, **options):
-    """Autograd on the whole of the input, for the last layer's final hidden state."""
+    """Return the norms by autograd on the whole input, for the last layer's final state."""
     inputs = inputs.clone().requires_grad_()
     _, state = layers(inputs, **options)
     hidden = state[0] if isinstance(state, tuple) else state
@@ -74,7 +74,7 @@ def from_leaf(layers, inputs, **options):
 @pytest.mark.parametrize("batch_first", [False, True], ids=["time_first", "batch_first"])
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["one_way", "both_ways"])
 @pytest.mark.parametrize("kind", LAYERS)
-def test_layers_and_torchs(kind, bidirectional, batch_first):
+def test_layers_and_torchs_layers_have_the_same_flow(kind, bidirectional, batch_first):
     options = {"num_layers": 2, "bidirectional": bidirectional, "batch_first": batch_first}
     ours, theirs = make_layers(kind, I, H, **options)
     theirs.load_state_dict(ours.state_dict())
@@ -88,7 +88,7 @@ def test_layers_and_torchs(kind, bidirectional, batch_first):
 
 @pytest.mark.parametrize("batch_first", [False, True], ids=["time_first", "batch_first"])
 @pytest.mark.parametrize("kind", LAYERS)
-def test_packed_comes_back_padded(kind, batch_first):
+def test_packed_input_gives_padded_norms(kind, batch_first):
     lengths = [4, 6, 1]
     ours, theirs = make_layers(kind, I, H, bidirectional=True, batch_first=batch_first)
     theirs.load_state_dict(ours.state_dict())
@@ -104,7 +104,7 @@ def test_packed_comes_back_padded(kind, batch_first):
 
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-def test_nothing_past_a_length_and_nothing_through_a_reset(reverse):
+def test_no_gradient_flows_past_a_length_or_through_a_reset(reverse):
     resets = torch.zeros(T, B, dtype=torch.bool)
     resets[2] = True
     recurrent = Recurrent(GRUCell(I, H, dtype=F64), reverse=reverse)
@@ -115,7 +115,7 @@ def test_nothing_past_a_length_and_nothing_through_a_reset(reverse):
 
 
 @pytest.mark.parametrize("module", [Recurrent(LSTMCell(I, H)), nn.GRU(I, H), seqcells.GRU(I, H)])
-def test_without_a_batch(module):
+def test_unbatched_input_gives_unbatched_norms(module):
     inputs = random(T, I, dtype=torch.float32)
     norms = only(gradient_flow(module, inputs))
     assert norms.shape == (T,)
@@ -126,13 +126,13 @@ def wave(input, state=None):
     return torch.sin(input if state is None else input + 0.5 * state)
 
 
-def test_several_dimensions_of_features():
+def test_norms_are_taken_over_all_features():
     inputs, recurrent = random(T, B, 2, 3), Recurrent(wave)
     found, expected = (only(gradient_flow(recurrent, x)) for x in (inputs, inputs.flatten(2)))
     close(found, expected, 1e-10)
 
 
-def test_a_loss_of_ones_own():
+def test_a_given_loss_is_used():
     recurrent, inputs = Recurrent(make_cell("lstm")), random(T, B, I).requires_grad_()
     weights = random(T, B, H)
     found = only(gradient_flow(recurrent, inputs, loss=lambda result: (result[0] * weights).sum()))
@@ -143,7 +143,7 @@ def test_a_loss_of_ones_own():
 
 
 class Tagger(nn.Module):
-    """Integers in, dropout and batch statistics inside, a tensor out."""
+    """A model with integer inputs, dropout and batch statistics that returns a tensor."""
 
     def __init__(self):
         super().__init__()
@@ -165,14 +165,14 @@ class Tagger(nn.Module):
 TOKENS = torch.arange(T * B).reshape(T, B) % 10
 
 
-def test_a_model_with_recurrences_in_it():
+def test_every_recurrence_of_a_model_has_its_flow():
     model = Tagger()
     flow = gradient_flow(model, TOKENS, scale=2.0)
     assert list(flow) == ["lower", "upper.layers.0.0", "upper.layers.0.1", "upper.layers.1"]
     assert all(norms.shape == (T, B) and norms.all() for norms in flow.values())
 
 
-def test_what_is_dropped_is_what_the_seed_says():
+def test_dropout_follows_the_seed():
     model = Tagger()
     torch.manual_seed(3)
     results = []
@@ -181,7 +181,7 @@ def test_what_is_dropped_is_what_the_seed_says():
 
 
 def everything(model):
-    """All that a run could change."""
+    """Return everything that a run could change."""
     parts = list(model.modules())
     hooks = [list(part._forward_pre_hooks) for part in parts]
     grads = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
@@ -191,7 +191,7 @@ def everything(model):
 
 @pytest.mark.parametrize("failure", [None, "model", "loss"])
 @pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
-def test_it_leaves_no_trace(train, failure):
+def test_a_run_changes_nothing(train, failure):
     model = Tagger().train(train)
     model.vectors.eval()
     model.lower.register_forward_pre_hook(lambda *_: None)
@@ -214,14 +214,14 @@ def test_it_leaves_no_trace(train, failure):
     assert model.norm.running_mean is running
 
 
-def test_frozen_models_and_no_grad():
+def test_frozen_models_under_no_grad_have_a_flow():
     cell, inputs = make_cell("gru").requires_grad_(False), random(T, B, I)
     with torch.no_grad():
         found = only(gradient_flow(Recurrent(cell), inputs))
     close(found, unrolled_flow(cell, inputs), 1e-10)
 
 
-def test_what_passes_beside_is_left_out():
+def test_a_residual_path_is_not_counted():
     cells = [RNNCell(I, I, dtype=F64), RNNCell(I, I, dtype=F64)]
     inputs = random(T, B, I)
     nn.init.zeros_(cells[1].weight_ih)
@@ -230,7 +230,7 @@ def test_what_passes_beside_is_left_out():
     assert not flow["layers.1"].any()
 
 
-def test_a_recurrence_that_is_called_again():
+def test_a_second_call_has_its_own_flow():
     class Twice(nn.Module):
         def __init__(self):
             super().__init__()
@@ -246,7 +246,7 @@ def test_a_recurrence_that_is_called_again():
     close(torch.cat(list(flow.values())), only(gradient_flow(model.run, inputs)), 1e-10)
 
 
-def test_a_part_that_the_loss_does_not_reach_has_none():
+def test_a_recurrence_that_the_loss_does_not_reach_has_zero_flow():
     model = nn.ModuleDict({"one": nn.GRU(I, H), "two": seqcells.GRU(I, H)})
     model.forward = lambda x: model["one"](x)[0] + 0 * model["two"](x)[0].detach()
     flow = gradient_flow(model, random(T, B, I, dtype=torch.float32))
@@ -254,8 +254,8 @@ def test_a_part_that_the_loss_does_not_reach_has_none():
     assert not flow["two"].any()
 
 
-def test_norms_of_what_has_nearly_vanished():
-    """In float32, whose squares of these values are zero."""
+def test_tiny_norms_do_not_underflow():
+    """The squares of these values are zero in float32."""
     recurrent, inputs = Recurrent(GRUCell(I, H)), random(T, B, I, dtype=torch.float32)
     found = only(gradient_flow(recurrent, inputs, loss=lambda result: 1e-30 * result[1].sum()))
     close(1e30 * found, only(gradient_flow(recurrent, inputs)), 1e-5)
@@ -286,12 +286,12 @@ X = random(T, B, I)
         ),
     ],
 )
-def test_bad_input(model, inputs, loss, error, words):
+def test_bad_input_raises(model, inputs, loss, error, words):
     with pytest.raises(error, match=words):
         gradient_flow(model, inputs, loss=loss)
 
 
-def test_a_model_that_calls_none():
+def test_a_model_without_a_recurrent_call_raises():
     idle = nn.ModuleDict({"run": PLAIN})
     idle.forward = lambda inputs: PLAIN.forward(inputs)[0]
     with pytest.raises(ValueError, match="got no such call"):

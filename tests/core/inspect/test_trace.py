@@ -1,4 +1,4 @@
-"""What `trace` shows is what `Recurrent` computes."""
+"""`trace` returns what `Recurrent` computes."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def some_resets():
     [(None, None), (LENGTHS, some_resets())],
     ids=["full", "ragged_resets"],
 )
-def test_outputs_and_final_state_are_recurrents(kind, lengths, resets, reverse):
+def test_outputs_and_final_state_equal_recurrents(kind, lengths, resets, reverse):
     cell = make_cell(kind)
     run, inputs, state = Recurrent(cell, reverse=reverse), random(T, B, I), random_state(cell, B)
     traced = trace(run, inputs, state, lengths, resets)
@@ -42,7 +42,7 @@ def test_outputs_and_final_state_are_recurrents(kind, lengths, resets, reverse):
 
 @DIRECTIONS
 @KINDS
-def test_layouts(kind, reverse):
+def test_batch_first_and_unbatched_input_are_equal(kind, reverse):
     cell, inputs = make_cell(kind), random(T, B, I)
     expected = trace(Recurrent(cell, reverse=reverse), inputs, lengths=LENGTHS)
     turned = Recurrent(cell, reverse=reverse, batch_first=True)
@@ -62,7 +62,7 @@ def everything(traced):
     return [traced.outputs, *leaves(traced.states), *traced.gates.values()]
 
 
-def test_gates_of_an_invented_cell():
+def test_gates_of_a_cell_of_a_user_are_returned():
     cell, inputs = Highway(I, H, dtype=torch.float64), random(T, B, I)
     traced = trace(Recurrent(cell), inputs)
     close(traced.outputs, by_hand(cell, inputs)[0])
@@ -72,13 +72,13 @@ def test_gates_of_an_invented_cell():
     close(traced.states, carry * before + (1 - carry) * candidate)
 
 
-def test_gradients_flow_through_what_is_shown():
+def test_gradients_flow_through_the_gates():
     cell = make_cell("lstm")
     trace(Recurrent(cell), random(T, B, I)).gates["forget"].sum().backward()
     assert cell.weight_hh.grad.any()
 
 
-def test_no_rows():
+def test_a_batch_of_zero_rows_is_traced():
     traced = trace(Recurrent(make_cell("lstm")), random(T, 0, I))
     assert traced.gates["forget"].shape == (T, 0, H)
 
@@ -114,14 +114,14 @@ GRU = make_cell("gru")
         (Recurrent(GRU), "text", TypeError, "expected a tensor, got str"),
     ],
 )
-def test_bad_input(what, inputs, error, words):
+def test_bad_input_raises(what, inputs, error, words):
     with pytest.raises(error, match=words):
         trace(what, inputs)
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("kind", LAYERS)
-def test_layers_by_layer_and_direction(kind, batch_first):
+def test_a_layer_returns_a_trace_per_layer_and_direction(kind, batch_first):
     options = {"num_layers": 2, "bidirectional": True, "batch_first": batch_first}
     layers = make_layers(kind, **options)[0]
     inputs = random(B, T, I) if batch_first else random(T, B, I)
@@ -138,7 +138,7 @@ def test_layers_by_layer_and_direction(kind, batch_first):
         assert all(gate.shape[:2] == inputs.shape[:2] for gate in traced.gates.values())
 
 
-def test_layers_without_a_batch_and_from_a_state():
+def test_layers_take_unbatched_input_and_a_state():
     layers, inputs = make_layers("lstm")[0], random(T, I)
     state = random(1, H), random(1, H)
     traced = trace(layers, inputs, state)["l0"]
@@ -149,7 +149,7 @@ def test_layers_without_a_batch_and_from_a_state():
     assert traced.gates["forget"].shape == (T, H)
 
 
-def test_layers_stay_as_they_were():
+def test_tracing_does_not_change_a_layer():
     layers, inputs = make_layers("gru")[0], random(T, B, I)
     before = dict(vars(layers))
     trace(layers, inputs)["l0"].gates["update"].sum().backward()
@@ -157,7 +157,7 @@ def test_layers_stay_as_they_were():
     assert layers.weight_hh_l0.grad.any()
 
 
-def test_layers_refuse_what_they_do_not_take():
+def test_unsupported_arguments_of_layers_raise():
     layers, inputs = make_layers("gru")[0], random(T, B, I)
     with pytest.raises(TypeError, match="noise: expected none"):
         trace(layers, inputs, noise=Noise())

@@ -1,4 +1,4 @@
-"""Compile the kernels that calls would launch, for a GPU that need not be here.
+"""Compile the kernels that calls would launch, without having the GPU.
 
 Arguments: its compute capability, the bytes of shared memory that a program can have there, and
 lists of cells, of hidden sizes and of dtypes.
@@ -21,7 +21,7 @@ capability, shared, CELLS, SIZES, DTYPES = map(json.loads, sys.argv[1:])
 
 
 class Compiler:
-    """As much of a GPU's driver as compiling asks for."""
+    """The part of a GPU's driver that the compiler needs."""
 
     def get_current_target(self):
         return GPUTarget("cuda", capability, 32)

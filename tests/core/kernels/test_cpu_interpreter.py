@@ -1,4 +1,4 @@
-"""A cell's program, read as it runs: the same as compiled; what it cannot do, it says."""
+"""The interpreter of programs equals the compiled kernels, and raises where it cannot run one."""
 
 import math
 
@@ -36,7 +36,7 @@ def compute(kernel, tensors, parts, noise, steps):
 @pytest.mark.parametrize("units", [5, 64, 100])
 @pytest.mark.parametrize("form", ["padded", "resets"])
 @pytest.mark.parametrize("kind", PROGRAMS)
-def test_it_computes_what_is_compiled(kind, form, units):
+def test_results_and_gradients_equal_the_compiled_kernel(kind, form, units):
     cell = make_cell(kind, I, units)
     kernel = cell.built_in_kernel()
     state = leaves(cell.initial_state(B))
@@ -56,14 +56,13 @@ def test_it_computes_what_is_compiled(kind, form, units):
 
 
 @pytest.mark.parametrize("instructions", range(len(cpu.instruction_sets())))
-def test_by_every_instruction_set(instructions, monkeypatch):
+def test_every_instruction_set_equals_the_compiled_kernel(instructions, monkeypatch):
     monkeypatch.setattr(cpu.library, "variant", instructions)
     for kind in ("lstm", "layer_norm_gru", "min_lstm"):
-        test_it_computes_what_is_compiled(kind, "resets", 21)
+        test_results_and_gradients_equal_the_compiled_kernel(kind, "resets", 21)
 
 
-def test_both_sides_read_the_same_numbers():
-    """The orders in encoding.py are those of the native code."""
+def test_the_encoding_equals_the_one_of_the_native_code():
     source = (NATIVE / "interpreter.hpp").read_text()
 
     def names(enum):
@@ -76,7 +75,7 @@ def test_both_sides_read_the_same_numbers():
 
 
 class Normed(seqcells.GatedCell):
-    """Layer normalisation and a mean over the row by hand."""
+    """Layer normalisation, and a mean over the row."""
 
     gates = ("first", "second")
 
@@ -93,12 +92,12 @@ class CompiledNormed(Normed, compile=True):
 
 
 @pytest.mark.parametrize("kind", [Normed, CompiledNormed])
-def test_means_over_a_row(kind):
+def test_means_over_a_row_equal_the_loop(kind):
     check(kind(I, H, dtype=F64), random(T, B, I))
 
 
 def check(cell, inputs):
-    """Hold the kernel to the readable loop."""
+    """Compare the kernel with the readable loop."""
     recurrent, found = seqcells.Recurrent(cell), []
     for name in ("cpu", "reference"):
         recurrent.zero_grad()
@@ -113,7 +112,7 @@ FACTOR = 0.5
 
 
 class Reading(seqcells.GatedCell):
-    """Its equations depend on something that is not its own."""
+    """Equations that depend on a global."""
 
     gates = ("only",)
 
@@ -123,7 +122,7 @@ class Reading(seqcells.GatedCell):
         return new, (new,)
 
 
-def test_equations_that_change_by_something_else_are_traced_anew(monkeypatch):
+def test_equations_are_traced_again_when_a_global_changes(monkeypatch):
     recurrent, inputs = seqcells.Recurrent(Reading(I, H, dtype=F64)), random(T, B, I)
     before = recurrent(inputs)[0]
     monkeypatch.setitem(globals(), "FACTOR", 0.25)
@@ -134,7 +133,7 @@ def test_equations_that_change_by_something_else_are_traced_anew(monkeypatch):
 
 
 class Wide(seqcells.GatedCell):
-    """More values at once than there are registers."""
+    """Equations with more live values than registers."""
 
     gates = tuple(f"gate{n}" for n in range(200))
 
@@ -144,7 +143,7 @@ class Wide(seqcells.GatedCell):
 
 
 class Squares(seqcells.GatedCell):
-    """5,000 operations, none of which is saved: the backward pass recomputes and needs them all."""
+    """5,000 operations, none of them saved: the backward pass recomputes them all."""
 
     gates = ("only",)
 
@@ -156,7 +155,7 @@ class Squares(seqcells.GatedCell):
 
 
 class Tanhs(Squares):
-    """5,000 operations, a third of which are saved."""
+    """5,000 operations, a third of them saved."""
 
     def activate(self, from_input, from_hidden, state):
         new = from_input + from_hidden
@@ -166,15 +165,15 @@ class Tanhs(Squares):
 
 
 @pytest.mark.parametrize("kind", [Wide, Squares, Tanhs])
-def test_more_values_than_registers(kind):
+def test_more_values_than_registers_equal_the_loop(kind):
     cell = kind(I, H, dtype=F64)
     with torch.no_grad():
-        cell.weight_hh *= 0.1  # so that no rounding grows from step to step
+        cell.weight_hh *= 0.1  # keeps rounding from growing over the steps
     check(cell, 0.1 * random(T, B, I))
 
 
 @pytest.mark.parametrize("count", [5, 8, 11])
-def test_any_number_of_gates(count):
+def test_any_number_of_gates_equals_the_loop(count):
     class Many(seqcells.GatedCell):
         gates = tuple(f"gate{n}" for n in range(count))
 
@@ -187,7 +186,7 @@ def test_any_number_of_gates(count):
 
 
 class ManyMeans(Wide):
-    """More means over a row than the interpreter holds."""
+    """Equations with more means over a row than the interpreter holds."""
 
     def activate(self, from_input, from_hidden, state):
         gates = (from_input + from_hidden).chunk(200, dim=-1)
@@ -228,7 +227,7 @@ class Stepping(Softened):
         (ManyMeans, "cannot be interpreted: expected at most 32 means.*compile=True"),
     ],
 )
-def test_what_no_kernel_can_do_runs_on_the_general_path_and_says_why(cell, reason):
+def test_an_unsupported_cell_runs_as_the_loop_and_a_named_backend_raises(cell, reason):
     recurrent = seqcells.Recurrent(cell(I, H))
     recurrent(torch.randn(T, B, I))
     with seqcells.backend("cpu"), pytest.raises(RuntimeError, match=reason):

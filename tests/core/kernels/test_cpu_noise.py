@@ -6,7 +6,7 @@ import pytest
 import torch
 from cell_table import CELLS, make_cell
 from pairwise import pairs_of
-from parity import F64, backends_agree, close, leaves, random
+from parity import F64, backends_agree, call_options, close, leaves, random
 
 from seqcells import (
     GatedCell,
@@ -48,11 +48,7 @@ def noises(cell, state):
             yield Noise(factor(read, *hidden.shape), candidate, shares if zone else None)
 
 
-OPTIONS = {
-    "padded": {},
-    "lengths": {"lengths": LENGTHS},
-    "resets": {"lengths": LENGTHS, "resets": torch.arange(T * B).reshape(T, B) % 3 == 0},
-}
+OPTIONS = call_options(T, LENGTHS)
 
 
 @pairs_of(kind=list(CELLS), form=list(OPTIONS), reverse={"forward": False, "reverse": True})

@@ -1,4 +1,4 @@
-"""What a process may do beside running kernels: fork, and count operations."""
+"""Forked processes, and counts of operations."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
     cpu.unavailable() is not None, reason=f"no native code here: {cpu.unavailable()}"
 )
 
-# The gradient of the outputs is made before the fork: PyTorch's own operations would hang after it.
+# Make the gradient of the outputs before the fork: PyTorch's own operations would hang after it.
 FORK = """
 import os, signal, torch, seqcells
 torch.set_num_threads(2)
@@ -38,7 +38,7 @@ raise SystemExit(os.waitpid(child, 0)[1])
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_process_runs_with_one_thread():
-    """OpenMP's threads do not survive a fork: with two, the child would wait for ever."""
+    """OpenMP's threads do not survive a fork: with two, the child would never end."""
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK]
     assert subprocess.run(command, timeout=120).returncode == 0
 

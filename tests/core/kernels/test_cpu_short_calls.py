@@ -21,7 +21,7 @@ SIZES = [(1, 1), (1, 17), (3, 5), (17, 1), (17, 17), (40, 17), (17, 40), (33, 70
 
 
 class Library:
-    """The native functions that choose a path and say which one the last call took."""
+    """The native functions that set the path and report the one of the last call."""
 
     def __init__(self):
         library = cpu.library.library()
@@ -30,7 +30,7 @@ class Library:
         self.set_path, self.last_reads = library.seqcells_set_path, library.seqcells_last_reads
 
     def ways(self):
-        """How the last call read the weights of inputs, hidden state, late slots, projection."""
+        """How the last call read the weights of inputs, state, late slots and projection."""
         digits = f"{self.last_reads():05}"
         return [WAYS[int(digit)] for digit in digits[:4]], digits[4] == "1"
 
@@ -67,7 +67,7 @@ class Case:
         self.dtype = dtype
 
     def compute(self, backend="cpu", dtype=None):
-        """Results and gradients by name."""
+        """Return results and gradients by name."""
         dtype = dtype or self.dtype
         self.recurrent.to(dtype).zero_grad()
         sources = [self.inputs, *leaves(self.state)]
@@ -96,7 +96,7 @@ def compare(found, expected, tolerance, case):
 
 
 def check(library, case):
-    """Every path against the packed one, and against the loop in float64."""
+    """Compare every path with the packed one, and with the loop in float64."""
     tolerance = TOLERANCE[case.dtype] * (6 if "norm" in case.name else 1)
     exact = case.compute("reference", F64)
     library.set_path(PACKED)
@@ -122,7 +122,7 @@ def test_all_paths_agree(library, instruction_set, kind):
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 @pytest.mark.parametrize("B", range(1, 8))
 def test_every_number_of_rows(library, instruction_set, B, dtype):
-    """Each makes tiles of other heights; the sizes leave tails of every product."""
+    """The number of rows decides the heights of tiles; the sizes leave tails in every product."""
     for kind in ("lstm", "gru_reset_before"):
         check(library, Case(kind, 1, B, 37, 35, dtype))
 
@@ -138,7 +138,7 @@ def test_threads_that_share_time(library, threads):
 
 
 def test_weights_end_where_memory_ends(library, instruction_set):
-    """A value past the weights' last one would spoil the results if it were read."""
+    """Reading past the last weight would read nan."""
     for kind, D, H in (("lstm", 37, 21), ("rnn_tanh", 19, 33)):
         case = Case(kind, 1, 3, D, H)
         library.set_path(DIRECT)
@@ -164,7 +164,7 @@ def test_infinite_inputs_stay_in_their_row(library, instruction_set):
 
 
 def ways(library, T, B, D, H, kind="lstm", dtype=torch.float32):
-    """How a call on one thread reads its weights, then how its backward pass does."""
+    """Return how a call on one thread and its backward pass read the weights."""
     case, before = Case(kind, T, B, D, H, dtype), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -188,7 +188,7 @@ def test_few_rows_read_the_weights_in_place(library):
 
 
 def test_narrow_weights_are_packed(library):
-    """Without a whole vector in a row there is nothing to load."""
+    """A row shorter than a vector cannot be loaded in place."""
     for dtype in TOLERANCE:
         forward, backward, _ = ways(library, 1, 1, 1, 64, "rnn_tanh", dtype)
         assert forward[:2] == ["streamed", "direct"]

@@ -1,4 +1,4 @@
-"""Signals during a long kernel: Ctrl-C stops it, and everything stays usable."""
+"""Signals during a long kernel: Ctrl-C stops it, and later calls work."""
 
 import signal
 import time
@@ -26,7 +26,7 @@ DIVISIONS = {
 
 @pytest.fixture
 def alarm():
-    """Set the handler of SIGALRM, and have it called after so many seconds."""
+    """Return a function that calls a handler of SIGALRM after some seconds."""
     before = signal.getsignal(signal.SIGALRM)
 
     def set_alarm(seconds, handler):
@@ -49,7 +49,7 @@ def seconds_of(work):
 
 
 def long_pass(direction, division):
-    """A function that runs a forward or backward pass for at least 0.3 seconds."""
+    """Return a function that runs a forward or backward pass for at least 0.3 seconds."""
     _, batch, units = DIVISIONS[division]
     torch.manual_seed(0)
     recurrent = Recurrent(seqcells.LSTMCell(units, units))
@@ -62,7 +62,7 @@ def long_pass(direction, division):
         weight = recurrent.cell.weight_hh
         return lambda: torch.autograd.grad(total, weight, retain_graph=True)[0]
 
-    # On a busy machine a short pass says little of a long one: lengthen until it is long.
+    # On a busy machine the time of a short pass does not scale: lengthen until it is long.
     steps = 500
     while (took := min(seconds_of(work) for work in [pass_over(steps)] * 2)) < 0.3:
         steps = int(steps * min(10, 0.4 / took))

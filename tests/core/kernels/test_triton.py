@@ -11,7 +11,17 @@ import pytest
 import torch
 from cell_table import CELLS, make_cell, make_layers
 from pairwise import pairs_of
-from parity import F64, backends_agree, close, compute, leaves, random, random_state, upstream
+from parity import (
+    F64,
+    backends_agree,
+    call_options,
+    close,
+    compute,
+    leaves,
+    random,
+    random_state,
+    upstream,
+)
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
@@ -31,12 +41,7 @@ pytestmark = pytest.mark.skipif(
 
 T, B, I, H = 4, 5, 3, 6  # noqa: E741
 LENGTHS = [3, 0, 4, 1, 2]
-RESETS = torch.arange(T * B).reshape(T, B) % 3 == 1
-OPTIONS = {
-    "padded": {},
-    "lengths": {"lengths": LENGTHS},
-    "resets": {"lengths": LENGTHS, "resets": RESETS},
-}
+OPTIONS = call_options(T, LENGTHS)
 SLICED = ("split", "streamed")
 PRODUCTS = ("resident", "memory", *SLICED, "given")
 
@@ -460,7 +465,7 @@ def test_gradients_through_cudnn_can_be_differentiated(monkeypatch):
     ("options", "words"),
     [
         ({"lengths": LENGTHS}, "no lengths"),
-        ({"resets": RESETS}, "no resets"),
+        ({"resets": OPTIONS["resets"]["resets"]}, "no resets"),
         ({"all_states": True}, "no all states"),
         ({"noise": Noise(torch.ones(B, H, dtype=F64))}, "no noise"),
     ],

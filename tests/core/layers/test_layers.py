@@ -119,7 +119,7 @@ def test_resets_separate_unbatched_sequences(kind):
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_equals_a_stack_of_cells_with_lengths_resets_and_states(kind):
+def test_a_layer_equals_a_stack_of_cells(kind):
     ours, _ = make_layers(kind, num_layers=2, bidirectional=True)
     width = 2 * (ours.proj_size or H)
     cells = [make_cell(kind, size) for size in (I, I, width, width)]

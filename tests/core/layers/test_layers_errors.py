@@ -1,4 +1,4 @@
-"""Bad input to layers: each a clear error that says what was expected and what came."""
+"""Bad input to layers raises an error that says what was expected and what was given."""
 
 import pytest
 import torch
@@ -35,11 +35,11 @@ def refuses(error, words, call, *args, **options):
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
-def test_sizes(make, options, error, words):
+def test_bad_sizes_raise(make, options, error, words):
     refuses(error, words, make, **{"input_size": I, "hidden_size": H, **options})
 
 
-def test_projection():
+def test_a_bad_projection_raises():
     for size in (H, H + 1):
         refuses(ValueError, f"proj_size.*{size}", seqcells.LSTM, I, H, proj_size=size)
     for make in (seqcells.RNN, seqcells.GRU):
@@ -47,16 +47,16 @@ def test_projection():
 
 
 @pytest.mark.parametrize("nonlinearity", ["sigmoid", "", "TANH", None, torch.tanh])
-def test_nonlinearity(nonlinearity):
+def test_a_bad_nonlinearity_raises(nonlinearity):
     refuses(ValueError, "nonlinearity.*got", seqcells.RNN, I, H, nonlinearity=nonlinearity)
 
 
-def test_unknown_options_are_errors():
+def test_an_unknown_option_raises():
     with pytest.raises(TypeError, match="hiden_size"):
         seqcells.GRU(I, H, hiden_size=3)
 
 
-def test_dropout_that_does_nothing_warns_as_torch_does():
+def test_dropout_of_one_layer_warns_as_torch_does():
     messages = []
     for make in (seqcells.LSTM, nn.LSTM):
         with pytest.warns(UserWarning, match="dropout") as caught:
@@ -80,13 +80,13 @@ def test_dropout_that_does_nothing_warns_as_torch_does():
     ],
     ids=["rank_1", "rank_4", "features", "features_2d", "dtype", "int", "packed", "packed_dtype"],
 )
-def test_inputs(kind, inputs, words):
+def test_inputs_of_wrong_shape_or_dtype_raise(kind, inputs, words):
     refuses(ValueError, words, make_layers(kind)[0], inputs)
 
 
 @KINDS
 @pytest.mark.parametrize("inputs", [None, [[1.0]], "text"], ids=["none", "list", "text"])
-def test_inputs_that_are_no_tensors(kind, inputs):
+def test_inputs_that_are_not_tensors_raise(kind, inputs):
     refuses(TypeError, "input.* got", make_layers(kind)[0], inputs)
 
 
@@ -108,7 +108,7 @@ def test_inputs_that_are_no_tensors(kind, inputs):
     ],
 )
 @pytest.mark.parametrize("form", ["padded", "packed"])
-def test_states(kind, hx, error, words, form):
+def test_bad_states_raise(kind, hx, error, words, form):
     ours, _ = make_layers(kind, num_layers=2, bidirectional=True)
     inputs = random(T, B, I)
     if form == "packed":
@@ -116,7 +116,7 @@ def test_states(kind, hx, error, words, form):
     refuses(error, words, ours, inputs, hx)
 
 
-def test_states_without_a_batch():
+def test_bad_states_without_a_batch_raise():
     ours, _ = make_layers("lstm")
     refuses(ValueError, "got", ours, random(T, I), (random(1, B, H), random(1, B, H)))
     refuses(TypeError, "got", ours, random(T, I), random(1, H))
@@ -139,7 +139,7 @@ BAD_LENGTHS = [
 
 
 @pytest.mark.parametrize(("lengths", "error", "words"), BAD_LENGTHS, ids=str)
-def test_lengths(lengths, error, words):
+def test_bad_lengths_raise(lengths, error, words):
     ours, _ = make_layers("gru")
     refuses(error, words, ours, random(T, B, I), lengths=lengths)
     recurrent = seqcells.Recurrent(seqcells.GRUCell(I, H, dtype=F64))
@@ -157,7 +157,7 @@ def test_lengths(lengths, error, words):
     ],
     ids=["float", "int", "list", "transposed", "rank"],
 )
-def test_resets(resets, error, words):
+def test_bad_resets_raise(resets, error, words):
     ours, _ = make_layers("gru")
     refuses(error, words, ours, random(T, B, I), resets=resets)
     recurrent = seqcells.Recurrent(seqcells.GRUCell(I, H, dtype=F64))
@@ -165,7 +165,7 @@ def test_resets(resets, error, words):
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_resets_of_a_wrong_rank_in_any_layout(batch_first):
+def test_resets_of_a_wrong_rank_raise_in_any_layout(batch_first):
     ours, _ = make_layers("gru", batch_first=batch_first)
     for shape in ((), (T,), (B, T, 1)):
         bad = torch.zeros(shape, dtype=torch.bool)
@@ -174,7 +174,7 @@ def test_resets_of_a_wrong_rank_in_any_layout(batch_first):
         refuses(ValueError, "resets.*got", ours, random(T, I), resets=bad[..., None])
 
 
-def test_packed_input_has_its_own_lengths():
+def test_packed_input_with_lengths_or_resets_raises():
     ours, _ = make_layers("gru")
     packed = pack_padded_sequence(random(T, B, I), [5, 3, 2])
     resets = torch.zeros(T, B, dtype=torch.bool)
@@ -182,6 +182,6 @@ def test_packed_input_has_its_own_lengths():
     refuses(ValueError, "PackedSequence", ours, packed, resets=resets)
 
 
-def test_lengths_need_a_batch():
+def test_lengths_without_a_batch_raise():
     ours, _ = make_layers("gru")
     refuses(ValueError, "without a batch", ours, random(T, I), lengths=[3])

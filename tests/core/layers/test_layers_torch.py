@@ -1,4 +1,4 @@
-"""Layers as drop-ins: what torch does with its own recurrent layers works with ours."""
+"""Layers replace torch's: weights, names, copies, parametrizations and hooks."""
 
 import copy
 import io
@@ -31,7 +31,7 @@ def under_one_seed(kind, **options):
 
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no_bias"])
-def test_same_initial_weights_and_random_numbers(kind, bias):
+def test_initial_weights_and_the_random_state_equal_torchs(kind, bias):
     ours, after_ours, theirs, after_theirs = under_one_seed(kind, bias=bias, **DEEP)
     same(after_ours, after_theirs)
     same(list(ours.parameters()), list(theirs.parameters()))
@@ -42,7 +42,7 @@ def test_same_initial_weights_and_random_numbers(kind, bias):
 
 
 @pytest.mark.parametrize("form", ["padded", "batch_first", "packed", "unbatched"])
-def test_same_dropout_under_one_seed(kind, form):
+def test_dropout_under_one_seed_equals_torch(kind, form):
     first = form == "batch_first"
     ours, theirs = make_layers(kind, dropout=0.4, batch_first=first, **DEEP)
     theirs.load_state_dict(ours.state_dict())
@@ -64,13 +64,13 @@ def test_same_dropout_under_one_seed(kind, form):
 
 
 @pytest.mark.parametrize("dropout", [0.0, 1.0])
-def test_dropout_at_its_ends(kind, dropout):
+def test_dropout_of_zero_and_one_equals_torch(kind, dropout):
     ours, theirs = make_layers(kind, dropout=dropout, num_layers=2)
     assert_parity(ours, theirs, random(T, B, I))
 
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no_bias"])
-def test_names_shapes_and_order_are_torchs(kind, bias):
+def test_names_shapes_and_order_equal_torchs(kind, bias):
     ours, theirs = make_layers(kind, bias=bias, **DEEP)
     expected = [(name, value.shape) for name, value in theirs.named_parameters()]
     assert [(name, value.shape) for name, value in ours.named_parameters()] == expected
@@ -101,7 +101,7 @@ def test_state_dicts_move_both_ways(kind, assign):
         other.load_state_dict(state)
 
 
-def test_prefixes_of_a_larger_model(kind):
+def test_state_dicts_of_a_larger_model_fit(kind):
     ours, theirs = (nn.ModuleDict({"encoder": layer}) for layer in make_layers(kind, **DEEP))
     assert [name for name, _ in ours.named_parameters()] == list(theirs.state_dict())
     ours.load_state_dict(theirs.state_dict(), strict=True)
@@ -118,12 +118,12 @@ def test_prefixes_of_a_larger_model(kind):
     ],
     ids=["plain", "no_bias", "deep"],
 )
-def test_prints_as_torch(kind, options):
+def test_repr_equals_torchs(kind, options):
     ours, theirs = make_layers(kind, **options)
     assert repr(ours) == repr(theirs)
 
 
-def test_options_are_attributes_as_torch_has_them(kind):
+def test_attributes_equal_torchs(kind):
     ours, theirs = make_layers(kind, dropout=0.5, batch_first=True, **DEEP)
     names = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout")
     for name in (*names, "bidirectional", "proj_size", "mode"):
@@ -132,7 +132,7 @@ def test_options_are_attributes_as_torch_has_them(kind):
     assert isinstance(ours, nn.RNNBase)
 
 
-def test_arguments_by_position_as_torch_takes_them(kind):
+def test_positional_arguments_equal_torchs(kind):
     ours, theirs, more = LAYERS[kind]
     style = more.get("nonlinearity", "tanh")
     values = (style,) if kind.startswith("rnn") else ()
@@ -149,7 +149,7 @@ def copies(layer):
     yield torch.load(buffer, weights_only=False)
 
 
-def test_copies_compute_the_same_with_weights_of_their_own(kind):
+def test_copies_compute_the_same_with_separate_weights(kind):
     ours, _ = make_layers(kind, **DEEP)
     inputs = random(T, B, I)
     for copied in copies(ours):
@@ -159,13 +159,13 @@ def test_copies_compute_the_same_with_weights_of_their_own(kind):
         assert ours.weight_ih_l0.any()
 
 
-def test_to_another_dtype(kind):
+def test_another_dtype_equals_torch(kind):
     ours, theirs = make_layers(kind, dtype=torch.float32, num_layers=2)
     ours, theirs = ours.to(F64), theirs.double()
     assert_parity(ours, theirs, random(T, B, I))
 
 
-def test_meta_then_empty_then_loaded(kind):
+def test_meta_weights_load_from_a_state_dict(kind):
     ours, _ = make_layers(kind, **DEEP)
     blank, _ = make_layers(kind, device="meta", **DEEP)
     assert all(parameter.is_meta for parameter in blank.parameters())
@@ -189,7 +189,7 @@ def train_one_step(layer, inputs):
     [nn.utils.weight_norm, parametrizations.weight_norm, parametrizations.orthogonal],
     ids=["old_weight_norm", "weight_norm", "orthogonal"],
 )
-def test_reparametrized_by_name(kind, normalise):
+def test_parametrized_weights_train_as_torchs(kind, normalise):
     ours, theirs = make_layers(kind, num_layers=2)
     theirs.load_state_dict(ours.state_dict())
     for layer in (ours, theirs):
@@ -200,7 +200,7 @@ def test_reparametrized_by_name(kind, normalise):
     close(train_one_step(ours, inputs), train_one_step(theirs, inputs), 1e-11)
 
 
-def test_a_parametrization_is_evaluated_once_a_sequence(kind):
+def test_a_parametrization_is_evaluated_once_per_sequence(kind):
     calls = []
 
     class Counted(nn.Module):
@@ -215,7 +215,7 @@ def test_a_parametrization_is_evaluated_once_a_sequence(kind):
     assert 1 <= len(calls) <= 3  # never per step
 
 
-def test_pruned_by_name(kind):
+def test_pruned_weights_equal_torchs(kind):
     ours, theirs = make_layers(kind, num_layers=2)
     theirs.load_state_dict(ours.state_dict())
     for layer in (ours, theirs):
@@ -228,7 +228,7 @@ def test_pruned_by_name(kind):
     close(ours(inputs), theirs(inputs))
 
 
-def test_functional_call_and_ensembles(kind):
+def test_functional_call_and_vmap_over_models_work(kind):
     ours, _ = make_layers(kind, num_layers=2)
     other, _ = make_layers(kind, num_layers=2)
     inputs = random(T, B, I)
@@ -239,7 +239,7 @@ def test_functional_call_and_ensembles(kind):
     close(both, torch.stack([ours(inputs)[0], other(inputs)[0]]))
 
 
-def test_a_weight_replaced_is_the_weight_used(kind):
+def test_a_replaced_weight_is_used(kind):
     ours, theirs = make_layers(kind)
     for layer in (ours, theirs):
         layer.load_state_dict(theirs.state_dict())
@@ -248,7 +248,7 @@ def test_a_weight_replaced_is_the_weight_used(kind):
     close(ours(inputs), theirs(inputs))
 
 
-def test_packed_input_gives_packed_output_of_the_same_order(kind):
+def test_packed_output_has_the_order_of_the_input(kind):
     ours, theirs = make_layers(kind, bidirectional=True)
     packed = pack_padded_sequence(random(T, B, I), [2, 5, 3], enforce_sorted=False)
     found, expected = ours(packed)[0], theirs(packed)[0]
@@ -257,7 +257,7 @@ def test_packed_input_gives_packed_output_of_the_same_order(kind):
         assert torch.equal(one, other)
 
 
-def test_a_hook_fires_once_a_call(kind):
+def test_a_hook_fires_once_per_call(kind):
     ours, seen = make_layers(kind)[0], []
     ours.register_forward_hook(lambda module, args, result: seen.append(args[0].dim()))
     ours(random(T, B, I))

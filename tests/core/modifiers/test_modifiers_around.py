@@ -1,4 +1,4 @@
-"""Modifiers around any cell, over the chunks of a sequence, with weights that are computed."""
+"""Modifiers around any cell, over chunks of a sequence, with parametrized weights."""
 
 import pytest
 import torch
@@ -39,14 +39,14 @@ TORCH = {"rnn_tanh": nn.RNNCell, "gru": nn.GRUCell, "lstm": nn.LSTMCell}
 
 @pytest.mark.parametrize("modify", [lambda cell: Zoneout(cell, 0.4), learned])
 @pytest.mark.parametrize("kind", TORCH)
-def test_torchs_cells_are_modified_as_ours(kind, modify):
+def test_modified_cells_of_torch_equal_ours(kind, modify):
     ours, theirs = modify(make_cell(kind)), modify(TORCH[kind](I, H, dtype=F64))
     theirs.load_state_dict(dict(zip(theirs.state_dict(), ours.state_dict().values())))
     agree(ours, theirs)
 
 
 @pytest.mark.parametrize("kind", ["rnn_tanh", "lstm"])
-def test_torchs_cells_with_variational_dropout(kind):
+def test_variational_dropout_of_torchs_cells_equals_ours(kind):
     ours = VariationalDropout(make_cell(kind), 0.4)
     theirs = VariationalDropout(TORCH[kind](I, H, dtype=F64), 0.4)
     theirs.load_state_dict(ours.state_dict(), strict=True)
@@ -54,7 +54,7 @@ def test_torchs_cells_with_variational_dropout(kind):
 
 
 def agree(ours, theirs):
-    """Over time, with one noise, and in one step."""
+    """Compare over time with the same noise, and in one step."""
     inputs, resets = random(T, B, I), torch.rand(T, B) < 0.3
     noise = Recurrent(ours).noise(inputs)
     found, expected = (
@@ -65,8 +65,8 @@ def agree(ours, theirs):
     close(leaves(theirs(inputs[0], noise=step)), leaves(ours(inputs[0], noise=step)))
 
 
-def test_a_users_cell_with_zoneout():
-    """With an initial state of its own, nested; or with one that is given."""
+def test_zoneout_modifies_a_cell_of_a_user():
+    """With its own nested initial state, or with a given one."""
     cell, inputs = Nested(), random(T, B, I)
     outputs, final = Recurrent(Zoneout(cell, (1.0, (0.0, 0.0))))(inputs)
     same(final.fast, torch.zeros(B, H, dtype=F64))
@@ -82,7 +82,7 @@ def test_a_users_cell_with_zoneout():
             call(inputs)
 
 
-def test_a_learned_start_of_a_users_cell():
+def test_a_learned_state_fits_a_cell_of_a_user():
     cell = LearnedState(Nested().float()).double()
     assert [name for name, _ in cell.named_parameters(recurse=False)] == [
         "start_fast",
@@ -92,7 +92,7 @@ def test_a_learned_start_of_a_users_cell():
     assert type(cell(random(B, I))) is type(cell.cell(random(B, I)))
 
 
-def test_a_start_is_learned_from_starts_resets_and_rows_of_no_length():
+def test_a_learned_state_gets_gradients_from_starts_resets_and_empty_rows():
     cell, inputs = learned(make_cell("lstm")), random(T, B, I)
     resets = torch.zeros(T, B, dtype=torch.bool)
     _, final = Recurrent(cell)(inputs, lengths=LENGTHS)
@@ -127,7 +127,7 @@ class Halved(seqcells.GRUCell):
         return super().forward(input, hx) / 2
 
 
-def test_a_forward_of_its_own_is_honoured():
+def test_an_overridden_forward_is_used():
     cell, inputs = Halved(I, H, dtype=F64), random(T, B, I)
     run = Recurrent(Zoneout(cell, 0.5))
     noise = run.noise(inputs)
@@ -140,7 +140,7 @@ def test_a_forward_of_its_own_is_honoured():
 
 
 class Blink(Modifier):
-    """A modifier of a user's own: the hidden state is not seen at every second step."""
+    """A user's modifier: hide the hidden state at every second step."""
 
     def draw(self, state, steps):
         hidden = self.output(state)
@@ -149,7 +149,7 @@ class Blink(Modifier):
         return Noise(hidden=factor)
 
 
-def test_a_modifier_of_ones_own_composes():
+def test_a_modifier_of_a_user_composes():
     cell, inputs = make_random("gru_reset_before", I, H), random(T, B, I)
     noise = Recurrent(VariationalDropout(Blink(cell), 0.5)).noise(inputs)
     assert noise.hidden.shape == (T, B, H)
@@ -162,7 +162,7 @@ def test_a_modifier_of_ones_own_composes():
 
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
 def test_masks_of_a_sequence_are_carried_from_chunk_to_chunk(kind):
-    """The example of `Recurrent.noise`: as the whole sequence, with the same masks."""
+    """The example of `Recurrent.noise`: chunks equal the whole sequence with the same masks."""
     run = Recurrent(make_modified("composed", kind))
     inputs, state, noise, drawn, chunks = random(T, B, I), None, None, [], []
     for chunk in inputs.split(2):
@@ -178,7 +178,7 @@ def test_masks_of_a_sequence_are_carried_from_chunk_to_chunk(kind):
     close(torch.cat(chunks), run(inputs, noise=whole)[0])
 
 
-def test_masks_of_a_stack_are_carried_too():
+def test_masks_of_a_stack_are_carried():
     pair = (make_modified("composed", "lstm"), make_modified("recurrent", "gru"))
     stack = Stack([VariationalDropout(make_cell("gru", I, 4), 0.5), pair], batch_first=True)
     inputs = random(B, T, I)
@@ -196,7 +196,7 @@ def test_a_mask_of_training_is_not_carried_into_evaluation():
     assert run.eval().noise(inputs, before=before) == Noise()
 
 
-def test_layouts():
+def test_batch_first_and_unbatched_input_are_equal():
     cell, inputs = make_modified("composed", "lstm"), random(T, 1, I)
     run, turned = Recurrent(cell), Recurrent(cell, batch_first=True)
     noise = turned.noise(inputs[:, 0])
@@ -210,7 +210,7 @@ def test_layouts():
     assert cell(inputs[0, 0]).hidden.shape == (H,)
 
 
-# Weights that are computed.
+# Parametrized weights.
 
 
 class Counted(nn.Module):
@@ -223,7 +223,7 @@ class Counted(nn.Module):
 
 @pytest.mark.parametrize("modify", [lambda cell: cell, *MODIFY.values()])
 @pytest.mark.parametrize("kind", ["lstm", "gru", "gru_reset_before", "mgu", "layer_norm_lstm"])
-def test_parametrizations_are_evaluated_once_a_sequence(kind, modify):
+def test_parametrizations_are_evaluated_once_per_sequence(kind, modify):
     cell, counts = make_cell(kind, I, H), {}
     for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
         counts[name] = Counted()
@@ -238,7 +238,7 @@ def test_parametrizations_are_evaluated_once_a_sequence(kind, modify):
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
-def test_weight_norm_and_orthogonal_matrices(kind):
+def test_weight_norm_and_orthogonal_parametrizations_train(kind):
     cell, inputs = make_cell(kind, I, H), random(T, B, I)
     parametrizations.weight_norm(cell, "weight_ih")
     parametrizations.orthogonal(cell, "weight_hh")

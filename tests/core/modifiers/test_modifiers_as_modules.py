@@ -1,4 +1,4 @@
-"""A modified cell is a module as others are, and says what is wrong with what it is given."""
+"""Modified cells as modules: copies, dtypes, compilation, export and errors."""
 
 import copy
 import pickle
@@ -26,7 +26,7 @@ T, B = 6, 3
 @pytest.mark.parametrize(
     ("modifier", "kind"), [(m, k) for m, k in MODIFIED if k in ("lstm", "min_gru")]
 )
-def test_copies_and_state_dicts(modifier, kind):
+def test_copies_compute_the_same(modifier, kind):
     run, other = Recurrent(make_modified(modifier, kind)), Recurrent(make_modified(modifier, kind))
     inputs = random(T, B, I)
     noise = run.noise(inputs)
@@ -39,7 +39,7 @@ def test_copies_and_state_dicts(modifier, kind):
 
 
 @pytest.mark.parametrize("modifier", MODIFY)
-def test_dtypes_and_devices(modifier):
+def test_dtypes_and_devices_follow_the_cell(modifier):
     cell = MODIFY[modifier](CELLS["lstm"].cell(I, H))
     for inputs in (torch.randn(T, B, I), torch.randn(T, B, I, device="meta")):
         cell.to(inputs.device)
@@ -53,7 +53,7 @@ def test_dtypes_and_devices(modifier):
 
 
 @pytest.mark.parametrize("kind", ["lstm", "min_gru", "layer_norm_gru"])
-def test_autocast_keeps_the_states_type(kind):
+def test_autocast_keeps_the_dtype_of_the_state(kind):
     run, inputs = (
         Recurrent(Zoneout(RecurrentDropout(make_cell(kind).float(), 0.3), 0.3)),
         random(T, B, I),
@@ -81,7 +81,7 @@ def test_modified_cells_compile_in_one_graph(modifier):
 
 
 @pytest.mark.parametrize("modifier", ["variational", "drop_connect", "learned"])
-def test_exported_for_evaluation_as_one_node(modifier):
+def test_evaluation_exports_as_one_node(modifier):
     run = Recurrent(make_modified(modifier, "lstm")).eval()
     dims = {0: torch.export.Dim("steps"), 1: torch.export.Dim("rows")}
     program = torch.export.export(run, (random(T, B, I),), dynamic_shapes=(dims,))
@@ -114,7 +114,7 @@ LSTM = make_cell("lstm")
         (lambda: LearnedState(Leaky()), TypeError, "expected a cell with an initial_state.*Leaky"),
     ],
 )
-def test_what_cannot_be_made(make, error, words):
+def test_bad_modifiers_raise(make, error, words):
     with pytest.raises(error, match=words):
         make()
 
@@ -124,7 +124,7 @@ class OwnStep(seqcells.GRUCell):
         return super().step(weights, from_input, state)
 
 
-def test_a_step_without_noise_is_refused_where_it_would_need_it():
+def test_a_step_that_takes_no_noise_raises():
     cell, inputs = OwnStep(I, H, dtype=F64), random(T, B, I)
     with pytest.raises(TypeError, match="fourth argument, noise; got OwnStep"):
         VariationalDropout(cell, 0.1)
@@ -157,12 +157,12 @@ ZONE = torch.zeros(T, B, H, dtype=F64)
         (Leaky(), Noise(weight_hh=ZONE), TypeError, "Leaky"),
     ],
 )
-def test_a_noise_that_does_not_fit(cell, noise, error, words):
+def test_noise_that_does_not_fit_raises(cell, noise, error, words):
     with pytest.raises(error, match=words):
         Recurrent(cell)(random(T, B, I), noise=noise)
 
 
-def test_the_noise_of_a_plain_cell_is_none():
+def test_a_plain_cell_has_no_noise():
     run, inputs = Recurrent(LSTM), random(T, B, I)
     assert run.noise(inputs) == Noise()
     same(run(inputs, noise=Noise()), run(inputs))
@@ -170,7 +170,7 @@ def test_the_noise_of_a_plain_cell_is_none():
     assert not torch.equal(run(inputs, noise=Noise(hidden=hidden))[0], run(inputs)[0])
 
 
-def test_bad_input():
+def test_bad_input_raises():
     cell = Zoneout(LSTM, 0.1)
     for call, inputs in ((cell, random(B, I + 1)), (Recurrent(cell), random(T, B, I + 1))):
         with pytest.raises(ValueError, match="expected 4 features, got 5"):

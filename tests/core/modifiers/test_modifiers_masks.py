@@ -1,4 +1,4 @@
-"""What modifiers draw: of the right shape and share, and what the ends of the share mean."""
+"""The masks that modifiers draw: shapes, shares, and shares of zero and one."""
 
 import pytest
 import torch
@@ -32,8 +32,8 @@ def masks(cell):
         (DropConnect, "weight_hh", (3 * H, H)),
     ],
 )
-def test_dropout_masks(modify, field, shape):
-    """Of the right shape, so that a sequence has one or a step its own; the rest scaled up."""
+def test_dropout_masks_have_the_shape_and_the_share(modify, field, shape):
+    """One mask per sequence or per step; what remains is scaled up."""
     cell = modify(make_random("gru", I, H), 0.25)
     mask = getattr(masks(cell), field)
     assert mask.shape == shape
@@ -44,8 +44,8 @@ def test_dropout_masks(modify, field, shape):
     assert [part is None for part in masks(cell)] == [name != field for name in Noise._fields]
 
 
-def test_zoneout_masks():
-    """Fresh at every step and for every part, each with its share; their expectation in eval."""
+def test_zoneout_masks_have_the_shape_and_the_share():
+    """One mask per step and part with the part's share; the expectation in eval."""
     cell = Zoneout(make_random("lstm", I, H), LSTMState(hidden=0.2, cell=0.6))
     zone = masks(cell).zone
     assert isinstance(zone, LSTMState)
@@ -59,7 +59,7 @@ def test_zoneout_masks():
         assert (mask == share).all()
 
 
-def test_evaluation_with_zoneout_is_the_expectation_of_a_step():
+def test_zoneout_in_eval_equals_the_mean_of_training():
     rows = 20_000
     cell = Zoneout(make_random("lstm", I, H), (0.3, 0.6))
     inputs = random(1, I).expand(rows, I)
@@ -73,7 +73,7 @@ def test_evaluation_with_zoneout_is_the_expectation_of_a_step():
 @pytest.mark.parametrize(
     ("modifier", "kind"), [pair for pair in MODIFIED if pair[0] not in ("learned", "composed")]
 )
-def test_a_share_of_zero_is_the_plain_cell(modifier, kind):
+def test_a_share_of_zero_equals_the_plain_cell(modifier, kind):
     cell = make_random(kind, I, H)
     modified = type(make_modified(modifier, kind))(cell, 0)
     inputs, before = random(T, B, I), torch.get_rng_state()
@@ -83,7 +83,7 @@ def test_a_share_of_zero_is_the_plain_cell(modifier, kind):
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru", "min_gru"])
-def test_a_share_of_one(kind):
+def test_a_share_of_one_drops_everything(kind):
     cell, inputs = make_random(kind, I, H), random(T, B, I)
     state = random_state(cell, B)
     for zoned in (Zoneout(cell, 1), Zoneout(cell, 1.0).eval()):

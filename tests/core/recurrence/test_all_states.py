@@ -4,7 +4,7 @@ import pytest
 import torch
 from cell_table import CELLS, make_cell
 from pairwise import pairs_of
-from parity import F64, backends_agree, close, leaves, random
+from parity import F64, backends_agree, call_options, close, leaves, random
 from torch import nn
 
 from seqcells import LSTMState, Recurrent, Zoneout, trace
@@ -13,11 +13,7 @@ from seqcells.state import map_state
 
 T, B, I, H = 6, 4, 3, 5  # noqa: E741
 LENGTHS = [6, 0, 4, 2]
-OPTIONS = {
-    "padded": {},
-    "lengths": {"lengths": LENGTHS},
-    "resets": {"lengths": LENGTHS, "resets": torch.arange(T * B).reshape(T, B) % 3 == 1},
-}
+OPTIONS = call_options(T, LENGTHS)
 
 
 @pytest.mark.skipif(cpu.unavailable() is not None, reason="no native code here")

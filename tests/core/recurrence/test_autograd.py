@@ -1,4 +1,4 @@
-"""Autograd's ways with a recurrence: hooks, checkpoints, graphs kept, processes, autocast."""
+"""Autograd through a recurrence: hooks, checkpoints, retained graphs, processes, autocast."""
 
 import copy
 
@@ -35,14 +35,14 @@ def deep(kind, **options):
 
 
 @KINDS
-def test_backward_in_eval_mode(kind):
+def test_eval_mode_has_the_same_gradients(kind):
     model, inputs = deep(kind), random(T, B, I)
     expected = gradients(model, loss(model, inputs))
     same(gradients(model.eval(), loss(model, inputs)), expected)
 
 
 @KINDS
-def test_a_graph_that_is_kept_gives_the_same_again(kind):
+def test_a_retained_graph_gives_the_same_gradients_again(kind):
     model, inputs = deep(kind), random(T, B, I).requires_grad_()
     value = loss(model, inputs, lengths=[3, 6, 0, 1])
     first = gradients(model, value)
@@ -54,7 +54,7 @@ def test_a_graph_that_is_kept_gives_the_same_again(kind):
 
 
 @KINDS
-def test_checkpoints(kind):
+def test_checkpointed_gradients_are_equal(kind):
     model, inputs = deep(kind), random(T, B, I).requires_grad_()
     expected = [
         *gradients(model, loss(model, inputs)),
@@ -66,7 +66,7 @@ def test_checkpoints(kind):
 
 @KINDS
 def test_saved_tensors_pass_through_hooks(kind):
-    """All that is kept for the backward pass goes through them, and nothing by another way."""
+    """Hooks see every saved tensor; the backward pass reads nothing else."""
     model, inputs, packed = deep(kind), random(T, B, I), []
     expected = gradients(model, loss(model, inputs))
 
@@ -89,11 +89,11 @@ def test_saved_tensors_pass_through_hooks(kind):
 
 @pytest.mark.parametrize("what", ["inputs", "outputs", "weight_hh_l0"])
 @KINDS
-def test_a_change_of_what_is_saved_is_noticed(kind, what):
+def test_a_saved_tensor_changed_in_place_raises(kind, what):
     model, inputs = make_layers(kind, I, H)[0], random(T, B, I)
     outputs, _ = model(inputs)
     if what == "outputs" and cpu.unavailable():
-        pytest.skip("the readable loop keeps the outputs of each step apart")
+        pytest.skip("the readable loop saves the outputs of each step separately")
     with torch.no_grad():
         {"inputs": inputs, "outputs": outputs, "weight_hh_l0": model.weight_hh_l0}[what].add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -116,7 +116,7 @@ def test_results_share_no_memory(kind):
 
 
 @KINDS
-def test_what_takes_no_part_gets_no_gradient(kind):
+def test_frozen_parameters_get_no_gradient(kind):
     model, inputs = make_layers(kind, I, H)[0], random(T, B, I)
     model.requires_grad_(False)
     assert not model(inputs)[0].requires_grad
@@ -137,7 +137,7 @@ def work(model, inputs, queue):
 
 
 @pytest.mark.parametrize("kind", ["lstm"])
-def test_spawned_workers(kind):
+def test_spawned_workers_compute_the_same_gradients(kind):
     model, inputs = deep(kind), random(T, B, I)
     expected = gradients(model, loss(model, inputs))
     context = torch.multiprocessing.get_context("spawn")
@@ -167,7 +167,7 @@ def dtypes(model, inputs, hx):
 @pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("kind", ["rnn_tanh", "gru", "lstm"])
-def test_the_types_under_autocast_are_torchs(kind, dtype, packed, given, backend):
+def test_dtypes_under_autocast_equal_torchs(kind, dtype, packed, given, backend):
     own = torch.float64 if dtype == torch.float64 else torch.float32
     ours, theirs = make_layers(kind, I, H, num_layers=2, dtype=own)
     inputs, hx = random(T, B, I, dtype=dtype), None
@@ -194,7 +194,7 @@ def test_autocast_computes_in_float32(kind, backend):
 
 
 @pytest.mark.parametrize("kind", ["rnn_tanh", "gru", "lstm"])
-def test_a_cell_over_time_under_autocast_keeps_the_states_type(kind):
+def test_recurrent_under_autocast_keeps_the_dtype_of_the_state(kind):
     run = Recurrent(make_cell(kind, I, H, dtype=torch.float32))
     inputs, resets = random(T, B, I, dtype=torch.float32), torch.rand(T, B) < 0.3
     expected = result(run, inputs, resets=resets)

@@ -1,4 +1,4 @@
-"""Which path computes a call, by stated conditions; and what is said where it cannot."""
+"""Dispatch: which backend runs a call, and the errors where a named backend cannot."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ NATIVE = pytest.mark.skipif(cpu.unavailable() is not None, reason="no native cod
 
 
 def call_of(kernel):
-    """A call of this kernel, all of zeros."""
+    """Return a call of this kernel with zeros."""
     kind = kind_of(kernel)
     state = [torch.zeros(B, H, dtype=torch.float64) for _ in range(kind.states)]
     weights = [torch.zeros(kind.gates * H, width, dtype=torch.float64) for width in (I, H)]
@@ -33,7 +33,7 @@ def call_of(kernel):
 
 
 class Operators(TorchDispatchMode):
-    """The operators of ours that are called inside."""
+    """Record our operators that are called inside the context."""
 
     def __init__(self):
         super().__init__()
@@ -47,7 +47,7 @@ class Operators(TorchDispatchMode):
 
 @pytest.fixture
 def native(monkeypatch):
-    """The calls of the native code."""
+    """Return the list of calls of the native code."""
     calls = []
     for name in ("forward", "backward"):
         run = getattr(cpu, name)
@@ -135,7 +135,7 @@ OTHERS = {
 
 
 @NATIVE
-def test_a_cell_with_a_hook_runs_the_kernel_step_by_step(native):
+def test_a_cell_with_a_hook_runs_the_kernel_per_step(native):
     run = Recurrent(Hooked(I, H, dtype=torch.float64))
     assert calls(run, random(T, B, I), native) == (
         ["_train"] * T + ["_backward"] * T,
@@ -169,7 +169,7 @@ class Subclass(torch.Tensor):
     ],
     ids=["device", "subclass"],
 )
-def test_what_the_kernel_cannot_run_is_read(inputs, words, native):
+def test_unsupported_tensors_run_as_the_loop(inputs, words, native):
     model, _ = make_layers("gru", I, H, dtype=torch.float32)
     model.to(inputs.device)
     assert calls(model, inputs, native) == ([], [])
@@ -177,7 +177,7 @@ def test_what_the_kernel_cannot_run_is_read(inputs, words, native):
         model(inputs)
 
 
-def test_a_reason_for_every_obstacle():
+def test_errors_name_the_obstacle():
     recurrent, inputs = Recurrent(make_cell("lstm", I, H)), random(T, B, I)
     with backend("cpu"):
         with pytest.raises(RuntimeError, match="float32, float64"):
@@ -188,8 +188,8 @@ def test_a_reason_for_every_obstacle():
     assert "one dtype, got torch.float64 and torch.float32" in obstacle("cpu", mixed)
 
 
-def test_without_native_code(monkeypatch):
-    """Everything works; only who asks for it by name is told."""
+def test_without_native_code_the_loop_runs(monkeypatch):
+    """Everything works; only a backend chosen by name raises."""
     reason = "it was not built; install a C++ compiler and install seqcells anew"
     monkeypatch.setattr(cpu, "unavailable", lambda: reason)
     monkeypatch.setattr(cpu, "forward", None)
@@ -209,14 +209,14 @@ def test_without_native_code(monkeypatch):
 
 
 @NATIVE
-def test_what_this_machine_has():
+def test_backends_reports_this_machine():
     assert set(backends()) == {"reference", "cpu", "triton", "cudnn"}
     assert backends()["reference"].startswith("available: ")
     assert cpu.instruction_set() in backends()["cpu"]
     assert f"{torch.get_num_threads()} thread" in backends()["cpu"]
 
 
-def test_contexts_nest_and_end_with_an_error():
+def test_contexts_nest_and_end_after_an_error():
     def chosen():
         return choice._asked
 
@@ -230,7 +230,7 @@ def test_contexts_nest_and_end_with_an_error():
     assert chosen() == "auto"
 
 
-def test_an_unknown_backend():
+def test_an_unknown_backend_raises():
     words = "backend: expected one of auto, reference, cpu, triton, cudnn, got 'cuda'"
     with pytest.raises(ValueError, match=words), backend("cuda"):
         pass
@@ -252,7 +252,7 @@ def test_the_choice_holds_in_every_thread():
     assert seen == [[]]
 
 
-def test_a_state_that_stands_for_every_row():
+def test_an_initial_state_of_one_row_is_expanded():
     class Started(seqcells.GRUCell):
         def initial_state(self, batch_size, *, device=None, dtype=None):
             return torch.ones(1, H, dtype=dtype)
@@ -264,7 +264,7 @@ def test_a_state_that_stands_for_every_row():
     assert leaves(expected)[0].shape == (T, B, H)
 
 
-def test_the_kernel_is_loaded_by_the_first_call_alone():
+def test_the_first_call_loads_the_kernel():
     code = (
         "import seqcells, torch\n"
         "from seqcells.kernels import cpu\n"

@@ -31,7 +31,7 @@ MODELS = {
 
 
 class Reader(nn.Module):
-    """A model around a recurrence, as a user writes one."""
+    """A user's model around a recurrence."""
 
     def __init__(self, recurrence):
         super().__init__()
@@ -92,7 +92,7 @@ def agree(model, arguments, compiled, tolerance=1e-5):
 
 
 def ready(kind):
-    """A model whose head has seen its width."""
+    """Return a model whose lazy head is initialised."""
     model = Reader(MODELS[kind]())
     model(torch.randn(2, 2, I))
     return model
@@ -133,7 +133,7 @@ def test_one_graph_serves_all_shapes(kind, ragged):
     "rows", [[[6, 3, 2], [5, 5, 1], [4, 3]], [[2, 6, 3], [1, 5], [3, 3, 4, 2]]]
 )
 @pytest.mark.parametrize("kind", ["deep", pytest.param("gru", marks=pytest.mark.slow)])
-def test_packed_in_and_out(kind, rows):
+def test_packed_input_and_output_compile(kind, rows):
     model, graphs = ready(kind), Graphs()
     compiled = torch.compile(model, backend=graphs.backend, fullgraph=True, dynamic=True)
     for lengths in rows:
@@ -162,7 +162,7 @@ def test_the_graph_does_not_grow_with_the_steps(kind, training):
     assert ("seqcells.recurrence.default" in graphs.operators()) == (not training)
 
 
-def test_resets_and_a_state_carried():
+def test_resets_and_a_carried_state_compile():
     model, graphs = seqcells.LSTM(I, H), Graphs()
     compiled = torch.compile(model, backend=graphs.backend, fullgraph=True, dynamic=True)
     for steps, rows in SHAPES:
@@ -185,8 +185,8 @@ def test_a_cell_without_a_kernel_compiles_step_by_step():
     assert graphs.operators() == set()
 
 
-def test_the_backend_is_a_guard():
-    """The choice holds inside a compiled model, and a change of it is noticed."""
+def test_graphs_are_guarded_on_the_backend():
+    """A compiled model uses the chosen backend, and compiles again when it changes."""
     model, graphs = seqcells.GRU(I, H), Graphs()
     compiled = torch.compile(model, backend=graphs.backend, fullgraph=True)
     inputs = torch.randn(3, 2, I)
@@ -200,7 +200,7 @@ def test_the_backend_is_a_guard():
     assert "seqcells" not in str(graphs.forward[1].graph)
 
 
-def test_a_backend_chosen_inside_what_is_compiled():
+def test_a_backend_chosen_inside_a_compiled_function_is_used():
     layer, graphs = seqcells.GRU(I, H), Graphs()
 
     def model(inputs):
@@ -215,7 +215,7 @@ def test_a_backend_chosen_inside_what_is_compiled():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_other_dtypes(dtype):
+def test_other_dtypes_compile(dtype):
     model, graphs = seqcells.LSTM(I, H, dtype=dtype), Graphs()
     compiled = torch.compile(model, backend=graphs.backend, fullgraph=True)
     inputs = torch.randn(5, 3, I, dtype=dtype)
@@ -224,7 +224,7 @@ def test_other_dtypes(dtype):
     assert graphs.operators() == {"seqcells._train.default", "seqcells._backward.default"}
 
 
-def test_under_autocast():
+def test_autocast_compiles():
     model, graphs = seqcells.LSTM(I, H), Graphs()
     compiled = torch.compile(model, backend=graphs.backend, fullgraph=True)
     inputs = torch.randn(5, 3, I)
@@ -234,7 +234,7 @@ def test_under_autocast():
     close(tensors(found), tensors(expected), 1e-2)
 
 
-def test_a_transform_inside_what_is_compiled():
+def test_a_transform_inside_a_compiled_function_compiles():
     layer, graphs = seqcells.GRU(I, H), Graphs()
     compiled = torch.compile(
         lambda inputs: torch.vmap(lambda one: layer(one)[0])(inputs), backend=graphs.backend

@@ -1,4 +1,4 @@
-"""Short calls: the kernel computes single steps, and few functions stand before it."""
+"""Short calls: the kernel computes single steps with little Python before it."""
 
 import sys
 
@@ -23,7 +23,7 @@ OTHERS = ["lstm_proj", "peephole_lstm", "indrnn_relu", "min_gru", "layer_norm_ls
 
 @pytest.fixture
 def ran(monkeypatch):
-    """The native calls, as `"forward"` and `"backward"`."""
+    """Return the list of native calls: `"forward"` and `"backward"`."""
     found, run = [], cpu.library.run
     monkeypatch.setattr(cpu.library, "run", lambda way, p: found.append(way) or run(way, p))
     return found
@@ -31,7 +31,7 @@ def ran(monkeypatch):
 
 @pytest.fixture
 def plainly(monkeypatch):
-    """Whether each call was plain."""
+    """Return a list that tells for each call whether it was plain."""
     found, run = [], plain.compute_plain
 
     def seen(request):
@@ -51,7 +51,7 @@ def results_and_gradients(run, sources):
 
 
 @pytest.mark.parametrize("kind", [*PLAIN, *OTHERS])
-def test_a_step_is_the_readable_one(kind, ran, plainly):
+def test_a_step_equals_the_loop(kind, ran, plainly):
     cell = make_cell(kind, I, H)
     input, state = random(B, I).requires_grad_(), random_state(cell, B)
     sources = [input, *leaves(state), *cell.parameters()]
@@ -67,7 +67,7 @@ def test_a_step_is_the_readable_one(kind, ran, plainly):
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("kind", PLAIN)
-def test_a_sequence_is_the_readable_one(kind, reverse, plainly):
+def test_a_sequence_equals_the_loop(kind, reverse, plainly):
     run, inputs = Recurrent(make_cell(kind, I, H), reverse=reverse), random(6, B, I)
     sources = [inputs.requires_grad_(), *run.parameters()]
     ours = results_and_gradients(lambda: run(inputs), sources)
@@ -82,7 +82,7 @@ TWINS += [(seqcells.LSTMCell, nn.LSTMCell)]
 
 @pytest.mark.parametrize(("ours", "theirs"), TWINS)
 @pytest.mark.parametrize("rows", [0, 1, 7])
-def test_steps_in_a_loop_are_torch_s(ours, theirs, rows, ran):
+def test_a_loop_over_a_cell_equals_torch(ours, theirs, rows, ran):
     cell, twin = ours(I, H, dtype=F64), theirs(I, H, dtype=F64)
     cell.load_state_dict(twin.state_dict())
     found, inputs = [], random(4, rows, I).requires_grad_()
@@ -97,7 +97,7 @@ def test_steps_in_a_loop_are_torch_s(ours, theirs, rows, ran):
     assert ran == ["forward"] * 4 + ["backward"] * 4
 
 
-def test_what_is_not_plain_runs_all_the_same(ran, plainly):
+def test_calls_that_are_not_plain_equal_the_loop(ran, plainly):
     cell, input, inputs = make_cell("lstm", I, H), random(B, I), random(2, B, I)
     state, noise = random_state(cell, B), Noise(hidden=torch.rand(B, H, dtype=F64))
     for other in (
@@ -113,7 +113,7 @@ def test_what_is_not_plain_runs_all_the_same(ran, plainly):
     assert len(ran) == 4
 
 
-def test_a_view_of_negated_numbers_is_read_as_such():
+def test_a_negated_view_is_resolved():
     """Its memory holds the numbers with the other sign."""
     view = torch.randn(1, 1, dtype=torch.complex128).conj().imag
     assert view.is_neg()
@@ -122,7 +122,7 @@ def test_a_view_of_negated_numbers_is_read_as_such():
         close(leaves(run(view)), leaves(run(view.clone())))
 
 
-def test_it_is_differentiated_twice():
+def test_second_derivatives_equal_finite_differences():
     cell, input = make_cell("gru", I, H), random(2, I).requires_grad_()
     assert torch.autograd.gradcheck(cell, input)
     assert torch.autograd.gradgradcheck(cell, input)
@@ -131,14 +131,14 @@ def test_it_is_differentiated_twice():
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
-def test_it_is_differentiated_forward():
+def test_forward_mode_equals_autograd():
     cell, input = make_cell("gru", I, H), random(2, I)
     ways = torch.ones(2, I, dtype=F64)
     _, found = torch.func.jvp(cell, (input,), (ways,))
     close(found, torch.autograd.functional.jvp(cell, input, ways)[1])
 
 
-def test_a_changed_input_is_noticed_before_the_backward_pass():
+def test_an_input_changed_in_place_raises_in_the_backward_pass():
     cell, input = make_cell("lstm", I, H), random(B, I).requires_grad_()
     moved = input * 1
     hidden, _ = cell(moved)
@@ -171,7 +171,7 @@ def test_weights_of_wrong_sizes_never_reach_native_code(spoil, words, ran):
 
 
 def python_calls(work):
-    """The Python functions that a warm call runs."""
+    """Return the Python functions that a warm call runs."""
     for _ in range(3):
         work()
     names = []
@@ -189,7 +189,7 @@ def python_calls(work):
 
 
 @pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
-def test_few_functions_stand_before_the_kernel(kind):
+def test_a_call_runs_few_python_functions(kind):
     cell, layer = getattr(seqcells, f"{kind}Cell")(I, H), getattr(seqcells, kind)(I, H)
     input, inputs, run = torch.randn(B, I), torch.randn(7, B, I), Recurrent(cell)
     state = torch.zeros(B, H)
@@ -205,7 +205,7 @@ def test_few_functions_stand_before_the_kernel(kind):
             assert len(found) <= most, found
 
 
-def test_asked_for_another_backend_it_is_not_plain(plainly):
+def test_a_named_reference_backend_is_not_plain(plainly):
     cell = make_cell("lstm", I, H)
     for name in choice.NAMES:
         if name in ("auto", "cpu", "reference"):

@@ -1,4 +1,4 @@
-"""What counts as a cell, and that a cell is honoured as its owner wrote it."""
+"""`Recurrent` accepts any cell and uses every method that the cell overrides."""
 
 import copy
 import pickle
@@ -48,7 +48,7 @@ def test_a_backward_hook_fires_at_every_step():
 
 
 @pytest.mark.parametrize("kind", CLASSIC)
-def test_a_subclass_with_its_own_forward_is_honoured(kind):
+def test_an_overridden_forward_is_used(kind):
     base, options = CELLS[kind].cell, CELLS[kind].options
 
     class Clipped(base):
@@ -66,13 +66,13 @@ def test_a_subclass_with_its_own_forward_is_honoured(kind):
     assert outputs.abs().max() <= 0.1
 
 
-def test_a_forward_set_on_the_instance_is_honoured():
+def test_a_forward_set_on_the_instance_is_used():
     cell = make_cell("gru")
     cell.forward = lambda input, state=None: torch.ones(len(input), H, dtype=F64)
     assert Recurrent(cell)(random(T, B, I))[0].eq(1).all()
 
 
-def test_a_subclass_with_its_own_step_output_and_weights_is_honoured():
+def test_overridden_step_output_and_weights_are_used():
     class Mine(seqcells.LSTMCell):
         def step(self, weights, from_input, state):
             state, gates = super().step(weights, from_input, state)
@@ -97,7 +97,7 @@ def test_a_subclass_with_its_own_step_output_and_weights_is_honoured():
     assert not torch.allclose(Recurrent(plain)(inputs)[0], outputs)
 
 
-def test_a_learnable_initial_state_of_a_gated_cell():
+def test_an_overridden_initial_state_learns():
     class Started(seqcells.GRUCell):
         def __init__(self, *args, **options):
             super().__init__(*args, **options)
@@ -118,7 +118,7 @@ def test_a_learnable_initial_state_of_a_gated_cell():
     assert cell.start.grad.any()
 
 
-def test_a_learnable_state_behind_none_learns_from_starts_and_resets():
+def test_an_initial_state_inside_forward_learns_from_starts_and_resets():
     cell = Learned()
     Recurrent(cell)(random(T, B, I), random(B, H))[0].sum().backward()
     assert cell.start.grad is None
@@ -137,7 +137,7 @@ def test_the_example_of_the_docstring_runs_in_one_step_and_over_time():
     close(outputs[0], cell(inputs, state))
 
 
-def test_weights_are_fetched_once_a_sequence():
+def test_weights_are_fetched_once_per_sequence():
     class Counted(seqcells.LSTMCell):
         fetched = 0
 
@@ -150,7 +150,7 @@ def test_weights_are_fetched_once_a_sequence():
     assert cell.fetched == 1
 
 
-def test_features_of_any_shape():
+def test_features_may_have_any_shape():
     class Convolved(nn.Module):
         def __init__(self):
             super().__init__()
@@ -172,7 +172,7 @@ def test_features_of_any_shape():
 
 
 @pytest.mark.parametrize("name", sorted(set(ANY_CELL) - {"function"}))
-def test_copies_and_state_dicts(name):
+def test_copies_compute_the_same(name):
     run = Recurrent(ANY_CELL[name](), batch_first=True, reverse=True)
     inputs = random(B, T, I)
     for copied in (copy.deepcopy(run), pickle.loads(pickle.dumps(run))):
@@ -180,7 +180,7 @@ def test_copies_and_state_dicts(name):
     assert all(key.startswith("cell.") for key in run.state_dict())
 
 
-def test_printing():
+def test_repr_shows_the_cell_and_the_options():
     text = repr(Recurrent(make_cell("lstm"), batch_first=True, reverse=True))
     assert "LSTMCell(4, 5)" in text
     assert "batch_first=True, reverse=True" in text
@@ -201,7 +201,7 @@ NO_CELLS = {
 
 
 @pytest.mark.parametrize("what", NO_CELLS.values(), ids=NO_CELLS)
-def test_what_is_no_cell_is_refused(what):
+def test_anything_but_a_cell_raises(what):
     with pytest.raises(TypeError, match=r"expected a cell.* got"):
         Recurrent(what)
 
@@ -233,11 +233,11 @@ def test_what_is_no_cell_is_refused(what):
         "f32",
     ],
 )
-def test_bad_input(inputs, state, error, words):
+def test_bad_input_raises(inputs, state, error, words):
     with pytest.raises(error, match=words):
         Recurrent(make_cell("lstm"))(inputs, state)
 
 
-def test_lengths_need_a_batch():
+def test_lengths_without_a_batch_raise():
     with pytest.raises(ValueError, match=r"lengths: expected none .*without a batch"):
         Recurrent(Leaky())(random(T, I), lengths=[T])

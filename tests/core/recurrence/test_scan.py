@@ -1,4 +1,4 @@
-"""The scan over time against the loop over steps, which says what it means."""
+"""The scan over time equals the loop over steps."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def step_by_step(a, b, h):
 
 
 def coefficients(steps, dtype=F64):
-    """a within [0, 1], both ends included, and b and the start of either sign."""
+    """Return a within [0, 1] including both ends, and b and the start of either sign."""
     a = torch.rand(steps, *SHAPE, dtype=dtype)
     a[torch.rand(a.shape) < 0.2] = 0
     a[torch.rand(a.shape) < 0.2] = 1
@@ -37,7 +37,7 @@ def coefficients(steps, dtype=F64):
 
 
 @STEPS
-def test_states_and_gradients_are_the_loops(steps):
+def test_states_and_gradients_equal_the_loop(steps):
     results = []
     values, upstream = coefficients(steps), random(steps, *SHAPE)
     for function in (scan, step_by_step):
@@ -48,7 +48,7 @@ def test_states_and_gradients_are_the_loops(steps):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 6])
-def test_derivatives_of_every_kind(steps):
+def test_derivatives_equal_finite_differences(steps):
     values = [value.requires_grad_() for value in coefficients(steps)]
     assert torch.autograd.gradcheck(scan, values, check_forward_ad=True, check_batched_grad=True)
     assert torch.autograd.gradgradcheck(scan, values)
@@ -63,7 +63,7 @@ def test_no_steps():
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-3, 1.0], ids=["vanishing", "small", "to_one"])
 def test_float32_over_a_long_time_errs_no_more_than_the_loop(scale):
-    """Products of many small a vanish without harm: nothing is divided by them."""
+    """Products of many small a may vanish, because nothing is divided by them."""
     a, b, start = coefficients(3000, torch.float32)
     a = a * scale
     exact = step_by_step(a.double(), b.double(), start.double())
@@ -73,7 +73,7 @@ def test_float32_over_a_long_time_errs_no_more_than_the_loop(scale):
 
 
 class Average(LinearCell):
-    """The example of LinearCell's docstring."""
+    """The example of `LinearCell`'s docstring."""
 
     gates = ("keep", "candidate")
 
@@ -111,7 +111,7 @@ class Counted(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("kind", [Average, MinGRUCell, MinLSTMCell])
-def test_twice_the_steps_take_a_few_operations_more(kind):
+def test_the_number_of_operations_grows_with_the_logarithm_of_the_steps(kind):
     run, calls = Recurrent(kind(4, 5)), []
     run(torch.randn(1, 2, 4))  # its equations are traced once
     for steps in (128, 256, 512):
@@ -122,8 +122,8 @@ def test_twice_the_steps_take_a_few_operations_more(kind):
 
 
 @pytest.mark.parametrize("kind", [Average, Squashed, Halved, Noted])
-def test_a_cell_of_ones_own(kind):
-    """One that changes what a step does is run step by step."""
+def test_a_cell_of_a_user_equals_a_loop(kind):
+    """A cell that overrides a step runs step by step."""
     cell, inputs = kind(4, 5, dtype=F64), random(7, 3, 4)
     outputs, final = Recurrent(cell)(inputs)
     assert getattr(cell, "steps", 7) == 7
@@ -131,7 +131,7 @@ def test_a_cell_of_ones_own(kind):
 
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-def test_a_learned_initial_state_is_that_of_resets_too(reverse):
+def test_resets_restart_from_a_learned_initial_state(reverse):
     class Started(MinGRUCell):
         def __init__(self, *sizes, **options):
             super().__init__(*sizes, **options)
@@ -151,7 +151,7 @@ def test_a_learned_initial_state_is_that_of_resets_too(reverse):
         close(*results)
 
 
-def test_a_step_set_on_the_instance_is_honoured():
+def test_a_step_set_on_the_instance_is_used():
     cell, inputs = MinGRUCell(4, 5, dtype=F64), random(7, 3, 4)
     plain = cell.step
     cell.step = lambda weights, from_input, state: plain(weights, from_input, state * 0.5)
@@ -159,7 +159,7 @@ def test_a_step_set_on_the_instance_is_honoured():
     close([outputs, final], by_hand(cell, inputs))
 
 
-def test_a_cell_without_coefficients_says_so():
+def test_a_cell_without_coefficients_raises():
     class Nothing(LinearCell):
         gates = ("only",)
 
@@ -168,8 +168,8 @@ def test_a_cell_without_coefficients_says_so():
 
 
 @pytest.mark.parametrize("kind", [MinGRUCell, MinLSTMCell])
-def test_gates_that_are_all_closed(kind):
-    """Where both of minLSTM's gates round to zero, their shares are still shares."""
+def test_results_are_finite_where_all_gates_are_closed(kind):
+    """The shares of minLSTM's gates are defined even where both gates round to zero."""
     cell = kind(1, 1, dtype=torch.float32)
     nn.init.constant_(cell.weight_ih, -1.0)
     inputs = torch.full((3, 1, 1), 500.0, requires_grad=True)
@@ -188,7 +188,7 @@ def test_the_outputs_and_the_final_state_share_no_memory(kind):
 
 
 @pytest.mark.parametrize("kind", [MinGRUCell, MinLSTMCell])
-def test_autocast_keeps_the_states_type(kind):
+def test_autocast_keeps_the_dtype_of_the_state(kind):
     run, inputs = Recurrent(kind(4, 5)), torch.randn(9, 2, 4)
     exact, _ = run(inputs)
     with torch.autocast("cpu", torch.bfloat16):

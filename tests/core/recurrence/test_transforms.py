@@ -1,4 +1,4 @@
-"""What PyTorch does to functions gives the right answers: torch.func, forward mode, derivatives."""
+"""`torch.func`, forward mode and higher derivatives through a recurrence."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from seqcells import MinGRUCell, Recurrent
 
-# torch says so of its own forward mode.
+# torch's own forward mode warns.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*is deprecated")
 
 T, B, I, H = 5, 3, 4, 5  # noqa: E741
@@ -33,13 +33,13 @@ def weights(model):
 
 
 def loss(model, parameters, inputs, lengths=None):
-    """A number that outputs and final states enter."""
+    """Return a scalar of all outputs and final states."""
     outputs, state = functional_call(model, parameters, (inputs,), {"lengths": lengths})
     return sum(part.square().sum() for part in (outputs, *leaves(state)))
 
 
 def by_autograd(model, inputs, lengths=None):
-    """The gradients of all parameters, by ordinary autograd."""
+    """Return the gradients of all parameters by autograd."""
     parameters = {name: part.clone().requires_grad_() for name, part in weights(model).items()}
     value = loss(model, parameters, inputs, lengths)
     return dict(zip(parameters, torch.autograd.grad(value, parameters.values())))
@@ -47,7 +47,7 @@ def by_autograd(model, inputs, lengths=None):
 
 @KINDS
 @pytest.mark.parametrize("ragged", [False, True], ids=["padded", "lengths"])
-def test_gradients_per_sample_are_a_loop(kind, ragged):
+def test_gradients_per_sample_equal_a_loop(kind, ragged):
     model, samples = MODELS[kind](), random(4, T, B, I)
     lengths = torch.randint(0, T + 1, (4, B)) if ragged else None
     each = vmap(grad(lambda p, x, n: loss(model, p, x, n)), (None, 0, 0 if ragged else None))
@@ -58,7 +58,7 @@ def test_gradients_per_sample_are_a_loop(kind, ragged):
 
 
 @KINDS
-def test_vmap_over_rows_of_lengths_checks_nothing_and_clamps(kind):
+def test_vmap_over_lengths_clamps_them(kind):
     model, samples = MODELS[kind](), random(2, T, B, I)
     lengths = torch.tensor([[1, 9, -3], [0, 2, 5]])
     found = vmap(lambda x, n: model(x, lengths=n)[0])(samples, lengths)
@@ -67,8 +67,8 @@ def test_vmap_over_rows_of_lengths_checks_nothing_and_clamps(kind):
 
 
 @KINDS
-def test_forward_mode_is_finite_differences(kind):
-    """With nothing requiring a gradient, by `jvp` and by dual numbers, in inputs and weights."""
+def test_forward_mode_equals_finite_differences(kind):
+    """By `jvp` and by dual numbers, in inputs and weights, without `requires_grad`."""
     model, inputs = MODELS[kind](), random(T, B, I)
     parameters = weights(model)
     along = ({name: torch.randn_like(part) for name, part in parameters.items()}, random(T, B, I))
@@ -92,7 +92,7 @@ def test_forward_mode_is_finite_differences(kind):
 
 
 @pytest.mark.parametrize("kind", ["gru", "recurrent_lstm"])
-def test_forward_over_reverse_and_reverse_over_forward(kind):
+def test_forward_over_reverse_equals_reverse_over_forward(kind):
     model, inputs, along = MODELS[kind](), random(T, B, I), random(T, B, I)
     parameters = weights(model)
 
@@ -113,7 +113,7 @@ def test_forward_over_reverse_and_reverse_over_forward(kind):
 
 
 @pytest.mark.parametrize("kind", ["rnn_tanh", "recurrent_lstm"])
-def test_jacobians_and_hessians(kind):
+def test_jacobians_and_hessians_equal_autograds(kind):
     model, inputs = MODELS[kind](), random(2, 1, I)
 
     def run(x):
@@ -127,7 +127,7 @@ def test_jacobians_and_hessians(kind):
     assert second.any()
 
 
-def test_third_derivatives():
+def test_third_derivatives_equal_autograds():
     cell = make_cell("gru", 1, 2)
     first = random(3, 1, 1)
 
@@ -152,7 +152,7 @@ def test_third_derivatives():
 @pytest.mark.parametrize("kind", ["rnn_tanh", "gru", "lstm", "lstm_proj"])
 @pytest.mark.parametrize("check", [torch.autograd.gradcheck, torch.autograd.gradgradcheck])
 @pytest.mark.parametrize("form", ["lengths", "packed"])
-def test_gradients_of_layers(kind, check, form):
+def test_gradients_of_layers_equal_finite_differences(kind, check, form):
     model, _ = make_layers(kind, 2, 4)
     names = [name for name, _ in model.named_parameters()]
 
