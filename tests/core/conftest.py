@@ -38,3 +38,18 @@ def prefer_plan(monkeypatch):
         monkeypatch.setattr(planning, "plans", preferred_first)
 
     return prefer
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """Return the kernels that are launched, and the kind of each one's recurrent product."""
+    from seqcells.kernels.triton import launch  # imports Triton
+
+    seen, run = [], launch.launch
+
+    def counted(kernel, *arguments, **constants):
+        seen.append((kernel.fn.__name__, constants["PRODUCT"]))
+        run(kernel, *arguments, **constants)
+
+    monkeypatch.setattr(launch, "launch", counted)
+    return seen

@@ -141,11 +141,11 @@ def test_spawned_workers_compute_the_same_gradients(kind):
     model, inputs = deep(kind), random(T, B, I)
     expected = gradients(model, loss(model, inputs))
     context = torch.multiprocessing.get_context("spawn")
-    queue = context.SimpleQueue()
+    queue = context.Queue()
     workers = [context.Process(target=work, args=(model, inputs, queue)) for _ in range(2)]
     for worker in workers:
         worker.start()
-    found = [queue.get() for _ in workers]
+    found = [queue.get(timeout=120) for _ in workers]
     for worker in workers:
         worker.join()
         assert worker.exitcode == 0
