@@ -27,6 +27,7 @@ NAMES = ("auto", "reference", *BACKENDS)
 
 FEW_UNITS = {"rnn_tanh": 256, "rnn_relu": 256, "gru": 128, "lstm": 128}  # cuDNN keeps their weights
 SHORT = 32  # steps: launching a Triton kernel takes as long as this many steps of cuDNN
+BRIEF = ("rnn_tanh", "rnn_relu")  # one step takes four operators, as fast as a kernel
 REDUCED = (torch.float16, torch.bfloat16)
 TRANSFORMED = "a transform of torch.func or forward-mode differentiation has to see every step"
 
@@ -84,6 +85,29 @@ def refuse(reason: str | None) -> None:
 # convert the request to before choosing again; whether a graph is made, which needs an operator.
 Choice = tuple[Backend | None, Call | None, torch.dtype | None, bool]
 LOOP: Choice = (None, None, None, False)
+
+
+def is_brief(request: Request) -> bool:
+    """Return whether a request is one step that trains no slower without a kernel.
+
+    These operators record their gradients in C++, as those of `torch.nn.RNNCell`; that of a kernel
+    is recorded from Python, which takes longer than such a step.
+    """
+    cell, _, inputs, _, _, noise, lengths, sizes, resets, _, _ = request
+    return (
+        cell.kernel in BRIEF
+        and (inputs.dim() == 2 or inputs.shape[0] == 1)
+        and inputs.is_cpu
+        and inputs.dtype not in REDUCED
+        and _asked == "auto"
+        and torch.is_grad_enabled()
+        and noise is None
+        and lengths is None
+        and sizes is None
+        and resets is None
+        and not torch.compiler.is_compiling()
+        and not torch.is_autocast_enabled("cpu")
+    )
 
 
 def choose(request: Request) -> Choice:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from seqcells.noise import settle
 from seqcells.recurrence import operators
-from seqcells.recurrence.choice import choose
+from seqcells.recurrence.choice import choose, is_brief
 from seqcells.recurrence.plain import compute_plain
 from seqcells.recurrence.reference import reference
 from seqcells.recurrence.request import Request
@@ -28,6 +28,8 @@ def compute(request: Request) -> tuple[State, State]:
     Raises:
         RuntimeError: a backend is asked for by name that cannot run the request.
     """
+    if is_brief(request):
+        return _brief_step(request)
     if (results := compute_plain(request)) is not None:
         if request.inputs.dim() == 2:
             return results[0], form_state(request.state, results)
@@ -49,6 +51,14 @@ def compute(request: Request) -> tuple[State, State]:
     if request.all_states:
         outputs = form_state(request.state, [outputs, *results[parts + 1 :]])
     return outputs, final
+
+
+def _brief_step(request: Request) -> tuple[State, State]:
+    """Run one step of the readable loop."""
+    if request.inputs.dim() == 2:
+        return reference(request)
+    outputs, final = reference(request._replace(inputs=request.inputs[0]))
+    return torch.stack((outputs,)), final  # a copy: results share no memory
 
 
 def _converted(request: Request, dtype: torch.dtype) -> tuple[State, State]:

@@ -1,53 +1,35 @@
-"""Plain calls on the CPU: the arguments go to the kernel without records in between.
+"""Plain calls on the CPU: the shortest way from a request to the kernel.
 
-A step of a small cell takes the kernel one to four microseconds, and choosing a backend and
-describing the call take many times as long. Calls without lengths, resets, noise or a projection,
-by a cell that is built in, are the same in all that is decided. They are recognised here by every
-condition that `choose` and `check` would test; anything else is left to them.
+The kernel computes a step of a small cell in one to four microseconds; choosing a backend and
+describing the call take several times as long. A call is plain if it has no lengths, resets, noise
+or projection, and its cell is built in. The first such call checks every condition that `choose`
+and `check` would test, and caches the result in a `Plan`. Later calls compare their tensors with
+the plan in one native call.
 """
 
 from __future__ import annotations
 
-import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from seqcells.equations.catalogue import NUMBERS, PRODUCTS_ALONE, kind_of
-from seqcells.kernels import cpu
 from seqcells.kernels.call import Call
 from seqcells.kernels.cpu import library
 from seqcells.kernels.cpu.library import Problem
 from seqcells.recurrence import choice
 from seqcells.recurrence.autograd import differentiated, gradients, unobserved, watched
+from seqcells.recurrence.plan import Plan, Tensors, distinct, plan_of
 from seqcells.recurrence.request import Request
 
-
-class Kernel(NamedTuple):
-    """What a plain call needs to know of its kernel."""
-
-    name: str
-    number: int
-    gates: int
-    states: int
-    saved: int  # values per unit and step
-
-
-@functools.cache
-def kernel_of(name: str) -> Kernel | None:
-    """Return a kernel that takes a cell's weights as they are; None for another one."""
-    if name not in PRODUCTS_ALONE:
-        return None
-    kind = kind_of(name)
-    return Kernel(name, NUMBERS[name], kind.gates, kind.states, kind.kept)
+# By the id of weight_ih, the number of tensors, and whether inputs and state require gradients. A
+# plan holds no tensor and serves every call that its guard admits, so a reused id does no harm.
+PLANS: dict[tuple[int, int, bool, bool], Plan] = {}
+MOST_PLANS = 1024
 
 
 def compute_plain(request: Request) -> list[Tensor] | None:
-    """Return `[outputs, *final_state]`, of a single step the final state; None if not plain.
-
-    The order of the conditions is that of their cost.
-    """
+    """Return `[outputs, *final_state]`, of a single step the final state; None if not plain."""
     cell, weights, inputs, state, _, noise, lengths, sizes, resets, reverse, all_states = request
     if (
         torch.compiler.is_compiling()
@@ -60,57 +42,40 @@ def compute_plain(request: Request) -> list[Tensor] | None:
         or choice.transformed()
         or torch.is_autocast_enabled("cpu")
         or watched()
-        or cpu.unavailable() is not None
     ):
         return None
     name = cell.built_in_kernel()
-    kernel = None if name is None else kernel_of(name)
     weight_ih, weight_hh, bias_ih, bias_hh, projection, _ = weights
-    if kernel is None or projection is not None or weight_hh is None:
+    if name is None or projection is not None or weight_hh is None:
         return None
     hidden, other = state, None
-    if kernel.states == 2:
-        if not isinstance(state, tuple) or len(state) != 2:
+    if isinstance(state, tuple):
+        if len(state) != 2:
             return None
         hidden, other = state
-    if not isinstance(hidden, Tensor) or hidden.dim() != 2:
-        return None
-    rows, units = hidden.shape
-    fused, dtype, features = kernel.gates * units, inputs.dtype, inputs.shape[-1]
-    if (
-        (dtype is not torch.float32 and dtype is not torch.float64)
-        or inputs.shape != (*inputs.shape[:-2], rows, features)
-        or inputs.dim() > 3
-        or weight_ih.shape != (fused, features)
-        or weight_hh.shape != (fused, units)
-        or (other is not None and other.shape != (rows, units))
-        or (bias_ih is not None and bias_ih.shape != (fused,))
-        or (bias_hh is not None and bias_hh.shape != (fused,))
-    ):
-        return None
-    training = torch.is_grad_enabled()
-    wanted = not training
-    for tensor in (inputs, hidden, other, weight_ih, weight_hh, bias_ih, bias_hh):
-        if tensor is not None:
-            kind = type(tensor)
-            if (
-                (kind is not Tensor and kind is not nn.Parameter)
-                or tensor.dtype is not dtype
-                or not tensor.is_cpu
-                or not tensor.is_contiguous()
-                or tensor.is_neg()
-            ):
-                return None
-            wanted = wanted or tensor.requires_grad
     tensors = inputs, hidden, other, weight_ih, weight_hh, bias_ih, bias_hh
-    if wanted and training:
-        return list(PlainRecurrence.apply(kernel, reverse, *tensors))
-    return _forward(kernel, reverse, tensors, False)
+    compared = distinct(tensors)
+    key = id(weight_ih), len(compared), inputs.requires_grad, hidden.requires_grad
+    plan = PLANS.get(key)
+    if plan is None or plan.kernel.name != name or not plan.admits(*compared):
+        plan = plan_of(name, tensors)
+        if plan is None:
+            return None
+        if len(PLANS) >= MOST_PLANS:
+            PLANS.clear()
+        PLANS[key] = plan
+    if inputs.shape[-2] != hidden.shape[0] or not inputs.is_contiguous():
+        return None
+    if other is not None and other.shape[0] != hidden.shape[0]:
+        return None
+    if plan.requires_grad and torch.is_grad_enabled():
+        return list(record(plan, reverse, *tensors))
+    return _forward(plan, reverse, tensors, False)
 
 
-def _forward(kernel: Kernel, reverse: bool, tensors: tuple[Any, ...], train: bool) -> list[Tensor]:
+def _forward(plan: Plan, reverse: bool, tensors: Tensors, train: bool) -> list[Tensor]:
     inputs, hidden, other = tensors[:3]
-    problem = _problem(kernel, reverse, tensors)
+    problem = _problem(plan, reverse, tensors)
     final = torch.empty_like(hidden)
     problem.final_state_0 = problem.outputs = final.data_ptr()
     results = [final]
@@ -118,33 +83,27 @@ def _forward(kernel: Kernel, reverse: bool, tensors: tuple[Any, ...], train: boo
         results.append(torch.empty_like(other))
         problem.final_state_1 = results[1].data_ptr()
     if inputs.dim() == 3:  # else the outputs are the final state
-        outputs = torch.empty(*inputs.shape[:-1], hidden.shape[1], dtype=inputs.dtype)
+        outputs = inputs.new_empty(*inputs.shape[:-1], hidden.shape[1])
         problem.outputs = outputs.data_ptr()
         results.insert(0, outputs)
     if train:
-        width = kernel.saved * library.padded(hidden.shape[1])
-        cells = problem.steps * problem.batch
-        results.append(torch.empty(cells, width, dtype=inputs.dtype))
+        width = plan.kernel.saved * library.padded(hidden.shape[1])
+        results.append(inputs.new_empty(problem.steps * problem.batch, width))
         problem.saved = results[-1].data_ptr()
     library.run("forward", problem)
     return results
 
 
-def _problem(kernel: Kernel, reverse: bool, tensors: tuple[Any, ...]) -> Problem:
-    """A call's sizes and what it reads, in the order of `Problem`."""
+def _problem(plan: Plan, reverse: bool, tensors: Tensors) -> Problem:
+    """Describe a call: its varying sizes, and the tensors that it reads."""
     inputs, hidden, other, weight_ih, weight_hh, bias_ih, bias_hh = tensors
-    problem, shape = Problem(), inputs.shape
-    batch, features = shape[-2:]
-    problem.cell = kernel.number
-    problem.is_double = inputs.dtype is torch.float64
+    problem, shape = Problem.from_buffer_copy(plan.template), inputs.shape
+    rows = shape[-2]
     problem.threads = 1 if library.forked else torch.get_num_threads()
     problem.reverse = reverse
     problem.steps = 1 if len(shape) == 2 else shape[0]
-    problem.batch = batch
-    problem.gates = kernel.gates
-    problem.input_size = problem.input_row = features
-    problem.input_step = batch * features
-    problem.hidden_size = hidden.shape[1]
+    problem.batch = rows
+    problem.input_step = rows * plan.features
     problem.inputs = inputs.data_ptr()
     problem.weight_ih = weight_ih.data_ptr()
     problem.weight_hh = weight_hh.data_ptr()
@@ -162,21 +121,20 @@ class PlainRecurrence(torch.autograd.Function):
     """A plain call, for autograd."""
 
     @staticmethod
-    def forward(
-        ctx: Any, kernel: Kernel, reverse: bool, *tensors: Tensor | None
-    ) -> tuple[Tensor, ...]:
-        *results, saved = _forward(kernel, reverse, tensors, True)
+    def forward(ctx: Any, plan: Plan, reverse: bool, *tensors: Any) -> tuple[Tensor, ...]:
+        *results, saved = _forward(plan, reverse, tensors, True)
         ctx.set_materialize_grads(False)
-        ctx.kernel, ctx.reverse = kernel, reverse
+        ctx.plan, ctx.reverse = plan, reverse
         ctx.save_for_backward(results[0], saved, *tensors)
         return tuple(results)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         outputs, saved, *tensors = ctx.saved_tensors
-        kernel, reverse, wanted = ctx.kernel, ctx.reverse, ctx.needs_input_grad[2:]
+        plan, reverse, wanted = ctx.plan, ctx.reverse, ctx.needs_input_grad[2:]
         if not differentiated(grads) and unobserved(grads):
-            return None, None, *_backward(kernel, reverse, tensors, grads, outputs, saved, wanted)
+            return None, None, *_backward(plan, reverse, tensors, grads, outputs, saved, wanted)
+        kernel = plan.kernel
         parts = kernel.states
         nothing: list[Any] = [None, None, [], None, None, [], None, None, None]
         rest = [*tensors[3:7], *nothing, reverse, False]
@@ -188,9 +146,9 @@ class PlainRecurrence(torch.autograd.Function):
 
 
 def _backward(
-    kernel: Kernel,
+    plan: Plan,
     reverse: bool,
-    tensors: list[Any],
+    tensors: Any,
     grads: tuple[Tensor | None, ...],
     outputs: Tensor,
     saved: Tensor,
@@ -198,7 +156,7 @@ def _backward(
 ) -> list[Tensor | None]:
     """The gradients of the tensors; the state's are by-products, the weights' come together."""
     inputs, hidden, other, weight_ih, weight_hh, bias_ih, bias_hh = tensors
-    problem = _problem(kernel, reverse, (*tensors,))
+    problem = _problem(plan, reverse, tensors)
     problem.outputs, problem.saved = outputs.data_ptr(), saved.data_ptr()
     dense = [None if grad is None else grad.contiguous() for grad in grads]
     if inputs.dim() == 3:
@@ -234,3 +192,7 @@ def _backward(
             problem.grad_bias_hh = grad.data_ptr()
     library.run("backward", problem)
     return found
+
+
+# `apply` without what it does for transforms of torch.func: of a plain call there are none.
+record = super(torch.autograd.Function, PlainRecurrence).apply

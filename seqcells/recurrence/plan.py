@@ -1,0 +1,131 @@
+"""Plans of plain calls: validated once, for all tensors that a guard admits."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from seqcells.equations.catalogue import NUMBERS, PRODUCTS_ALONE, kind_of
+from seqcells.kernels import cpu
+from seqcells.kernels.cpu.library import Problem
+
+TensorGuards: Any = torch._C._dynamo.guards.TensorGuards
+
+# Inputs, hidden state, second part of the state, weight_ih, weight_hh, bias_ih, bias_hh.
+Tensors = tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor, Tensor | None, Tensor | None]
+
+
+class Kernel(NamedTuple):
+    """The sizes of a kernel that takes a cell's weights unchanged."""
+
+    name: str
+    number: int
+    gates: int
+    states: int
+    saved: int  # values per unit and step
+
+
+class Plan(NamedTuple):
+    """A validated plain call, for all tensors that its guard admits.
+
+    Attributes:
+        admits: the check of torch's compiled graphs. It compares each tensor's type, dispatch keys,
+            dtype, device, requires_grad, sizes and strides; the time and the batch may vary.
+        template: the bytes of a `Problem` with all members that do not vary.
+        requires_grad: whether any of the tensors does.
+    """
+
+    kernel: Kernel
+    admits: Any
+    template: bytes
+    features: int
+    requires_grad: bool
+
+
+@functools.cache
+def kernel_of(name: str) -> Kernel | None:
+    """Return a kernel that takes a cell's weights unchanged; None for another one."""
+    if name not in PRODUCTS_ALONE:
+        return None
+    kind = kind_of(name)
+    return Kernel(name, NUMBERS[name], kind.gates, kind.states, kind.kept)
+
+
+def plan_of(name: str, tensors: Tensors) -> Plan | None:
+    """Validate a call; None if it is not plain."""
+    kernel = kernel_of(name)
+    if kernel is None or cpu.unavailable() is not None:
+        return None
+    inputs, hidden, other, weight_ih, weight_hh, bias_ih, bias_hh = tensors
+    if (
+        inputs.dim() not in (2, 3)
+        or hidden.dim() != 2
+        or (kernel.states == 2) != (other is not None)
+    ):
+        return None
+    dtype, features, units = inputs.dtype, inputs.shape[-1], hidden.shape[1]
+    fused = kernel.gates * units
+    if (
+        dtype not in (torch.float32, torch.float64)
+        or weight_ih.shape != (fused, features)
+        or weight_hh.shape != (fused, units)
+        or (other is not None and (other.dim() != 2 or other.shape[1] != units))
+        or (bias_ih is not None and bias_ih.shape != (fused,))
+        or (bias_hh is not None and bias_hh.shape != (fused,))
+    ):
+        return None
+    compared = distinct(tensors)
+    for tensor in compared:
+        if (
+            (type(tensor) is not Tensor and type(tensor) is not nn.Parameter)
+            or tensor.dtype is not dtype
+            or not tensor.is_cpu
+            or not tensor.is_contiguous()
+            or tensor.is_neg()
+        ):
+            return None
+    return Plan(
+        kernel,
+        _guard(compared, 2 if other is None or other is hidden else 3),
+        _template(kernel, dtype, features, units),
+        features,
+        any(tensor.requires_grad for tensor in compared),
+    )
+
+
+def _guard(tensors: tuple[Tensor, ...], varying: int) -> Any:
+    """Return a check of tensors against these.
+
+    In the first ones, the inputs and the state, the time and the batch may vary: all sizes but the
+    last, and the stride of the time.
+    """
+    sizes: list[list[int | None]] = [list(tensor.shape) for tensor in tensors]
+    strides: list[list[int | None]] = [list(tensor.stride()) for tensor in tensors]
+    for size, stride in zip(sizes[:varying], strides):
+        size[:-1] = [None] * (len(size) - 1)
+        stride[:-2] = [None] * (len(stride) - 2)
+    return TensorGuards(*tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides).check
+
+
+def _template(kernel: Kernel, dtype: torch.dtype, features: int, units: int) -> bytes:
+    problem = Problem()
+    problem.cell = kernel.number
+    problem.gates = kernel.gates
+    problem.is_double = dtype is torch.float64
+    problem.input_size = problem.input_row = features
+    problem.hidden_size = units
+    return bytes(problem)
+
+
+def distinct(tensors: Tensors) -> tuple[Tensor, ...]:
+    """Return the tensors that a guard compares: each one once, and none that is None."""
+    inputs, hidden, other, weight_ih, weight_hh, bias_ih, bias_hh = tensors
+    weights: tuple[Any, ...] = weight_ih, weight_hh, bias_ih, bias_hh
+    if bias_ih is None or bias_hh is None:
+        weights = tuple(tensor for tensor in weights if tensor is not None)
+    if other is None or other is hidden:
+        return inputs, hidden, *weights
+    return inputs, hidden, other, *weights
