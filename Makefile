@@ -9,6 +9,9 @@ DATA   ?=
 ARGS   ?=
 BIN    := .venv/bin
 
+# Processes that the tests start load bytecode in place of compiling sources.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: train test test-all lint docs kernels sanitize clean
 
 NATIVE := $(wildcard seqcells/kernels/cpu/native/*)

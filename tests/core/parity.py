@@ -99,7 +99,7 @@ def compute(recurrent, inputs, name, *, state=None, noise=None, **options) -> di
         outputs, final = recurrent(sources["inputs"], start, **options)
         results = {f"outputs {n}": part for n, part in enumerate(leaves(outputs))}
         results |= {f"final state {n}": part for n, part in enumerate(leaves(final))}
-        values = list(results.values())
+        values = [part for part in results.values() if part.requires_grad]  # not without steps
         torch.autograd.backward(values, upstream(values))
     found = {key: part.detach() for key, part in results.items()}
     for key, source in (sources | dict(recurrent.named_parameters())).items():

@@ -163,7 +163,10 @@ def run(code):
 
 
 def test_the_core_needs_torch_alone():
-    """The core imports and runs where no package of the extras can be imported."""
+    """The core imports and runs without the packages of the extras.
+
+    The first call loads the kernel.
+    """
     result = run(
         "import sys\n"
         "for name in ('numpy', 'torchtext', 'tqdm', 'jsonargparse', 'safetensors', 'yaml'):\n"
@@ -174,7 +177,10 @@ def test_the_core_needs_torch_alone():
         "assert torch.equal(before, torch.get_rng_state()), 'the import draws random numbers'\n"
         "loaded = [m for m in sys.modules if m.startswith('seqcells.')]\n"
         "assert not [m for m in loaded if m.split('.')[1] == 'lab']\n"
+        "from seqcells.kernels import cpu\n"
+        "assert not cpu.library.library.cache_info().currsize\n"
         "out, _ = seqcells.LSTM(3, 4)(torch.randn(5, 2, 3), lengths=[5, 3])\n"
+        "assert cpu.unavailable() or cpu.library.library.cache_info().currsize\n"
         "assert out.shape == (5, 2, 4)\n"
         "seqcells.testing.assert_parity(\n"
         "    seqcells.GRU(3, 4), torch.nn.GRU(3, 4), torch.randn(5, 2, 3))\n"

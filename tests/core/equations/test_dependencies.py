@@ -348,7 +348,11 @@ def test_a_subclass_may_call_super():
     assert not torch.equal(after, both(recurrent, inputs))
 
 
-@pytest.mark.parametrize("what", ["number", "flag", "class", "global", "list", "closure"])
+COMPILED_AGAIN = ["number", "global", "list", "closure"]
+COMPILED_AGAIN += [pytest.param(what, marks=pytest.mark.slow) for what in ("flag", "class")]
+
+
+@pytest.mark.parametrize("what", COMPILED_AGAIN)
 def test_a_change_compiles_the_graph_again(what):
     """Including a third value: Dynamo makes a number symbolic from the second on."""
     own, change = READS[what]

@@ -61,6 +61,9 @@ def test_results_and_gradients_equal_the_loop(kind, form, reverse):
         backends_agree(recurrent, inputs, state=state, noise=noise, **OPTIONS[form])
 
 
+DIVIDED = ["rnn_tanh", "lstm_proj", "gru_reset_before", "layer_norm_lstm"]
+
+
 @pytest.mark.parametrize("instructions", range(len(cpu.instruction_sets())))
 def test_every_instruction_set_equals_the_loop(instructions, monkeypatch):
     monkeypatch.setattr(cpu.library, "variant", instructions)
@@ -68,8 +71,14 @@ def test_every_instruction_set_equals_the_loop(instructions, monkeypatch):
     test_results_and_gradients_equal_the_loop("lstm", "resets", True)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 4])
-@pytest.mark.parametrize("kind", ["rnn_tanh", "lstm_proj", "gru_reset_before", "layer_norm_lstm"])
+@pytest.mark.parametrize(
+    ("kind", "threads"),
+    [
+        *((kind, 2) for kind in DIVIDED),
+        *((kind, 4) for kind in DIVIDED[:2]),
+        *(pytest.param(kind, 4, marks=pytest.mark.slow) for kind in DIVIDED[2:]),
+    ],
+)
 def test_threads_that_share_units_equal_the_loop(kind, threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -218,14 +218,17 @@ def test_a_cell_exports_before_its_first_call(kind, strict):
 
 
 def test_other_processes_reuse_the_compiled_kernel(monkeypatch):
+    """And tracing a cell imports no compiler of PyTorch."""
     seqcells.Recurrent(Blend(I, H))(torch.randn(T, B, I))
     assert cache_folder().stat().st_mode & 0o077 == 0
     stamps = {path: path.stat().st_mtime_ns for path in cache_folder().iterdir()}
     assert stamps
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     code = (
-        "import torch, seqcells\n"
-        "from test_cpu_own_cells import Blend\n"
+        "import sys, torch, seqcells\n"
+        "from test_cpu_own_cells import Blend, Interpreted\n"
+        "seqcells.Recurrent(Interpreted(3, 21))(torch.randn(9, 4, 3))\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
         "with seqcells.backend('cpu'): seqcells.Recurrent(Blend(3, 21))(torch.randn(9, 4, 3))\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -263,14 +266,3 @@ def test_without_a_compiler_the_kernel_is_interpreted_and_a_named_backend_raises
         pytest.raises(RuntimeError, match=r"cannot be compiled .*no-such-compiler.*g\+\+ or clang"),
     ):
         recurrent(torch.randn(T, B, I))
-
-
-def test_tracing_imports_no_compiler():
-    code = (
-        "import sys, torch, seqcells\n"
-        "from test_cpu_own_cells import Interpreted\n"
-        "seqcells.Recurrent(Interpreted(3, 21))(torch.randn(9, 4, 3))\n"
-        "assert 'torch._dynamo' not in sys.modules\n"
-    )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)

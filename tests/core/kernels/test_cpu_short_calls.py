@@ -47,7 +47,7 @@ def instruction_set(request, monkeypatch):
     monkeypatch.setattr(cpu.library, "variant", request.param)
 
 
-@pytest.fixture(params=[1, 2])
+@pytest.fixture(params=[2, pytest.param(1, marks=pytest.mark.slow)])
 def threads(request):
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)

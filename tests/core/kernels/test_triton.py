@@ -32,8 +32,8 @@ pytestmark = pytest.mark.skipif(
     reason="a GPU is here (tests/core/test_cuda.py) or Triton is not",
 )
 
-T, B, I, H = 4, 5, 3, 6  # noqa: E741
-LENGTHS = [3, 0, 4, 1, 2]
+T, B, I, H = 3, 4, 3, 6  # noqa: E741
+LENGTHS = [2, 0, 3, 1]
 OPTIONS = call_options(T, LENGTHS)
 SLICED = ("split", "streamed")
 PRODUCTS = ("resident", "memory", *SLICED, "given")
@@ -155,10 +155,11 @@ def test_all_states_equal_the_loop(kind, product, prefer_plan):
 
 @pytest.mark.parametrize(("kind", "product"), rotated("rnn_relu", "gru", "lstm", "lstm_proj"))
 def test_layers_equal_torch(kind, product, prefer_plan, launched):
-    """Outputs, final states and gradients of two bidirectional layers, padded and packed."""
+    """Outputs, final states and gradients of bidirectional layers, padded and packed."""
     prefer_plan(product)
+    depth = 2 if kind == "lstm_proj" else 1
     bias = product != "memory"
-    ours, theirs = make_layers(kind, I, H, num_layers=2, bidirectional=True, bias=bias)
+    ours, theirs = make_layers(kind, I, H, num_layers=depth, bidirectional=True, bias=bias)
     theirs.load_state_dict(ours.state_dict())
     inputs = random(T, B, I)
     packed = pack_padded_sequence(inputs, torch.tensor(LENGTHS).clamp(1), enforce_sorted=False)
@@ -173,7 +174,7 @@ def test_layers_equal_torch(kind, product, prefer_plan, launched):
             torch.autograd.backward(results, upstream(results))
             found.append([*results, *(part.grad for part in model.parameters())])
         close(*found)
-    assert len(launched) >= 16
+    assert len(launched) >= 8 * depth
 
 
 TOLERANCES = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 1e-1}

@@ -60,7 +60,11 @@ def test_opcheck_accepts_the_operator(kind, form, grad):
 
 
 @pytest.mark.parametrize(("kind", "form"), TRACED)
-@pytest.mark.parametrize("grad", [False, True], ids=["inference", "training"])
+@pytest.mark.parametrize(
+    "grad",
+    [pytest.param(False, marks=pytest.mark.slow), True],
+    ids=["inference", "training"],
+)
 def test_opcheck_traces_the_operator(kind, form, grad):
     call = arguments(kind, form, grad)
     opcheck(operators.recurrence, call, test_utils="test_aot_dispatch_dynamic")
@@ -104,7 +108,7 @@ def test_opcheck_accepts_noise_and_all_states(form):
     opcheck(torch.ops.seqcells._backward.default, rest, test_utils=CHECKS)
 
 
-@pytest.mark.parametrize(("kind", "form"), TRACED)
+@pytest.mark.parametrize(("kind", "form"), [*zip(CLASSIC, FORMS), ("lstm", FORMS[0])])
 def test_opcheck_accepts_the_operators_without_native_code(kind, form, monkeypatch):
     monkeypatch.setattr(cpu, "unavailable", lambda: "not built")
     test_opcheck_accepts_the_operator(kind, form, True)
