@@ -1,8 +1,8 @@
-# make train    set up, train on the embedded corpus (CONFIG=... DATA=... for IMDB)
-# make test     set up, lint, test          make test-all   run the slow tests as well
-# make docs     build the guide into build/docs
-# make kernels  generate the kernels' programs, C++ and Triton from the cells' equations
-# make sanitize the kernel's tests under AddressSanitizer and UndefinedBehaviorSanitizer
+# make train    install, train on the embedded corpus (CONFIG=... DATA=... for IMDB)
+# make test     install, lint, run the fast tests    make test-all   run the slow tests too
+# make docs     build the documentation in build/docs
+# make kernels  generate the kernels (programs, C++, Triton) from the cells' equations
+# make sanitize run the CPU kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer
 PYTHON ?= python3
 CONFIG ?= configs/corpus_lstm.yaml
 DATA   ?=
@@ -43,7 +43,7 @@ docs: .venv/ready
 kernels: .venv/ready
 	$(BIN)/python -m seqcells.cells.write_kernels
 
-# Test the C++ kernel in a build that checks every memory access, shift and cast.
+# Instrumented build: checks memory accesses and undefined behaviour (shifts, casts).
 SANITIZED := build/sanitized
 NATIVE_TESTS := $(addprefix kernels/test_cpu,.py _interpreter.py _noise.py)
 NATIVE_TESTS += recurrence/test_all_states.py

@@ -1,7 +1,7 @@
-"""Builds the CPU kernel beside the package; everything else stands in setup.cfg.
+"""Build the CPU kernel. All other settings are in setup.cfg.
 
-The kernel is a plain shared library that no Python header takes part in. Without a C++ compiler
-the package installs all the same and computes by its readable loop.
+The kernel is a plain shared library, built without Python headers. Without a C++ compiler the
+package is installed without it, and falls back to the Python loop.
 """
 
 import os
@@ -20,7 +20,7 @@ compiler = SimpleNamespace(**runpy.run_path("seqcells/kernels/cpu/compiler.py"))
 
 
 class BuildKernel(build_ext):
-    """Compiles each instruction set with its own flags, then links them into one library."""
+    """Compile each instruction set with its own flags, and link them into one library."""
 
     def get_ext_filename(self, name):
         return os.path.join(*name.split(".")) + ".so"
@@ -36,8 +36,9 @@ class BuildKernel(build_ext):
             if target.exists():
                 target.unlink()
             print(
-                f"seqcells: the CPU kernel was not built ({error}). Everything works without it, "
-                "slower: seqcells.backends() says so. Install g++ or clang++ and install again.",
+                f"seqcells: the CPU kernel was not built ({error}). seqcells falls back to a "
+                "slower Python loop: see seqcells.backends(). Install g++ or clang++ and reinstall "
+                "seqcells.",
                 file=sys.stderr,
             )
 
@@ -52,10 +53,10 @@ def build(folder, target):
     jobs.append(("kernel.o", "kernel.cpp", ["-DSEQCELLS_X86"] if compiler.x86() else []))
 
     def compile_one(job):
-        name, source, more = job
+        name, source, flags = job
         output = folder / name
         subprocess.run(
-            [*command, *more, "-c", str(SOURCES / source), "-o", str(output)], check=True
+            [*command, *flags, "-c", str(SOURCES / source), "-o", str(output)], check=True
         )
         return str(output)
 
@@ -63,7 +64,7 @@ def build(folder, target):
         objects = list(pool.map(compile_one, jobs))
     unfinished = target.with_name("unfinished_" + target.name)
     subprocess.run([*command, "-shared", *objects, "-o", str(unfinished)], check=True)
-    os.replace(unfinished, target)  # a process that has the old one open keeps it
+    os.replace(unfinished, target)  # atomic: running processes keep the old library
 
 
 setup(

@@ -5,7 +5,7 @@ python train.py configs/imdb_lstm.yaml --data.path aclImdb_v1.tar.gz --training.
 python train.py --resume runs/NAME
 torchrun --nproc-per-node 2 train.py configs/imdb_lstm.yaml
 
-The story itself is `seqcells/lab/training/session.py`.
+`seqcells/lab/training/session.py` has the steps of a training run.
 """
 
 import sys
@@ -16,13 +16,13 @@ from seqcells.lab.training import Run, command, conclude, device_of, parse, proc
 
 
 def main(argv: Sequence[str]) -> None:
-    # Settings: a YAML file, and above it the command line. A run is a folder.
+    # Settings: a YAML file with command-line overrides. A run is a folder.
     config, file, resumed = parse(argv)
-    with processes.joined(device_of(config.training)):
+    with processes.process_group(device_of(config.training)):
         name = Path(file or config.task).stem
         run = Run.resume(resumed, config) if resumed else Run.create(config, name)
         result = train(run, resumed=resumed is not None)
-        if processes.writes():
+        if processes.is_main():
             print(conclude(run, result))
 
 

@@ -1,4 +1,4 @@
-"""What the GPU's rows say together: the questions that they were measured for."""
+"""Summarise the rows of the GPU benchmark: answer its questions."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,7 +8,7 @@ Ratios = list[tuple[float | None, Case]]
 
 
 def answers(results: Sequence[Result]) -> Iterator[str]:
-    """A line for each question, then where our own kernel is faster and where slower."""
+    """Yield a line per question, then the rows in which our kernel is faster and slower."""
     further = [
         (result.ratio(LOOP, KERNEL, CUDNN), result.case)
         for result in results
@@ -22,16 +22,16 @@ def answers(results: Sequence[Result]) -> Iterator[str]:
     ragged = [(ratio, case) for ratio, case in plain if case.shape.lengths is not None]
     yield verdict(
         "Layer-norm, peephole and zoneout LSTMs at H 64 to 256 and B of at least 64: 10 times "
-        "faster than the Python loop?",
+        "as fast as the Python loop?",
         further,
         10,
     )
     yield verdict(
-        "Ragged batches of IMDB's lengths: 2 times faster than torch.nn with packing?", ragged, 2
+        "Ragged batches of IMDB's lengths: 2 times as fast as torch.nn with packing?", ragged, 2
     )
     yield verdict(
-        "Plain cells, by the faster of both our paths: within 10% of torch.nn, or faster, in "
-        "every row?",
+        "Plain cells on the faster of our two backends: at most 10% slower than torch.nn in every "
+        "row?",
         plain,
         1 / 1.1,
     )
@@ -41,22 +41,22 @@ def answers(results: Sequence[Result]) -> Iterator[str]:
 
 
 def verdict(question: str, ratios: Ratios, bound: float) -> str:
-    """Yes, if all rows reach the bound; no, if one does not; and the smallest ratio."""
+    """Return yes if all rows reach the bound, no if one does not, with the smallest ratio."""
     known = [(ratio, case) for ratio, case in ratios if ratio is not None]
     missing = len(ratios) - len(known)
     if not known:
-        return f"- {question} **Not known**: of {len(ratios)} rows none could be compared."
+        return f"- {question} **Unknown**: none of {len(ratios)} rows could be compared."
     worst, where = min(known, key=lambda pair: pair[0])
-    word = "No" if worst < bound else "Not known" if missing else "Yes"
+    word = "No" if worst < bound else "Unknown" if missing else "Yes"
     line = f"- {question} **{word}**: over {len(known)} rows the smallest ratio is {worst:.2f}"
     return f"{line} ({where})" + (f"; {missing} rows could not be compared." if missing else ".")
 
 
 def duels(ratios: Ratios) -> Iterator[str]:
-    """By kind, the sizes at which our own kernel is faster than torch.nn, and the others."""
+    """Yield, by kind, the sizes at which our kernel is faster than torch.nn, and the others."""
     known = [(ratio, case) for ratio, case in ratios if ratio is not None]
     won = sum(ratio > 1 for ratio, _ in known)
-    yield f"- Our own kernel is faster than torch.nn in {won} of {len(known)} rows:"
+    yield f"- Our kernel is faster than torch.nn in {won} of {len(known)} rows:"
     for kind in dict.fromkeys(case.kind for _, case in known):
         own = [(ratio, case.shape) for ratio, case in known if case.kind == kind]
         for word, some in (

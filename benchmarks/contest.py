@@ -1,4 +1,4 @@
-"""One row of the GPU's benchmark: who competes in it, and how long each takes."""
+"""One row of the GPU benchmark: its contestants and their times."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from benchmarks.table import PASSES
 from benchmarks.timing import CLOCKS, in_turn
 
 KERNEL, CUDNN, TORCH, LOOP, COMPILED = "triton", "cudnn", "torch.nn", "loop", "compiled loop"
-# Who competes, and by which backend of ours; torch.nn's layers have none.
+# The contestants and our backend for each; torch.nn's layers ignore it.
 BACKENDS = {KERNEL: "triton", CUDNN: "cudnn", TORCH: "auto", LOOP: "reference"}
 BACKENDS[COMPILED] = BACKENDS[LOOP]
 COMPILE = {"fullgraph": True}
-COMPILED_SIZES = (128, 64, 256)  # steps, rows, units: elsewhere compiling a loop takes too long
+COMPILED_SIZES = (128, 64, 256)  # steps, rows, units: compiling a loop takes too long for others
 
 WARM_UP = 3  # calls
-LONG = 0.1  # seconds: longer calls run in a few rounds alone
+LONG = 0.1  # seconds: longer calls run in a few rounds only
 
 
 @dataclass(frozen=True)
 class Case:
-    """A kind of recurrence on a batch, of inputs as wide as the state."""
+    """A recurrence on a batch whose inputs are as wide as the state."""
 
     cell: str
     shape: Shape
@@ -33,7 +33,7 @@ class Case:
 
     @property
     def plain(self) -> bool:
-        """Whether torch.nn has it."""
+        """Whether torch.nn has the cell."""
         return self.cell not in FURTHER
 
     @property
@@ -42,7 +42,7 @@ class Case:
 
     @property
     def kind(self) -> str:
-        """What it is apart from its sizes."""
+        """The case without its sizes."""
         return f"{self.cell}, {self.shape.name}, {_name(self.dtype)}, {self.mode}"
 
     @property
@@ -51,14 +51,14 @@ class Case:
 
     @property
     def operations(self) -> int:
-        """Of the matrix products."""
+        """Operations of the matrix products."""
         return PASSES[self.train] * self.shape.operations(self._gated())
 
     @property
     def moved(self) -> int:
-        """Bytes read and written at least.
+        """Lower bound of the bytes read and written.
 
-        Training reads weights, inputs and outputs again, and as much of gradients.
+        Training reads weights, inputs and outputs again, and gradients of the same size.
         """
         return PASSES[self.train] * self.dtype.itemsize * self.shape.moved(self._gated())
 
@@ -75,20 +75,20 @@ def _name(dtype: torch.dtype) -> str:
 
 @dataclass(frozen=True)
 class Result:
-    """Seconds of each contestant that could run, and why the others could not."""
+    """Seconds of each contestant that ran, and the reasons why others did not."""
 
     case: Case
     times: dict[str, float]
     reasons: dict[str, str]
 
     def ratio(self, theirs: str, *ours: str) -> float | None:
-        """Their time over that of the fastest of ours; above 1 ours is faster."""
+        """Return their time divided by the fastest of ours; above 1 ours is faster."""
         own = [self.times[name] for name in ours if name in self.times]
         return self.times[theirs] / min(own) if own and theirs in self.times else None
 
 
 class Contestant:
-    """A step by one backend, each time it is called."""
+    """One step on one backend per call."""
 
     def __init__(self, name: str, case: Case, device: str) -> None:
         library = "torch.nn" if name == TORCH else "seqcells"
@@ -114,14 +114,14 @@ def competes(name: str, case: Case) -> bool:
 def warm_up(
     case: Case, device: str, names: Iterable[str]
 ) -> tuple[dict[str, Contestant], dict[str, str]]:
-    """The contestants of these names that run, and why the others do not."""
+    """Return the contestants that run, and the reasons why others do not."""
     ready: dict[str, Contestant] = {}
     reasons: dict[str, str] = {}
     for name in (name for name in names if competes(name, case)):
         try:
             contestant = Contestant(name, case, device)
             CLOCKS[device](contestant, WARM_UP)
-        except Exception as error:  # of any kind: the reason stands below the table
+        except Exception as error:  # of any kind: the reason is printed below the table
             reasons[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
         else:
             ready[name] = contestant
@@ -135,7 +135,7 @@ def measure(
     device: str,
     names: Iterable[str] = tuple(BACKENDS),
 ) -> Result:
-    """Warm up the contestants of these names, then time in turn those that ran."""
+    """Warm up the named contestants, then time those that run in turn."""
     ready, reasons = warm_up(case, device, names)
     times = in_turn(list(ready.values()), rounds, tick, CLOCKS[device], LONG)
     return Result(case, dict(zip(ready, times)), reasons)

@@ -1,9 +1,9 @@
-"""What each cell can remember: the diagnostics of the field, with what theory expects beside them.
+"""Train each cell on diagnostic tasks of memory, and print the accuracy with the theory.
 
 python -m benchmarks.diagnostics
 python -m benchmarks.diagnostics --cells rnn,lstm --only adding
 
-Trainings lie in runs/diagnostics; what is finished there is taken from there.
+Runs are stored in runs/diagnostics; finished runs there are reused.
 """
 
 import sys
@@ -20,20 +20,20 @@ from seqcells.lab.training.comparison import Trial, result_of
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FOLDER = Path("runs/diagnostics")
-REMEMBERS = 3.0  # a forget gate's bias at first: 0.95 of the cell stays at each step
+REMEMBERS = 3.0  # initial bias of forget gates: each step keeps 0.95 of the cell state
 EXPECTED = {
     "adding": (
         "adding: chance is 8%, a mean square of 0.167. Through 100 steps a plain RNN's gradient "
         "vanishes; gates carry the first number to the second."
     ),
     "copying": (
-        "copying: chance is 12.5%. Ten symbols have to be held at once. A cell state that is added "
-        "to holds them; so does a plain RNN whose recurrence begins orthogonal and only turns its "
-        "state (Henaff et al. 2016). Units that do not see each other hold few."
+        "copying: chance is 12.5%. Ten symbols must be remembered at once. An additive cell state "
+        "can, and so can a plain RNN whose recurrence starts orthogonal and only rotates its "
+        "state (Henaff et al. 2016). Units without connections to each other remember few."
     ),
     "digits": (
         "digits: chance is 10%. 64 steps are short enough for every cell; a state of independent "
-        "or linear units has to make up for it by width or depth."
+        "or linear units needs more width or depth."
     ),
     "corpus_lstm": (
         "corpus: chance is 50%. 30% of the verdicts stand at the end, which gives 65%; the "
@@ -53,7 +53,7 @@ DEFAULT_CELLS = (
 
 
 def config_of(task: str, cell: str) -> Config:
-    """The task's configuration with another cell, which begins by remembering if it can."""
+    """Return the configuration of a task with another cell, its forget gates open."""
     config = load_config(CONFIGS / f"{task}.yaml")
     weight = CELLS[cell](1, 1, device="meta").weight_hh
     matrix = weight is not None and weight.dim() == 2
@@ -68,8 +68,10 @@ def config_of(task: str, cell: str) -> Config:
 
 def main(argv: Sequence[str]) -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("--cells", default=",".join(DEFAULT_CELLS), help="names, with commas")
-    parser.add_argument("--only", default=",".join(EXPECTED), help="tasks, with commas")
+    parser.add_argument(
+        "--cells", default=",".join(DEFAULT_CELLS), help="cells, separated by commas"
+    )
+    parser.add_argument("--only", default=",".join(EXPECTED), help="tasks, separated by commas")
     options = parser.parse_args(argv)
     tasks, cells = options.only.split(","), options.cells.split(",")
     for name, known in [(task, EXPECTED) for task in tasks] + [(cell, CELLS) for cell in cells]:
@@ -86,7 +88,7 @@ def main(argv: Sequence[str]) -> None:
     print("|---|" + "---:|" * len(tasks))
     for cell in cells:
         print(f"| {cell} | " + " | ".join(f"{found[task, cell]:.1%}" for task in tasks) + " |")
-    print("\nExpected:\n")
+    print("\nTheory:\n")
     for task in tasks:
         print(f"- {EXPECTED[task]}")
 

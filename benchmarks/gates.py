@@ -1,8 +1,8 @@
-"""Plot what a trained classifier's gates do while it reads one review: docs/trace.md.
+"""Plot the gates of a trained classifier while it reads one review: docs/trace.md.
 
 python -m benchmarks.gates RUN
 
-RUN is a run of `train.py` whose model is a seqcells LSTM layer, as configs/imdb_lstm.yaml.
+RUN is a run of `train.py` with seqcells.LSTM layers, such as one of configs/imdb_lstm.yaml.
 """
 
 import sys
@@ -31,20 +31,20 @@ NEGATIVE = "#D55E00"
 
 
 def largest_difference(model: TextClassifier, words: Tensor, traces: dict[str, Trace]) -> float:
-    """Between the outputs that the model's recurrence gives and those of its trace."""
+    """Return the largest difference between the outputs of the recurrence and of its trace."""
     directions = 1 + model.recurrent.bidirectional
     last = [found.outputs for found in list(traces.values())[-directions:]]
     return (torch.cat(last, -1) - model.recurrent(words)[0]).abs().max().item()
 
 
 def running_probability(model: TextClassifier, tokens: Tensor) -> Tensor:
-    """How probable it is that the review is positive, after each of its words."""
+    """Return the probability, after each word, that the review is positive."""
     steps = len(tokens)
     return model(tokens.expand(-1, steps), torch.arange(1, steps + 1)).sigmoid()
 
 
 def draw(words: list[str], probabilities: Tensor, gates: dict[str, Tensor]) -> None:
-    """The probability by word, and a map of each gate: units by words, from closed to open."""
+    """Draw the probability by word, and a map of each gate: units by words, closed to open."""
     order = gates["forget"].mean(0).argsort()
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 7), layout="constrained")
@@ -88,7 +88,7 @@ def main(argv: Sequence[str]) -> None:
         exact = largest_difference(model, words, traces)
     kernel = largest_difference(model, words, traces)
     print(
-        f"Largest difference to the model's outputs: {exact:g} by the loop, {kernel:.1g} as it runs"
+        f"Largest difference to the model's outputs: {exact:g} by the loop, {kernel:.1g} by default"
     )
     gates = {name: traces["l0"].gates[name][:, 0] for name in SHOWN}
     probabilities = running_probability(model, tokens)

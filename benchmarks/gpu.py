@@ -1,25 +1,24 @@
-"""Time our layers on a GPU: by our kernel, by cuDNN, against torch.nn and a Python loop.
+"""Time our layers on a GPU, on Triton and cuDNN, against torch.nn and a Python loop.
 
 python -m benchmarks.gpu --quick
 python -m benchmarks.gpu --only lstm,gru,H=256,H=512,B=64,bfloat16,ragged,training
 
-`triton` is our own kernel, `cudnn` our layers on cuDNN, `torch.nn` its layers on cuDNN, `loop` the
-readable loop in Python, `compiled loop` that one by `torch.compile`: at T=128 B=64 H=256 without
-lengths alone, as a long loop compiles for long. `--skip` leaves some of them out, for rows where
-they take too long. Inputs are as wide as the state (I=H). Training is
-forward and backward, from a given gradient of the outputs down to the inputs. Ragged rows have
-IMDB's lengths, cut at T, mixed: on the device, as `lengths=`, for us; on the CPU for torch.nn,
-whose packing is in its time.
+`triton` is our kernel, `cudnn` our layers on cuDNN, `torch.nn` its layers on cuDNN, `loop` the
+readable loop in Python, and `compiled loop` the same with `torch.compile`. Long loops take long to
+compile, so `compiled loop` runs at T=128 B=64 H=256 without lengths only. `--skip` leaves columns
+out. Inputs are as wide as the state (I=H). Training is forward and backward, from a given gradient
+of the outputs to the inputs. Ragged rows have IMDB's lengths, cut at T, unsorted: on the device as
+`lengths=` for us, on the CPU for torch.nn, whose time includes packing.
 
-The Triton kernels of all rows are first compiled, by as many processes as there are cores.
+One process per core first compiles the Triton kernels of all rows.
 
-All contestants of a row are warmed up and then taken in turn, by CUDA events, again and again with
-the same tensors; a figure is the median of the rounds, of 3 where a call takes longer than 0.1 s.
-Ratios are their time over ours. tokens/s and shares of the machine's limits are our own kernel's:
-operations are 2 N G H (I + H) for N tokens and G gates, bytes those of the weights, G H (I + H),
-and of inputs and outputs, N (I + H), each once; training takes three times both. The limits are
-measured: a large matrix product of that dtype, a large copy. float32 is without TF32 on every side,
-unless --tf32 asks for it on every side.
+All contestants of a row are warmed up and then timed in turn by CUDA events, with the same tensors.
+A figure is the median of the rounds, of 3 if a call takes longer than 0.1 s. Ratios are their time
+divided by ours. tokens/s and the shares of the machine's peak are those of our kernel. Operations
+are 2 N G H (I + H) for N tokens and G gates. Bytes are those of the weights, G H (I + H), and of
+inputs and outputs, N (I + H), each once. Training takes three times both. The peaks are measured
+with a large matrix product of the same dtype and a large copy. TF32 is off on every side; --tf32
+enables it on every side.
 """
 
 import multiprocessing
@@ -61,7 +60,7 @@ except ImportError:
     triton = None
 
 DEVICE = "cuda"
-# What --only can name, by axis of the grid.
+# Values by the words of --only, by axis of the grid.
 AXES: tuple[dict[str, Any], ...] = (
     {
         "rnn": "RNN",
@@ -84,7 +83,7 @@ MATRIX, COPY = 8192, 1 << 30  # rows and columns, bytes
 
 
 def choose(only: Sequence[str], quick: bool) -> list[Case]:
-    """The grid's rows: of each axis what is named in `only`, else what `quick` takes, else all."""
+    """Return rows of the grid: by axis the values in `only`, else those of `quick`, else all."""
     return [make_case(*values) for values in select(AXES, only, QUICK if quick else ())]
 
 
@@ -104,7 +103,7 @@ def make_case(
 
 
 def row(result: Result, operations: dict[torch.dtype, float], moved: float) -> list[str]:
-    """A line of the table, with a dash for what could not be measured."""
+    """Return a line of the table, with a dash for each missing figure."""
     case = result.case
     times = [result.times.get(name) for name in BACKENDS]
     ratios = [result.ratio(*pair) for pair in RATIOS]
@@ -124,7 +123,7 @@ def row(result: Result, operations: dict[torch.dtype, float], moved: float) -> l
 
 
 def reasons(results: Sequence[Result]) -> Iterator[str]:
-    """Why figures are missing, each reason once, with the first row that has it."""
+    """Yield each reason for missing figures once, with the first row that has it."""
     found: dict[tuple[str, str], list[Case]] = {}
     for result in results:
         for pair in result.reasons.items():
@@ -134,7 +133,7 @@ def reasons(results: Sequence[Result]) -> Iterator[str]:
 
 
 def head(command: Sequence[str]) -> str:
-    """What the figures were measured on, and by which command."""
+    """Describe the machine, the versions and the command."""
     device = torch.cuda.get_device_name() if DEVICE == "cuda" else DEVICE
     driver = collect_env.get_nvidia_driver_version(collect_env.run)
     tf32 = "on" if torch.backends.cuda.matmul.allow_tf32 else "off"
@@ -147,8 +146,8 @@ def head(command: Sequence[str]) -> str:
 
 
 def compile_kernels(cases: Sequence[Case], processes: int) -> None:
-    """Compile the Triton kernels of these rows side by side; Triton keeps them on disk."""
-    # The batch's length and size are no part of a kernel, but of the plan that chooses it.
+    """Compile the Triton kernels of these rows in parallel; Triton caches them on disk."""
+    # The number of steps is not compiled into a kernel, so two are enough.
     short = {
         replace(case, shape=replace(case.shape, steps=2, lengths=_cut(case))) for case in cases
     }
@@ -166,18 +165,18 @@ def _cut(case: Case) -> tuple[int, ...] | None:
 
 def _compile(case: Case) -> None:
     torch.set_num_threads(1)
-    # What fails here fails again where it is measured, and is reported there.
+    # Errors are ignored here: the measurement raises them again and reports them.
     warm_up(case, DEVICE, [KERNEL])
 
 
 def say(line: str) -> None:
-    """Beside the bar, and at once: what is measured is not lost when the rest is."""
+    """Print past the progress bar and flush, to lose no finished row on interruption."""
     tqdm.write(line)
     sys.stdout.flush()
 
 
 def run(cases: Sequence[Case], rounds: int, names: Sequence[str]) -> list[Result]:
-    """Print a table for each kind, row by row, and what could not be measured."""
+    """Print a table per cell, row by row, and the reasons for missing figures."""
     results: list[Result] = []
     dtypes = dict.fromkeys(case.dtype for case in cases)
     operations = {dtype: matrix_peak(MATRIX, dtype=dtype, device=DEVICE) for dtype in dtypes}
@@ -186,7 +185,7 @@ def run(cases: Sequence[Case], rounds: int, names: Sequence[str]) -> list[Result
         say(f"A large matrix product in {dtype} runs at {peak / 1e12:.1f} TFLOP/s.")
     say(f"A large copy reads and writes {moved / 1e9:.0f} GB/s.")
     figures = [*(f"{name}, ms" for name in BACKENDS), *(f"{a} / {b}" for a, b in RATIOS)]
-    figures += ["tokens/s", "of arithmetic", "of memory"]
+    figures += ["tokens/s", "of arithmetic peak", "of memory peak"]
 
     with tqdm(total=len(cases) * rounds, leave=False, disable=None) as bar:
 
@@ -208,12 +207,12 @@ def run(cases: Sequence[Case], rounds: int, names: Sequence[str]) -> list[Result
 
 def main(argv: Sequence[str]) -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("--rounds", type=at_least_one, default=11)
-    parser.add_argument("--quick", action="store_true", help=f"{', '.join(QUICK)} alone")
-    parser.add_argument("--skip", default="", help=f"leave out: {', '.join(BACKENDS)}")
-    parser.add_argument("--tf32", action="store_true", help="allow TF32, on every side")
+    parser.add_argument("--rounds", type=at_least_one, default=11, help="default: %(default)s")
+    parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
+    parser.add_argument("--skip", default="", help=f"columns to leave out: {', '.join(BACKENDS)}")
+    parser.add_argument("--tf32", action="store_true", help="allow TF32 on every side")
     words = [word for axis in AXES for word in axis]
-    parser.add_argument("--only", default="", help=f"rows, with commas: {', '.join(words)}")
+    parser.add_argument("--only", default="", help=f"rows, separated by commas: {', '.join(words)}")
     options = parser.parse_args(argv)
 
     only = words_of(parser, "--only", options.only, words)

@@ -1,9 +1,9 @@
-"""Vanishing and exploding gradients of untrained recurrences, measured: docs/gradients.md.
+"""Measure vanishing and exploding gradients of untrained recurrences: docs/gradients.md.
 
 python -m benchmarks.gradient_flow
 
-Random inputs, a loss at the last step, float64, one seed: `gradient_flow` by cell and by the size
-of the recurrent weights, and what clipping makes of the parameters' gradient.
+Random inputs, a loss at the last step, float64, one seed. Prints and draws `gradient_flow` by cell
+and by the size of the recurrent weights, and the effect of clipping on the parameters' gradient.
 """
 
 import sys
@@ -28,7 +28,7 @@ FOLDER = Path(__file__).parents[1] / "docs"
 STEPS, ROWS, FEATURES, UNITS = 200, 32, 32, 64
 SEED = 0
 
-# By its label: how it is made, its colour, its line.
+# Label: class, initialisation, line style.
 CELLS = {
     "RNN": (RNNCell, lambda cell: cell, "-"),
     "GRU": (GRUCell, lambda cell: cell, "-"),
@@ -43,13 +43,13 @@ MAX_NORM, MAX_VALUE = 1.0, 0.001
 
 
 def made(kind: type, fill: Callable[[nn.Module], nn.Module], **options: str) -> Recurrent:
-    """The cell with the benchmark's sizes and seed, over time."""
+    """Return a recurrence of the benchmark's sizes and seed."""
     torch.manual_seed(SEED)
     return Recurrent(fill(kind(FEATURES, UNITS, dtype=torch.float64, **options)))
 
 
 def plain(gain: float) -> Recurrent:
-    """An RNN whose recurrent matrix has all singular values equal to `gain`."""
+    """Return an RNN whose recurrent matrix has all singular values equal to `gain`."""
     return made(RNNCell, partial(orthogonal_, gain=gain))
 
 
@@ -59,12 +59,12 @@ def inputs() -> Tensor:
 
 
 def flow(recurrent: Recurrent) -> Tensor:
-    """`(T,)`: the median over the rows of the batch."""
+    """Return the median over the rows of the batch, `(T,)`."""
     return gradient_flow(recurrent, inputs())["Recurrent"].median(dim=1).values
 
 
 def clipped(gain: float) -> dict[str, Tensor]:
-    """The gradient of all parameters of an RNN, as one vector: whole, and clipped in two ways."""
+    """Return the gradient of all parameters of an RNN as one vector: whole, clipped two ways."""
     recurrent = plain(gain)
     outputs, _ = recurrent(inputs())
     parameters = list(recurrent.parameters())
@@ -82,7 +82,7 @@ def clipped(gain: float) -> dict[str, Tensor]:
 
 
 def factors(recurrent: Recurrent) -> str:
-    """What a step back of an RNN should multiply by: its largest eigenvalue and its mean slope."""
+    """Describe the expected factor per step back of an RNN: largest eigenvalue and mean slope."""
     eigenvalue = torch.linalg.eigvals(recurrent.cell.weight_hh.detach()).abs().max().item()
     slope = (1 - recurrent(inputs())[0] ** 2).mean().item()
     return (
@@ -92,17 +92,17 @@ def factors(recurrent: Recurrent) -> str:
 
 
 def flow_table(flows: dict[str, Tensor]) -> Iterator[str]:
-    """Norms at a few steps, and by how much one step multiplies them on the way back."""
+    """Return a table of norms at a few steps, and of the factor per step back."""
     shown = [1, *(STEPS * quarter // 4 for quarter in range(1, 5))]
     rows = []
     for label, norms in flows.items():
         factor = (norms[0] / norms[-1]) ** (1 / (STEPS - 1))
         rows.append([label, *(f"{norms[t - 1]:.1e}" for t in shown), f"{factor:.3f}"])
-    return markdown(["recurrence"], [*(f"t={t}" for t in shown), "a step back"], rows)
+    return markdown(["recurrence"], [*(f"t={t}" for t in shown), "factor per step back"], rows)
 
 
 def clip_table(rows: dict[float, dict[str, Tensor]]) -> Iterator[str]:
-    """Norms of the parameters' gradient, and the angle that clipping turns it by."""
+    """Return a table of norms of the parameters' gradient, and cosines to the whole gradient."""
     lines = []
     for gain, vectors in rows.items():
         whole, *others = vectors.values()
@@ -123,7 +123,7 @@ def draw_cells(axes: Axes, flows: dict[str, Tensor]) -> None:
 
 
 def draw_weights(axes: Axes, flows: dict[float, Tensor]) -> None:
-    """Each gain, and below one theory's ceiling: the largest singular value, step by step."""
+    """Draw the norms of each gain, and their theoretical bound for gains up to one."""
     for gain, norms in flows.items():
         times = range(1, STEPS + 1)
         axes.plot(times, norms, color=GAINS[gain], label=f"{gain:g}", linewidth=1.4)
@@ -134,14 +134,14 @@ def draw_weights(axes: Axes, flows: dict[float, Tensor]) -> None:
 
 
 def ceiling(gain: float) -> Tensor:
-    """What the norm can be at most at each step, however little the tanh saturates."""
+    """Return the upper bound of the norm at each step, for a tanh without saturation."""
     weight_ih = plain(gain).cell.weight_ih.detach()
     last = UNITS**0.5 * torch.linalg.matrix_norm(weight_ih, 2)
     return last * gain ** torch.arange(STEPS - 1, -1, -1, dtype=torch.float64)
 
 
 def draw_clipping(axes: Axes, rows: dict[float, dict[str, Tensor]]) -> None:
-    """The norms, and as dotted lines the bounds: by value, that of all elements at theirs."""
+    """Draw the norms, and dotted the bounds: by value, that of all elements at their bound."""
     size = len(next(iter(rows.values()))["whole"])
     bounds = {"whole": None, "by norm": MAX_NORM, "by value": MAX_VALUE * size**0.5}
     for (name, bound), colour in zip(bounds.items(), ("#D55E00", "#0072B2", "#009E73")):
@@ -161,7 +161,7 @@ def _name_time(axes: Axes) -> None:
 
 
 def write(draw: Callable[..., None], measured: dict, name: str, title: str, legend: str) -> None:
-    """One panel as an SVG in the docs; the same figures make the same file."""
+    """Write one panel as an SVG in docs/; the same figures make the same file."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7, 3.4), layout="constrained")
         axes = figure.subplots()
@@ -190,7 +190,7 @@ def main(argv: Sequence[str]) -> None:
     write(draw_weights, gains, "weights", "RNN with orthogonal recurrent weights", "gain")
 
     rows = {gain: clipped(gain) for gain in SWEEP}
-    print(f"At most {MAX_NORM:g} by norm, {MAX_VALUE:g} an element by value\n")
+    print(f"At most {MAX_NORM:g} by norm, {MAX_VALUE:g} per element by value\n")
     print("\n".join(clip_table(rows)))
     write(draw_clipping, rows, "clipping", "Gradient of an RNN's parameters", "")
 

@@ -1,4 +1,4 @@
-"""A recurrent layer of torch.nn or of ours on one batch, to be timed, weighed and checked."""
+"""A recurrent layer of torch.nn or seqcells on one batch, for timing, memory and errors."""
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ def zoneout_lstm(features: int, hidden: int) -> seqcells.Zoneout:
     return seqcells.Zoneout(seqcells.LSTMCell(features, hidden), 0.1)
 
 
-# Recurrences that torch.nn has not: a cell of ours over time.
+# Recurrences that torch.nn does not have: our cells over time.
 FURTHER = {
     "LayerNormLSTM": seqcells.LayerNormLSTMCell,
     "PeepholeLSTM": seqcells.PeepholeLSTMCell,
@@ -35,10 +35,10 @@ def make_layer(library: str, cell: str, shape: Shape) -> nn.Module:
 
 
 class LayerRun:
-    """One step of inference, or of training without an optimiser, each time it is called.
+    """One step of inference, or of training without an optimizer, per call.
 
-    Weights, inputs and the gradient of the outputs are the same for either library. In training
-    the inputs want a gradient too, as when an embedding stands below the layer.
+    Weights, inputs and the gradient of the outputs are the same for both libraries. In training
+    the inputs require a gradient too, as with an embedding below the layer.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class LayerRun:
         gradient = torch.randn(shape.steps, shape.batch, width, device=device).to(dtype)
         self.packs = shape.given == "lengths" and library == "torch.nn"
         self.lengths = None
-        if shape.lengths is not None:  # to be packed by, torch wants them on the CPU
+        if shape.lengths is not None:  # torch packs by lengths on the CPU
             own = shape.given == "lengths" and not self.packs
             self.lengths = torch.tensor(shape.lengths, device=device if own else "cpu")
         if shape.given == "packed":
@@ -69,7 +69,7 @@ class LayerRun:
         self.gradient = self._pack(gradient).data if self.is_packed else gradient
 
     def __call__(self) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:
-        """Outputs, padded or those of the packed sequence, and the final state."""
+        """Return the outputs, padded or packed, and the final state."""
         if not self.train:
             with torch.no_grad():
                 return self._forward()
@@ -80,7 +80,7 @@ class LayerRun:
         return outputs, state
 
     def results(self) -> dict[str, Tensor]:
-        """All that comes out: outputs without padding, final states, gradients."""
+        """Return outputs without padding, final states and gradients."""
         outputs, state = self()
         if self.lengths is not None and not self.is_packed:
             outputs = self._pack(outputs).data
@@ -105,7 +105,7 @@ class LayerRun:
 
 
 def largest_error(run: LayerRun, exact: dict[str, Tensor]) -> float:
-    """The largest difference in any result, relative to the largest value of that result."""
+    """Return the largest difference in any result, relative to that result's largest value."""
     return max(
         ((result.double() - exact[name]).abs().max() / exact[name].abs().max()).item()
         for name, result in run.results().items()

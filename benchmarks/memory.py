@@ -1,9 +1,9 @@
-"""How much memory a step takes, ours against torch.nn's: the largest resident size.
+"""Measure the memory of a step as the peak resident size, ours against torch.nn's.
 
 python -m benchmarks.memory
 
-Each figure is of a fresh process: its largest size after some steps, above what it had once the
-libraries were imported and layer and data made.
+Each figure is from a fresh process: the increase of its peak size over some steps, after the
+libraries are imported and layer and data exist.
 """
 
 import multiprocessing
@@ -17,20 +17,20 @@ from tqdm import tqdm
 from benchmarks.options import at_least_one, parser_of
 from benchmarks.shapes import GATES, SHAPES, Shape
 
-# torch is imported in the measured processes alone: on Linux the largest size of a process starts
-# from that of its parent, which therefore has to stay small.
+# Only the measured processes import torch: on Linux the peak size of a process starts from that of
+# its parent, which must stay small.
 
 NAMES = ("medium", "large", "ragged")
-UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, of the system's figure
+UNIT = 1 if sys.platform == "darwin" else 1024  # bytes per unit of ru_maxrss
 
 
 def largest_size() -> int:
-    """Of this process so far, in bytes."""
+    """Return the peak size of this process in bytes."""
     return UNIT * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def grow(library: str, cell: str, shape: Shape, train: bool, steps: int, threads: int) -> int:
-    """Run some steps; return by how many bytes this process grew."""
+    """Run some steps; return the increase of the peak size in bytes."""
     import torch
 
     from benchmarks.layers import LayerRun
@@ -45,13 +45,18 @@ def grow(library: str, cell: str, shape: Shape, train: bool, steps: int, threads
 
 def main(argv: Sequence[str]) -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("--steps", type=at_least_one, default=5)
-    parser.add_argument("--threads", type=at_least_one, default=multiprocessing.cpu_count())
+    parser.add_argument("--steps", type=at_least_one, default=5, help="default: %(default)s")
+    parser.add_argument(
+        "--threads",
+        type=at_least_one,
+        default=multiprocessing.cpu_count(),
+        help="default: %(default)s",
+    )
     options = parser.parse_args(argv)
     cases = [
         (SHAPES[name], cell, train) for name in NAMES for cell in GATES for train in (False, True)
     ]
-    print(f"{options.steps} steps, {options.threads} threads; MB above the process before them\n")
+    print(f"{options.steps} steps, {options.threads} threads; increase of the peak resident size\n")
     print("| shape | layer | mode | torch.nn, MB | seqcells, MB | torch.nn / seqcells |")
     print("|---|---|---|---:|---:|---:|")
     spawn = multiprocessing.get_context("spawn")

@@ -1,4 +1,4 @@
-"""What the benchmarks' command lines share. No torch here: see `benchmarks.memory`."""
+"""Command-line options shared by the benchmarks. Must not import torch: `benchmarks.memory`."""
 
 import argparse
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -7,14 +7,14 @@ from typing import Any
 
 
 def parser_of(description: str | None) -> argparse.ArgumentParser:
-    """A parser that prints a module's docstring as it stands."""
+    """Return a parser that prints a module's docstring unchanged."""
     return argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
 
 
 def at_least_one(text: str) -> int:
-    """The type of a count."""
+    """Parse a count: the `type` of an option."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return int(text)

@@ -1,4 +1,4 @@
-"""The table of ratios as bars."""
+"""Draw the table of ratios as bars."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +11,13 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from benchmarks.shapes import Shape
 from benchmarks.table import Row
 
-COLOURS = {"RNN": "#E69F00", "GRU": "#009E73", "LSTM": "#0072B2"}  # Okabe and Ito's
+COLOURS = {"RNN": "#E69F00", "GRU": "#009E73", "LSTM": "#0072B2"}  # of Okabe and Ito
 TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 STYLE = {"font.size": 9, "svg.hashsalt": "seqcells", "svg.fonttype": "none"}
 
 
 def draw(rows: Sequence[Row], path: Path, setting: str) -> None:
-    """Write an SVG: inference beside training, a group of bars for each shape."""
+    """Write an SVG: a panel for inference and one for training, a group of bars per shape."""
     shapes = list(dict.fromkeys(row.shape for row in rows))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 1.3 + 0.52 * len(shapes)), layout="constrained")
@@ -34,7 +34,7 @@ def draw(rows: Sequence[Row], path: Path, setting: str) -> None:
 
 
 def _draw_mode(axes: Axes, rows: Sequence[Row], shapes: list[Shape]) -> None:
-    """Bars that grow from 1.0: to the right where ours is faster."""
+    """Draw bars from 1.0, to the right if ours is faster."""
     for number, (cell, colour) in enumerate(COLOURS.items()):
         bars = [row for row in rows if row.cell == cell]
         heights = [shapes.index(row.shape) + 0.27 * (number - 1) for row in bars]
@@ -67,7 +67,7 @@ def _set_scales(axes: Axes, ratios: Sequence[float], groups: int) -> None:
 
 
 def _name(axes: Axes, shapes: Sequence[Shape]) -> None:
-    """Write each group's name and sizes, each line by itself: viewers bring their own fonts."""
+    """Write each group's name and sizes, each line separately, since fonts differ by viewer."""
     for place, shape in enumerate(shapes):
         name, _, sizes = str(shape).partition(": ")
         for text, offset, style in (

@@ -1,4 +1,4 @@
-"""The batches that the layers are measured on. No tensors here: see `benchmarks.memory`."""
+"""The batches of the benchmarks. Must not import torch: `benchmarks.memory`."""
 
 import random
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 class Shape:
     """A batch and the layers that read it.
 
-    `given` says how the layers learn where rows end: "padded" ones all end together; "lengths"
-    are packed for torch in the time that is taken, and passed as `lengths=` to ours; "packed"
-    ones come to both sides as a `PackedSequence` made before.
+    `given` is the form of the input. "padded": all rows have the same length. "lengths": packed
+    for torch within the measured time, passed to ours as `lengths=`. "packed": both sides get a
+    `PackedSequence` that exists before.
     """
 
     name: str
@@ -38,23 +38,23 @@ class Shape:
 
     @property
     def tokens(self) -> int:
-        """Steps that count, over all rows."""
+        """Number of steps over all rows, without padding."""
         return self.steps * self.batch if self.lengths is None else sum(self.lengths)
 
     def operations(self, cell: str) -> int:
-        """Multiplications and additions of the forward products, padding left out."""
+        """Return the multiplications and additions of the forward products, without padding."""
         return 2 * self.tokens * self._weights(cell)
 
     def moved(self, cell: str) -> int:
-        """Numbers that a forward pass has to read and write at least, padding left out.
+        """Return the minimum of numbers that a forward pass reads and writes, without padding.
 
-        Each weight once; of each layer its input and its output.
+        Each weight once, and the input and output of each layer.
         """
         steps = sum(width + self.hidden * self.directions for width in self._widths())
         return self._weights(cell) + self.tokens * steps
 
     def _widths(self) -> list[int]:
-        """What each layer reads."""
+        """Return the input size of each layer."""
         return [self.features] + [self.hidden * self.directions] * (self.layers - 1)
 
     def _weights(self, cell: str) -> int:
@@ -68,7 +68,7 @@ class Shape:
 
 
 def imdb_lengths(rows: int, longest: int, shuffle: bool = False) -> tuple[int, ...]:
-    """As many lengths as `rows`, evenly over IMDB's distribution, cut; longest first, or mixed."""
+    """Return `rows` lengths, evenly over IMDB's distribution, cut; longest first, or shuffled."""
     lengths = []
     for row in range(rows):
         place = (row + 0.5) / rows * (len(IMDB_QUANTILES) - 1)
@@ -86,7 +86,7 @@ def _ragged(name: str, given: str = "lengths", shuffle: bool = False) -> Shape:
     return Shape(name, 400, 64, 100, 128, given=given, lengths=lengths)
 
 
-# Those of one family are timed in turn, so that they can be compared with each other as well.
+# The shapes of a family are timed in turn, so they are comparable with each other too.
 FAMILIES = (
     (Shape("step", 200, 1, 100, 64),),
     (Shape("small", 200, 32, 100, 128),),

@@ -1,11 +1,12 @@
-"""Time our layers against torch.nn's: the same weights, in turn, medians, as ratios.
+"""Time our layers against torch.nn's, with the same weights and in turn.
 
 python -m benchmarks.speed
 
-Training is forward and backward, from a given gradient of the outputs down to the inputs. Ragged
-rows are packed for torch in its time, and its output stays packed; ours get `lengths=`. An error is
-the largest difference of any output, final state or gradient from torch.nn's in float64, relative
-to the largest value there. GFLOP/s are those of the matrix products over steps that are no padding.
+Figures are medians over rounds. Training is forward and backward, from a given gradient of the
+outputs to the inputs. Ragged rows are packed for torch within its time, and its output stays
+packed; ours get `lengths=`. An error is the largest difference of any output, final state or
+gradient from torch.nn's in float64, relative to the largest value there. GFLOP/s count the matrix
+products, without padding.
 """
 
 import sys
@@ -28,7 +29,7 @@ PICTURE = Path(__file__).with_name("speed.svg")
 def measure(
     family: Sequence[Shape], cell: str, train: bool, rounds: int, tick: Callable[[], object]
 ) -> list[Row]:
-    """A row for each shape of the family."""
+    """Return a row for each shape of the family."""
     runs, errors = [], []
     for shape in family:
         exact = LayerRun("torch.nn", cell, shape, train, torch.float64).results()
@@ -43,16 +44,18 @@ def measure(
 
 
 def choose(only: str) -> list[list[Shape]]:
-    """The families, without the shapes whose names do not contain `only`."""
+    """Return the families with the shapes whose names contain `only`."""
     families = [[shape for shape in family if only in shape.name] for family in FAMILIES]
     return [family for family in families if family]
 
 
 def main(argv: Sequence[str]) -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("--rounds", type=at_least_one, default=11)
-    parser.add_argument("--threads", type=at_least_one, default=torch.get_num_threads())
-    parser.add_argument("--only", default="", help="part of a shape's name; draws no picture")
+    parser.add_argument("--rounds", type=at_least_one, default=11, help="default: %(default)s")
+    parser.add_argument(
+        "--threads", type=at_least_one, default=torch.get_num_threads(), help="default: %(default)s"
+    )
+    parser.add_argument("--only", default="", help="part of a shape's name; no picture is drawn")
     options = parser.parse_args(argv)
     families = choose(options.only)
     if not families:
@@ -66,7 +69,7 @@ def main(argv: Sequence[str]) -> None:
         for family, cell, train in cases:
             bar.set_description(f"{family[0].name} {cell}")
             rows += measure(family, cell, train, options.rounds, bar.update)
-    peak = max(peak, matrix_peak())  # before and after: other work must not make it small
+    peak = max(peak, matrix_peak())  # before and after, since other work may slow one of them
 
     setting = f"torch {torch.__version__}, {options.threads} threads"
     print(
@@ -75,7 +78,7 @@ def main(argv: Sequence[str]) -> None:
     )
     print("\n".join([*table(rows, peak), "", *summary(rows)]))
     if options.only:
-        print("\nPicture: none of a part; leave out --only")
+        print("\nPicture: not drawn with --only")
     else:
         draw(rows, PICTURE, setting)
         print(f"\nPicture: {PICTURE}")

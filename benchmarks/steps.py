@@ -3,15 +3,14 @@
 python -m benchmarks.steps
 python -m benchmarks.steps --only lstm,gru,T=1,B=1,inference
 
-Such calls spend their time on the host: on checks, dispatch and allocation. Both sides have the
+Overhead on the host dominates such calls: validation, dispatch, allocation. Both sides have the
 same weights, inputs and initial state; inputs are as wide as the state (I=H). Inference runs under
-`torch.no_grad`. Training is forward and backward, from the sum of the outputs (of a cell, its new
-hidden state) to the weights. Their gradients are set to None before each call, as in a training
-loop.
+`torch.no_grad`. Training is forward and backward, from the sum of the outputs (for a cell, its new
+hidden state) to the weights. Gradients are set to None before each call, as in a training loop.
 
-Both sides of a row are warmed up and then timed in turn, round after round. A round is the mean of
-as many calls as take 2 ms, a figure that of the fastest round: other work on the machine only adds
-time. Set `--threads 1` where there is such work.
+Both sides of a row are warmed up and then timed in turn, round after round. A round is the mean
+over 2 ms of calls. A figure is the fastest round, since other work on the machine only adds time.
+Set `--threads 1` if there is such work.
 """
 
 import os
@@ -51,13 +50,13 @@ AXES: tuple[dict[str, Any], ...] = (
 )
 QUICK = ("B=1", "B=32", "H=64")
 WARM_UP = 20  # calls
-BURST = 0.002  # seconds of calls that are timed together: short, to fit between other work
+BURST = 0.002  # seconds of calls per round: short, to fit between other work
 CLOCKS: dict[bool, Clock] = {False: torch.no_grad()(seconds), True: seconds}  # by `train`
 
 
 @dataclass(frozen=True)
 class Case:
-    """A call: the kind of module, its sizes, and whether it is trained."""
+    """A call: the kind of module, its sizes, and its mode."""
 
     kind: str
     cell: str
@@ -72,7 +71,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """The module, and how many layers and steps it runs."""
+        """The module with its layers and steps."""
         if self.kind == CELLS:
             return f"{self.cell}Cell"
         return f"{self.cell}, L={self.layers}, T={STEPS[self.kind]}"
@@ -190,7 +189,7 @@ def summary(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def processor() -> str:
-    """Return the processor's name, as Linux tells it where it does."""
+    """Return the processor's name, from /proc/cpuinfo if that has one."""
     info = Path("/proc/cpuinfo")
     for line in info.read_text().splitlines() if info.exists() else ():
         if line.startswith("model name"):
@@ -212,10 +211,12 @@ def environment(command: Sequence[str], threads: int, rounds: int) -> str:
 def main(argv: Sequence[str]) -> None:
     parser = parser_of(__doc__)
     words = [word for axis in AXES for word in axis]
-    parser.add_argument("--rounds", type=at_least_one, default=31)
-    parser.add_argument("--threads", type=at_least_one, default=torch.get_num_threads())
-    parser.add_argument("--quick", action="store_true", help=f"{', '.join(QUICK)} alone")
-    parser.add_argument("--only", default="", help=f"rows, with commas: {', '.join(words)}")
+    parser.add_argument("--rounds", type=at_least_one, default=31, help="default: %(default)s")
+    parser.add_argument(
+        "--threads", type=at_least_one, default=torch.get_num_threads(), help="default: %(default)s"
+    )
+    parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
+    parser.add_argument("--only", default="", help=f"rows, separated by commas: {', '.join(words)}")
     options = parser.parse_args(argv)
     only = words_of(parser, "--only", options.only, words)
     cases = choose(only, options.quick)

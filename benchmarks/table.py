@@ -1,4 +1,4 @@
-"""What was measured, as markdown."""
+"""Format results as Markdown tables."""
 
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from benchmarks.shapes import Shape
 
-COLUMNS = ("step", "small", "medium", "ragged")  # whose geometric mean is the summary
-PASSES = {False: 1, True: 3}  # the backward products take twice what the forward ones take
+COLUMNS = ("step", "small", "medium", "ragged")  # the shapes of the geometric mean
+PASSES = {False: 1, True: 3}  # the backward products cost twice the forward products
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Row:
 
     @property
     def rate(self) -> float:
-        """Our operations a second, counting the matrix products alone."""
+        """Operations per second of ours, counting matrix products only."""
         return PASSES[self.train] * self.shape.operations(self.cell) / self.ours
 
 
 def table(rows: Sequence[Row], peak: float) -> Iterator[str]:
-    """A line for each row; `peak` is in operations a second."""
+    """Yield a line for each row; `peak` is in operations per second."""
     yield (
         "| shape | layer | mode | torch.nn, ms | seqcells, ms | torch.nn / seqcells "
         "| error, torch.nn | error, seqcells | GFLOP/s | of peak |"
@@ -52,7 +52,7 @@ def table(rows: Sequence[Row], peak: float) -> Iterator[str]:
 
 
 def summary(rows: Sequence[Row]) -> Iterator[str]:
-    """Geometric means over `COLUMNS`, packed input against `lengths=`, the smallest ratio."""
+    """Yield geometric means over `COLUMNS`, packed against `lengths=`, the smallest ratio."""
     found = {(row.shape.name, row.cell, row.train): row for row in rows}
     cells = dict.fromkeys((row.cell, row.train, row.mode) for row in rows)
     names = {row.shape.name for row in rows}
@@ -78,7 +78,7 @@ def summary(rows: Sequence[Row]) -> Iterator[str]:
 def markdown(
     words: Sequence[str], figures: Sequence[str], rows: Iterable[Sequence[str]]
 ) -> Iterator[str]:
-    """A table of any columns: those of words, then those of figures, to the right."""
+    """Yield a table: columns of words, then right-aligned columns of figures."""
     yield f"| {' | '.join([*words, *figures])} |"
     yield "|" + "---|" * len(words) + "---:|" * len(figures)
     for row in rows:

@@ -1,4 +1,4 @@
-"""Seconds, taken in turn; and what the machine can do at its best."""
+"""Time functions in turn, and measure the peak speed of the machine."""
 
 import math
 import statistics
@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-SHORTEST = 0.02  # seconds: calls that are shorter are timed several at once
-FEW = 3  # rounds of calls that are longer than the caller wants to wait for
+SHORTEST = 0.02  # seconds: shorter calls are repeated within a round
+FEW = 3  # rounds of long calls
 
 Clock = Callable[[Callable[[], object], int], float]
 
 
 def seconds(run: Callable[[], object], repeats: int = 1) -> float:
-    """Of one call, on average over `repeats`."""
+    """Return the seconds of one call, averaged over `repeats`."""
     started = time.perf_counter()
     for _ in range(repeats):
         run()
@@ -22,7 +22,7 @@ def seconds(run: Callable[[], object], repeats: int = 1) -> float:
 
 
 def device_seconds(run: Callable[[], object], repeats: int = 1) -> float:
-    """As `seconds`, by the GPU's own clock: from the first call's start to the end of all work."""
+    """Like `seconds`, by the GPU's clock, from the first call to the end of all work."""
     started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
     started.record()
@@ -45,11 +45,11 @@ def in_turn(
     shortest: float | None = None,
     statistic: Callable[[list[float]], float] = statistics.median,
 ) -> list[float]:
-    """Return the median seconds of each; every round runs all, every second round backwards.
+    """Return the median seconds of each; every round runs all, every second round in reverse.
 
     A call is repeated within a round until `shortest` seconds have passed (default: `SHORTEST`).
-    Calls that take longer than `long` seconds run in the first `FEW` rounds alone. Another
-    `statistic` than the median can be taken over the rounds.
+    Calls longer than `long` seconds run in the first `FEW` rounds only. `statistic` replaces the
+    median over the rounds.
     """
     first = [clock(run, 1) for run in runs]
     shortest = SHORTEST if shortest is None else shortest
@@ -71,14 +71,14 @@ def matrix_peak(
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
 ) -> float:
-    """Operations a second of a large matrix product, the best of several."""
+    """Return the operations per second of a large matrix product, the best of several."""
     left, right = torch.rand(2, size, size, device=device).to(dtype).unbind()
     product = torch.empty_like(left)
     return 2 * size**3 / _best(lambda: torch.mm(left, right, out=product), rounds, device)
 
 
 def copy_peak(size: int, device: str, rounds: int = 10) -> float:
-    """Bytes read and written a second by a copy of `size` bytes, the best of several."""
+    """Return the bytes read and written per second by a large copy, the best of several."""
     source = torch.zeros(size, dtype=torch.uint8, device=device)
     copied = torch.empty_like(source)
     return 2 * size / _best(lambda: copied.copy_(source), rounds, device)

@@ -1,9 +1,9 @@
-"""Train on IMDB with our LSTM and with torch.nn's, batch by batch in turn: tokens a second.
+"""Train on IMDB with our LSTM and torch.nn's, batch by batch in turn: tokens per second.
 
 python -m benchmarks.training PATH_TO_IMDB
 
-The model, the batches and the optimiser are those of configs/imdb_lstm.yaml. Every side starts from
-the same weights and draws the same dropout.
+The model, the batches and the optimizer are those of configs/imdb_lstm.yaml. Every side has the
+same initial weights and dropout masks.
 """
 
 import sys
@@ -21,14 +21,14 @@ from seqcells.lab.models import TextClassifier
 from seqcells.lab.training import Config, Run, Trainer, TrainingData, command, parse, task_of
 
 CONFIG = Path(__file__).parents[1] / "configs" / "imdb_lstm.yaml"
-PLAIN = ["--training.adversarial=0", "--training.average=null"]  # one pass a batch, no more
+PLAIN = ["--training.adversarial=0", "--training.average=null"]  # one pass per batch
 OURS = "seqcells"
 
 
 class PaddedClassifier(TextClassifier):
-    """torch.nn's layer over the padding too, as where nobody packs. What it computes is wrong.
+    """torch.nn's layer on padded input without packing. Its results are wrong.
 
-    The backward direction reads padding first; the readout skips it, as in every other model.
+    The backward direction reads the padding first. The readout skips padding, as in every model.
     """
 
     def recur(self, words: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,7 +44,7 @@ SIDES = {
 
 
 def make_trainers(config: Config, data: TrainingData) -> dict[str, Trainer]:
-    """A trainer for each side, of a run that is never written."""
+    """Return a trainer for each side; their runs are never written."""
     trainers = {}
     for name, (backend, kind) in SIDES.items():
         torch.manual_seed(config.training.seed)
@@ -56,7 +56,7 @@ def make_trainers(config: Config, data: TrainingData) -> dict[str, Trainer]:
 
 
 def train(trainers: dict[str, Trainer], data: TrainingData, batches: int) -> None:
-    """Some batches of the first epoch, each by every side; another one begins each time."""
+    """Train every side on some batches of the first epoch, in an order that rotates by batch."""
     names = list(trainers)
     epoch = islice(data.train.epoch(1), batches)
     for number, batch in enumerate(tqdm(epoch, total=batches, leave=False, disable=None)):
@@ -68,9 +68,11 @@ def train(trainers: dict[str, Trainer], data: TrainingData, batches: int) -> Non
 
 def main(argv: Sequence[str]) -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("path", help="the reviews: aclImdb_v1.tar.gz or its extracted folder")
-    parser.add_argument("--batches", type=at_least_one, help="of the epoch (default: all)")
-    parser.add_argument("--threads", type=at_least_one, default=torch.get_num_threads())
+    parser.add_argument("path", help="aclImdb_v1.tar.gz or its extracted folder")
+    parser.add_argument("--batches", type=at_least_one, help="number of batches (default: all)")
+    parser.add_argument(
+        "--threads", type=at_least_one, default=torch.get_num_threads(), help="default: %(default)s"
+    )
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     config, _, _ = parse([str(CONFIG), "--data.path", options.path, *PLAIN])
@@ -85,7 +87,7 @@ def main(argv: Sequence[str]) -> None:
         f"{len(data.train)} batches, {tokens:,} tokens, "
         f"{data.train.padding_share(1):.0%} padding in the epoch\n"
     )
-    print("| layers | seconds | tokens/s | seqcells / it | loss |")
+    print("| layers | seconds | tokens/s | speed-up of seqcells | loss |")
     print("|---|---:|---:|---:|---:|")
     for name, trainer in trainers.items():
         speed, seconds = trainer.progress.sums.speed(), trainer.progress.sums.seconds

@@ -1,11 +1,11 @@
-"""Time the further cells against the plain ones, a Python loop, and torchrecurrent's.
+"""Time further cells against the plain ones, a Python loop, and torchrecurrent.
 
 python -m benchmarks.variants
 
-A step of training: forward, and backward from a given gradient of the outputs down to the inputs.
-All columns of a row are taken in turn, with the same weights and inputs. The loop calls, step after
-step, a cell as torch.nn has them: torch.nn's own, or else our equations with both products in the
-call, without checks.
+A training step is forward, and backward from a given gradient of the outputs to the inputs. All
+columns of a row are timed in turn, with the same weights and inputs. The loop calls a cell in the
+style of torch.nn at each step: torch.nn's own, or our equations with both products in the call and
+without validation.
 """
 
 import sys
@@ -37,7 +37,7 @@ THEIR_NAMES = {"weight_peephole": "weight_ph"}
 
 
 class OwnLSTM(GatedCell):
-    """The LSTM as a user may write it."""
+    """An LSTM written as a user's own cell."""
 
     gates = ("input", "forget", "candidate", "output")
 
@@ -56,11 +56,11 @@ class OwnLSTM(GatedCell):
 
 
 class CompiledLSTM(OwnLSTM, compile=True):
-    """The same with a kernel of its own."""
+    """The same with a compiled kernel."""
 
 
 class ZoneoutLSTM(nn.LSTMCell):
-    """Zoneout as one writes it around torch.nn's cell."""
+    """Zoneout written around torch.nn's cell."""
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         new = super().forward(input, hx)
@@ -70,7 +70,7 @@ class ZoneoutLSTM(nn.LSTMCell):
 
 
 class VariationalLSTM(nn.LSTMCell):
-    """Variational dropout as one writes it around torch.nn's cell."""
+    """Variational dropout written around torch.nn's cell."""
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         if hx is None:
@@ -81,11 +81,11 @@ class VariationalLSTM(nn.LSTMCell):
 
 @dataclass(frozen=True)
 class Variant:
-    """A cell of ours and what it is measured against.
+    """One of our cells and its competitors.
 
-    `plain` is the plain cell to compare with, `twin` torch.nn's cell of the same equations,
-    `theirs` torchrecurrent's layer with its options; `note` says how that one's equations differ.
-    `modifier` stands around our cell, and draws random numbers, as the `twin` then does.
+    `plain` is the plain cell to compare with, `twin` the cell of torch.nn with the same equations,
+    `theirs` the layer of torchrecurrent with its `options`; `note` states how its equations differ.
+    `modifier` wraps our cell and draws random numbers, and then the `twin` does too.
     """
 
     name: str
@@ -144,7 +144,7 @@ VARIANTS = (
 
 
 class Stepped(nn.Module):
-    """Our equations as a cell of torch.nn's style: input and state in, the next state out."""
+    """Our equations as a cell in the style of torch.nn: `(input, state)` to the next state."""
 
     def __init__(self, cell: GatedCell) -> None:
         super().__init__()
@@ -173,7 +173,7 @@ class Loop(nn.Module):
 
 
 class Training:
-    """A step of training without an optimiser, each time it is called."""
+    """One training step without an optimizer per call."""
 
     def __init__(self, module: nn.Module, shape: Shape) -> None:
         dtype = next(module.parameters()).dtype
@@ -194,7 +194,7 @@ class Training:
 def sides(
     variant: Variant, shape: Shape, dtype: torch.dtype = torch.float32
 ) -> dict[str, Training | None]:
-    """What is timed, by column; None where torchrecurrent has no such cell, or is not there."""
+    """Return the runs by column; None if torchrecurrent lacks the cell or is not installed."""
     torch.manual_seed(SEED)
     sizes = shape.features, shape.hidden
     cell = variant.cell(*sizes).to(dtype)
@@ -217,7 +217,7 @@ def _twin(variant: Variant, cell: GatedCell) -> nn.Module:
 
 @torch.no_grad()
 def _theirs(variant: Variant, cell: GatedCell) -> nn.Module | None:
-    """torchrecurrent's layer with our cell's weights."""
+    """Return torchrecurrent's layer with the weights of our cell."""
     if torchrecurrent is None or variant.theirs is None:
         return None
     layer = getattr(torchrecurrent, variant.theirs)(
@@ -232,7 +232,7 @@ def _theirs(variant: Variant, cell: GatedCell) -> nn.Module | None:
 def measure(
     variant: Variant, shape: Shape, rounds: int, tick: Callable[[], object]
 ) -> dict[str, float]:
-    """Median seconds by column, of what there is."""
+    """Return the median seconds by column."""
     runs = {name: run for name, run in sides(variant, shape).items() if run}
     return dict(zip(runs, in_turn(list(runs.values()), rounds, tick)))
 
@@ -265,8 +265,10 @@ def footnotes() -> Iterator[str]:
 
 def main(argv: Sequence[str]) -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("--rounds", type=at_least_one, default=7)
-    parser.add_argument("--threads", type=at_least_one, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=at_least_one, default=7, help="default: %(default)s")
+    parser.add_argument(
+        "--threads", type=at_least_one, default=torch.get_num_threads(), help="default: %(default)s"
+    )
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     cases = [(SHAPES[name], variant) for name in NAMES for variant in VARIANTS]

@@ -1,4 +1,4 @@
-"""What `make docs` does beside what MkDocs does: see mkdocs.yml."""
+"""Hooks of `make docs`: add files from outside docs/, and adapt docstrings to Markdown."""
 
 from pathlib import Path
 from typing import Any
@@ -8,22 +8,23 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
-BESIDE = ("benchmarks/RESULTS.md", "benchmarks/speed.svg")
+ADDED = ("benchmarks/RESULTS.md", "benchmarks/speed.svg")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Take in what stands beside docs/, and is linked to from there as it is in the repository."""
-    for path in BESIDE:
+    """Add files from outside docs/ that the pages link to."""
+    for path in ADDED:
         files.append(File.generated(config, path, abs_src_path=str(ROOT / path)))
     return files
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Rewrite links from docs/ to benchmarks/, which the built site has at its root."""
     return markdown.replace("](../benchmarks/", "](benchmarks/")
 
 
 class CodeBlocks(griffe.Extension):
-    """The docstrings mark a block of code by two colons, of which Markdown shows one too many."""
+    """Drop one of the two colons that mark code blocks in docstrings; Markdown would show it."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring is not None:

@@ -1,4 +1,4 @@
-"""Recurrent networks for PyTorch, as open as a loop."""
+"""Recurrent networks for PyTorch: readable cells, layers, and fused kernels."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from seqcells.modifiers import (
     VariationalDropout,
     Zoneout,
 )
-from seqcells.moved import keep_old_names
+from seqcells.moved import redirect_old_names
 from seqcells.noise import Noise
 from seqcells.recurrence.choice import backend, backends
 from seqcells.recurrent import Recurrent
@@ -47,21 +47,21 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-keep_old_names()
+redirect_old_names()
 
 
 def load(run: str | Path) -> Classifier:
-    """The classifier that the folder of a training run holds: see `seqcells.lab.prediction`.
+    """Load the classifier from the folder of a training run: see `seqcells.lab.prediction`.
 
     Raises:
-        ImportError: what trains and predicts is not installed.
-        ValueError: no run of a classifier, or one with missing or damaged files.
+        ImportError: the dependencies of training and prediction are not installed.
+        ValueError: not a run of a classifier, or a file is missing or damaged.
     """
     try:
         prediction = import_module("seqcells.lab.prediction")
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"expected what runs are trained with ({error}): pip install 'seqcells[train]'"
+            f"expected the dependencies of training ({error}): pip install 'seqcells[train]'"
         ) from error
     return prediction.load(run)
 

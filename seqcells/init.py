@@ -1,4 +1,4 @@
-"""Initial values by request. They take cells, layers, stacks: seqcells' own and `torch.nn`'s."""
+"""Initialisation schemes, in place, for cells, layers and stacks of seqcells and `torch.nn`."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from seqcells.cells import GatedCell, GRUCell, LSTMCell
 def orthogonal_(module: nn.Module, gain: float = 1.0) -> nn.Module:
     """Make each gate's recurrent matrix orthogonal (Saxe et al. 2014), in place.
 
-    Every matrix `weight_hh` of the module and its children is filled, gate by gate: its singular
-    values are all `gain`, so that the linear part of a step neither shrinks nor grows what it
-    carries. Recurrent weights that are no matrix, as an IndRNN's, stay as they are.
+    It fills every matrix `weight_hh` of the module and its children, gate by gate. All singular
+    values are `gain`, so for a gain of 1 the linear part of a step preserves norms. Recurrent
+    weights that are not matrices, such as those of an IndRNN, are unchanged.
 
     Raises:
-        ValueError: a module without recurrent matrices.
+        ValueError: the module has no recurrent matrices.
     """
     matrices = [pair for pair in _recurrent_weights(module) if pair[1].dim() == 2]
     if not matrices:
         raise ValueError(f"expected a module with recurrent matrices (weight_hh), got {module}")
     for owner, matrix in matrices:
-        for gate in matrix.split(_rows(owner, matrix)):
+        for gate in matrix.split(_rows_per_gate(owner, matrix)):
             nn.init.orthogonal_(gate, gain)
     return module
 
@@ -35,23 +35,23 @@ def orthogonal_(module: nn.Module, gain: float = 1.0) -> nn.Module:
 def identity_(module: nn.Module, gain: float = 1.0) -> nn.Module:
     """Make each gate's recurrent matrix `gain` times the identity, and all biases zero, in place.
 
-    Made for the RNN with the relu (IRNN, Le et al. 2015): untrained, it carries its state on
-    unchanged and adds what comes in. A vector of recurrent weights, which stands for a diagonal,
-    is filled with `gain`; a projected gate `(H, P)` passes on the first P units.
+    Designed for the RNN with the relu (IRNN, Le et al. 2015), which initially copies its state and
+    adds its inputs. A vector of recurrent weights, as in an IndRNN, is filled with `gain`. A
+    projected gate `(H, P)` copies the first P units.
 
-    In a gated cell it only lets every gate read its own unit's state alone. What such a cell
-    carries is up to its gates, which zero biases leave half open: `forget_bias_` and `chrono_`
-    open them, if called afterwards.
+    In a gated cell, each gate then reads only the state of its own unit. How much state such a cell
+    keeps depends on its gates, which zero biases leave half open. Call `forget_bias_` or `chrono_`
+    afterwards to open them.
 
     Raises:
-        ValueError: a module without recurrent weights.
+        ValueError: the module has no recurrent weights.
     """
     found = list(_recurrent_weights(module))
     if not found:
         raise ValueError(f"expected a module with recurrent weights (weight_hh), got {module}")
     for owner, weight in found:
         if weight.dim() == 2:
-            for gate in weight.split(_rows(owner, weight)):
+            for gate in weight.split(_rows_per_gate(owner, weight)):
                 nn.init.eye_(gate).mul_(gain)
         else:
             weight.fill_(gain)
@@ -65,12 +65,12 @@ def identity_(module: nn.Module, gain: float = 1.0) -> nn.Module:
 def forget_bias_(module: nn.Module, value: float = 1.0) -> nn.Module:
     """Open every forget gate in the module (Gers et al. 2000; Jozefowicz et al. 2015), in place.
 
-    The two biases of a forget gate then sum to `value`: `bias_ih` holds it, `bias_hh` is zero.
-    A gate is a forget gate by its name: that of the LSTMs, and of any `GatedCell` whose `gates`
-    say "forget". It has to keep where it is open, as in `f * c'`.
+    The biases of each forget gate then sum to `value`: `bias_ih` is `value`, `bias_hh` is zero.
+    Forget gates are found by name: those of LSTMs, and of any `GatedCell` with "forget" in `gates`.
+    An open forget gate must keep the state, as in `f * c'`.
 
     Raises:
-        ValueError: a module without a forget gate that has biases.
+        ValueError: the module has no forget gate with biases.
     """
     opened = [biases["forget"] for biases in _gate_biases(module) if "forget" in biases]
     if not opened:
@@ -85,20 +85,20 @@ def forget_bias_(module: nn.Module, value: float = 1.0) -> nn.Module:
 def chrono_(module: nn.Module, longest: float) -> nn.Module:
     """Spread the time scales of every gated cell from 2 to `longest` steps, in place.
 
-    Chrono initialisation (Tallec & Ollivier 2018), for dependencies of up to T_max = `longest`
-    steps: `b_f = log u` with u uniform in [1, T_max - 1], drawn for each unit, so that a unit
-    keeps its state for about u + 1 steps, and `b_i = -b_f`. The other gates stay as they are.
+    Chrono initialisation (Tallec & Ollivier 2018) for dependencies of up to T_max = `longest`
+    steps: `b_f = log u` with u uniform in [1, T_max - 1], drawn per unit, and `b_i = -b_f`. A unit
+    then keeps its state for about u + 1 steps. Other gates are unchanged.
 
-    - A gate called "forget" keeps; a gate called "input", where there is one beside it, lets in.
-    - A GRU has one gate for both, called "update", which in torch's convention,
-      `h = (1 - z) * n + z * h'`, keeps where it is open: `b_z = log u`, and `1 - z = sigma(-b_z)`
-      is the input's part. The paper, whose gate lets in, writes the same with the sign turned.
+    - In cells with a gate named "forget", its bias is b_f, and that of a gate named "input" is b_i.
+    - In cells with a gate named "update", such as the GRU `h = (1 - z) * n + z * h'` with an open
+      gate keeping the state, `b_z = log u`. The weight of the input is `1 - z = sigma(-b_z)`. The
+      paper's update gate is `1 - z`, so its bias has the opposite sign.
 
-    `bias_ih` holds the value, `bias_hh` is zero for these gates.
+    For these gates `bias_ih` is the value and `bias_hh` is zero.
 
     Raises:
-        TypeError: `longest` that is no number.
-        ValueError: `longest` below 2 or without end; a module without such gates and biases.
+        TypeError: `longest` is not a number.
+        ValueError: `longest` is below 2 or not finite, or the module has no such gates with biases.
     """
     if not isinstance(longest, (int, float)) or isinstance(longest, bool):
         raise TypeError(f"longest: expected a number of steps, got {type(longest).__name__}")
@@ -110,31 +110,31 @@ def chrono_(module: nn.Module, longest: float) -> nn.Module:
             f"expected a module with a forget or update gate and its biases, got {module}"
         )
     for biases in gated:
-        keep, *others = biases["forget" if "forget" in biases else "update"]
-        nn.init.uniform_(keep, 1, longest - 1).log_()
+        keep_bias, *others = biases["forget" if "forget" in biases else "update"]
+        nn.init.uniform_(keep_bias, 1, longest - 1).log_()
         if {"forget", "input"} <= biases.keys():
-            let_in, *more = biases["input"]
-            let_in.copy_(-keep)
-            others += more
+            input_bias, *input_others = biases["input"]
+            input_bias.copy_(-keep_bias)
+            others += input_others
         _zero(others)
     return module
 
 
 def _recurrent_weights(module: nn.Module) -> Iterator[tuple[nn.Module, Tensor]]:
-    """Each parameter called `weight_hh...`, beside the module that holds it."""
+    """Yield each parameter named `weight_hh...` with its module."""
     for owner in module.modules():
         for name, parameter in owner.named_parameters(recurse=False):
             if name.startswith("weight_hh"):
                 yield owner, parameter
 
 
-def _rows(owner: nn.Module, matrix: Tensor) -> int:
-    """The rows of one gate."""
+def _rows_per_gate(owner: nn.Module, matrix: Tensor) -> int:
+    """Return the number of rows per gate."""
     return getattr(owner, "hidden_size", matrix.shape[1])
 
 
 def _gate_biases(module: nn.Module) -> list[dict[str, tuple[Tensor, ...]]]:
-    """For each cell, layer and direction with biases: its gates, each with its one or two."""
+    """Return a dict from gate name to its one or two biases per cell, layer and direction."""
     found = []
     for owner in module.modules():
         gates = _gates(owner)
@@ -147,7 +147,7 @@ def _gate_biases(module: nn.Module) -> list[dict[str, tuple[Tensor, ...]]]:
 
 
 def _gates(module: nn.Module) -> tuple[str, ...]:
-    """The names of a cell's or layer's gates, in the order of their weights; of others, none."""
+    """Return the gate names of a cell or layer in the order of the weights; else an empty tuple."""
     mode = module.mode if isinstance(module, nn.RNNBase) else None
     if isinstance(module, GatedCell):
         return module.gates

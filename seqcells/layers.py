@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from seqcells.cells.lstm import check_projection
 from seqcells.cells.table import EQUATIONS
 from seqcells.recurrence.compute import compute
 from seqcells.recurrence.request import Request
-from seqcells.sequences import as_given, time_first
+from seqcells.sequences import restore_layout, time_first
 from seqcells.state import (
     State,
     autocast,
@@ -107,16 +107,22 @@ class _Layers(nn.RNNBase):
         """
         if isinstance(input, PackedSequence):
             return self._run_packed(input, hx, lengths, resets)
-        self._check_input(input, (2, 3))
+        sequence = self._prepare(input, hx, lengths, resets)
+        output, state = self._run(*sequence)
         batched = input.dim() == 3
-        input, lengths, resets = time_first(input, lengths, resets, self.batch_first)
-        if not batched and hx is not None:
-            hx = map_state(lambda part: part.unsqueeze(1), hx)
-        states = self._initial_states(hx, input.shape[1], input)
-        output, state = self._run(input, states, lengths=lengths, resets=resets)
         if not batched:
             state = map_state(lambda part: part.squeeze(1), state)
-        return as_given(output, batched, self.batch_first), state
+        return restore_layout(output, batched, self.batch_first), state
+
+    def _prepare(
+        self, input: Tensor, hx: Any, lengths: Any, resets: Tensor | None
+    ) -> tuple[Tensor, list[State], Tensor | None, Tensor | None]:
+        """Validate a padded sequence and return it as `_run` takes it."""
+        self._check_input(input, (2, 3))
+        if hx is not None and input.dim() == 2:
+            hx = map_state(lambda part: part.unsqueeze(1), hx)
+        input, lengths, resets = time_first(input, lengths, resets, self.batch_first)
+        return input, self._initial_states(hx, input.shape[1], input), lengths, resets
 
     def _run_packed(
         self, input: PackedSequence, hx: Any, lengths: Any, resets: Any
@@ -137,18 +143,16 @@ class _Layers(nn.RNNBase):
             state = map_state(lambda part: part.index_select(1, unsorted_indices), state)
         return PackedSequence(output, batch_sizes, sorted_indices, unsorted_indices), state
 
-    _compute = staticmethod(compute)  # `trace` records here
-
     def _run(
         self,
         input: Tensor,
         states: list[State],
-        *,
         lengths: Tensor | None = None,
-        batch_sizes: Tensor | None = None,
         resets: Tensor | None = None,
+        batch_sizes: Tensor | None = None,
+        compute: Callable[[Request], tuple[State, State]] = compute,
     ) -> tuple[Tensor, Any]:
-        """The recurrence, time first or packed: layer after layer, direction beside direction."""
+        """Run each layer in each direction over a sequence, time first or packed."""
         cell = EQUATIONS[self.mode.lower()]
         left = iter(zip(states, self._weights()))
         directions = 2 if self.bidirectional else 1
@@ -160,7 +164,7 @@ class _Layers(nn.RNNBase):
                 fresh = None if resets is None else map_state(torch.zeros_like, state)
                 steps = lengths, batch_sizes, resets, direction == 1
                 request = Request(cell, weights, input, state, fresh, None, *steps)
-                output, final_state = self._compute(request)
+                output, final_state = compute(request)
                 outputs.append(output)
                 final_states.append(final_state)
             input = torch.cat(outputs, dim=-1) if self.bidirectional else output

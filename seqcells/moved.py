@@ -1,4 +1,4 @@
-"""Import the application's packages by the names that they had before 0.1.0."""
+"""Deprecated import names of the application's packages from before 0.1.0."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOVED |= {"text", "training"}
 
 
 class Finder(MetaPathFinder, Loader):
-    """Find `seqcells.text` at `seqcells.lab.text`, and so on, with a warning."""
+    """Import `seqcells.lab.text` for `seqcells.text`, and so on, with a deprecation warning."""
 
     def __init__(self) -> None:
         self.specs: dict[str, ModuleSpec | None] = {}
@@ -40,11 +40,11 @@ class Finder(MetaPathFinder, Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Give the module its own spec back; it has been executed under its new name."""
+        """Restore the module's own spec. It was already executed under its new name."""
         if module.__spec__ is not None:
             module.__spec__ = self.specs.pop(module.__spec__.name)
 
 
-def keep_old_names() -> None:
-    """Look for moved modules first: a moved package would find its own modules a second time."""
+def redirect_old_names() -> None:
+    """Install the finder for old names first, so that no other finder loads a submodule twice."""
     sys.meta_path.insert(0, Finder())

@@ -1,4 +1,4 @@
-"""The randomness of a sequence: tensors drawn before it runs, which go along beside its inputs."""
+"""Random masks and factors of a sequence, drawn before it runs and passed with its inputs."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from seqcells.state import State, check_dtype, first_tensor, map_state
 
 
 class Noise(NamedTuple):
-    """Factors and shares that one sequence runs with; what is None changes nothing.
+    """Factors and mixing weights of one sequence. Fields that are None have no effect.
 
-    Each holds for the whole sequence, or has the time as its first dimension. Time comes first
-    here, and the batch is there, whatever the layout of the inputs.
+    A tensor applies to the whole sequence, or has time as its first dimension. The layout is
+    always time first and batched, whatever the layout of the inputs.
 
     Attributes:
-        hidden: `(B, R)` or `(T, B, R)`, the factor on the hidden state (R units: H, or P where it
-            is projected) as the recurrent product reads it. What is carried on past the product,
-            as in the GRU's `z * h'`, stays as it is.
-        candidate: `(B, H)` or `(T, B, H)`, the factor on a cell's candidate where it enters the
-            state.
-        zone: in the state's form, for each part `(B, ...)` its own shape or `(T, B, ...)`, the
-            share of the old value that stays: `new = share * old + (1 - share) * new`.
-        weight_hh: shaped as the recurrent weights, the factor on them.
+        hidden: `(B, R)` or `(T, B, R)`, factor on the hidden state as the recurrent product reads
+            it. R is H, or P with a projection. Other reads of the state, such as `z * h'` in the
+            GRU, are not affected.
+        candidate: `(B, H)` or `(T, B, H)`, factor on a cell's candidate where it enters the state.
+        zone: a structure like the state, with tensors `(B, ...)` or `(T, B, ...)`: the share of
+            the old value in `new = share * old + (1 - share) * new`.
+        weight_hh: factor on the recurrent weights, with their shape.
     """
 
     hidden: Tensor | None = None
@@ -34,75 +33,74 @@ class Noise(NamedTuple):
     weight_hh: Tensor | None = None
 
     def at(self, step: int, state: State) -> Noise:
-        """The noise of one step of a sequence whose states are shaped as `state`."""
+        """Return the noise of step `step`. `state` tells the ranks of the state's tensors."""
 
-        def pick(own: Tensor, rank: int) -> Tensor:
-            return own[step] if own.dim() > rank else own
+        def pick(value: Tensor, rank: int) -> Tensor:
+            return value[step] if value.dim() > rank else value
 
-        parts = zip(self, _ranks(state))
-        return Noise(*(own if own is None else map_state(pick, own, rank) for own, rank in parts))
+        fields = zip(self, _ranks(state))
+        return Noise(
+            *(None if value is None else map_state(pick, value, rank) for value, rank in fields)
+        )
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Noise:
-        """The same with `function` of each tensor."""
+        """Return a noise with `function` applied to each tensor."""
         return Noise(*(part if part is None else map_state(function, part) for part in self))
 
-    def beside(self, other: Noise) -> Noise:
-        """Both at once: factors multiply, and of what one share leaves the other keeps its own."""
+    def combine(self, other: Noise) -> Noise:
+        """Combine two noises: factors multiply, and shares s and t become `s + t - s * t`."""
 
-        def join(share: Tensor, its: Tensor) -> Tensor:
-            return 1 - (1 - share) * (1 - its)
+        def union(share: Tensor, other_share: Tensor) -> Tensor:
+            return 1 - (1 - share) * (1 - other_share)
 
-        def both(mine: State, its: State, function: Callable[..., Tensor]) -> State:
-            if mine is None or its is None:
-                return its if mine is None else mine
-            return map_state(function, mine, its)
+        def merge(left: State, right: State, function: Callable[..., Tensor]) -> State:
+            if left is None or right is None:
+                return right if left is None else left
+            return map_state(function, left, right)
 
-        functions: list[Any] = [Tensor.mul, Tensor.mul, join, Tensor.mul]  # by the parts' order
-        return Noise(*map(both, self, other, functions))
+        functions: list[Any] = [Tensor.mul, Tensor.mul, union, Tensor.mul]  # in field order
+        return Noise(*map(merge, self, other, functions))
 
-    def carried(self, drawn: Noise, state: State) -> Noise:
-        """What was `drawn` for the steps that follow, but from here what holds for a sequence.
+    def carry_over(self, drawn: Noise, state: State) -> Noise:
+        """Return `drawn`, the noise of the next steps, with the per-sequence tensors of this one.
 
-        `state` is one of the sequence: its shape tells which parts have no time.
+        `state` is a state of the sequence. Its ranks tell which tensors have no time dimension.
         """
 
-        def keep(old: Tensor, rank: int, new: Tensor) -> Tensor:
+        def select(old: Tensor, rank: int, new: Tensor) -> Tensor:
             return new if old.dim() > rank else old
 
-        parts = zip(self, _ranks(state), drawn)
+        fields = zip(self, _ranks(state), drawn)
         return Noise(
             *(
-                new if old is None or new is None else map_state(keep, old, rank, new)
-                for old, rank, new in parts
+                new if old is None or new is None else map_state(select, old, rank, new)
+                for old, rank, new in fields
             )
         )
 
 
 def _ranks(state: State) -> tuple[Any, ...]:
-    """Of each part of a noise, the dimensions that it has where it has no time."""
+    """Return the rank of each field of a noise without the time dimension."""
     return 2, 2, None if state is None else map_state(Tensor.dim, state), 2
 
 
-# What a step does with it. A noise of None is none.
-
-
-def read(hidden: Tensor, noise: Noise | None) -> Tensor:
-    """The hidden state as the recurrent product reads it."""
+def scale_hidden(hidden: Tensor, noise: Noise | None) -> Tensor:
+    """Return the hidden state times `noise.hidden`, as the recurrent product reads it."""
     return hidden if noise is None or noise.hidden is None else hidden * noise.hidden
 
 
-def kept(candidate: Tensor, drop: Tensor | None = None) -> Tensor:
-    """The candidate as it enters the state."""
+def scale_candidate(candidate: Tensor, drop: Tensor | None = None) -> Tensor:
+    """Return the candidate times the factor `drop`, as it enters the state."""
     return candidate if drop is None else candidate * drop
 
 
-def drop_of(noise: Noise | None) -> tuple[Tensor, ...]:
-    """The candidate's factor, the fourth argument of `activate`, if there is one."""
+def drop_args(noise: Noise | None) -> tuple[Tensor, ...]:
+    """Return the optional fourth argument of `activate`, the candidate's factor, as a tuple."""
     return () if noise is None or noise.candidate is None else (noise.candidate,)
 
 
-def zoned(noise: Noise | None, old: State, new: State) -> State:
-    """The new state, and of the old one what stays: nothing of a state that is not known."""
+def apply_zoneout(noise: Noise | None, old: State, new: State) -> State:
+    """Return `share * old + (1 - share) * new`, share from `noise.zone`; `new` if old is None."""
     if noise is None or noise.zone is None or old is None:
         return new
 
@@ -112,30 +110,39 @@ def zoned(noise: Noise | None, old: State, new: State) -> State:
     return map_state(blend, new, old, noise.zone)
 
 
-def noisy_step(
+def step_with_noise(
     cell: Any, weights: Any, from_input: Tensor, state: State, noise: Noise | None
 ) -> tuple[State, tuple[Tensor, ...]]:
-    """A gated cell's step with the noise of that step; the cell sees only what is inside it."""
+    """Compute a gated cell's step with the noise of that step.
+
+    The cell gets the noise only if it applies to the inside of the step: the method `step` of a
+    subclass need not take the argument.
+    """
     inside = noise is not None and (noise.hidden is not None or noise.candidate is not None)
     new, gates = cell.step(weights, from_input, state, *([noise] if inside else []))
-    return zoned(noise, state, new), gates
+    return apply_zoneout(noise, state, new), gates
 
 
-def noisy_coefficients(decay: Tensor, addend: Tensor, noise: Noise | None) -> tuple[Tensor, Tensor]:
-    """a and b of `h = a * h' + b` with the noise of all steps, which is of that form again."""
+def coefficients_with_noise(
+    decay: Tensor, addend: Tensor, noise: Noise | None
+) -> tuple[Tensor, Tensor]:
+    """Return a and b of `h = a * h' + b` with the noise of all steps applied."""
     if noise is None:
         return decay, addend
-    addend = kept(addend, noise.candidate)
+    addend = scale_candidate(addend, noise.candidate)
     if noise.zone is None:
         return decay, addend
     return noise.zone + (1 - noise.zone) * decay, (1 - noise.zone) * addend
 
 
-def settle(weights: Any, noise: Noise | None) -> tuple[Any, Noise | None]:
-    """The weights with their factor, and what noise is left for the steps, None if there is none.
+def apply_weight_factor(weights: Any, noise: Noise | None) -> tuple[Any, Noise | None]:
+    """Multiply the recurrent weights by `noise.weight_hh`.
+
+    Returns:
+        The weights, and the rest of the noise, None if it is empty.
 
     Raises:
-        ValueError: a factor that is not shaped as the weights are.
+        ValueError: the factor's shape or dtype differs from the weights'.
     """
     if noise is None:
         return weights, None
@@ -150,14 +157,14 @@ def settle(weights: Any, noise: Noise | None) -> tuple[Any, Noise | None]:
 def check_noise(
     noise: Noise, steps: int, state: State, hidden: Sequence[int], candidate: Sequence[int | None]
 ) -> None:
-    """Raise unless the noise fits a sequence of so many steps, whose states are as `state`.
+    """Validate the noise of a sequence with this number of steps and states like `state`.
 
-    `hidden` and `candidate` are the shapes of what these factors are for; `settle` checks
-    `weight_hh`.
+    `hidden` and `candidate` are the expected shapes of these factors without time.
+    `apply_weight_factor` validates `weight_hh`.
 
     Raises:
-        TypeError: something else than tensors in it, or a tensor for a tuple.
-        ValueError: a shape, a dtype or a number of parts that does not fit.
+        TypeError: a value that is not a tensor, or a tensor in place of a tuple.
+        ValueError: a wrong shape, dtype or number of parts.
     """
     dtype = first_tensor(state).dtype
     for name, shape in (("hidden", hidden), ("candidate", candidate)):

@@ -1,4 +1,4 @@
-"""Any cell over time."""
+"""`Recurrent`, which runs any cell over time."""
 
 from __future__ import annotations
 
@@ -10,29 +10,35 @@ from torch import Tensor, nn
 
 from seqcells.cells.base import GatedCell
 from seqcells.cells.checks import check_cell
-from seqcells.modifiers.base import Modifier, as_it_stands, call, innermost, noise_of
+from seqcells.modifiers.base import (
+    Modifier,
+    call_cell,
+    has_standard_forward,
+    innermost,
+    resolve_noise,
+)
 from seqcells.noise import Noise
 from seqcells.recurrence.choice import refuse
 from seqcells.recurrence.compute import compute
 from seqcells.recurrence.loop import loop
 from seqcells.recurrence.request import Request
-from seqcells.sequences import as_given, time_first, zero_padding
+from seqcells.sequences import restore_layout, time_first, zero_padding
 from seqcells.state import State, conform_state, first_tensor, map_state
 
 
 class Recurrent(nn.Module):
     """Run a cell over a sequence: `Recurrent(cell)(inputs) -> (outputs, final_state)`.
 
-    A cell is whatever maps `(input, state)` to the next state and takes None for the first:
-    seqcells' own, `torch.nn`'s, one that you write in ten lines (see `Cell`).
+    A cell is any callable that maps `(input, state)` to the next state and accepts a state of None
+    at the first step: a cell of seqcells or `torch.nn`, or a custom one (see `Cell`).
 
     Args:
         cell: the cell.
         batch_first: inputs, outputs and resets are `(B, T, ...)` instead of `(T, B, ...)`.
-        reverse: run from the last step to the first; outputs stay at their steps.
+        reverse: run from the last step to the first. Outputs keep the order of the inputs.
 
     Raises:
-        TypeError: something that is no cell.
+        TypeError: `cell` is not a cell.
     """
 
     def __init__(
@@ -59,44 +65,43 @@ class Recurrent(nn.Module):
         """Run the cell over all steps.
 
         Args:
-            inputs: `(T, B, I)`, with `batch_first` `(B, T, I)`, without a batch `(T, I)`; other
-                shapes of features as the cell takes them.
-            initial_state: the state to start from; else the cell's own initial state.
-            lengths: `(B,)` whole numbers up to T, in any order, zeros allowed. Past its length a
-                row's state stays as it was and its outputs are zero; in reverse a row starts at
-                its own end.
-            resets: bool, shaped as the input's first two dimensions; where true, the state starts
-                anew from the cell's initial state before that step in the direction of running.
-            noise: what the sequence runs with in place of what the cell's modifiers would draw:
-                see `Recurrent.noise`.
-            all_states: give every step's state in place of the outputs, as the LSTM's cell states.
+            inputs: `(T, B, I)`, with `batch_first` `(B, T, I)`, unbatched `(T, I)`. A cell may
+                accept further feature dimensions.
+            initial_state: the state before the first step, by default the cell's initial state.
+            lengths: `(B,)` integers from 0 to T, in any order. Beyond its length, the state of a
+                row is unchanged and its outputs are zero. With `reverse`, a row starts at its end.
+            resets: bool, with the shape of the inputs without features. Where true, the state is
+                set to the cell's initial state before that step, in the direction of the run.
+            noise: replaces the noise that the cell's modifiers would draw: see `Recurrent.noise`.
+            all_states: return the state of every step in place of the outputs, for example to get
+                the cell states of an LSTM.
 
-        A cell that a kernel is made for computes in float32 under autocast too, and its results
-        have the type of the initial state; without one, the inputs' type.
+        Under autocast, cells with a kernel compute in float32, and the results have the dtype of
+        the initial state, or else that of the inputs.
 
         Returns:
-            outputs: `(T, B, H)`, laid out as the inputs; with `all_states` the state's form with
-                each part so, zero past each length.
-            final_state: each row's state after its last step. A cell without `initial_state`
-                leaves zeros where it took no step.
+            outputs: `(T, B, H)`, in the layout of the inputs and zero beyond each length. With
+                `all_states`, a structure like the state with such tensors.
+            final_state: each row's state after its last step. For rows of length zero it is the
+                initial state, or zeros if the cell has no `initial_state`.
 
         Raises:
-            TypeError: a state, lengths, resets or noise of the wrong kind.
-            ValueError: a shape, size, dtype or length that does not fit; lengths without a batch.
+            TypeError: a state, lengths, resets or noise of the wrong type.
+            ValueError: a wrong shape, size, dtype or length, or lengths for unbatched inputs.
         """
         request, layout = prepare(
             self, inputs, initial_state, lengths, resets, noise, all_states=all_states
         )
-        found = compute(request) if request.weights is not None else _called_at_every_step(request)
-        return layout.restore(*found)
+        results = compute(request) if request.weights is not None else _run_by_calling(request)
+        return layout.restore(*results)
 
     def noise(
         self, inputs: Tensor, initial_state: State = None, before: Noise | None = None
     ) -> Noise:
-        """What the cell's modifiers draw for these inputs, to be passed in with them.
+        """Draw the noise of the cell's modifiers for these inputs.
 
-        A call draws for itself what it is not given. To know the masks, to run with the same
-        twice, or to carry those of a sequence through truncated backpropagation, draw them first::
+        A call without `noise` draws its own. Draw it first to inspect the masks, to run twice with
+        the same masks, or to keep the masks of a sequence in truncated backpropagation::
 
             state = noise = None
             for chunk in inputs.split(35):
@@ -105,17 +110,17 @@ class Recurrent(nn.Module):
                 loss(outputs).backward()
                 state = detach_state(state)
 
-        `before` is the noise of the steps before these: from it comes what holds for a whole
-        sequence, as a mask of `VariationalDropout`; what is drawn at every step is drawn.
+        `before` is the noise of the preceding steps. Per-sequence tensors, such as the mask of
+        `VariationalDropout`, are taken from it; per-step tensors are drawn.
 
         Raises:
-            TypeError, ValueError: as a call.
+            TypeError, ValueError: those of a call.
         """
         batched = not isinstance(inputs, Tensor) or inputs.dim() > 2
         inputs, *_ = time_first(inputs, None, None, self.batch_first)
-        state, _ = _first_states(self.cell, inputs, initial_state, batched)
-        drawn = noise_of(self.cell, None, state, inputs.shape[0]) or Noise()
-        return drawn if before is None else before.carried(drawn, state)
+        state, _ = _initial_and_reset_state(self.cell, inputs, initial_state, batched)
+        drawn = resolve_noise(self.cell, None, state, inputs.shape[0]) or Noise()
+        return drawn if before is None else before.carry_over(drawn, state)
 
     def extra_repr(self) -> str:
         cell = [] if isinstance(self.cell, nn.Module) else [f"cell={self.cell!r}"]
@@ -124,7 +129,7 @@ class Recurrent(nn.Module):
 
 
 class Layout(NamedTuple):
-    """How the caller lays sequences out."""
+    """Layout of the caller's sequences."""
 
     batched: bool
     batch_first: bool
@@ -135,7 +140,9 @@ class Layout(NamedTuple):
             return outputs, final_state
         if not self.batched:
             final_state = map_state(lambda part: part.squeeze(0), final_state)
-        outputs = map_state(lambda part: as_given(part, self.batched, self.batch_first), outputs)
+        outputs = map_state(
+            lambda part: restore_layout(part, self.batched, self.batch_first), outputs
+        )
         return outputs, final_state
 
 
@@ -149,20 +156,20 @@ def prepare(
     *,
     all_states: bool = False,
 ) -> tuple[Request, Layout]:
-    """Validate a call's arguments. A cell that is called at every step gets no weights."""
+    """Validate a call's arguments. The request has no weights if the cell is called per step."""
     cell: Any = recurrent._modules.get("cell")
-    if cell is None:  # no module
+    if cell is None:  # not a module
         cell = recurrent.cell
     batched = not isinstance(inputs, Tensor) or inputs.dim() > 2
     inputs, lengths, resets = time_first(inputs, lengths, resets, recurrent.batch_first)
     gated = innermost(cell)
     if isinstance(gated, GatedCell):
         gated.check_input(inputs)
-    state, fresh = _first_states(cell, inputs, initial_state, batched)
-    noise = noise_of(cell, noise, state, inputs.shape[0])
+    state, fresh = _initial_and_reset_state(cell, inputs, initial_state, batched)
+    noise = resolve_noise(cell, noise, state, inputs.shape[0])
     steps = lengths, None, resets, recurrent.reverse, all_states
     weights = None
-    if runs_unrolled(cell):
+    if is_fusible(cell):
         cell, weights = gated, cell.weights()
     if resets is None:
         fresh = None
@@ -170,10 +177,13 @@ def prepare(
     return request, Layout(batched, recurrent.batch_first)
 
 
-def _first_states(
+def _initial_and_reset_state(
     cell: Any, inputs: Tensor, initial_state: State, batched: bool
 ) -> tuple[State, State]:
-    """The state to start from, and the one a reset restarts from: None asks the cell itself."""
+    """Return the state before the first step and the state after a reset.
+
+    None stands for calling the cell with a state of None.
+    """
     steps, batch_size = inputs.shape[:2]
     if not batched and initial_state is not None:
         initial_state = map_state(lambda part: part.unsqueeze(0), initial_state)
@@ -184,17 +194,17 @@ def _first_states(
         return (fresh if initial_state is None else conform_state(initial_state, fresh)), fresh
     if initial_state is None and not steps:
         with torch.no_grad():
-            probed = cell(inputs.new_zeros(inputs.shape[1:]), None)
-        return map_state(torch.zeros_like, probed), None
+            example = cell(inputs.new_zeros(inputs.shape[1:]), None)
+        return map_state(torch.zeros_like, example), None
     return initial_state, None
 
 
-def _called_at_every_step(request: Request) -> tuple[State, State]:
+def _run_by_calling(request: Request) -> tuple[State, State]:
     cell, lengths = request.cell, request.lengths
     refuse(f"{type(cell).__name__} is a cell that is called at every step")
     output = getattr(cell, "output", first_tensor)
     return loop(
-        lambda input, state, noise: (call(cell, input, state, noise), ()),
+        lambda input, state, noise: (call_cell(cell, input, state, noise), ()),
         lambda state, _: state if request.all_states else output(state),
         request.inputs if lengths is None else zero_padding(request.inputs, lengths),
         request.state,
@@ -206,11 +216,11 @@ def _called_at_every_step(request: Request) -> tuple[State, State]:
     )
 
 
-def runs_unrolled(cell: Any) -> bool:
-    """Whether the cell is no more than its equations: a gated cell that is called as it stands.
+def is_fusible(cell: Any) -> bool:
+    """Whether a sequence of the cell can be computed without calling the cell at every step.
 
-    A forward of its own or a hook, on it or a modifier around it, has to see every step, so the
-    cell is called at every step.
+    This needs a gated cell. An overridden `forward` or a hook, on the cell or a modifier around
+    it, has to run at every step.
     """
     if isinstance(cell, nn.Module) and (
         cell._forward_hooks
@@ -220,6 +230,6 @@ def runs_unrolled(cell: Any) -> bool:
     ):
         return False
     if not isinstance(cell, Modifier):
-        return as_it_stands(cell)
-    own = type(cell).forward is Modifier.forward and "forward" not in vars(cell)
-    return own and runs_unrolled(cell.cell)
+        return has_standard_forward(cell)
+    standard = type(cell).forward is Modifier.forward and "forward" not in vars(cell)
+    return standard and is_fusible(cell.cell)

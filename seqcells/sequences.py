@@ -1,4 +1,4 @@
-"""Ragged sequences as pure functions: lengths, resets, and what is packed or padded."""
+"""Functions for ragged sequences: lengths, resets, packing and padding."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 
-def readable(tensor: Tensor) -> bool:
-    """Whether the values can be read for nothing: on the CPU, in no graph and under no vmap."""
+def is_host_readable(tensor: Tensor) -> bool:
+    """Whether values can be read without synchronisation: on the CPU, not compiled or vmapped."""
     if tensor.device.type != "cpu" or torch.compiler.is_compiling():
         return False
     return not torch._C._are_functorch_transforms_active()
@@ -21,13 +21,13 @@ def time_first(
     resets: Tensor | None,
     batch_first: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Inputs `(T, B, ...)`, lengths `(B,)` and resets `(T, B)`, checked, out of a user's own.
+    """Validate arguments; return inputs `(T, B, ...)`, lengths `(B,)` and resets `(T, B)`.
 
-    An input `(T, I)` becomes a batch of one. What stands past a length is left as it is.
+    An unbatched input `(T, I)` becomes a batch of one. Padding is not changed.
 
     Raises:
-        TypeError: inputs that are no tensor, lengths or resets of the wrong kind.
-        ValueError: a wrong rank or shape, a length beyond the input, lengths without a batch.
+        TypeError: inputs that are not a tensor, or lengths or resets of the wrong type.
+        ValueError: a wrong rank or shape, a length beyond T, or lengths for unbatched inputs.
     """
     if not isinstance(inputs, Tensor):
         raise TypeError(f"inputs: expected a tensor, got {type(inputs).__name__}")
@@ -52,8 +52,8 @@ def time_first(
     return inputs, lengths, resets
 
 
-def as_given(outputs: Tensor, batched: bool, batch_first: bool) -> Tensor:
-    """Outputs `(T, B, ...)` laid out as the inputs that `time_first` was given."""
+def restore_layout(outputs: Tensor, batched: bool, batch_first: bool) -> Tensor:
+    """Return outputs `(T, B, ...)` in the layout of the inputs before `time_first`."""
     if not batched:
         return outputs.squeeze(1)
     return outputs.transpose(0, 1) if batch_first else outputs
@@ -62,14 +62,14 @@ def as_given(outputs: Tensor, batched: bool, batch_first: bool) -> Tensor:
 def check_lengths(
     lengths: Tensor | Sequence[int], steps: int, batch_size: int, device: torch.device
 ) -> Tensor:
-    """The lengths as an int64 tensor `(B,)` on `device`.
+    """Return the lengths as an int64 tensor `(B,)` on `device`.
 
-    Values are checked where they can be read for nothing, and clamped to `[0, steps]` elsewhere,
-    so that nothing waits for a device.
+    Values are validated if they can be read without synchronisation, and otherwise clamped to
+    `[0, steps]`.
 
     Raises:
-        TypeError: lengths that are not whole numbers.
-        ValueError: a wrong number of lengths, a negative one, one beyond the input.
+        TypeError: lengths that are not integers.
+        ValueError: a wrong number of lengths, or a length outside `[0, steps]`.
     """
     if not isinstance(lengths, Tensor):
         lengths = _to_tensor(lengths)
@@ -81,7 +81,7 @@ def check_lengths(
             f"got shape {tuple(lengths.shape)}"
         )
     lengths = lengths.to(torch.int64)
-    if not readable(lengths):
+    if not is_host_readable(lengths):
         return lengths.to(device).clamp(0, steps)
     if batch_size:
         least, most = (int(end) for end in lengths.aminmax())
@@ -103,11 +103,11 @@ def _to_tensor(lengths: Sequence[int]) -> Tensor:
 
 
 def check_resets(resets: Tensor, shape: Sequence[int]) -> Tensor:
-    """The resets, checked.
+    """Return the resets after validation.
 
     Raises:
-        TypeError: resets that are no bool tensor.
-        ValueError: a shape that is not the one given.
+        TypeError: resets that are not a bool tensor.
+        ValueError: resets with another shape than `shape`.
     """
     if not isinstance(resets, Tensor) or resets.dtype != torch.bool:
         kind = resets.dtype if isinstance(resets, Tensor) else type(resets).__name__
@@ -121,31 +121,31 @@ def check_resets(resets: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def valid_steps(lengths: Tensor, steps: int) -> Tensor:
-    """`(T, B)`: true where a step lies within its row's length."""
+    """Return a mask `(T, B)`, true for the steps within each row's length."""
     return torch.arange(steps, device=lengths.device).unsqueeze(1) < lengths
 
 
 def zero_padding(inputs: Tensor, lengths: Tensor) -> Tensor:
-    """The inputs `(T, B, ...)` with zeros past each length: what stood there can do no harm."""
+    """Return the inputs `(T, B, ...)` with zeros as padding, which may have been inf or NaN."""
     padding = ~valid_steps(lengths, len(inputs))
     return inputs.masked_fill(padding.reshape(*padding.shape, *[1] * (inputs.dim() - 2)), 0)
 
 
 def pack(padded: Tensor, lengths: Tensor) -> Tensor:
-    """The valid steps of `padded (T, B, ...)`, step after step: torch's packed layout `(N, ...)`.
+    """Return the valid steps of `padded (T, B, ...)` in torch's packed layout `(N, ...)`.
 
-    Rows must stand by falling length for the result to be a `PackedSequence`'s data.
+    The result is the data of a `PackedSequence` if rows are sorted by decreasing length.
     """
     return padded[valid_steps(lengths, len(padded))]
 
 
 def unpack(data: Tensor, lengths: Tensor, steps: int) -> Tensor:
-    """The inverse of `pack`: `(N, ...)` to `(T, B, ...)` with zeros past each length."""
+    """Return packed data `(N, ...)` as `(T, B, ...)` with zero padding: the inverse of `pack`."""
     padded = data.new_zeros(steps, len(lengths), *data.shape[1:])
     return padded.index_put((valid_steps(lengths, steps),), data)
 
 
 def packed_lengths(batch_sizes: Tensor) -> Tensor:
-    """The length of each row, in falling order, of a packed sequence."""
+    """Return the length of each row of a packed sequence, in decreasing order."""
     rows = torch.arange(int(batch_sizes[0]) if len(batch_sizes) else 0)
     return (batch_sizes.unsqueeze(1) > rows).sum(0)

@@ -1,4 +1,4 @@
-"""Any cells in depth and in both directions, with dropout and residual connections."""
+"""`Stack`: layers of any cells, bidirectional, with dropout and residual connections."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from torch import Tensor, nn
 from seqcells.cells.checks import check_share
 from seqcells.noise import Noise
 from seqcells.recurrent import Recurrent
-from seqcells.sequences import as_given, time_first, zero_padding
+from seqcells.sequences import restore_layout, time_first, zero_padding
 from seqcells.state import State
 
 
 class Stack(nn.Module):
-    """Layers of any cells, each of its own size.
+    """Layers of any cells, of any sizes.
 
     Each entry of `cells` is one layer: a cell, or a pair `(forward, backward)` of cells that run
-    in the two directions, their outputs side by side::
+    in the two directions and whose outputs are concatenated::
 
         Stack([(GRUCell(8, 16), GRUCell(8, 16)), LSTMCell(32, 20), torch.nn.RNNCell(20, 20)])
 
-    A layer is a `Recurrent`, or a pair of them, at `stack.layers[n]`; a cell that stands in two
-    places shares its weights.
+    `stack.layers[n]` is a `Recurrent` or a pair of them. A cell that occurs twice shares its
+    weights.
 
     Args:
         cells: at least one layer.
         batch_first: inputs, outputs and resets are `(B, T, ...)` instead of `(T, B, ...)`.
-        dropout: the share of each layer's output, but the last one's, that is dropped in training.
-        residual: add a layer's input to its output wherever both are equally wide.
+        dropout: dropout probability of each layer's outputs except the last layer's.
+        residual: add a layer's input to its output if their shapes are equal.
 
     Raises:
         TypeError: an entry that is neither a cell nor a pair of cells.
-        ValueError: no cells, dropout outside [0, 1].
+        ValueError: no cells, or dropout outside [0, 1].
     """
 
     def __init__(
@@ -65,41 +65,41 @@ class Stack(nn.Module):
         resets: Tensor | None = None,
         noise: Sequence[Any] | None = None,
     ) -> tuple[Tensor, tuple[State, ...]]:
-        """Run all layers; the arguments are `Recurrent`'s.
+        """Run all layers. Arguments not listed here are those of `Recurrent`.
 
         Args:
-            initial_state: one state a layer, a pair of states for a layer of two directions; None
-                in any of these places asks the cell for its own.
-            noise: likewise one a layer or a pair, as `noise` draws it; None in any of these places
-                lets the cell's modifiers draw.
+            initial_state: one state per layer, a pair of states for a bidirectional layer. None in
+                place of any of them stands for the cell's initial state.
+            noise: one noise per layer or direction, as returned by `noise`. None in place of any of
+                them lets the cell's modifiers draw it.
 
         Returns:
-            outputs: the last layer's, laid out as the inputs.
-            final_state: a tuple in the form of `initial_state`.
+            outputs: those of the last layer, in the layout of the inputs.
+            final_state: a tuple with the structure of `initial_state`.
 
         Raises:
-            TypeError: a state, lengths, resets or noise of the wrong kind.
-            ValueError: a shape, size, dtype, length or count of states that does not fit.
+            TypeError: a state, lengths, resets or noise of the wrong type.
+            ValueError: a wrong shape, size, dtype, length or number of states.
         """
-        if self.residual:  # so that it adds nothing past a length
+        if self.residual:  # padding must not enter the outputs
             clean, lengths, _ = time_first(inputs, lengths, None, self.batch_first)
             if lengths is not None:
-                inputs = as_given(zero_padding(clean, lengths), True, self.batch_first)
-        states = _parts(initial_state, len(self.layers), "initial_state: one state a layer")
-        noises = _parts(noise, len(self.layers), "noise: one a layer")
+                inputs = restore_layout(zero_padding(clean, lengths), True, self.batch_first)
+        states = _parts(initial_state, len(self.layers), "initial_state: one state per layer")
+        noises = _parts(noise, len(self.layers), "noise: one per layer")
         final_states = []
-        for number, (layer, state, own) in enumerate(zip(self.layers, states, noises)):
+        for number, (layer, state, layer_noise) in enumerate(zip(self.layers, states, noises)):
             if isinstance(layer, Recurrent):
-                outputs, final_state = layer(inputs, state, lengths, resets, own)
+                outputs, final_state = layer(inputs, state, lengths, resets, layer_noise)
             else:
-                pair = _parts(state, 2, f"initial_state[{number}]: one state a direction")
-                drawn = _parts(own, 2, f"noise[{number}]: one a direction")
-                runs = [
-                    run(inputs, start, lengths, resets, one)
-                    for run, start, one in zip(directions(layer), pair, drawn)
+                pair = _parts(state, 2, f"initial_state[{number}]: one state per direction")
+                noise_pair = _parts(layer_noise, 2, f"noise[{number}]: one per direction")
+                results = [
+                    recurrent(inputs, start, lengths, resets, each_noise)
+                    for recurrent, start, each_noise in zip(directions(layer), pair, noise_pair)
                 ]
-                outputs = torch.cat([output for output, _ in runs], dim=-1)
-                final_state = tuple(final for _, final in runs)
+                outputs = torch.cat([output for output, _ in results], dim=-1)
+                final_state = tuple(final for _, final in results)
             if self.residual and outputs.shape == inputs.shape:
                 outputs = outputs + inputs
             if self.dropout and number < len(self.layers) - 1:
@@ -114,18 +114,18 @@ class Stack(nn.Module):
         initial_state: Sequence[State] | None = None,
         before: Sequence[Any] | None = None,
     ) -> tuple[Noise | tuple[Noise, Noise], ...]:
-        """What the cells' modifiers draw: `Recurrent.noise` of each layer, a pair for two."""
-        states = _parts(initial_state, len(self.layers), "initial_state: one state a layer")
-        earlier = _parts(before, len(self.layers), "before: one a layer")
+        """Draw the noise of each layer: `Recurrent.noise`, a pair for a bidirectional layer."""
+        states = _parts(initial_state, len(self.layers), "initial_state: one state per layer")
+        previous = _parts(before, len(self.layers), "before: one per layer")
         noises: list[Any] = []
-        for number, (layer, state, old) in enumerate(zip(self.layers, states, earlier)):
+        for number, (layer, state, old) in enumerate(zip(self.layers, states, previous)):
             if isinstance(layer, Recurrent):
                 noises.append(layer.noise(inputs, state, old))
             else:
-                pair = _parts(state, 2, f"initial_state[{number}]: one state a direction")
-                olds = _parts(old, 2, f"before[{number}]: one a direction")
-                runs = zip(directions(layer), pair, olds)
-                noises.append(tuple(run.noise(inputs, *each) for run, *each in runs))
+                pair = _parts(state, 2, f"initial_state[{number}]: one state per direction")
+                old_pair = _parts(old, 2, f"before[{number}]: one per direction")
+                arguments = zip(directions(layer), pair, old_pair)
+                noises.append(tuple(run.noise(inputs, *each) for run, *each in arguments))
         return tuple(noises)
 
     def extra_repr(self) -> str:
@@ -134,7 +134,7 @@ class Stack(nn.Module):
 
 
 def directions(layer: Any) -> tuple[Recurrent, ...]:
-    """The recurrences of one of a stack's layers: one, or one a direction."""
+    """Return the recurrences of one layer of a stack, one per direction."""
     return (layer,) if isinstance(layer, Recurrent) else tuple(layer)
 
 

@@ -12,18 +12,20 @@ State = Any
 
 
 def map_state(function: Callable[..., Any], state: State, *others: State) -> State:
-    """Apply `function` to each tensor of `state`, beside those of `others` in the same place."""
+    """Apply `function` to each tensor of `state` and the corresponding tensors of `others`."""
     if isinstance(state, Tensor):
         return function(state, *others)
     if not isinstance(state, (tuple, list)):
         raise TypeError(
             f"expected a state made of tensors, tuples and lists, got {type(state).__name__}"
         )
-    return _like(state, [map_state(function, *parts) for parts in zip(state, *others, strict=True)])
+    return _rebuild(
+        state, [map_state(function, *parts) for parts in zip(state, *others, strict=True)]
+    )
 
 
 def first_tensor(state: State) -> Tensor:
-    """The state's first tensor: by default a cell's output."""
+    """Return the state's first tensor, by default a cell's output."""
     while not isinstance(state, Tensor):
         if not isinstance(state, (tuple, list)) or not state:
             raise TypeError(
@@ -34,26 +36,26 @@ def first_tensor(state: State) -> Tensor:
 
 
 def flat_state(state: State) -> list[Tensor]:
-    """The tensors of a state that holds no states itself; none of None."""
+    """Return the tensors of a state without nested states; an empty list for None."""
     if state is None:
         return []
     return [state] if isinstance(state, Tensor) else list(state)
 
 
 def form_state(form: State, parts: list[Tensor]) -> State:
-    """The inverse of `flat_state`: a state of these tensors in the form of another."""
+    """Return a state of these tensors with the structure of `form`: the inverse of `flat_state`."""
     if isinstance(form, Tensor):
         return parts[0]
     return type(form)(*parts) if hasattr(form, "_fields") else type(form)(parts)
 
 
 def detach_state(state: State) -> State:
-    """The same state, cut from its history: for truncated backpropagation through time."""
+    """Detach a state from its graph, for truncated backpropagation through time."""
     return map_state(Tensor.detach, state)
 
 
 def select_state(mask: Tensor, chosen: State, other: State) -> State:
-    """For each row, `chosen` where `mask (B,)` is true, elsewhere `other`."""
+    """Return the rows of `chosen` where `mask (B,)` is true, and of `other` elsewhere."""
 
     def select(left: Tensor, right: Tensor) -> Tensor:
         return torch.where(mask.reshape(-1, *[1] * (left.dim() - 1)), left, right)
@@ -62,11 +64,11 @@ def select_state(mask: Tensor, chosen: State, other: State) -> State:
 
 
 def conform_state(state: State, expected: State, name: str = "state") -> State:
-    """Check `state` against one of the `expected` form, and give it that form's tuple types.
+    """Validate `state` against `expected`, and return it with the tuple types of `expected`.
 
     Raises:
-        TypeError: where a tensor or a tuple stands in the other's place.
-        ValueError: where a count, a shape or a dtype differs.
+        TypeError: a tensor in place of a tuple, or the reverse.
+        ValueError: a different number of parts, shape or dtype.
     """
     if isinstance(expected, Tensor):
         if not isinstance(state, Tensor):
@@ -84,17 +86,17 @@ def conform_state(state: State, expected: State, name: str = "state") -> State:
     if len(state) != len(expected):
         raise ValueError(f"{name}: expected {len(expected)} parts, got {len(state)}")
     names = getattr(expected, "_fields", range(len(expected)))
-    return _like(
+    return _rebuild(
         expected,
         [
-            conform_state(part, own, f"{name}.{field}")
-            for part, own, field in zip(state, expected, names)
+            conform_state(part, expected_part, f"{name}.{field}")
+            for part, expected_part, field in zip(state, expected, names)
         ],
     )
 
 
 def check_dtype(tensor: Tensor, expected: torch.dtype, name: str) -> None:
-    """Raise a ValueError unless `tensor` has the weights' dtype; autocast makes its own choice."""
+    """Raise a ValueError unless `tensor` has the dtype of the weights or autocast is on."""
     if tensor.dtype != expected and not autocast(tensor):
         raise ValueError(
             f"{name}: expected {expected}, the dtype of the weights, got {tensor.dtype}; "
@@ -110,5 +112,5 @@ def autocast(tensor: Tensor) -> bool:
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
-def _like(form: State, parts: list[Any]) -> State:
+def _rebuild(form: State, parts: list[Any]) -> State:
     return type(form)(*parts) if hasattr(form, "_fields") else type(form)(parts)

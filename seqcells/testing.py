@@ -1,4 +1,4 @@
-"""Hold one recurrent module to another: outputs, final states and every gradient."""
+"""Compare two recurrent modules: outputs, final states and every gradient."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from seqcells.state import State, map_state
 
-# float64: the largest difference, relative to the largest value. Shorter types: the error against
-# float64, relative to torch's own error there, beyond one unit in the last place.
+# float64: largest difference relative to the largest value. Other dtypes: error against float64
+# relative to the error of torch, plus one epsilon.
 FLOAT64_TOLERANCE = 1e-12
 ERROR_RATIO = 2.0
 
@@ -27,31 +27,32 @@ def assert_parity(
     lengths: Tensor | Sequence[int] | None = None,
     seed: int = 0,
 ) -> None:
-    """Assert that `ours` computes what `theirs` does, given `theirs`' weights.
+    """Assert that `ours` computes the same as `theirs` with the weights of `theirs`.
 
-    A copy of `ours` loads the state dict of `theirs` strictly, both run on the same inputs, and
-    outputs, final states and the gradients of inputs, initial states and every parameter, under
-    random upstream gradients, are compared. Neither module is changed.
+    A copy of `ours` loads the state dict of `theirs` strictly, and both run on the same inputs. The
+    function compares outputs, final states, and the gradients of inputs, initial states and every
+    parameter under random upstream gradients. Neither module is changed.
 
-    In float64 the two may differ by 1e-12, relative to the largest value. In shorter types both
-    are compared with `theirs` in float64: ours may err at most twice as much.
+    In float64 the tolerance is 1e-12, relative to the largest value. In other dtypes both are
+    compared with `theirs` in float64, and the error of `ours` may be at most twice that of
+    `theirs`, plus one epsilon.
 
     Args:
         ours: a layer or a cell.
-        theirs: its `torch.nn` twin.
-        inputs: what both take; a `PackedSequence` too.
-        hx: the initial state for both; None for their own.
-        lengths: given to `ours` with the padded inputs, which are packed for `theirs`; each at
-            least 1, as packing asks.
-        seed: of the upstream gradients, and of dropout.
+        theirs: its `torch.nn` counterpart.
+        inputs: the inputs of both, a tensor or a `PackedSequence`.
+        hx: the initial state for both, by default their own.
+        lengths: passed to `ours` with the padded inputs, which are packed for `theirs`. Each is at
+            least 1, as packing requires.
+        seed: seed of the upstream gradients and of dropout.
 
     Raises:
-        AssertionError: names the quantity that differs, and by how much.
+        AssertionError: a quantity differs. The message names it and the error.
     """
     data = inputs.data if isinstance(inputs, PackedSequence) else inputs
-    twin = _copy(ours)
-    twin.load_state_dict(theirs.state_dict(), strict=True)
-    found = _quantities(twin, inputs, hx, seed, lengths=lengths)
+    copied = _copy(ours)
+    copied.load_state_dict(theirs.state_dict(), strict=True)
+    found = _quantities(copied, inputs, hx, seed, lengths=lengths)
     expected = _quantities(_copy(theirs), inputs, hx, seed, packed_by=lengths)
     exact = expected
     if data.dtype != torch.float64:
@@ -64,7 +65,7 @@ def assert_parity(
 
 
 def _copy(module: nn.Module) -> nn.Module:
-    """A copy, its weights in one piece again where cuDNN wants them so."""
+    """Copy a module, and make the weights of torch's layers contiguous for cuDNN."""
     copied = copy.deepcopy(module)
     if isinstance(copied, nn.RNNBase):
         copied.flatten_parameters()
@@ -88,7 +89,7 @@ def _compare(name: str, found: Tensor, expected: Tensor, exact: Tensor) -> None:
 
 
 def _relative(found: Tensor, exact: Tensor, order: float) -> float:
-    """The norm of the difference over the norm of the exact values."""
+    """Return the norm of the difference relative to the norm of the exact values."""
     if not exact.numel():
         return 0.0
     difference = (found.double() - exact.double()).flatten()
@@ -106,7 +107,7 @@ def _quantities(
     lengths: Any = None,
     packed_by: Any = None,
 ) -> dict[str, Tensor]:
-    """What the module computes, by name: outputs, final states, and all gradients."""
+    """Return outputs, final states and all gradients of the module, by name."""
     generator = torch.Generator().manual_seed(seed)
     module.zero_grad()
     leaf, call = _leaf(inputs)
@@ -160,6 +161,6 @@ def _batch_first(module: nn.Module) -> bool:
 
 
 def _random(value: Tensor, generator: torch.Generator) -> Tensor:
-    """Random upstream gradients, the same in every dtype."""
+    """Draw upstream gradients, equal in every dtype up to rounding."""
     drawn = torch.randn(value.shape, generator=generator, dtype=torch.float32)
     return drawn.to(value.device, value.dtype)

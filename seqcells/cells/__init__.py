@@ -1,4 +1,4 @@
-"""One step in time: the protocol and the cells that keep it, one file a family."""
+"""Cells, which compute one time step: the protocol and the built-in families, one file each."""
 
 from seqcells.cells.base import Cell, GatedCell, Weights
 from seqcells.cells.coupled import CoupledLSTMCell

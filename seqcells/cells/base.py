@@ -1,4 +1,4 @@
-"""The protocol of a cell, and the fused weights that gated cells share."""
+"""The cell protocol, and the base class of cells with fused gate weights."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqcells.cells.checks import positive_integer, replaced
+from seqcells.cells.checks import overridden_method, positive_integer
 from seqcells.equations.protocol import Weights as Weights
-from seqcells.noise import Noise, drop_of, read
+from seqcells.noise import Noise, drop_args, scale_hidden
 from seqcells.recurrence.compute import compute
 from seqcells.recurrence.request import Request
 from seqcells.state import State, check_dtype, conform_state, first_tensor, map_state
 
 
 class Cell(nn.Module):
-    """One step in time: `cell(input, state=None) -> state`, as `torch.nn.LSTMCell` does it.
+    """One time step: `cell(input, state=None) -> state`, like `torch.nn.LSTMCell`.
 
-    That call is the whole contract, and any callable that keeps it runs in `Recurrent`, derived
-    from this class or not::
+    This call is the whole protocol. `Recurrent` runs any callable that implements it, whether or
+    not it derives from this class::
 
         class Leaky(nn.Module):
             def __init__(self, input_size, hidden_size):
@@ -34,9 +34,9 @@ class Cell(nn.Module):
 
         outputs, final_state = Recurrent(Leaky(8, 16))(inputs)
 
-    Two methods are optional. `output(state)` picks what a step hands on: by default the state's
-    first tensor. `initial_state(batch_size, *, device, dtype)` makes the state that a sequence
-    starts from; a cell without it starts from what it does when its state is None.
+    Two methods are optional. `output(state)` returns the output of a step, by default the state's
+    first tensor. `initial_state(batch_size, *, device, dtype)` creates the state at the start of a
+    sequence. A cell without it is called with a state of None at the first step.
     """
 
     def output(self, state: State) -> Tensor:
@@ -44,10 +44,10 @@ class Cell(nn.Module):
 
 
 class GatedCell(Cell):
-    """A cell of two fused products and something elementwise between them.
+    """Base class of cells with two fused matrix products and elementwise equations.
 
-    Such a cell names its `gates` and writes `activate`; weights, checks, single steps and
-    everything about time are here and in `Recurrent`::
+    A subclass names its `gates` and implements `activate`. This class adds weights, validation and
+    single steps; `Recurrent` runs the cell over time::
 
         class Highway(GatedCell):
             gates = ("carry", "candidate")
@@ -58,7 +58,7 @@ class GatedCell(Cell):
                 carry, candidate = carry.sigmoid(), candidate.tanh()
                 return carry * state + (1 - carry) * candidate, (carry, candidate)
 
-    The gates' weights are stacked in the order of their names (G gates, H units, I inputs)::
+    The gates' weights are stacked in the order of `gates` (G gates, H units, I inputs)::
 
                       I columns          H columns
                     +-----------+      +-----------+
@@ -68,29 +68,28 @@ class GatedCell(Cell):
                     +-----------+      +-----------+
 
     Parameters: `weight_ih (G*H, I)`, `weight_hh (G*H, H)` and, with `bias`, `bias_ih (G*H)` and
-    `bias_hh (G*H)`, in torch's names, order and initial values: uniform in +-1/sqrt(H). A cell with
-    further ones adds them in `parameter_shapes`, and `activate` finds them on `self`.
+    `bias_hh (G*H)`, with torch's names, order and initial values: uniform in +-1/sqrt(H). A
+    subclass declares further parameters in `parameter_shapes` and reads them from `self`.
 
     Parameter count: `G*H*(I + H + 2)`.
 
-    A cell with a kernel of its own names it in `kernel`, and is listed in `seqcells.cells.table`. A
-    subclass that changes the equations never runs on it. Any other cell's `activate` is recorded,
-    and interpreted by native code; with `compile=True` beside its base, `class Highway(GatedCell,
-    compile=True)`, it is compiled. What no kernel can be made of runs step by step: see
-    `seqcells.equations.aten`.
+    A built-in cell names its kernel in `kernel` and is listed in `seqcells.cells.table`. A subclass
+    that overrides the equations does not use it. The `activate` of any other cell is recorded as a
+    program, which native code interprets; `class Highway(GatedCell, compile=True)` compiles it.
+    Unsupported cells run as a Python loop: see `seqcells.equations.aten`.
     """
 
     gates: tuple[str, ...]
     compiles: bool = False
-    # The state's form where it is known without asking `initial_state`: a tensor `(B, H)`, or a
-    # NamedTuple of the hidden state and one more part.
+    # The structure of the state, if known without calling `initial_state`: a tensor `(B, H)`, or a
+    # NamedTuple of the hidden state and a second tensor.
     _state_form: Any = Tensor
     weight_ih: Tensor
-    weight_hh: Any  # a matrix; in some cells a vector, or None
+    weight_hh: Any  # a matrix; a vector or None in some cells
     bias_ih: Tensor | None
     bias_hh: Tensor | None
-    weight_hr: Tensor  # where the hidden state is projected
-    _made_for: tuple[Any, ...]
+    weight_hr: Tensor  # only in cells with a projected hidden state
+    _kernel_methods: tuple[Any, ...]
 
     def __init_subclass__(cls, compile: bool | None = None, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -99,7 +98,7 @@ class GatedCell(Cell):
         if "initial_state" in vars(cls) and "_state_form" not in vars(cls):
             cls._state_form = None
         if "kernel" in vars(cls):
-            cls._made_for = tuple(getattr(cls, name) for name in _METHODS)
+            cls._kernel_methods = tuple(getattr(cls, name) for name in _EQUATION_METHODS)
 
     def __init__(
         self,
@@ -123,16 +122,16 @@ class GatedCell(Cell):
 
     @property
     def kernel(self) -> str | None:
-        """The name of the kernel that is made for the cell's equations."""
+        """Name of the built-in kernel for the cell's equations, or None."""
         return None
 
     def built_in_kernel(self) -> str | None:
-        """Return `kernel`; None if the class or the cell itself has other equations."""
+        """Return `kernel`, or None if the class or the instance overrides the equations."""
         kernel = self.kernel
         if kernel is None:
             return None
         kind, own = type(self), vars(self)
-        from_inputs, activate, step, output = kind._made_for
+        from_inputs, activate, step, output = kind._kernel_methods
         if (
             kind.from_inputs is from_inputs
             and kind.activate is activate
@@ -144,7 +143,7 @@ class GatedCell(Cell):
         return None
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...] | None]:
-        """Each parameter's shape by its name, None where there is none; a cell may have others."""
+        """Return each parameter's shape by name, None for a missing one. Subclasses add to it."""
         rows = len(self.gates) * self.hidden_size
         bias = (rows,) if self.bias else None
         return {
@@ -155,13 +154,13 @@ class GatedCell(Cell):
         }
 
     def reset_parameters(self) -> None:
-        """Draw every parameter anew, uniform in +-1/sqrt(H), with torch's random numbers."""
+        """Reinitialise every parameter in place, uniform in +-1/sqrt(H), in torch's order."""
         bound = 1 / math.sqrt(self.hidden_size)
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
 
     def weights(self) -> Weights:
-        """The weights of one sequence; a parametrization is evaluated here, once."""
+        """Return the weights for one sequence. Each parametrization is evaluated here, once."""
         own: dict[str, Any] = self._parameters
         if "weight_ih" in own and "weight_hh" in own and "bias_ih" in own and "bias_hh" in own:
             fused = own["weight_ih"], own["weight_hh"], own["bias_ih"], own["bias_hh"]
@@ -177,58 +176,59 @@ class GatedCell(Cell):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> State:
-        """The state before the first step: zeros `(B, H)`."""
+        """Return the state before the first step: zeros `(B, H)`."""
         return self._zeros(batch_size, self.hidden_size, device, dtype)
 
     def from_inputs(self, weights: Weights, inputs: Tensor) -> Tensor:
-        """`W_ih x + b_ih`, of one step's inputs `(B, I)` or of all steps' `(T, B, I)` at once."""
+        """Return `W_ih x + b_ih` for inputs of one step `(B, I)` or of all steps `(T, B, I)`."""
         return F.linear(inputs, weights.weight_ih, weights.bias_ih)
 
     def activate(
         self, from_input: Tensor, from_hidden: Tensor, state: State
     ) -> tuple[State, tuple[Tensor, ...]]:
-        """The cell's equations, given `W_ih x + b_ih` and `W_hh h + b_hh`, each `(B, G*H)`.
-
-        Returns the next state, and the gates in the order of their names.
+        """Apply the cell's equations to `W_ih x + b_ih` and `W_hh h + b_hh`, each `(B, G*H)`.
 
         A cell with a candidate may take a fourth argument, `drop: Tensor | None = None`, `(B, H)`,
-        and multiply it onto the candidate where that enters the state (`RecurrentDropout`).
+        and multiply the candidate by it where it enters the state (`RecurrentDropout`).
+
+        Returns:
+            The next state, and the gates in the order of `gates`.
         """
-        raise NotImplementedError(f"{type(self).__name__} writes no activate: see GatedCell")
+        raise NotImplementedError(f"{type(self).__name__} has no activate method: see GatedCell")
 
     def step(
         self, weights: Weights, from_input: Tensor, state: State, noise: Noise | None = None
     ) -> tuple[State, tuple[Tensor, ...]]:
-        """One step from the input's product on; returns the next state and the gates.
+        """Compute one step from the input product; return the next state and the gates.
 
-        Of the step's noise it takes the factors on the hidden state and on the candidate.
+        Of `noise` it applies the factors on the hidden state and on the candidate.
         """
-        hidden = read(self.output(state), noise)
+        hidden = scale_hidden(self.output(state), noise)
         from_hidden = F.linear(hidden, weights.weight_hh, weights.bias_hh)
-        return self.activate(from_input, from_hidden, state, *drop_of(noise))
+        return self.activate(from_input, from_hidden, state, *drop_args(noise))
 
     def overridden(self) -> str | None:
-        """Return a method besides `activate` that this class or cell replaces, None without one.
+        """Return the name of an overridden method other than `activate`, or None.
 
-        A recording takes these methods to be those of the base class.
+        A recording assumes the base class's version of these methods.
         """
-        return replaced(self, GatedCell, ("step", "from_inputs", "output"))
+        return overridden_method(self, GatedCell, ("step", "from_inputs", "output"))
 
     @property
     def linear(self) -> bool:
-        """Whether the step is `a * state + b` by `coefficients`, as that of a `LinearCell`."""
+        """Whether the step is `a * state + b` with a and b from `coefficients` (`LinearCell`)."""
         return False
 
     def forward(self, input: Tensor, hx: State | None = None, noise: Noise | None = None) -> State:
-        """One step; `hx`, torch's name for the state before it, is zero when left out.
+        """Compute one step from the state `hx`, by default the initial state.
 
         Shapes:
-            input `(B, I)`, states `(B, H)`; without a batch `(I,)` and `(H,)`; `noise` always with
-            a batch and without a time.
+            input `(B, I)`, states `(B, H)`; unbatched `(I,)` and `(H,)`. The tensors of `noise`
+            have a batch dimension and no time dimension.
 
         Raises:
-            TypeError: a state of another kind than the cell's own.
-            ValueError: a rank, size or dtype that does not fit the weights.
+            TypeError: the state's structure differs from the cell's.
+            ValueError: a rank, size or dtype does not match the weights.
         """
         rank = input.dim()
         if rank != 2:
@@ -243,15 +243,15 @@ class GatedCell(Cell):
         weights = self.weights()
         if input.shape[1] != self.input_size or input.dtype is not weights.weight_ih.dtype:
             self.check_input(input)
-        state = None if hx is None else self._plainly_fitting(hx, input)
+        state = None if hx is None else self._matching_state(hx, input)
         if state is None:
             state = self.initial_state(input.shape[0], device=input.device)
             if hx is not None:
                 state = conform_state(hx, state)
         return compute(Request(self, weights, input, state, None, noise))[1]
 
-    def _plainly_fitting(self, state: State, input: Tensor) -> State | None:
-        """The state in the cell's own form; None if it does not plainly fit (`conform_state`)."""
+    def _matching_state(self, state: State, input: Tensor) -> State | None:
+        """Return the state in the cell's structure, or None if only `conform_state` can tell."""
         form, rows, dtype = self._state_form, input.shape[0], input.dtype
         if form is Tensor:
             fits = type(state) is Tensor and state.shape == (rows, self.hidden_size)
@@ -270,7 +270,7 @@ class GatedCell(Cell):
         return state if type(state) is form else form(hidden, other)
 
     def check_input(self, input: Tensor) -> None:
-        """Raise a ValueError unless features and dtype fit the weights."""
+        """Raise a ValueError unless the number of features and the dtype match the weights."""
         if input.shape[-1] != self.input_size:
             raise ValueError(
                 f"input: expected {self.input_size} features, got {input.shape[-1]} "
@@ -283,12 +283,12 @@ class GatedCell(Cell):
 
     def _zeros(self, rows: int, columns: int, device: Any, dtype: Any) -> Tensor:
         if device is None or dtype is None:
-            own = self._any_parameter()
-            device, dtype = device or own.device, dtype or own.dtype
+            like = self._any_parameter()
+            device, dtype = device or like.device, dtype or like.dtype
         return torch.zeros(rows, columns, device=device, dtype=dtype)
 
     def _any_parameter(self) -> Tensor:
-        """One that tells device and dtype, and evaluates no parametrization for it."""
+        """Return a parameter for its device and dtype, without evaluating a parametrization."""
         for parameter in self._parameters.values():
             if parameter is not None:
                 return parameter
@@ -296,5 +296,5 @@ class GatedCell(Cell):
         return self.weight_ih if parameter is None else parameter
 
 
-# The methods in which the equations stand.
-_METHODS = ("from_inputs", "activate", "step", "output")
+# Methods that define the equations.
+_EQUATION_METHODS = ("from_inputs", "activate", "step", "output")

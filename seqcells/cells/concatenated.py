@@ -1,4 +1,4 @@
-"""The other common layout of fused weights: one matrix per gate on `[hidden, input]`."""
+"""Conversion to and from one weight matrix per gate on the concatenation `[hidden, input]`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CellT = TypeVar("CellT", bound=GatedCell)
 
 
 def concatenated(cell: GatedCell) -> tuple[list[Tensor], list[Tensor]]:
-    """Return each gate's matrix on `[hidden, input]` and its one bias, in the gates' order."""
+    """Return each gate's matrix on `[hidden, input]` and the sum of its biases, in gate order."""
     weights = cell.weights()
     matrix = torch.cat((weights.weight_hh, weights.weight_ih), dim=1).detach()
     bias = matrix.new_zeros(len(matrix))
@@ -25,22 +25,22 @@ def concatenated(cell: GatedCell) -> tuple[list[Tensor], list[Tensor]]:
 def from_gates(
     kind: type[CellT], matrices: list[Tensor], biases: list[Tensor], **options: Any
 ) -> CellT:
-    """Return the cell that `concatenated` took apart: biases in `bias_ih`, `bias_hh` zero.
+    """Build a cell from the results of `concatenated`; `bias_hh` is zero.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: inconsistent shapes.
     """
     hidden_size, columns = len(matrices[0]), matrices[0].shape[-1]
     for matrix, bias in zip(matrices, biases):
         if matrix.shape != (hidden_size, columns) or bias.numel() != hidden_size:
             raise ValueError(
-                "expected for each gate a matrix of H rows on H + I columns and H biases, "
+                "expected per gate a matrix (H, H + I) and a bias (H,), "
                 f"got {[tuple(part.shape) for part in (*matrices, *biases)]}"
             )
     matrix, bias = torch.cat(matrices), torch.cat([part.reshape(-1) for part in biases])
     sizes = columns - hidden_size, hidden_size
     cell = kind(*sizes, device=matrix.device, dtype=matrix.dtype, **options)
-    hidden, inward = matrix[:, :hidden_size], matrix[:, hidden_size:]
-    own = {"weight_ih": inward, "weight_hh": hidden, "bias_ih": bias}
-    cell.load_state_dict(own | {"bias_hh": torch.zeros_like(bias)})
+    weight_hh, weight_ih = matrix[:, :hidden_size], matrix[:, hidden_size:]
+    state_dict = {"weight_ih": weight_ih, "weight_hh": weight_hh, "bias_ih": bias}
+    cell.load_state_dict(state_dict | {"bias_hh": torch.zeros_like(bias)})
     return cell

@@ -1,4 +1,4 @@
-"""The LSTM whose input and forget gates are one (Greff et al. 2017)."""
+"""LSTM with coupled input and forget gates (Greff et al. 2017)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from seqcells.cells.lstm import LSTMState
 from seqcells.cells.variants import LSTMVariant
-from seqcells.noise import kept
+from seqcells.noise import scale_candidate
 
 
 class CoupledLSTMCell(LSTMVariant):
@@ -20,17 +20,17 @@ class CoupledLSTMCell(LSTMVariant):
         c = f * c' + (1 - f) * g
         h = o * tanh(c)
 
-    The paper computes the input gate and takes `f = 1 - i`. Here the forget gate is computed and
-    `i = 1 - f`: the same function, since `1 - sigma(z) = sigma(-z)`, and what opens forget gates
-    (`seqcells.init`) finds this one.
+    The paper computes the input gate and sets `f = 1 - i`. This cell computes the forget gate and
+    sets `i = 1 - f`, so that `forget_bias_` and `chrono_` of `seqcells.init` apply. The functions
+    are the same, since `1 - sigma(z) = sigma(-z)`.
 
-    The arguments and state are `LSTMCell`'s without projection; three gates' parameters, rows f,
-    g, o.
+    Arguments and state are those of `LSTMCell` without projection. The parameters have the rows of
+    three gates, in the order f, g, o.
 
     Parameter count: `3*H*(I + H + 2)`.
 
     Raises:
-        TypeError, ValueError: sizes that are no positive integers.
+        TypeError, ValueError: sizes that are not positive integers.
     """
 
     gates = ("forget", "candidate", "output")
@@ -44,6 +44,6 @@ class CoupledLSTMCell(LSTMVariant):
         forget = torch.sigmoid(forget)
         candidate = torch.tanh(candidate)
         output = torch.sigmoid(output)
-        cell = forget * state.cell + (1 - forget) * kept(candidate, drop)
+        cell = forget * state.cell + (1 - forget) * scale_candidate(candidate, drop)
         hidden = output * torch.tanh(cell)
         return LSTMState(hidden, cell), (forget, candidate, output)

@@ -10,7 +10,7 @@ from torch import Tensor
 from seqcells.cells.base import GatedCell, Weights
 from seqcells.cells.concatenated import concatenated, from_gates
 from seqcells.equations.readable import reset_before_step
-from seqcells.noise import Noise, kept
+from seqcells.noise import Noise, scale_candidate
 
 
 class GRUCell(GatedCell):
@@ -18,19 +18,24 @@ class GRUCell(GatedCell):
 
         r = sigma(W_ir x + b_ir + W_hr h' + b_hr)
         z = sigma(W_iz x + b_iz + W_hz h' + b_hz)
-        n =  tanh(W_in x + b_in + r * (W_hn h' + b_hn))       reset_after=True, as torch and cuDNN
+        n =  tanh(W_in x + b_in + r * (W_hn h' + b_hn))       reset_after=True, as in torch
         n =  tanh(W_in x + b_in + W_hn (r * h') + b_hn)       reset_after=False, as published
         h = (1 - z) * n + z * h'
 
-    On the concatenation `[h', x]`, and with `u = 1 - z`, the published form is
-    `r = sigma(Wr [h', x] + br)`, `u = sigma(Wu [h', x] + bu)`,
-    `n = tanh(Wa [r * h', x] + ba)`, `h = u * n + (1 - u) * h'`: `to_concatenated` gives these
-    three matrices `(H, H+I)` and biases `(H)`, `from_concatenated` takes them.
+    `reset_after=True` is the form of torch and cuDNN, `reset_after=False` the published one (Cho
+    et al., "Learning phrase representations using RNN encoder-decoder for statistical machine
+    translation", 2014).
 
-    Twin of `torch.nn.GRUCell`: the same arguments, parameters (rows r, z, n) and initial values.
+    On the concatenation `[h', x]` and with `u = 1 - z`, the published form is
+    `r = sigma(Wr [h', x] + br)`, `u = sigma(Wu [h', x] + bu)`,
+    `n = tanh(Wa [r * h', x] + ba)`, `h = u * n + (1 - u) * h'`. `to_concatenated` returns the
+    three matrices `(H, H+I)` and biases `(H)`; `from_concatenated` builds a cell from them.
+
+    Counterpart of `torch.nn.GRUCell`: the same arguments, parameters (rows r, z, n) and initial
+    values.
 
     Raises:
-        TypeError, ValueError: sizes that are no positive integers.
+        TypeError, ValueError: sizes that are not positive integers.
     """
 
     gates = ("reset", "update", "candidate")
@@ -61,7 +66,7 @@ class GRUCell(GatedCell):
         reset = torch.sigmoid(input_reset + hidden_reset)
         update = torch.sigmoid(input_update + hidden_update)
         candidate = torch.tanh(input_candidate + reset * hidden_candidate)
-        hidden = (1 - update) * kept(candidate, drop) + update * state
+        hidden = (1 - update) * scale_candidate(candidate, drop) + update * state
         return hidden, (reset, update, candidate)
 
     def step(
@@ -72,16 +77,15 @@ class GRUCell(GatedCell):
         return reset_before_step(weights, from_input, state, noise)
 
     def to_concatenated(self) -> dict[str, Tensor]:
-        """The weights on `[hidden, input]`: `Wr`, `br`, `Wu`, `bu`, `Wa`, `ba`.
+        """Return the weights on `[hidden, input]`: `Wr`, `br`, `Wu`, `bu`, `Wa`, `ba`.
 
         Raises:
-            ValueError: a cell that resets after the product.
+            ValueError: `reset_after` is true.
         """
         if self.reset_after:
             raise ValueError(
-                "expected a cell with reset_after=False, got reset_after=True: with the reset "
-                "after the product, the candidate is no product with the concatenation; "
-                "use the state dict"
+                "expected a cell with reset_after=False, got reset_after=True: then the candidate "
+                "is not a product with the concatenation; use the state dict"
             )
         (Wr, Wz, Wa), (br, bz, ba) = concatenated(self)
         return {"Wr": Wr, "br": br, "Wu": -Wz, "bu": -bz, "Wa": Wa, "ba": ba}
@@ -90,7 +94,11 @@ class GRUCell(GatedCell):
     def from_concatenated(
         cls, *, Wr: Tensor, br: Tensor, Wu: Tensor, bu: Tensor, Wa: Tensor, ba: Tensor
     ) -> Self:
-        """A cell with these weights on `[hidden, input]`; ValueError for shapes that do not fit."""
+        """Build a cell from these weights on `[hidden, input]`, with `reset_after=False`.
+
+        Raises:
+            ValueError: inconsistent shapes.
+        """
         return from_gates(cls, [Wr, -Wu, Wa], [br, -bu, ba], reset_after=False)
 
     def extra_repr(self) -> str:

@@ -1,4 +1,4 @@
-"""The independently recurrent cell (Li et al. 2018)."""
+"""Independently recurrent cell (Li et al. 2018)."""
 
 from __future__ import annotations
 
@@ -7,29 +7,31 @@ from torch import Tensor, nn
 
 from seqcells.cells.base import GatedCell, Weights
 from seqcells.cells.rnn import NONLINEARITIES
-from seqcells.noise import Noise, read
+from seqcells.noise import Noise, scale_hidden
 
 
 class IndRNNCell(GatedCell):
-    r"""`h = phi(W_ih x + b_ih + w_hh * h')`, each unit recurrent to itself alone (Li et al.,
-    "Independently recurrent neural network (IndRNN): building a longer and deeper RNN", 2018).
+    r"""Independently recurrent cell, IndRNN (Li et al., "Independently recurrent neural network
+    (IndRNN): building a longer and deeper RNN", 2018)::
 
-    phi is the relu, as published, or by request the tanh. What one unit knows of another, it
-    learns in the next layer: these cells are made to be stacked.
+        h = phi(W_ih x + b_ih + w_hh * h')
 
-    Parameters: `weight_ih (H, I)`, `weight_hh (H)` and, with `bias`, the paper's one bias,
-    `bias_ih (H)`; there is no product with the state that a second one would belong to.
+    phi is the relu, as published, or the tanh. Each unit is recurrent to itself alone. Units are
+    mixed by the input weights of the next layer, so these cells are meant to be stacked.
 
-    The recurrent weights start uniform in [0, 1], so that the units remember over different
-    lengths of time; the rest as in `RNNCell`. The paper's upper end, the T-th root of 2 for
-    sequences of T steps, tends to 1. Two things it does besides are up to the caller: the weights
-    stay within that bound after each step of training, as by `clamp_(-1, 1)` without gradient, and
-    where only the last output is used, those of the last layer start near 1.
+    Parameters: `weight_ih (H, I)`, `weight_hh (H)` and, with `bias`, the paper's single bias
+    `bias_ih (H)`.
+
+    `weight_hh` is initialised uniformly in [0, 1], so that units differ in time scale; the other
+    parameters as in `RNNCell`. The paper's upper limit for sequences of T steps is the T-th root
+    of 2, which tends to 1. Two steps of the paper are left to the caller: clamping the recurrent
+    weights to that limit after each update, for example by `clamp_(-1, 1)` under `no_grad`, and
+    initialising those of the last layer near 1 if only the last output is used.
 
     Parameter count: `H*(I + 2)`.
 
     Raises:
-        TypeError, ValueError: sizes that are no positive integers, an unknown nonlinearity.
+        TypeError, ValueError: sizes that are not positive integers, an unknown nonlinearity.
     """
 
     gates = ("hidden",)
@@ -57,7 +59,7 @@ class IndRNNCell(GatedCell):
         return super().parameter_shapes() | {"weight_hh": (self.hidden_size,), "bias_hh": None}
 
     def reset_parameters(self) -> None:
-        """Draw every parameter anew: `weight_hh` uniform in [0, 1], the rest in +-1/sqrt(H)."""
+        """Reinitialise in place: `weight_hh` uniform in [0, 1], the rest in +-1/sqrt(H)."""
         super().reset_parameters()
         nn.init.uniform_(self.weight_hh)
 
@@ -71,7 +73,7 @@ class IndRNNCell(GatedCell):
     def step(
         self, weights: Weights, from_input: Tensor, state: Tensor, noise: Noise | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        return self.activate(from_input, weights.weight_hh * read(state, noise), state)
+        return self.activate(from_input, weights.weight_hh * scale_hidden(state, noise), state)
 
     def extra_repr(self) -> str:
         shown = "" if self.nonlinearity == "relu" else f", nonlinearity={self.nonlinearity}"

@@ -10,15 +10,15 @@ from seqcells.cells.base import GatedCell, Weights
 from seqcells.cells.gru import GRUCell
 from seqcells.cells.lstm import LSTMState
 from seqcells.cells.variants import LSTMVariant
-from seqcells.noise import kept
+from seqcells.noise import scale_candidate
 
-EPSILON = 1e-5  # as nn.LayerNorm
+EPSILON = 1e-5  # as in nn.LayerNorm
 
 
-class _NormedCell(GatedCell):
-    """A gated cell that norms its two products before it adds their biases.
+class _LayerNormCell(GatedCell):
+    """A gated cell that normalises its two products before adding their biases.
 
-    `norms` says how many gates, in their order, share each norm.
+    `norms` is the number of gates, in gate order, that each normalisation spans.
     """
 
     norms: tuple[int, ...]
@@ -30,7 +30,7 @@ class _NormedCell(GatedCell):
         return super().parameter_shapes() | {"gain_ih": (rows,), "gain_hh": (rows,)}
 
     def reset_parameters(self) -> None:
-        """Weights and biases uniform in +-1/sqrt(H), gains 1, the shift of the cell state 0."""
+        """Reinitialise in place: uniform in +-1/sqrt(H), gains 1, the shift of the cell state 0."""
         super().reset_parameters()
         for name, parameter in self.named_parameters():
             if name.startswith("gain"):
@@ -39,36 +39,37 @@ class _NormedCell(GatedCell):
                 nn.init.zeros_(parameter)
 
     def weights(self) -> Weights:
-        """Those of the products: the biases come after the norms."""
+        """Return the weights of the products. `activate` adds the biases after normalising."""
         return Weights(self.weight_ih, self.weight_hh)
 
-    def _normed(self, product: Tensor, gain: Tensor, shift: Tensor | None) -> Tensor:
+    def _normalize(self, product: Tensor, gain: Tensor, shift: Tensor | None) -> Tensor:
         blocks = product.split([gates * self.hidden_size for gates in self.norms], dim=-1)
         normed = torch.cat([F.layer_norm(b, b.shape[-1:], eps=EPSILON) for b in blocks], dim=-1)
         return normed * gain if shift is None else normed * gain + shift
 
 
-class LayerNormLSTMCell(_NormedCell, LSTMVariant):
+class LayerNormLSTMCell(_LayerNormCell, LSTMVariant):
     r"""LSTM with layer normalisation (Ba, Kiros & Hinton, "Layer normalization", 2016)::
 
         i, f, g, o = gain_ih * LN(W_ih x) + b_ih + gain_hh * LN(W_hh h') + b_hh
         c = sigma(f) * c' + sigma(i) * tanh(g)
         h = sigma(o) * tanh(gain_cell * LN(c) + shift_cell)
 
-    LN takes the mean from a row and divides by `sqrt(variance + 1e-5)`. The placement is the
-    paper's: one norm over the 4H rows of each product, and one over c, which is carried on as it
-    was. The paper's shifts of the two norms, and its bias, are `b_ih + b_hh` here, so that the
-    functions are the same. Others norm the sum of the products, or each gate on its own: with
-    their weights this cell computes something else.
+    LN subtracts the mean over the features and divides by `sqrt(variance + 1e-5)`. As in the
+    paper, one normalisation spans the 4H rows of each product and one spans c; the state carries
+    the unnormalised c. `b_ih + b_hh` is the sum of the paper's two shifts and its bias, so the
+    functions are the same. Implementations that normalise the sum of the products, or each gate
+    separately, compute another function of the same weights.
 
-    The arguments and state are `LSTMCell`'s without projection; parameters `weight_ih (4H, I)`,
-    `weight_hh (4H, H)`, `bias_ih (4H)`, `bias_hh (4H)`, rows i, f, g, o, then `gain_ih (4H)`,
-    `gain_hh (4H)`, `gain_cell (H)` and `shift_cell (H)`. Without `bias` there is no shift either.
+    Arguments and state are those of `LSTMCell` without projection. Parameters:
+    `weight_ih (4H, I)`, `weight_hh (4H, H)`, `bias_ih (4H)`, `bias_hh (4H)`, with rows i, f, g, o,
+    then `gain_ih (4H)`, `gain_hh (4H)`, `gain_cell (H)` and `shift_cell (H)`. `bias=False` also
+    removes `shift_cell`.
 
     Parameter count: `4*H*(I + H + 4) + 2*H`.
 
     Raises:
-        TypeError, ValueError: sizes that are no positive integers.
+        TypeError, ValueError: sizes that are not positive integers.
     """
 
     gates = ("input", "forget", "candidate", "output")
@@ -90,39 +91,41 @@ class LayerNormLSTMCell(_NormedCell, LSTMVariant):
         state: LSTMState,
         drop: Tensor | None = None,
     ) -> tuple[LSTMState, tuple[Tensor, ...]]:
-        from_input = self._normed(from_input, self.gain_ih, self.bias_ih)
-        from_hidden = self._normed(from_hidden, self.gain_hh, self.bias_hh)
+        from_input = self._normalize(from_input, self.gain_ih, self.bias_ih)
+        from_hidden = self._normalize(from_hidden, self.gain_hh, self.bias_hh)
         input, forget, candidate, output = (from_input + from_hidden).chunk(4, dim=-1)
         input = torch.sigmoid(input)
         forget = torch.sigmoid(forget)
         candidate = torch.tanh(candidate)
         output = torch.sigmoid(output)
-        cell = forget * state.cell + input * kept(candidate, drop)
+        cell = forget * state.cell + input * scale_candidate(candidate, drop)
         normed = F.layer_norm(cell, cell.shape[-1:], self.gain_cell, self.shift_cell, EPSILON)
         hidden = output * torch.tanh(normed)
         return LSTMState(hidden, cell), (input, forget, candidate, output)
 
 
-class LayerNormGRUCell(_NormedCell):
+class LayerNormGRUCell(_LayerNormCell):
     r"""GRU with layer normalisation (Ba, Kiros & Hinton, "Layer normalization", 2016)::
 
         r, z = sigma(gain_ih * LN(W_ih x) + b_ih + gain_hh * LN(W_hh h') + b_hh)
         n = tanh(gain_in * LN(W_in x) + b_in + r * (gain_hn * LN(W_hn h') + b_hn))
         h = (1 - z) * n + z * h'
 
-    LN takes the mean from a row and divides by `sqrt(variance + 1e-5)`. The placement is the
-    paper's: of each product, one norm over the 2H rows of r and z and one over the H rows of n,
-    the reset after the norm. z keeps, as in `GRUCell`; the paper's z is `1 - z` here. Its shifts
-    are the biases, so that the functions are the same. Others norm each gate on its own, or all
-    three together: with their weights this cell computes something else.
+    LN subtracts the mean over the features and divides by `sqrt(variance + 1e-5)`. As in the
+    paper, each product has one normalisation over the 2H rows of r and z and one over the H rows
+    of n, and the reset gate is applied after it. As in `GRUCell`, z is the share of the old state;
+    the paper's z is `1 - z`. The paper's shifts are the biases, so the functions are the same.
+    Implementations that normalise each gate separately, or all three together, compute another
+    function of the same weights.
 
-    The arguments and state are `GRUCell`'s; parameters `weight_ih (3H, I)`, `weight_hh (3H, H)`,
-    `bias_ih (3H)`, `bias_hh (3H)`, rows r, z, n, then `gain_ih (3H)` and `gain_hh (3H)`.
+    Arguments and state are those of `GRUCell`. Parameters: `weight_ih (3H, I)`,
+    `weight_hh (3H, H)`, `bias_ih (3H)`, `bias_hh (3H)`, with rows r, z, n, then `gain_ih (3H)` and
+    `gain_hh (3H)`.
 
     Parameter count: `3*H*(I + H + 4)`.
 
     Raises:
-        TypeError, ValueError: sizes that are no positive integers.
+        TypeError, ValueError: sizes that are not positive integers.
     """
 
     gates = ("reset", "update", "candidate")
@@ -132,6 +135,6 @@ class LayerNormGRUCell(_NormedCell):
     def activate(
         self, from_input: Tensor, from_hidden: Tensor, state: Tensor, drop: Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        from_input = self._normed(from_input, self.gain_ih, self.bias_ih)
-        from_hidden = self._normed(from_hidden, self.gain_hh, self.bias_hh)
+        from_input = self._normalize(from_input, self.gain_ih, self.bias_ih)
+        from_hidden = self._normalize(from_hidden, self.gain_hh, self.bias_hh)
         return GRUCell.activate(from_input, from_hidden, state, drop)

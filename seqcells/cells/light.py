@@ -1,4 +1,4 @@
-"""The LSTM without input and output gates (Johnson & Zhang 2016)."""
+"""LSTM without input and output gates (Johnson & Zhang 2016)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import Tensor
 
 from seqcells.cells.lstm import LSTMState
 from seqcells.cells.variants import LSTMVariant
-from seqcells.noise import kept
+from seqcells.noise import scale_candidate
 
 
 class LightLSTMCell(LSTMVariant):
-    r"""LSTM with the forget gate alone (Johnson & Zhang, "Supervised and semi-supervised text
+    r"""LSTM with only a forget gate (Johnson & Zhang, "Supervised and semi-supervised text
     categorization using LSTM for region embeddings", 2016)::
 
         f = sigma(W_if x + b_if + W_hf h' + b_hf)
@@ -19,15 +19,16 @@ class LightLSTMCell(LSTMVariant):
         c = f * c' + u
         h = tanh(c)
 
-    Made for text whose outputs are pooled over time: pooling picks the steps that matter, which
-    the input and output gates would do. Half of the LSTM's parameters and products are left.
+    Designed for text classification with pooling over time. Pooling selects the relevant steps in
+    place of the input and output gates. The cell has half the parameters and products of the LSTM.
 
-    The arguments and state are `LSTMCell`'s without projection; two gates' parameters, rows f, u.
+    Arguments and state are those of `LSTMCell` without projection. The parameters have the rows of
+    two gates, in the order f, u.
 
     Parameter count: `2*H*(I + H + 2)`.
 
     Raises:
-        TypeError, ValueError: sizes that are no positive integers.
+        TypeError, ValueError: sizes that are not positive integers.
     """
 
     gates = ("forget", "candidate")
@@ -40,6 +41,6 @@ class LightLSTMCell(LSTMVariant):
         forget, candidate = (from_input + from_hidden).chunk(2, dim=-1)
         forget = torch.sigmoid(forget)
         candidate = torch.tanh(candidate)
-        cell = forget * state.cell + kept(candidate, drop)
+        cell = forget * state.cell + scale_candidate(candidate, drop)
         hidden = torch.tanh(cell)
         return LSTMState(hidden, cell), (forget, candidate)

@@ -1,19 +1,19 @@
-"""Cells whose next state is linear in the last one, so that time can be taken at once."""
+"""Cells whose next state is linear in the previous state, computed by a parallel scan."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from seqcells.cells.base import GatedCell, Weights
-from seqcells.cells.checks import replaced
-from seqcells.noise import Noise, drop_of, kept
+from seqcells.cells.checks import overridden_method
+from seqcells.noise import Noise, drop_args, scale_candidate
 from seqcells.state import State
 
 
 class LinearCell(GatedCell):
-    """A cell `h = a * h' + b` whose a and b depend on the input alone.
+    """Base class of cells `h = a * h' + b` where a and b depend only on the input.
 
-    Such a cell names its `gates` and writes `coefficients` in place of `activate`::
+    A subclass names its `gates` and implements `coefficients` in place of `activate`::
 
         class Average(LinearCell):
             gates = ("keep", "candidate")
@@ -23,10 +23,10 @@ class LinearCell(GatedCell):
                 keep = keep.sigmoid()
                 return (keep, (1 - keep) * candidate), (keep, candidate)
 
-    There is no `weight_hh` and one bias, `bias_ih`. Over time, all coefficients are computed at
-    once and the states by a scan (`seqcells/scan.py`): O(log T) operations in place of T steps. A
-    subclass with an `activate`, `step` or `output` of its own runs step by step. The candidate,
-    for `RecurrentDropout`, is b.
+    There is no `weight_hh`, and one bias, `bias_ih`. Over time, all coefficients are computed at
+    once, and the states by a scan with O(log T) operations (`seqcells/recurrence/scan.py`). A
+    subclass that overrides `activate`, `step` or `output` runs step by step. The candidate for
+    `RecurrentDropout` is b.
 
     Parameter count: `G*H*(I + 1)`.
     """
@@ -35,11 +35,13 @@ class LinearCell(GatedCell):
         return super().parameter_shapes() | {"weight_hh": None, "bias_hh": None}
 
     def coefficients(self, from_input: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, ...]]:
-        """The pair a and b, and the gates, from `W_ih x + b_ih` of one step or of all.
+        """Return `(a, b)` and the gates from `W_ih x + b_ih` of one step or of all steps.
 
-        `from_input` is `(..., G*H)`; a, within [0, 1], b and the gates are `(..., H)`.
+        Shapes:
+            `from_input` `(..., G*H)`; a, within [0, 1], b and each gate `(..., H)`.
         """
-        raise NotImplementedError(f"{type(self).__name__} writes no coefficients: see LinearCell")
+        name = type(self).__name__
+        raise NotImplementedError(f"{name} has no coefficients method: see LinearCell")
 
     def activate(
         self,
@@ -49,16 +51,16 @@ class LinearCell(GatedCell):
         drop: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         (a, b), gates = self.coefficients(from_input)
-        return a * state + kept(b, drop), gates
+        return a * state + scale_candidate(b, drop), gates
 
     def step(
         self, weights: Weights, from_input: Tensor, state: State, noise: Noise | None = None
     ) -> tuple[State, tuple[Tensor, ...]]:
-        return self.activate(from_input, None, state, *drop_of(noise))
+        return self.activate(from_input, None, state, *drop_args(noise))
 
     def overridden(self) -> str | None:
-        return replaced(self, LinearCell, ("step", "from_inputs", "output"))
+        return overridden_method(self, LinearCell, ("step", "from_inputs", "output"))
 
     @property
     def linear(self) -> bool:
-        return replaced(self, LinearCell, ("activate", "step", "output")) is None
+        return overridden_method(self, LinearCell, ("activate", "step", "output")) is None

@@ -11,18 +11,18 @@ from torch import Tensor, nn
 from seqcells.cells.base import GatedCell, Weights
 from seqcells.cells.checks import positive_integer
 from seqcells.cells.concatenated import concatenated, from_gates
-from seqcells.noise import Noise, kept
+from seqcells.noise import Noise, scale_candidate
 
 
 class LSTMState(NamedTuple):
-    """What an LSTM carries; unpacks as torch's `(h, c)`."""
+    """State of an LSTM; unpacks as torch's `(h, c)`."""
 
     hidden: Tensor
     cell: Tensor
 
 
 class LSTMCell(GatedCell):
-    r"""Long short-term memory::
+    r"""Long short-term memory (Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000)::
 
         i = sigma(W_ii x + b_ii + W_hi h' + b_hi)
         f = sigma(W_if x + b_if + W_hf h' + b_hf)
@@ -31,16 +31,17 @@ class LSTMCell(GatedCell):
         c = f * c' + i * g
         h = o * tanh(c)              with proj_size P: h = W_hr (o * tanh(c))
 
-    On the concatenation `[h', x]` these are `i, f, o = sigma(Wg [h', x] + bg)` and
-    `g = tanh(Wc [h', x] + bc)`: `to_concatenated` gives `Wg (3H, H+I)`, `bg (3H)` in the order
-    input, forget, output, and `Wc (H, H+I)`, `bc (H)`; `from_concatenated` takes them.
+    On the concatenation `[h', x]` the gates are `i, f, o = sigma(Wg [h', x] + bg)` and
+    `g = tanh(Wc [h', x] + bc)`. `to_concatenated` returns `Wg (3H, H+I)`, `bg (3H)` in the order
+    input, forget, output, and `Wc (H, H+I)`, `bc (H)`; `from_concatenated` builds a cell from them.
 
-    Twin of `torch.nn.LSTMCell`: the same arguments, parameters (rows i, f, g, o) and initial
-    values. With `proj_size` (Sak et al. 2014), which torch has in its layer alone, `weight_hh`
-    is `(4H, P)`, `weight_hr (P, H)` comes last, and the hidden state is `(B, P)`.
+    Counterpart of `torch.nn.LSTMCell`: the same arguments, parameters (rows i, f, g, o) and
+    initial values. With `proj_size` (Sak et al. 2014), which in torch only `torch.nn.LSTM` has,
+    `weight_hh` is `(4H, P)`, `weight_hr (P, H)` is the last parameter, and the hidden state is
+    `(B, P)`.
 
     Raises:
-        TypeError, ValueError: sizes that are no positive integers, `proj_size >= hidden_size`.
+        TypeError, ValueError: sizes that are not positive integers, `proj_size >= hidden_size`.
     """
 
     gates = ("input", "forget", "candidate", "output")
@@ -75,7 +76,7 @@ class LSTMCell(GatedCell):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> LSTMState:
-        """Zeros: hidden `(B, H)`, or `(B, P)` when projected, and cell `(B, H)`."""
+        """Return zeros: hidden `(B, H)`, or `(B, P)` with projection, and cell `(B, H)`."""
         return LSTMState(
             self._zeros(batch_size, self.proj_size or self.hidden_size, device, dtype),
             self._zeros(batch_size, self.hidden_size, device, dtype),
@@ -90,7 +91,7 @@ class LSTMCell(GatedCell):
         forget = torch.sigmoid(forget)
         candidate = torch.tanh(candidate)
         output = torch.sigmoid(output)
-        cell = forget * state.cell + input * kept(candidate, drop)
+        cell = forget * state.cell + input * scale_candidate(candidate, drop)
         hidden = output * torch.tanh(cell)
         return LSTMState(hidden, cell), (input, forget, candidate, output)
 
@@ -107,22 +108,26 @@ class LSTMCell(GatedCell):
         return state, gates
 
     def to_concatenated(self) -> dict[str, Tensor]:
-        """The weights on `[hidden, input]`: `Wg`, `bg` (input, forget, output), `Wc`, `bc`.
+        """Return the weights on `[hidden, input]`: `Wg`, `bg` (input, forget, output), `Wc`, `bc`.
 
         Raises:
-            ValueError: a projected cell, which the concatenated layout cannot say.
+            ValueError: the cell has a projection, which the concatenated layout lacks.
         """
         if self.proj_size:
             raise ValueError(
                 f"expected a cell without projection, got proj_size={self.proj_size}: the "
-                "concatenated layout has no place for weight_hr; use the state dict"
+                "concatenated layout has no weight_hr; use the state dict"
             )
         (Wi, Wf, Wc, Wo), (bi, bf, bc, bo) = concatenated(self)
         return {"Wg": torch.cat((Wi, Wf, Wo)), "bg": torch.cat((bi, bf, bo)), "Wc": Wc, "bc": bc}
 
     @classmethod
     def from_concatenated(cls, *, Wg: Tensor, bg: Tensor, Wc: Tensor, bc: Tensor) -> Self:
-        """A cell with these weights on `[hidden, input]`; ValueError for shapes that do not fit."""
+        """Build a cell from these weights on `[hidden, input]`.
+
+        Raises:
+            ValueError: inconsistent shapes.
+        """
         Wi, Wf, Wo = Wg.tensor_split(3)
         bi, bf, bo = bg.reshape(-1).tensor_split(3)
         return from_gates(cls, [Wi, Wf, Wc, Wo], [bi, bf, bc, bo])
@@ -132,11 +137,11 @@ class LSTMCell(GatedCell):
 
 
 def check_projection(proj_size: int, hidden_size: int) -> None:
-    """Raise unless `proj_size` is 0, for none, or smaller than `hidden_size`."""
+    """Raise unless `proj_size` is 0, for no projection, or smaller than `hidden_size`."""
     if not isinstance(proj_size, int) or isinstance(proj_size, bool):
         raise TypeError(f"proj_size: expected an integer, got {type(proj_size).__name__}")
     if not 0 <= proj_size < hidden_size:
         raise ValueError(
-            f"proj_size: expected 0 for none, or less than hidden_size ({hidden_size}), "
+            f"proj_size: expected 0 for no projection, or less than hidden_size ({hidden_size}), "
             f"got {proj_size}"
         )

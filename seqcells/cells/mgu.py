@@ -1,4 +1,4 @@
-"""The minimal gated unit (Zhou et al. 2016)."""
+"""Minimal gated unit (Zhou et al. 2016)."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ from torch import Tensor
 
 from seqcells.cells.base import GatedCell, Weights
 from seqcells.equations.readable import reset_before_step
-from seqcells.noise import Noise, kept
+from seqcells.noise import Noise, scale_candidate
 
 
 class MGUCell(GatedCell):
     r"""Minimal gated unit (Zhou et al., "Minimal gated unit for recurrent neural networks", 2016)::
 
         f = sigma(W_if x + b_if + W_hf h' + b_hf)
-        n =  tanh(W_in x + b_in + f * (W_hn h' + b_hn))       reset_after=True, as our GRU
+        n =  tanh(W_in x + b_in + f * (W_hn h' + b_hn))       reset_after=True, as in our GRU
         n =  tanh(W_in x + b_in + W_hn (f * h') + b_hn)       reset_after=False, as published
         h = (1 - f) * h' + f * n
 
-    A GRU with one gate for both of its own: where f is open, the state is renewed, and what it
-    is renewed with sees the last state. The paper calls it the forget gate. Here it is named
-    `gate`, because the forget gates of the other cells keep the state where they are open.
+    A GRU whose reset and update gates are one gate f. The paper calls f the forget gate. Here it is
+    named `gate`, because an open f replaces the state, whereas an open forget gate of the other
+    cells keeps it.
 
-    The arguments and state are `GRUCell`'s; two gates' parameters, rows f, n.
+    Arguments and state are those of `GRUCell`. The parameters have the rows of two gates, in the
+    order f, n.
 
     Parameter count: `2*H*(I + H + 2)`.
 
     Raises:
-        TypeError, ValueError: sizes that are no positive integers.
+        TypeError, ValueError: sizes that are not positive integers.
     """
 
     gates = ("gate", "candidate")
@@ -57,7 +58,7 @@ class MGUCell(GatedCell):
         hidden_gate, hidden_candidate = from_hidden.chunk(2, dim=-1)
         gate = torch.sigmoid(input_gate + hidden_gate)
         candidate = torch.tanh(input_candidate + gate * hidden_candidate)
-        hidden = (1 - gate) * state + gate * kept(candidate, drop)
+        hidden = (1 - gate) * state + gate * scale_candidate(candidate, drop)
         return hidden, (gate, candidate)
 
     def step(

@@ -1,4 +1,4 @@
-"""minGRU and minLSTM, whose gates see the input alone (Feng et al. 2024)."""
+"""minGRU and minLSTM, whose gates depend only on the input (Feng et al. 2024)."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ class MinGRUCell(LinearCell):
         n =       W_in x + b_in
         h = (1 - z) * n + z * h'
 
-    z keeps, as in `GRUCell`; the paper's z is `1 - z` here, and its function the same.
+    As in `GRUCell`, z is the share of the old state. The paper's z is `1 - z`; the function is the
+    same.
 
-    This is the paper's plain form. Its other one computes in log space, for which n has to be
-    positive and passes through a function g; the scan here needs no logarithm (`LinearCell`), so
-    n stays linear and of any sign.
+    This is the paper's plain form. The paper's log-space form requires a positive n and applies a
+    function g to it. The scan of `LinearCell` computes no logarithm, so n is linear and of any
+    sign.
 
     Parameters: `weight_ih (2H, I)` and, with `bias`, `bias_ih (2H)`, rows z, n.
 
     Parameter count: `2*H*(I + 1)`.
 
     Raises:
-        TypeError, ValueError: sizes that are no positive integers.
+        TypeError, ValueError: sizes that are not positive integers.
     """
 
     gates = ("update", "candidate")
@@ -47,16 +48,15 @@ class MinLSTMCell(LinearCell):
         g =       W_ig x + b_ig
         h = f / (f + i) * h' + i / (f + i) * g
 
-    The state is h alone. The gates that `trace` shows are the shares `i / (f + i)` and
-    `f / (f + i)`, which sum to one. As in `MinGRUCell`, this is the paper's plain form, not that
-    in log space.
+    The state is h alone. `trace` returns the normalised gates `i / (f + i)` and `f / (f + i)`. As
+    in `MinGRUCell`, this is the paper's plain form, not the log-space form.
 
     Parameters: `weight_ih (3H, I)` and, with `bias`, `bias_ih (3H)`, rows i, f, g.
 
     Parameter count: `3*H*(I + 1)`.
 
     Raises:
-        TypeError, ValueError: sizes that are no positive integers.
+        TypeError, ValueError: sizes that are not positive integers.
     """
 
     gates = ("input", "forget", "candidate")
@@ -64,7 +64,7 @@ class MinLSTMCell(LinearCell):
 
     def coefficients(self, from_input: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, ...]]:
         input, forget, candidate = from_input.chunk(3, dim=-1)
-        # sigma(log f - log i) is f / (f + i), and no 0 / 0 where both are closed.
+        # sigma(log f - log i) is f / (f + i), but avoids 0 / 0 if both gates are closed.
         odds = F.logsigmoid(forget) - F.logsigmoid(input)
         forget, input = torch.sigmoid(odds), torch.sigmoid(-odds)
         return (forget, input * candidate), (input, forget, candidate)

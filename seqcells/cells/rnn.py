@@ -1,4 +1,4 @@
-"""The simple recurrent cell (Elman, "Finding structure in time", 1990)."""
+"""Simple recurrent cell (Elman, "Finding structure in time", 1990)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ NONLINEARITIES = {"tanh": torch.tanh, "relu": torch.relu}
 
 
 class RNNCell(GatedCell):
-    r"""`h = phi(W_ih x + b_ih + W_hh h' + b_hh)`, with phi the tanh or, by request, the relu.
+    r"""Simple recurrent cell (Elman, "Finding structure in time", 1990)::
 
-    On the concatenation `[h', x]` this is `h = phi(Wa [h', x] + ba)`: `to_concatenated` gives
-    `Wa (H, H+I)` and `ba (H)`, `from_concatenated` takes them.
+        h = phi(W_ih x + b_ih + W_hh h' + b_hh)
 
-    Twin of `torch.nn.RNNCell`: the same arguments, parameters and initial values.
+    phi is the tanh, or the relu with `nonlinearity="relu"`.
+
+    On the concatenation `[h', x]` this is `h = phi(Wa [h', x] + ba)`. `to_concatenated` returns
+    `Wa (H, H+I)` and `ba (H)`; `from_concatenated` builds a cell from them.
+
+    Counterpart of `torch.nn.RNNCell`: the same arguments, parameters and initial values.
 
     Raises:
-        TypeError, ValueError: sizes that are no positive integers, an unknown nonlinearity.
+        TypeError, ValueError: sizes that are not positive integers, an unknown nonlinearity.
     """
 
     gates = ("hidden",)
@@ -53,13 +57,17 @@ class RNNCell(GatedCell):
         return hidden, (hidden,)
 
     def to_concatenated(self) -> dict[str, Tensor]:
-        """The weights on `[hidden, input]`: `Wa`, and `ba`, the sum of the two biases."""
+        """Return the weights on `[hidden, input]`: `Wa`, and `ba`, the sum of the two biases."""
         (Wa,), (ba,) = concatenated(self)
         return {"Wa": Wa, "ba": ba}
 
     @classmethod
     def from_concatenated(cls, *, Wa: Tensor, ba: Tensor, nonlinearity: str = "tanh") -> Self:
-        """A cell with these weights on `[hidden, input]`; ValueError for shapes that do not fit."""
+        """Build a cell from these weights on `[hidden, input]`.
+
+        Raises:
+            ValueError: inconsistent shapes.
+        """
         return from_gates(cls, [Wa], [ba], nonlinearity=nonlinearity)
 
     def extra_repr(self) -> str:

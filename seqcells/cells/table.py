@@ -1,4 +1,4 @@
-"""The built-in cells by name, from which kernels, application and tests take their lists."""
+"""Registry of the built-in cells, for kernels, the application and tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from seqcells.cells.rnn import RNNCell
 
 
 class Entry(NamedTuple):
-    """A class, and the options of each variant that has a kernel of its own."""
+    """A cell class, and the options of each variant with its own kernel."""
 
     cell: type[GatedCell]
     variants: Sequence[dict[str, Any]] = ({},)
@@ -40,14 +40,14 @@ CELLS = {
     "min_lstm": Entry(MinLSTMCell),
 }
 
-_MADE = [
+_CELLS_ON_META = [
     (entry.cell, options, entry.cell(1, 1, device="meta", **options))
     for entry in CELLS.values()
     for options in entry.variants
 ]
 
-# By the name of each kernel: the class and the options of the cell that it computes.
-VARIANTS = {str(cell.kernel): (kind, options) for kind, options, cell in _MADE}
+# Kernel name -> class and options of its cell.
+VARIANTS = {str(cell.kernel): (kind, options) for kind, options, cell in _CELLS_ON_META}
 
-# By the name of each kernel: a cell without storage, whose equations hold for weights of any size.
-EQUATIONS = {str(cell.kernel): cell for _, _, cell in _MADE}
+# Kernel name -> a cell on the meta device, whose equations are independent of the sizes.
+EQUATIONS = {str(cell.kernel): cell for _, _, cell in _CELLS_ON_META}

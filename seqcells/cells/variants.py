@@ -1,4 +1,4 @@
-"""What the variants of the LSTM share."""
+"""Base class of the LSTM variants."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from seqcells.cells.lstm import LSTMState
 
 
 class LSTMVariant(GatedCell):
-    """A gated cell that carries what an LSTM carries, `LSTMState(hidden, cell)`."""
+    """A gated cell with the state of an LSTM, `LSTMState(hidden, cell)`."""
 
     _state_form = LSTMState
 
@@ -20,7 +20,7 @@ class LSTMVariant(GatedCell):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> LSTMState:
-        """Zeros: hidden and cell, each `(B, H)`."""
+        """Return zeros: hidden and cell, each `(B, H)`."""
         hidden, cell = (
             self._zeros(batch_size, self.hidden_size, device, dtype) for _ in LSTMState._fields
         )

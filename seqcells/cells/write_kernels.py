@@ -23,27 +23,28 @@ CATALOGUE_HEAD = """\
 
 
 def programs() -> dict[str, Program]:
-    """Return the program of each built-in kernel that is not written by hand, by its name."""
+    """Return the program of each generated kernel, by name."""
     return {name: trace(cell)[0] for name, cell in EQUATIONS.items() if name not in BY_HAND}
 
 
 def catalogue_module() -> str:
-    """Return equations/built_in.py: the programs, and the parameters that they read."""
+    """Return the text of equations/built_in.py: the programs and the parameters that they read."""
     texts = "".join(f'    "{name}": """\\\n{text}""",\n' for name, text in programs().items())
-    read = ((name, EQUATIONS[name]) for name in programs())
-    counted = {
-        name: tuple((own, len(getattr(cell, own))) for own in trace(cell)[1]) for name, cell in read
+    cells = {name: EQUATIONS[name] for name in programs()}
+    parameters = {
+        name: tuple((parameter, len(getattr(cell, parameter))) for parameter in trace(cell)[1])
+        for name, cell in cells.items()
     }
-    rows = "".join(f'    "{name}": {counts!r},\n' for name, counts in counted.items() if counts)
+    rows = "".join(f'    "{name}": {counts!r},\n' for name, counts in parameters.items() if counts)
     return (
         f"{CATALOGUE_HEAD}PROGRAMS = {{\n{texts}}}\n\n"
-        "# Parameters that a step reads beside the products, each with its numbers per unit.\n"
+        "# Parameters that a step reads outside the products, each with its numbers per unit.\n"
         f"PARAMETERS: dict[str, tuple[tuple[str, int], ...]] = {{\n{rows}}}\n"
     )
 
 
 def functors_header() -> str:
-    """Return native/generated.hpp: the functors of all built-in kernels."""
+    """Return the text of native/generated.hpp: the functors of all built-in kernels."""
     functors = {
         name: Functor(struct_name(name), program, projects=name == "lstm")
         for name, program in programs().items()
@@ -51,8 +52,8 @@ def functors_header() -> str:
     return source_of(functors, tuple(map(struct_name, BY_HAND)))
 
 
-# The content of each generated file by its path.
-WRITTEN: dict[Path, Callable[[], str]] = {
+# Path -> function that returns the content of the generated file.
+GENERATED_FILES: dict[Path, Callable[[], str]] = {
     Path(equations.__file__).with_name("built_in.py"): catalogue_module,
     NATIVE / "generated.hpp": functors_header,
     NATIVE / "operations.hpp": operations_header,
@@ -62,7 +63,7 @@ WRITTEN: dict[Path, Callable[[], str]] = {
 
 def write() -> None:
     """Write all generated files."""
-    for path, content in WRITTEN.items():
+    for path, content in GENERATED_FILES.items():
         path.write_text(content())
         print(f"Kernels: {path}")
 

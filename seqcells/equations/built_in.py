@@ -306,7 +306,7 @@ v11 = add v6 v10
 return v11""",
 }
 
-# Parameters that a step reads beside the products, each with its numbers per unit.
+# Parameters that a step reads outside the products, each with its numbers per unit.
 PARAMETERS: dict[str, tuple[tuple[str, int], ...]] = {
     "layer_norm_lstm": (('bias_ih', 4), ('bias_hh', 4), ('gain_ih', 4), ('gain_hh', 4), ('gain_cell', 1), ('shift_cell', 1)),
     "layer_norm_gru": (('bias_ih', 3), ('bias_hh', 3), ('gain_ih', 3), ('gain_hh', 3)),

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from seqcells.equations.catalogue import COMPILED
+from seqcells.equations.catalogue import COMPILED, Kernel, constant, kernel_of
 from seqcells.equations.dependencies import Dependencies
 from seqcells.equations.program import UntraceableError
 from seqcells.equations.protocol import Recordable, has_matrix
-from seqcells.equations.recording import RECORDED, constant, trace
+from seqcells.equations.recording import RECORDED, trace
 from seqcells.equations.step import step_of
 
 
@@ -20,7 +20,7 @@ class Found(NamedTuple):
     """The result of recording a cell, with what it was recorded from."""
 
     made_from: Any
-    kernel: str | None = None
+    kernel: Kernel | None = None
     reason: str = ""
     names: Sequence[str] = ()  # of the parameters that the kernel reads
     reads: Dependencies | None = None  # of a recorded cell
@@ -38,8 +38,8 @@ class Found(NamedTuple):
             return False  # something that was read has gone, or cannot be followed any more
 
 
-def kernel_for(cell: Recordable) -> tuple[str | None, str]:
-    """Return the text of the cell's program, which names its kernel, or None and the reason.
+def kernel_for(cell: Recordable) -> tuple[Kernel | None, str]:
+    """Return the kernel of a cell's own equations, or None and the reason.
 
     The cell is recorded when it is first run, and again whenever anything that its `activate` read
     has changed (`equations.dependencies`). A cell whose reads cannot be followed is not recorded.
@@ -91,7 +91,7 @@ def _unguarded(cell: Recordable) -> str:
 
 
 @constant
-def _recorded(cell: Recordable) -> tuple[str | None, str]:
+def _recorded(cell: Recordable) -> tuple[Kernel | None, str]:
     if torch._C._len_torch_dispatch_stack():  # as of an export, whose tensors hold no numbers
         with _disable_current_modes(), torch._C.DisableTorchFunction():
             return _recorded(cell)
@@ -124,5 +124,5 @@ def _found(cell: Recordable) -> Found:
         return Found(
             made_from, reason="activate reads values that are nested too deeply for a kernel"
         )
-    kernel = f"{COMPILED}{found}" if cell.compiles else str(found)
+    kernel = kernel_of(f"{COMPILED}{found}" if cell.compiles else str(found))
     return Found(made_from, kernel, "", names, reads, values)

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple, Self
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 from seqcells.equations.built_in import PARAMETERS, PROGRAMS
 from seqcells.equations.program import CACHED, Program
 from seqcells.equations.step import step_of
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 
-class Kind(NamedTuple):
-    """Sizes and properties of a kernel.
+
+def constant(function: Function) -> Function:
+    """Mark a function that the compiler calls instead of tracing it.
+
+    As `torch.compiler.assume_constant_result`, which imports all of Dynamo: a second.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+class Kernel(NamedTuple):
+    """A kernel: its equations and its sizes.
 
     Attributes:
-        kept: values saved per unit and step for the backward pass. Zoneout saves more (`zoned`).
+        name: of a built-in kernel, or the text of a program.
+        backend: the backend that an operator's argument selects; "" for the device's own.
+        number: of a built-in kernel in native code; None for another.
+        saved: values saved per unit and step for the backward pass. Zoneout saves more (`zoned`).
         parameters: numbers per unit that the step reads beside the products.
         hidden: whether there is a product with the hidden state.
         reads_after: whether the backward pass reads the hidden state after the step.
@@ -23,9 +38,12 @@ class Kind(NamedTuple):
         rows: values saved per row and step.
     """
 
+    name: str
+    backend: str
+    number: int | None
     gates: int
     states: int
-    kept: int
+    saved: int
     parameters: int = 0
     hidden: bool = True
     reads_after: bool = False
@@ -33,21 +51,34 @@ class Kind(NamedTuple):
     whole_rows: bool = False
     rows: int = 0
 
-    @classmethod
-    def of(cls, program: Program) -> Self:
-        """Return the sizes of a program's kernel."""
-        step = step_of(program)
-        return cls(
-            program.gates,
-            program.states,
-            step.kept,
-            program.parameters,
-            program.hidden,
-            step.reads_after,
-            program.drops,
-            program.whole_rows,
-            step.rows,
-        )
+    @property
+    def argument(self) -> str:
+        """The kernel as the operators of `torch.ops.seqcells` take it."""
+        return f"{self.backend} {self.name}".lstrip()
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether the kernel is written by hand, and so has no program."""
+        return self.name in BY_HAND
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the kernel takes a cell's weights as the cell has them."""
+        return self.name in PRODUCTS_ALONE
+
+    @property
+    def compiled(self) -> bool:
+        """Whether native code is compiled for the program; otherwise the program is interpreted."""
+        return self.name.startswith(COMPILED)
+
+    @property
+    def program(self) -> Program:
+        """The program of a kernel that is not written by hand."""
+        return program_of(self.name)
+
+    def interpreted(self) -> Kernel:
+        """Return the same kernel, not compiled."""
+        return kernel_of(self.name.removeprefix(COMPILED))
 
     def zoned(self) -> int:
         """Number of further values saved per unit and step for zoneout.
@@ -59,9 +90,9 @@ class Kind(NamedTuple):
 
 
 # Kernels written by hand, in native/cells.hpp: a second product stands between their gates.
-BY_HAND = {
-    "gru_reset_before": Kind(3, 1, 3, drops=True),
-    "mgu_reset_before": Kind(2, 1, 2, drops=True),
+BY_HAND: dict[str, dict[str, Any]] = {
+    "gru_reset_before": {"gates": 3, "states": 1, "saved": 3, "drops": True},
+    "mgu_reset_before": {"gates": 2, "states": 1, "saved": 2, "drops": True},
 }
 
 # The built-in kernels in the order of SEQCELLS_CELLS in native/generated.hpp.
@@ -90,29 +121,46 @@ RENAMED = {
 }
 
 
-def split(kernel: str) -> tuple[str, str]:
-    """Return the backend that a kernel's name selects, or "", and the kernel's present name."""
-    backend, _, name = kernel.partition(" ")
-    if backend not in PREFIXES:
-        backend, name = "", kernel
-    return backend, RENAMED.get(name, name)
-
-
-def program_of(kernel: str) -> Program:
-    """Return the program of a kernel that is not written by hand.
-
-    Raises:
-        ValueError: neither a built-in kernel nor the text of a program.
-    """
-    return Program.parse(PROGRAMS.get(kernel, kernel.removeprefix(COMPILED)))
-
-
-@functools.lru_cache(maxsize=CACHED)
-def kind_of(kernel: str) -> Kind:
-    """Return the sizes of a kernel: a built-in one, or the text of a program.
+def program_of(name: str) -> Program:
+    """Return the program of a built-in kernel that is not written by hand, or of a text.
 
     Raises:
         ValueError: neither.
     """
-    name = split(kernel)[1]
-    return BY_HAND[name] if name in BY_HAND else Kind.of(program_of(name))
+    return Program.parse(PROGRAMS.get(name, name.removeprefix(COMPILED)))
+
+
+@constant
+@functools.lru_cache(maxsize=CACHED)
+def kernel_of(argument: str) -> Kernel:
+    """Return the kernel that an operator's argument states.
+
+    It is the name of a built-in kernel, or the text of a program, after the name of a backend if it
+    selects one.
+
+    Raises:
+        ValueError: neither.
+    """
+    backend, _, name = argument.partition(" ")
+    if backend not in PREFIXES:
+        backend, name = "", argument
+    name = RENAMED.get(name, name)
+    number = NUMBERS.get(name)
+    if name in BY_HAND:
+        return Kernel(name, backend, number, **BY_HAND[name])
+    program = program_of(name)
+    step = step_of(program)
+    return Kernel(
+        name,
+        backend,
+        number,
+        program.gates,
+        program.states,
+        step.kept,
+        program.parameters,
+        program.hidden,
+        step.reads_after,
+        program.drops,
+        program.whole_rows,
+        step.rows,
+    )

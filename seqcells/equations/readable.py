@@ -9,22 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqcells.equations.catalogue import BY_HAND, program_of, split
+from seqcells.equations.catalogue import Kernel
 from seqcells.equations.program import CACHED, Program, differentiate
 from seqcells.equations.protocol import Weights
-from seqcells.noise import Noise, drop_of, kept, read
+from seqcells.noise import Noise, drop_args, scale_candidate, scale_hidden
 from seqcells.state import State, first_tensor, flat_state, form_state
 
 
 @functools.lru_cache(maxsize=CACHED)
-def readable(kernel: str) -> Readable:
-    """Return the equations of a kernel: a built-in one by its name, or the text of a program.
-
-    Raises:
-        ValueError: neither.
-    """
-    name = split(kernel)[1]
-    return ResetBefore() if name in BY_HAND else Interpreted(program_of(name))
+def readable(kernel: Kernel) -> Readable:
+    """Return the equations of a kernel."""
+    return ResetBefore() if kernel.by_hand else Interpreted(kernel.program)
 
 
 class Readable:
@@ -68,9 +63,11 @@ class Interpreted(Readable):
     ) -> tuple[State, tuple[Tensor, ...]]:
         parts = flat_state(state)
         known = self._gates("x", from_input)
-        known |= {f"s{n}": part for n, part in enumerate(parts)} | {"d0": (*drop_of(noise), 1.0)[0]}
+        known |= {f"s{n}": part for n, part in enumerate(parts)} | {
+            "d0": (*drop_args(noise), 1.0)[0]
+        }
         if self.program.hidden:
-            seen = read(parts[0], noise)
+            seen = scale_hidden(parts[0], noise)
             known |= self._gates("h", F.linear(seen, weights.weight_hh, weights.bias_hh))
         if weights.parameters is not None:
             known |= {f"p{n}": row for n, row in enumerate(weights.parameters)}
@@ -126,10 +123,10 @@ def reset_before_step(
         (None, None) if weights.bias_hh is None else weights.bias_hh.split(parts)
     )
     input_gates, input_candidate = from_input.split(parts, dim=-1)
-    seen = read(state, noise)
+    seen = scale_hidden(state, noise)
     gates = torch.sigmoid(input_gates + F.linear(seen, weight_gates, bias_gates)).split(H, dim=-1)
     from_reset = F.linear(gates[0] * seen, weight_candidate, bias_candidate)
     candidate = torch.tanh(input_candidate + from_reset)
     stays, enters = (gates[1], 1 - gates[1]) if len(gates) > 1 else (1 - gates[0], gates[0])
-    hidden = enters * kept(candidate, *drop_of(noise)) + stays * state
+    hidden = enters * scale_candidate(candidate, *drop_args(noise)) + stays * state
     return hidden, (*gates, candidate)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
 
 from seqcells.equations.built_in import PARAMETERS
-from seqcells.equations.catalogue import NUMBERS
+from seqcells.equations.catalogue import Kernel, constant
 from seqcells.equations.program import Program, UntraceableError
 from seqcells.equations.protocol import Recordable, Weights, factor_of, has_matrix, takes
 from seqcells.equations.snapshots import is_plain_class
@@ -21,17 +20,6 @@ from seqcells.state import flat_state, form_state
 
 # The recording of each cell, while the cell is alive: not on the cell, which is copied and pickled.
 RECORDED: weakref.WeakKeyDictionary[Recordable, Any] = weakref.WeakKeyDictionary()
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def constant(function: Function) -> Function:
-    """Mark a function that the compiler calls instead of tracing it.
-
-    As `torch.compiler.assume_constant_result`, which imports all of Dynamo: a second.
-    """
-    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
-    return function
 
 
 def program(cell: Recordable) -> Program:
@@ -90,14 +78,16 @@ def trace(cell: Recordable) -> tuple[Program, list[str]]:
     )
 
 
-def kernel_weights(kernel: str, cell: Recordable, weights: Weights) -> Weights:
+def kernel_weights(kernel: Kernel, cell: Recordable, weights: Weights) -> Weights:
     """Return the weights as the cell's kernel takes them.
 
     The parameters that the step reads beside the products are in `parameters`, one row for each
     number per unit.
     """
     rows = []
-    for name, count in _own_counts(kernel) if kernel in NUMBERS else _recorded_counts(cell):
+    for name, count in (
+        _own_counts(kernel.name) if kernel.number is not None else _recorded_counts(cell)
+    ):
         value = weights.weight_hh if name == "weight_hh" else getattr(cell, name)
         if value is None:  # a cell without biases, by a kernel that adds them
             value = weights.weight_ih.new_zeros(count * cell.hidden_size)

@@ -1,1 +1,1 @@
-"""Looking inside a recurrence."""
+"""Inspection of recurrences: states and gates at each step, and gradient norms."""

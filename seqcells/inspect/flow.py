@@ -1,4 +1,4 @@
-"""How much of the loss's gradient reaches each time step."""
+"""Gradient norms at each time step of each recurrence in a model."""
 
 from __future__ import annotations
 
@@ -17,72 +17,74 @@ from seqcells.state import State, first_tensor
 
 
 class _Call(NamedTuple):
-    """One call of a recurrence: what it was given, and the copy of it that the gradient is of."""
+    """One call of a recurrence: its input, and the copy that the gradient is computed for."""
 
     name: str
     recurrence: Recurrent | nn.RNNBase
-    given: Tensor | PackedSequence
-    watched: Tensor
+    original: Tensor | PackedSequence
+    copy: Tensor
 
 
 def gradient_flow(
     model: nn.Module, *batch: Any, loss: Callable[[Any], Tensor] | None = None, **options: Any
 ) -> dict[str, Tensor]:
-    """The norm of the loss's gradient at the input of each recurrence, at every time step.
+    """Return the norm of the loss's gradient by the input of each recurrence, per time step.
 
-    It runs `model(*batch, **options)` in the mode that the model is in, and differentiates
-    `loss(result)`. Recurrences are `Recurrent`, seqcells' layers and `torch.nn`'s; layers count as
-    one, whatever their depth and directions. Whether the path is fast or readable stays as it is
-    without this function. Gradients of parameters, buffers, hooks and torch's random state (on the
-    CPU and CUDA) are afterwards what they were before, also after an error.
+    It runs `model(*batch, **options)` in the model's current mode, and differentiates
+    `loss(result)`. Recurrences are `Recurrent` and the layers of seqcells and `torch.nn`; a layer
+    counts as one, whatever its depth and directions. The choice of backend is not affected.
+    Parameter gradients, buffers, hooks and torch's random state (on the CPU and CUDA) are restored
+    afterwards, also after an error.
 
-    What the norm says: a step of a plain RNN, `h_t = phi(a_t)`, `a_t = W_ih x_t + W_hh h_{t-1}`,
-    takes `d_t = dL/da_t` and hands `W_ih^T d_t = dL/dx_t` to the input and `W_hh^T d_t` to the
-    state before it: to `dL/dh_{t-1}`, of which it is all where only the last step has a loss. Each
-    is one product away from `d_t`, so that over time both vanish or both explode:
-    `d_{t-1} = phi'(a_{t-1}) * W_hh^T d_t` shrinks by the largest singular value of `W_hh` or more
-    where that is below one, and can grow where it is above (Bengio et al. 1994, Pascanu et al.
-    2013). In a gated cell the state's gradient also has a way past the product (`f * c'`,
-    `z * h'`), and the input sees it through the gate that lets in: where that is nearly shut,
-    `dL/dx_t` is small although the state's gradient is not. What float32 cannot hold is zero.
+    Interpretation: in a plain RNN, `h_t = phi(a_t)` with `a_t = W_ih x_t + W_hh h_{t-1}`. With
+    `d_t = dL/da_t`, the gradient by the input is `dL/dx_t = W_ih^T d_t`. The gradient by the
+    previous state is `dL/dh_{t-1} = W_hh^T d_t` if only the last step has a loss. Both are one
+    product away from `d_t`, so they vanish or explode together over time:
+    `d_{t-1} = phi'(a_{t-1}) * W_hh^T d_t` shrinks at least by the largest singular value of `W_hh`
+    if that is below one, and can grow if it is above (Bengio et al. 1994, Pascanu et al. 2013). In
+    a gated cell, the state's gradient also bypasses the product (`f * c'`, `z * h'`), and reaches
+    the input through the input gate. If that gate is nearly closed, `dL/dx_t` is small although
+    the state's gradient is not. Gradients that underflow in float32 are zero.
 
     Args:
-        model: a recurrence, or a model with recurrences in it.
-        batch: what the model is called with.
-        options: likewise, by name.
-        loss: from the model's result to a scalar. By default the sum of the final hidden state
-            (of the last layer, in its every direction) where the model is itself a recurrence or
-            a `Stack`, and the sum of its output where another model returns a tensor.
+        model: a recurrence, or a model that contains recurrences.
+        batch: positional arguments of the model.
+        options: keyword arguments of the model.
+        loss: function from the model's result to a scalar. By default, the sum of the final hidden
+            state (of the last layer, in each direction) if the model is a recurrence or a `Stack`,
+            and the sum of the output if another model returns a tensor.
 
     Returns:
-        By the recurrence's name in `model.named_modules()` (the model itself by its class's name)
-        the norms over features, laid out as its input: `(T, B)`, with `batch_first` `(B, T)`,
-        without a batch `(T,)`. Packed input comes back padded. Past each length, and wherever
-        else the loss does not reach, they are zero. What passes beside a recurrence, as in a
-        residual connection, is not in them. A recurrence's further calls are `name:2`, `name:3`.
+        A dict from the recurrence's name in `model.named_modules()`, or the class name for the
+        model itself, to the norms over features in the layout of its input: `(T, B)`, with
+        `batch_first` `(B, T)`, unbatched `(T,)`. Results for packed inputs are padded. Norms are
+        zero beyond each length and at inputs that do not affect the loss. Gradients that bypass a
+        recurrence, as in a residual connection, are not included. Further calls of a recurrence
+        are named `name:2`, `name:3`.
 
     Raises:
-        TypeError: a model that is no module; a loss that is no tensor; a recurrence on integers.
-        ValueError: a model without a recurrence or that calls none; a result that needs a `loss`;
-            a loss that is no scalar or does not depend on anything with a gradient.
+        TypeError: the model is not a module, the loss is not a tensor, or a recurrence has integer
+            inputs.
+        ValueError: the model contains or calls no recurrence, its result requires a `loss`, or the
+            loss is not a scalar or has no gradient.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     calls: list[_Call] = []
-    with _unchanged(model), ExitStack() as hooks, torch.enable_grad():
+    with _restored(model), ExitStack() as hooks, torch.enable_grad():
         for name, recurrence in _recurrences(model).items():
-            watch = partial(_watch, calls, name)
-            hooks.enter_context(recurrence.register_forward_pre_hook(watch, with_kwargs=True))
+            hook = partial(_record_call, calls, name)
+            hooks.enter_context(recurrence.register_forward_pre_hook(hook, with_kwargs=True))
         result = model(*batch, **options)
         if not calls:
             raise ValueError(
-                "model: expected one that calls a recurrence in it, as a module and not by its "
-                "forward; got no such call"
+                "model: expected one that calls a recurrence as a module, not by its forward; "
+                "got no such call"
             )
         value = _default_loss(model, result) if loss is None else loss(result)
         _check_loss(value)
-        watched = [call.watched for call in calls]
-        gradients = torch.autograd.grad(value, watched, materialize_grads=True)
+        copies = [call.copy for call in calls]
+        gradients = torch.autograd.grad(value, copies, materialize_grads=True)
     return {call.name: _norms(call, gradient) for call, gradient in zip(calls, gradients)}
 
 
@@ -95,14 +97,14 @@ def _recurrences(model: nn.Module) -> dict[str, Recurrent | nn.RNNBase]:
     if not found:
         raise ValueError(
             "model: expected a Recurrent, a layer of seqcells or torch.nn, or a model with one in "
-            f"it, got {model}; a cell goes into a Recurrent"
+            f"it, got {model}; wrap a cell in Recurrent"
         )
     return found
 
 
 @contextmanager
-def _unchanged(model: nn.Module) -> Iterator[None]:
-    """Put the model's buffers and the random state back as they were."""
+def _restored(model: nn.Module) -> Iterator[None]:
+    """Restore the model's buffers and the random state on exit."""
     buffers = [
         (owner, name, buffer, buffer.clone())
         for owner in model.modules()
@@ -120,32 +122,33 @@ def _unchanged(model: nn.Module) -> Iterator[None]:
                         buffer.copy_(value)
 
 
-def _watch(
+def _record_call(
     calls: list[_Call],
     name: str,
     recurrence: Recurrent | nn.RNNBase,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    """A forward pre-hook: give the recurrence a copy of its input, and keep that."""
-    place = None if args else next((key for key in ("inputs", "input") if key in kwargs), None)
-    if not args and place is None:
+    """Forward pre-hook: record a call, and replace its input by a copy that requires a gradient."""
+    keyword = None if args else next((key for key in ("inputs", "input") if key in kwargs), None)
+    if not args and keyword is None:
         return None
-    given = kwargs[place] if place else args[0]
-    data = given.data if isinstance(given, PackedSequence) else given
+    original = kwargs[keyword] if keyword else args[0]
+    data = original.data if isinstance(original, PackedSequence) else original
     if not isinstance(data, Tensor):
         return None
     if not data.is_floating_point():
         raise TypeError(
             f"{name}: expected floating-point inputs, got {data.dtype}, which has no gradient"
         )
-    watched = data.clone()
-    if not watched.requires_grad:
-        watched.requires_grad_()
+    copy = data.clone()
+    if not copy.requires_grad:
+        copy.requires_grad_()
     count = 1 + sum(call.recurrence is recurrence for call in calls)
-    calls.append(_Call(name if count == 1 else f"{name}:{count}", recurrence, given, watched))
-    copy = PackedSequence(watched, *given[1:]) if isinstance(given, PackedSequence) else watched
-    return (args, {**kwargs, place: copy}) if place else ((copy, *args[1:]), kwargs)
+    calls.append(_Call(name if count == 1 else f"{name}:{count}", recurrence, original, copy))
+    packed = isinstance(original, PackedSequence)
+    replaced = PackedSequence(copy, *original[1:]) if packed else copy
+    return (args, {**kwargs, keyword: replaced}) if keyword else ((replaced, *args[1:]), kwargs)
 
 
 def _default_loss(model: nn.Module, result: Any) -> Tensor:
@@ -161,8 +164,8 @@ def _default_loss(model: nn.Module, result: Any) -> Tensor:
     if isinstance(result, Tensor):
         return result.sum()
     raise ValueError(
-        "loss: expected one for a model that returns no tensor, from its result to a scalar; "
-        f"got none, and {type(result).__name__} from the model"
+        "loss: expected a function from the model's result to a scalar, since the model returns no "
+        f"tensor; got None, and {type(result).__name__} from the model"
     )
 
 
@@ -183,13 +186,12 @@ def _check_loss(value: Any) -> None:
 
 
 def _norms(call: _Call, gradient: Tensor) -> Tensor:
-    """Over features; summed in float64, where the square of what has nearly vanished still is."""
-    packed = isinstance(call.given, PackedSequence)
+    """Return the norms over features, summed in float64, where squares do not underflow."""
+    packed = isinstance(call.original, PackedSequence)
     features = range(1 if packed or gradient.dim() == 2 else 2, gradient.dim())
     norms = torch.linalg.vector_norm(gradient, dim=tuple(features), dtype=torch.float64)
     norms = norms.to(gradient.dtype)
     if not packed:
         return norms
-    return pad_packed_sequence(PackedSequence(norms, *call.given[1:]), call.recurrence.batch_first)[
-        0
-    ]
+    sequence = PackedSequence(norms, *call.original[1:])
+    return pad_packed_sequence(sequence, call.recurrence.batch_first)[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,11 +9,11 @@ from torch import Tensor
 
 from seqcells.layers import GRU, LSTM, RNN
 from seqcells.modifiers.base import innermost
-from seqcells.noise import Noise, settle
-from seqcells.recurrence.reference import every_step
+from seqcells.noise import Noise, apply_weight_factor
+from seqcells.recurrence.reference import collect_steps
 from seqcells.recurrence.request import Request
-from seqcells.recurrent import Recurrent, prepare, runs_unrolled
-from seqcells.sequences import as_given
+from seqcells.recurrent import Recurrent, is_fusible, prepare
+from seqcells.sequences import restore_layout
 from seqcells.state import State, map_state
 
 
@@ -65,7 +64,7 @@ def trace(
             f"recurrent: expected a Recurrent or layers of ours, got {type(recurrent).__name__}"
         )
     cell = recurrent.cell
-    if not runs_unrolled(cell):
+    if not is_fusible(cell):
         raise TypeError(
             f"recurrent: expected a GatedCell without hooks or a forward of its own, "
             f"got {type(innermost(cell)).__name__}"
@@ -78,30 +77,29 @@ def trace(
 def _trace_layers(
     layers: RNN | GRU | LSTM, inputs: Tensor, state: State, lengths: Any, resets: Tensor | None
 ) -> dict[str, Trace]:
-    """The layers' own forward, on a copy whose recurrences are recorded."""
+    """Run the layers as a call does, and record each recurrence."""
     if not isinstance(inputs, Tensor):
         raise TypeError(f"inputs: expected a padded tensor, got {type(inputs).__name__}")
-    batched, found = inputs.dim() == 3, {}
+    sequence, batched = layers._prepare(inputs, state, lengths, resets), inputs.dim() == 3
+    traces: dict[str, Trace] = {}
     names = (names[0].removeprefix("weight_ih_") for names in layers._all_weights)
 
     def recorded(request: Request) -> tuple[Tensor, State]:
         kept, final = _traced(request)
         after = final if batched else map_state(lambda part: part.squeeze(0), final)
-        shown = map_state(lambda part: as_given(part, batched, layers.batch_first), kept)
+        shown = map_state(lambda part: restore_layout(part, batched, layers.batch_first), kept)
         gates = dict(zip(request.cell.gates, shown[2]))
-        found[next(names)] = Trace(shown[0], after, shown[1], gates)
+        traces[next(names)] = Trace(shown[0], after, shown[1], gates)
         return kept[0], final
 
-    twin = copy.copy(layers)
-    twin._compute = recorded
-    twin.forward(inputs, state, lengths=lengths, resets=resets)
-    return found
+    layers._run(*sequence, compute=recorded)
+    return traces
 
 
 def _traced(request: Request) -> tuple[tuple[Tensor, State, tuple[Tensor, ...]], State]:
     """Outputs, states and gates of every step, and the final state, by the readable loop."""
     if not len(request.inputs):
         raise ValueError("inputs: expected at least one step, got none")
-    weights, noise = settle(request.weights, request.noise)
+    weights, noise = apply_weight_factor(request.weights, request.noise)
     request = request._replace(weights=weights, noise=noise)
-    return every_step(request, lambda state, gates: (request.cell.output(state), state, gates))
+    return collect_steps(request, lambda state, gates: (request.cell.output(state), state, gates))

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from seqcells.equations.catalogue import Kernel
 from seqcells.kernels.call import Call
 
 
@@ -35,7 +36,7 @@ class Backend(Protocol):
     def description(self) -> str:
         """Return what it runs on, for `seqcells.backends`."""
 
-    def refuses_kernel(self, kernel: str) -> str | None:
+    def refuses_kernel(self, kernel: Kernel) -> str | None:
         """Return why it cannot run a kernel here, and what to do; None if it can."""
 
     def refuses(self, call: Call) -> str | None:

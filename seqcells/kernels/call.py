@@ -7,16 +7,17 @@ from typing import Any, NamedTuple, Self
 
 from torch import Tensor
 
+from seqcells.equations.catalogue import Kernel, kernel_of
+
 # The parts of a call that are not tensors: kernel, numbers of state parts, of fresh parts and of
 # zone parts, reverse, cells.
-Layout = tuple[str, int, int, int, bool, bool]
+Layout = tuple[Kernel, int, int, int, bool, bool]
 
 
 class Call(NamedTuple):
     """The arguments of the operator `seqcells::recurrence`.
 
     Attributes:
-        kernel: its name (`equations.catalogue`).
         inputs: `(T, B, I)`; packed `(N, I)` with `batch_sizes`, on the CPU; outside the operator
             also a single step `(B, I)`, which has no outputs beside the final state.
         state: a tensor for each part of the cell's state, the hidden state first.
@@ -28,7 +29,7 @@ class Call(NamedTuple):
         cells: return the second part of every step's state as well.
     """
 
-    kernel: str
+    kernel: Kernel
     inputs: Tensor
     state: Sequence[Tensor]
     weight_ih: Tensor
@@ -46,6 +47,16 @@ class Call(NamedTuple):
     resets: Tensor | None
     reverse: bool
     cells: bool
+
+    @classmethod
+    def of(cls, kernel: str, *parts: Any) -> Self:
+        """Return the call that an operator's arguments state."""
+        return cls(kernel_of(kernel), *parts)
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """The call as an operator takes it."""
+        return (self.kernel.argument, *self[1:])
 
     @property
     def single(self) -> bool:

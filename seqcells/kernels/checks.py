@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqcells.equations.catalogue import Kind, kind_of
+from seqcells.equations.catalogue import Kernel
 from seqcells.kernels.call import Call
 
 
 def check(call: Call) -> None:
     """Raise a ValueError unless all sizes, dtypes and devices of a call fit together."""
-    kind, place, dtype = kind_of(call.kernel), call.inputs.get_device(), call.inputs.dtype
+    place, dtype = call.inputs.get_device(), call.inputs.dtype
     for tensor in (*call.tensors, *call.noise):
         if tensor is not None and (tensor.dtype != dtype or tensor.get_device() != place):
             raise ValueError(
@@ -26,16 +26,17 @@ def check(call: Call) -> None:
             raise ValueError(
                 f"lengths, resets: expected them on {call.inputs.device}, got {step.device}"
             )
-    check_sizes(call, kind)
+    check_sizes(call)
 
 
-def check_sizes(call: Call, kind: Kind) -> None:
+def check_sizes(call: Call) -> None:
     """Raise a ValueError unless all sizes of a call fit together."""
-    if len(call.state) != kind.states:
-        raise ValueError(f"state: expected {kind.states} tensors, got {len(call.state)}")
+    kernel = call.kernel
+    if len(call.state) != kernel.states:
+        raise ValueError(f"state: expected {kernel.states} tensors, got {len(call.state)}")
     inputs, (rows, hidden) = call.inputs, call.state[-1].shape
     width = hidden if call.weight_hr is None else call.weight_hr.shape[0]
-    fused, features = kind.gates * hidden, inputs.shape[-1]
+    fused, features = kernel.gates * hidden, inputs.shape[-1]
     weight_hh, bias_ih, bias_hh = call.weight_hh, call.bias_ih, call.bias_hh
     found: tuple[Any, ...] = (
         call.state[0].shape,
@@ -49,7 +50,7 @@ def check_sizes(call: Call, kind: Kind) -> None:
     expected: tuple[Any, ...] = (
         (rows, width),
         (fused, features),
-        (fused, width) if kind.hidden else None,
+        (fused, width) if kernel.hidden else None,
         bias_ih if bias_ih is None else (fused,),
         bias_hh if bias_hh is None else (fused,),
         (inputs.shape[0], features) if packed else (*inputs.shape[:-2], rows, features),
@@ -57,8 +58,8 @@ def check_sizes(call: Call, kind: Kind) -> None:
     if found != expected:
         names = ("state", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "inputs")
         _refuse(zip(names, found, expected))
-    if kind.parameters or call.parameters is not None:
-        shape = (kind.parameters, hidden) if kind.parameters else None
+    if kernel.parameters or call.parameters is not None:
+        shape = (kernel.parameters, hidden) if kernel.parameters else None
         _refuse([("parameters", call.parameters, shape)])
     if call.weight_hr is not None:
         _refuse([("weight_hr", call.weight_hr, (width, hidden))])
@@ -67,13 +68,13 @@ def check_sizes(call: Call, kind: Kind) -> None:
     if call.batch_sizes is not None:
         _check_batch_sizes(call.batch_sizes.tolist(), rows, inputs.shape[0])
     if call.resets is not None:
-        _check_count("fresh", call.fresh, kind.states)
+        _check_count("fresh", call.fresh, kernel.states)
         _refuse([("resets", call.resets, (call.steps, rows))])
         _refuse(("fresh", part, (rows, size)) for part, size in zip(call.fresh, (width, hidden)))
         if call.resets.dtype != torch.bool:
             raise ValueError(f"resets: expected a bool tensor, got {call.resets.dtype}")
     if call.read is not None or call.drop is not None or call.zone:
-        _check_noise(call, kind, rows, width, hidden)
+        _check_noise(call, kernel, rows, width, hidden)
 
 
 def _refuse(parts: Iterable[tuple[str, Any, tuple[int, ...] | None]]) -> None:
@@ -91,12 +92,12 @@ def _check_count(name: str, parts: Sequence[Tensor], count: int) -> None:
         raise ValueError(f"{name}: expected {count} tensors, got {len(parts)}")
 
 
-def _check_noise(call: Call, kind: Kind, rows: int, width: int, hidden: int) -> None:
+def _check_noise(call: Call, kernel: Kernel, rows: int, width: int, hidden: int) -> None:
     if call.zone:
-        _check_count("zone", call.zone, kind.states)
+        _check_count("zone", call.zone, kernel.states)
     for name, part, taken, columns in (
-        ("read", call.read, kind.hidden, width),
-        ("drop", call.drop, kind.drops, hidden),
+        ("read", call.read, kernel.hidden, width),
+        ("drop", call.drop, kernel.drops, hidden),
         *(("zone", part, True, size) for part, size in zip(call.zone, (width, hidden))),
     ):
         if part is not None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.backends.cudnn.rnn import get_cudnn_mode
 
+from seqcells.equations.catalogue import Kernel
 from seqcells.kernels.call import Call
 
 NAME = "cudnn"
@@ -36,9 +37,9 @@ def unavailable() -> str | None:
     return None
 
 
-def refuses_kernel(kernel: str) -> str | None:
+def refuses_kernel(kernel: Kernel) -> str | None:
     """Why cuDNN cannot run this kernel, and what to do."""
-    if kernel not in _LAYERS:
+    if kernel.name not in _LAYERS:
         return "cuDNN has plain RNN, GRU and LSTM alone; use backend('triton')"
     return unavailable()
 
@@ -108,7 +109,7 @@ def compute(call: Call, train: bool) -> list[Tensor]:
     hx = state if len(state) > 1 else state[0]
     sizes = [] if call.batch_sizes is None else [call.batch_sizes.cpu()]
     settings = (call.bias_ih is not None, 1, 0.0, train, False)
-    layer: Any = _LAYERS[call.kernel]
+    layer: Any = _LAYERS[call.kernel.name]
     outputs, *final = layer(inputs, *sizes, hx, weights, *settings, *([] if sizes else [False]))
     if call.reverse:
         outputs = outputs.flip(0)
@@ -178,7 +179,7 @@ def _side_by_side(weights: Sequence[Tensor]) -> bool:
 
 def _flattened(call: Call, found: list[Any], places: Sequence[int]) -> list[Tensor | None]:
     copies = [found[n].clone() for n in places]
-    mode = get_cudnn_mode(call.kernel.upper())
+    mode = get_cudnn_mode(call.kernel.name.upper())
     sizes = call.inputs.shape[-1], mode, call.state[-1].shape[1]
     projected = 0 if call.weight_hr is None else call.weight_hr.shape[0]
     torch._cudnn_rnn_flatten_weight(copies, len(copies), *sizes, projected, 1, False, False)

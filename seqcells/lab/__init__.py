@@ -1,1 +1,1 @@
-"""The application: text, models, training, prediction, reports, export, the command line."""
+"""The application: text, models, training, prediction, reports, export, command line."""

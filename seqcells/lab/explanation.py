@@ -1,4 +1,4 @@
-"""How far each word of a text moved a classifier, found by reading every beginning of the text."""
+"""Contribution of each word to a prediction, from the logits of all prefixes of the text."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-POSITIONS = 2**15  # at most so many tokens, padding among them, are read at once
-SHADES = {True: (195, 153, 111, 75), False: (223, 216, 215, 208)}  # of a terminal: blue, orange
-FAINT = 0.05  # a shade below this is none
+MAX_POSITIONS = 2**15  # tokens per batch of prefixes, padding included
+# ANSI colours from pale to saturated: blue for positive, orange for negative.
+COLOURS = {True: (195, 153, 111, 75), False: (223, 216, 215, 208)}
+MIN_SHADE = 0.05  # paler shades are not printed
 
 
 class Explanation(NamedTuple):
-    """What a classifier held of a text, word after word.
+    """Running prediction of a classifier over the words of a text.
 
     Attributes:
-        words: the T words that it read.
-        logits: `(T,)`, float32: the log-odds of "positive" after each of them, as if the text
-            ended there. The last is the prediction.
+        words: the T words.
+        logits: `(T,)`, float32: the log-odds of "positive" for the prefix that ends at each word.
+            The last one is the prediction.
     """
 
     words: list[str]
@@ -32,15 +33,15 @@ class Explanation(NamedTuple):
 
     @property
     def pushes(self) -> Tensor:
-        """`(T,)`: by how much each word raised the logit; together the last less the first.
+        """`(T,)`: the increase of the logit at each word.
 
-        The first has nothing before it to be compared with: its push is zero.
+        Pushes sum to the last logit minus the first. The first push is zero.
         """
         return self.logits.diff(prepend=self.logits[:1])
 
     @property
     def shades(self) -> Tensor:
-        """`(T,)`: the pushes as colours between -1 and 1, comparable from text to text."""
+        """`(T,)`: the pushes, squashed to between -1 and 1 for display."""
         return self.pushes.tanh()
 
 
@@ -48,60 +49,67 @@ class Explanation(NamedTuple):
 def explain(
     model: Callable[[Tensor, Tensor], Tensor], tokens: Tensor, words: Iterable[str]
 ) -> Explanation:
-    """Have `model` read every beginning of a text, many at once.
+    """Run `model` on every prefix of a text, in batches.
 
-    Whatever a word does to what was read before it is in its push: in a network of two directions,
-    or one that pools, it is not the word's alone.
+    A push includes the effect of the word on the rest of its prefix. In a bidirectional or pooling
+    model it is not attributable to the word alone.
 
     Args:
-        model: in evaluation mode, from tokens `(T, B)`, padded with zeros, and lengths `(B,)`
-            to logits `(B,)`.
-        tokens: `(T,)`, int64, at least one.
-        words: the T words that these are.
+        model: maps tokens `(T, B)`, padded with zeros, and lengths `(B,)` to logits `(B,)`, in
+            evaluation mode.
+        tokens: `(T,)`, int64, T at least 1.
+        words: the T words.
 
     Raises:
-        ValueError: no tokens, another shape, another number of words.
+        ValueError: `tokens` is empty or not one-dimensional, or the number of words differs.
     """
     words = list(words)
     if tokens.dim() != 1 or not len(tokens):
-        raise ValueError(f"tokens: expected at least one, (T,), got shape {tuple(tokens.shape)}")
+        raise ValueError(
+            f"tokens: expected shape (T,) with T at least 1, got shape {tuple(tokens.shape)}"
+        )
     if len(words) != len(tokens):
-        raise ValueError(f"words: expected {len(tokens)}, one a token, got {len(words)}")
-    return Explanation(words, torch.cat([_read(model, tokens, ends) for ends in _parts(tokens)]))
+        raise ValueError(f"words: expected {len(tokens)}, one per token, got {len(words)}")
+    chunks = _length_chunks(len(tokens))
+    return Explanation(
+        words, torch.cat([_prefix_logits(model, tokens, lengths) for lengths in chunks])
+    )
 
 
-def _parts(tokens: Tensor) -> Iterator[Tensor]:
-    """The lengths from one to all, cut where together they would take too much memory."""
-    first, last = 1, len(tokens)
+def _length_chunks(last: int) -> Iterator[Tensor]:
+    """Yield the prefix lengths 1 to `last` in chunks that limit memory."""
+    first = 1
     while first <= last:
         end = first
-        while end < last and (end + 1) * (end + 2 - first) <= POSITIONS:
+        while end < last and (end + 1) * (end + 2 - first) <= MAX_POSITIONS:
             end += 1
         yield torch.arange(first, end + 1)
         first = end + 1
 
 
-def _read(model: Callable[[Tensor, Tensor], Tensor], tokens: Tensor, ends: Tensor) -> Tensor:
-    steps = torch.arange(int(ends[-1])).unsqueeze(1)
-    beginnings = tokens[: len(steps)].unsqueeze(1).where(steps < ends, 0)
-    return model(beginnings, ends)
+def _prefix_logits(
+    model: Callable[[Tensor, Tensor], Tensor], tokens: Tensor, lengths: Tensor
+) -> Tensor:
+    steps = torch.arange(int(lengths[-1])).unsqueeze(1)
+    prefixes = tokens[: len(steps)].unsqueeze(1).where(steps < lengths, 0)
+    return model(prefixes, lengths)
 
 
-def coloured(explanation: Explanation) -> str:
-    """For a terminal: the words on blue where they raised the probability, else on orange."""
-    return " ".join(map(_painted, explanation.words, explanation.shades.tolist()))
+def format_coloured(explanation: Explanation) -> str:
+    """Format for a terminal: blue words raised the probability, orange words lowered it."""
+    return " ".join(map(_colour_word, explanation.words, explanation.shades.tolist()))
 
 
-def _painted(word: str, shade: float) -> str:
-    if abs(shade) < FAINT:
+def _colour_word(word: str, shade: float) -> str:
+    if abs(shade) < MIN_SHADE:
         return word
-    colours = SHADES[shade > 0]
+    colours = COLOURS[shade > 0]
     colour = colours[min(int(abs(shade) * len(colours)), len(colours) - 1)]
     return f"\033[38;5;16;48;5;{colour}m{word}\033[0m"
 
 
-def listed(explanation: Explanation) -> str:
-    """For a file: a line a word, with its push and the probability after it."""
+def format_table(explanation: Explanation) -> str:
+    """Format as plain text: one line per word with push, running probability and word."""
     columns = zip(explanation.words, explanation.pushes, explanation.probabilities)
     return "\n".join(
         f"{push:+8.3f}  {probability:.4f}  {word}" for word, push, probability in columns

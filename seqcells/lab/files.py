@@ -1,4 +1,4 @@
-"""Files that are either the old one or the new one, never half of it."""
+"""Atomic file writes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write beside `path`, then take its place: a failure leaves the earlier file as it was."""
+    """Write to a temporary file and rename it to `path`; on failure `path` is unchanged."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:

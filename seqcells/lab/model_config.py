@@ -1,4 +1,4 @@
-"""The settings of a model: which cell, with what around it, in which network."""
+"""Model configuration: cell, modifiers and network."""
 
 import math
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ import seqcells
 from seqcells.cells import table
 
 CELLS = {name: entry.cell for name, entry in table.CELLS.items()}
-LAYERS = ("rnn", "gru", "lstm")  # what there is a layer of, ours and torch.nn's
+LAYERS = ("rnn", "gru", "lstm")  # cells with a layer, both in seqcells and in torch.nn
 READOUTS = ("last", "max", "mean", "attention")
 MODIFIERS = {
     "zoneout": seqcells.Zoneout,
@@ -22,13 +22,13 @@ MODIFIERS = {
 
 
 def check_setting(valid: bool, key: str, expected: str, value: Any) -> None:
-    """Raise, naming the setting by its dotted key, unless it is valid."""
+    """Raise a ValueError that names the setting by its dotted key unless it is valid."""
     if not valid:
         raise ValueError(f"{key}: expected {expected}, got {value!r}")
 
 
-def modified(cell: nn.Module, modifiers: dict[str, Any]) -> nn.Module:
-    """The cell with these modifiers around it."""
+def apply_modifiers(cell: nn.Module, modifiers: dict[str, Any]) -> nn.Module:
+    """Wrap the cell in the modifiers."""
     for name, value in modifiers.items():
         if name != "learned_state":
             cell = MODIFIERS[name](cell, value)
@@ -39,28 +39,28 @@ def modified(cell: nn.Module, modifiers: dict[str, Any]) -> nn.Module:
 
 @dataclass
 class ModelConfig:
-    """The classifier, or one of the baselines.
+    """Settings of the recurrent network or of a baseline.
 
     Attributes:
-        kind: a recurrent network; or its inputs pooled without one; or each of the words on its
-            own, averaged; or a fixed window
+        kind: recurrent network; pooled: the same inputs and readout without a recurrence; words:
+            mean of one probability per word; window: the first words at fixed positions
         cell: the recurrent cell
-        modifiers: what stands around the cell, each with its share: zoneout (a number, or one for
-            each part of the state), variational_dropout, recurrent_dropout, drop_connect; and
-            learned_state, true or false
-        backend: our layers, or torch.nn's: the same weights and batches under the same seed
+        modifiers: modifiers of the cell and their rates: zoneout (one rate, or one for each part of
+            the state), variational_dropout, recurrent_dropout, drop_connect; and learned_state,
+            true or false
+        backend: layers of seqcells or of torch.nn, with equal weights and batches under one seed
         embedding_size: size of the word vectors
-        ngrams: also read the vectors of the word pairs (2), triples (3), ... that end at each word
-        ngram_buckets: how many vectors these share, each pair by its hash
-        hidden_size: size of the recurrent state (or of the window's hidden layer)
-        num_layers: how many recurrent layers stand on each other
+        ngrams: also add the vectors of the word pairs (2), triples (3), ... that end at each word
+        ngram_buckets: number of hash buckets, each with one vector, for word pairs, triples, ...
+        hidden_size: size of the recurrent state, or of the window model's hidden layer
+        num_layers: number of recurrent layers
         bidirectional: read the text in both directions
-        readout: what becomes of the states: one or more of last, and over time max, mean, attention
-        embedding_dropout: dropout of whole words' vectors
-        dropout: dropout before the head, and between the recurrent layers
-        window: how many words the window model reads
-        recurrent_init: torch's uniform weights, or orthogonal ones, for the recurrence
-        forget_bias: start of the forget gate's bias (null: as torch)
+        readout: pooling of the states: one or more of last, max, mean and attention
+        embedding_dropout: dropout rate of whole word vectors
+        dropout: dropout rate before the head and between recurrent layers
+        window: number of words that the window model reads
+        recurrent_init: initialisation of recurrent weights: torch's uniform, or orthogonal
+        forget_bias: initial bias of the forget gate (null: as torch)
     """
 
     kind: Literal["recurrent", "pooled", "words", "window"] = "recurrent"
@@ -88,12 +88,14 @@ class ModelConfig:
         for name in ("embedding_dropout", "dropout"):
             value = getattr(self, name)
             check_setting(
-                0 <= value < 1, f"model.{name}", "a share of at least 0 and below 1", value
+                0 <= value < 1, f"model.{name}", "a rate of at least 0 and below 1", value
             )
-        once = self.readout and len(set(self.readout)) == len(self.readout)
-        check_setting(once, "model.readout", "one or more names, each once", self.readout)
-        alone = self.kind != "words" or self.ngrams == 1
-        check_setting(alone, "model.ngrams", "1, as model.kind looks at single words", self.ngrams)
+        unique = self.readout and len(set(self.readout)) == len(self.readout)
+        check_setting(unique, "model.readout", "one or more distinct names", self.readout)
+        valid = self.kind != "words" or self.ngrams == 1
+        check_setting(
+            valid, "model.ngrams", "1, as model.kind words reads single words", self.ngrams
+        )
         if self.forget_bias is not None:
             key, bias = "model.forget_bias", self.forget_bias
             check_setting(math.isfinite(bias), key, "a finite number or null", bias)
@@ -101,23 +103,25 @@ class ModelConfig:
             check_setting(gated, key, f"null, as the {self.cell} has no forget gate", bias)
         if self.recurrent_init == "orthogonal":
             weight = CELLS[self.cell](1, 1, device="meta").weight_hh
-            matrix = weight is not None and weight.dim() == 2
-            key, expected = "model.recurrent_init", f"uniform, as the {self.cell} has no matrix"
-            check_setting(matrix, key, expected, "orthogonal")
+            valid = weight is not None and weight.dim() == 2
+            key = "model.recurrent_init"
+            expected = f"uniform, as the {self.cell} has no recurrent weight matrix"
+            check_setting(valid, key, expected, "orthogonal")
         self._check_modifiers()
 
     def _check_modifiers(self):
         key = "model.modifiers"
         for name, value in self.modifiers.items():
-            check_setting(name in MODIFIERS, key, f"names out of {', '.join(MODIFIERS)}", name)
-            fits = isinstance(value, bool) == (name == "learned_state")
-            expected = "true or false" if name == "learned_state" else "a share"
-            check_setting(fits, f"{key}.{name}", expected, value)
+            check_setting(name in MODIFIERS, key, f"names among {', '.join(MODIFIERS)}", name)
+            valid = isinstance(value, bool) == (name == "learned_state")
+            expected = "true or false" if name == "learned_state" else "a rate"
+            check_setting(valid, f"{key}.{name}", expected, value)
         try:
-            modified(CELLS[self.cell](1, 1, device="meta"), self.modifiers)
+            apply_modifiers(CELLS[self.cell](1, 1, device="meta"), self.modifiers)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{key}: {error}") from None
         if self.backend == "torch":
-            plain = self.cell in LAYERS and not self.modifiers
-            what = "no modifiers" if self.cell in LAYERS else f"no {self.cell}"
-            check_setting(plain, "model.backend", f"seqcells, as torch.nn has {what}", "torch")
+            supported = self.cell in LAYERS and not self.modifiers
+            missing = "no modifiers" if self.cell in LAYERS else f"no {self.cell}"
+            expected = f"seqcells, as torch.nn has {missing}"
+            check_setting(supported, "model.backend", expected, "torch")

@@ -1,9 +1,9 @@
-"""Modifiers: regularisation and learned starts around any cell. They compose, in any order.
+"""Modifiers: regularisation and learned initial states for any cell, composable in any order.
 
-A modified cell runs as its plain cell does, in `Recurrent` and `Stack`, with lengths, resets and
-in both directions. What is random is drawn before a sequence runs (`Noise`), in training alone:
-`torch.manual_seed` reproduces it, and evaluation is deterministic. A share of zero is the plain
-cell. A cell that is called by itself is a sequence of one step.
+A modified cell runs in `Recurrent` and `Stack` like the plain cell, with lengths, resets and in
+both directions. Random tensors are drawn before a sequence runs (`Noise`), in training mode only:
+`torch.manual_seed` makes them reproducible, and evaluation is deterministic. A share of zero is
+equivalent to the plain cell. A call of the cell itself draws noise for a sequence of one step.
 """
 
 from seqcells.modifiers.base import Modifier

@@ -1,4 +1,4 @@
-"""A cell around a cell: what modifiers have in common, and how one runs (`modifiers.py`: ours)."""
+"""Base class of modifiers, and calls of cells with noise."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from torch import Tensor, nn
 
 from seqcells.cells.base import Cell, GatedCell, Weights
 from seqcells.cells.checks import check_cell, takes
-from seqcells.noise import Noise, check_noise, zoned
+from seqcells.noise import Noise, apply_zoneout, check_noise
 from seqcells.state import State, conform_state, first_tensor, map_state
 
 TORCH_CELLS = (nn.RNNCell, nn.GRUCell, nn.LSTMCell)
 
 
 class Modifier(Cell):
-    """A cell around a cell: it draws noise, or changes weights or the initial state.
+    """A wrapper around a cell that draws noise, or changes its weights or initial state.
 
-    The equations stay those of the innermost cell, whatever stands around it and in whatever
-    order: modifiers compose, and are cells wherever a cell is taken.
+    The equations are those of the innermost cell. Modifiers compose in any order, and are accepted
+    wherever a cell is.
 
-    One of your own writes `draw`, here a dropout of the hidden state anew at every step::
+    A subclass implements `draw`. This one draws a new dropout mask of the hidden state at each
+    step::
 
         class Flicker(Modifier):
             def draw(self, state, steps):
@@ -31,7 +32,7 @@ class Modifier(Cell):
                 return Noise(hidden=F.dropout(ones, 0.1)) if self.training else Noise()
 
     Attributes:
-        cell: the cell that it stands around.
+        cell: the wrapped cell.
     """
 
     def __init__(self, cell: Callable[..., State]) -> None:
@@ -39,22 +40,22 @@ class Modifier(Cell):
         self.cell = check_cell(cell)
 
     def draw(self, state: State, steps: int) -> Noise:
-        """What this modifier adds to the noise of a sequence that starts from `state`."""
+        """Draw this modifier's noise for a sequence of `steps` steps that starts from `state`."""
         return Noise()
 
     def noise(self, state: State, steps: int) -> Noise:
-        """The noise of a sequence that starts from `state`: all modifiers' at once."""
-        within = self.cell.noise(state, steps) if isinstance(self.cell, Modifier) else Noise()
-        return within.beside(self.draw(state, steps))
+        """Draw the combined noise of this and all inner modifiers for a sequence."""
+        inner = self.cell.noise(state, steps) if isinstance(self.cell, Modifier) else Noise()
+        return inner.combine(self.draw(state, steps))
 
     def weights(self) -> Weights:
-        """The weights of one sequence."""
+        """Return the weights of the wrapped cell for one sequence."""
         return self.cell.weights()
 
     @property
     def initial_state(self) -> Callable[..., State]:
-        """The cell's own, if it has one."""
-        make = start_of(self.cell)
+        """The wrapped cell's `initial_state`; an AttributeError if it has none."""
+        make = state_factory(self.cell)
         if make is None:
             raise AttributeError(f"{type(innermost(self)).__name__} has no initial_state")
         return make
@@ -75,21 +76,21 @@ class Modifier(Cell):
         return self.cell.gates
 
     def forward(self, input: Tensor, hx: State | None = None, noise: Noise | None = None) -> State:
-        """One step; its `noise` is that of a sequence of one step, drawn here, unless given.
+        """Compute one step, with noise drawn for a sequence of one step unless `noise` is given.
 
         Shapes:
-            as the cell's; `noise` always with a batch and without a time.
+            those of the cell. The tensors of `noise` have a batch dimension and no time dimension.
         """
         if input.dim() == 1:
             batched = None if hx is None else map_state(lambda part: part.unsqueeze(0), hx)
             state = Modifier.forward(self, input.unsqueeze(0), batched, noise)
             return map_state(lambda part: part.squeeze(0), state)
-        state = self._before(input, hx)
+        state = self._prepare_state(input, hx)
         if noise is None:
             noise = self.noise(state, 1).at(0, state)
-        return call(self.cell, input, state, noise)
+        return call_cell(self.cell, input, state, noise)
 
-    def _before(self, input: Tensor, hx: State | None) -> State:
+    def _prepare_state(self, input: Tensor, hx: State | None) -> State:
         cell, make = innermost(self), getattr(self, "initial_state", None)
         if isinstance(cell, GatedCell):
             cell.check_input(input)
@@ -101,20 +102,23 @@ class Modifier(Cell):
 
 
 def innermost(cell: Any) -> Any:
-    """The cell that all modifiers stand around."""
+    """Return the cell inside all modifiers."""
     while isinstance(cell, Modifier):
         cell = cell.cell
     return cell
 
 
-def as_it_stands(cell: Any) -> bool:
-    """Whether it is a gated cell without a forward of its own, which knows what noise is."""
-    own = type(cell).forward if isinstance(cell, GatedCell) else None
-    return own is GatedCell.forward and "forward" not in vars(cell)
+def has_standard_forward(cell: Any) -> bool:
+    """Whether this is a gated cell that does not override `forward`, and so accepts noise."""
+    forward = type(cell).forward if isinstance(cell, GatedCell) else None
+    return forward is GatedCell.forward and "forward" not in vars(cell)
 
 
-def start_of(cell: Any) -> Callable[..., State] | None:
-    """What makes a cell's initial state; of a cell without it, None, unless it is torch's own."""
+def state_factory(cell: Any) -> Callable[..., State] | None:
+    """Return the function that creates a cell's initial state, or None.
+
+    Cells of `torch.nn` have no `initial_state`; the function returns zeros for them.
+    """
     make = getattr(cell, "initial_state", None)
     return partial(_zeros, cell) if make is None and type(cell) in TORCH_CELLS else make
 
@@ -126,41 +130,41 @@ def _zeros(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> State:
-    own = next(cell.parameters())
-    zeros = own.new_zeros(batch_size, cell.hidden_size, device=device, dtype=dtype)
+    like = next(cell.parameters())
+    zeros = like.new_zeros(batch_size, cell.hidden_size, device=device, dtype=dtype)
     return (zeros, zeros) if isinstance(cell, nn.LSTMCell) else zeros
 
 
-def call(cell: Any, input: Tensor, state: State, noise: Noise | None) -> State:
-    """One step by calling the cell, with that step's noise, which no modifier adds to."""
+def call_cell(cell: Any, input: Tensor, state: State, noise: Noise | None) -> State:
+    """Call the cell for one step with exactly this noise: inner modifiers draw none."""
     if isinstance(cell, Modifier):
         return cell(input, state, noise=noise or Noise())
     if noise is None or all(part is None for part in noise):
         return cell(input, state)
-    if as_it_stands(cell):
+    if has_standard_forward(cell):
         return cell(input, state, noise=noise)
-    seen = state
+    scaled = state
     if noise.hidden is not None:
         hidden = first_tensor(state) * noise.hidden
-        seen = hidden if isinstance(state, Tensor) else (hidden, *state[1:])
-    return zoned(noise, state, cell(input, seen))
+        scaled = hidden if isinstance(state, Tensor) else (hidden, *state[1:])
+    return apply_zoneout(noise, state, cell(input, scaled))
 
 
-def obstacle(cell: Any, field: str) -> str | None:
-    """Why the innermost cell cannot take this field of a noise; None where it can."""
+def unsupported_reason(cell: Any, field: str) -> str | None:
+    """Return why the innermost cell does not support this field of a noise, or None."""
     cell, name = innermost(cell), type(innermost(cell)).__name__
     if field == "zone":
         return None
-    if not as_it_stands(cell):
-        # These two read their hidden state by the product alone.
+    if not has_standard_forward(cell):
+        # These two read the hidden state only in the product, so their state can be scaled.
         if field == "hidden" and type(cell) in (nn.RNNCell, nn.LSTMCell):
             return None
-        return f"expected a GatedCell without a forward of its own, got {name}"
+        return f"expected a GatedCell that does not override forward, got {name}"
     if field != "candidate" and cell.parameter_shapes().get("weight_hh") is None:
         return f"expected a cell with recurrent weights (weight_hh), got {name}"
     if field == "candidate" and not takes(cell.activate, 4):
         return (
-            f"expected a cell whose activate takes a fourth argument, drop, the factor on its "
+            "expected a cell whose activate takes a fourth argument, drop, the factor on its "
             f"candidate; got {name}"
         )
     if field != "weight_hh" and not takes(cell.step, 4):
@@ -168,12 +172,13 @@ def obstacle(cell: Any, field: str) -> str | None:
     return None
 
 
-def noise_of(cell: Any, given: Noise | None, state: State, steps: int) -> Noise | None:
-    """The noise of a sequence: the given one, checked, or what the cell's modifiers draw.
+def resolve_noise(cell: Any, given: Noise | None, state: State, steps: int) -> Noise | None:
+    """Return the noise of a sequence: `given` after validation, or noise from the modifiers.
 
     Raises:
-        TypeError: no `Noise`; a part that the cell cannot take; a state that is not known.
-        ValueError: a shape or dtype that does not fit.
+        TypeError: `given` is not a `Noise`, has a field that the cell does not support, or the
+            state is unknown.
+        ValueError: a wrong shape or dtype.
     """
     if given is None:
         return cell.noise(state, steps) if isinstance(cell, Modifier) else None
@@ -182,10 +187,10 @@ def noise_of(cell: Any, given: Noise | None, state: State, steps: int) -> Noise 
     if not any(part is not None for part in given):
         return given
     if state is None:
-        raise TypeError(unknown_state(cell))
+        raise TypeError(missing_state_message(cell))
     if not torch.compiler.is_compiling():
         for field in given._fields:
-            if getattr(given, field) is not None and (reason := obstacle(cell, field)):
+            if getattr(given, field) is not None and (reason := unsupported_reason(cell, field)):
                 raise TypeError(f"noise.{field}: {reason}")
     hidden = getattr(cell, "output", first_tensor)(state).shape
     candidate = (first_tensor(state).shape[0], getattr(innermost(cell), "hidden_size", None))
@@ -193,22 +198,22 @@ def noise_of(cell: Any, given: Noise | None, state: State, steps: int) -> Noise 
     return given
 
 
-def unknown_state(cell: Any) -> str:
-    """What to do about a state whose size is not known before the first step."""
+def missing_state_message(cell: Any) -> str:
+    """Return the error message for a cell whose state is unknown before the first step."""
     name = type(innermost(cell)).__name__
     return (
-        f"expected a state before the first step; {name} has no initial_state: write one, or "
+        f"expected a state before the first step; {name} has no initial_state: implement it, or "
         "pass the initial state"
     )
 
 
-def chosen(like: Tensor, share: float) -> Tensor:
-    """Ones, each with probability `share`, and zeros: a third of the time of `bernoulli_`."""
+def bernoulli_like(like: Tensor, share: float) -> Tensor:
+    """Return ones with probability `share`, else zeros, in a third of the time of `bernoulli_`."""
     return (torch.rand(like.shape, device=like.device) < share).to(like.dtype)
 
 
 def leaves(state: State) -> list[Any]:
-    """The leaves of nested tuples and lists, in order."""
+    """Return the leaves of nested tuples and lists, in order."""
     if not isinstance(state, (tuple, list)):
         return [state]
     return [part for parts in state for part in leaves(parts)]

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from torch import Tensor
 
 from seqcells.cells.checks import check_share
-from seqcells.modifiers.base import Modifier, chosen, innermost, obstacle
+from seqcells.modifiers.base import Modifier, bernoulli_like, innermost, unsupported_reason
 from seqcells.noise import Noise
 from seqcells.state import State, first_tensor
 
 
 class _Dropout(Modifier):
-    """A modifier that drops a share of something, and scales the rest up by `1 / (1 - share)`.
+    """Base class of dropout on one field of the noise.
 
-    `field` says which part of the noise that is.
+    Elements are zero with probability `share`; the others are scaled by `1 / (1 - share)`.
     """
 
     field: str
@@ -23,7 +23,7 @@ class _Dropout(Modifier):
     def __init__(self, cell: Callable[..., State], share: float) -> None:
         super().__init__(cell)
         check_share(share, "share")
-        if reason := obstacle(cell, self.field):
+        if reason := unsupported_reason(cell, self.field):
             raise TypeError(f"{type(self).__name__}: {reason}")
         self.share = float(share)
 
@@ -33,10 +33,10 @@ class _Dropout(Modifier):
         ones = self.ones(state, steps)
         if self.share < 1:
             ones = ones / (1 - self.share)
-        return Noise()._replace(**{self.field: ones * chosen(ones, 1 - self.share)})
+        return Noise()._replace(**{self.field: ones * bernoulli_like(ones, 1 - self.share)})
 
     def ones(self, state: State, steps: int) -> Tensor:
-        """Ones where the mask shall be."""
+        """Return ones with the shape, dtype and device of the mask."""
         raise NotImplementedError
 
     def extra_repr(self) -> str:
@@ -44,20 +44,21 @@ class _Dropout(Modifier):
 
 
 class VariationalDropout(_Dropout):
-    r"""Dropout of the hidden state that the recurrent product reads, one mask a sequence (Gal &
+    r"""Dropout of the hidden state in the recurrent product, with one mask per sequence (Gal &
     Ghahramani, "A theoretically grounded application of dropout in recurrent neural networks",
     2016)::
 
         W_hh h' + b_hh  becomes  W_hh (d * h') + b_hh        d_j = 0 with probability `share`,
                                                              else 1 / (1 - share)
 
-    d `(B, H)` is the same at every step and for every gate. Only the product sees it: what a cell
-    carries on, as the GRU's `z * h'`, is whole. The same dropout of the inputs, which is the
-    paper's other half, is an ordinary one of a mask `(1, B, I)` before the recurrence.
+    d `(B, H)` is the same at every step and for every gate. It affects only the product, not other
+    reads of the state such as `z * h'` in the GRU. The paper also drops inputs: multiply them by
+    one mask `(1, B, I)` before the recurrence.
 
     Raises:
-        TypeError: a cell without a recurrent product, or one that is only called, so that nothing
-            tells its product from the rest; torch's RNN and LSTM cells do nothing else with h.
+        TypeError: the cell has no recurrent product, or is not a `GatedCell` with the standard
+            `forward`. `torch.nn.RNNCell` and `torch.nn.LSTMCell` are supported, since they read the
+            hidden state only in the product.
         ValueError: a share outside [0, 1].
     """
 
@@ -69,18 +70,18 @@ class VariationalDropout(_Dropout):
 
 
 class RecurrentDropout(_Dropout):
-    r"""Recurrent dropout without memory loss (Semeniuta, Severyn & Barth, 2016): of the candidate,
-    where it enters the state::
+    r"""Dropout of the candidate where it enters the state (Semeniuta, Severyn & Barth, "Recurrent
+    dropout without memory loss", 2016)::
 
         c = f * c' + i * (d * g)                 LSTM       d_j = 0 with probability `share`,
         h = (1 - z) * (d * n) + z * h'           GRU        else 1 / (1 - share)
 
-    What is dropped is a part of what is new, never of what is remembered. d `(T, B, H)` is drawn
-    anew at every step, as published.
+    It affects new values only, never the remembered state. d `(T, B, H)` has a new mask at each
+    step, as published.
 
     Raises:
-        TypeError: a cell without a candidate, whose `activate` takes no fourth argument `drop`, as
-            the RNN, or one that is only called.
+        TypeError: the `activate` of the cell takes no fourth argument `drop`, such as that of the
+            RNN, or the cell is not a `GatedCell` with the standard `forward`.
         ValueError: a share outside [0, 1].
     """
 
@@ -92,16 +93,17 @@ class RecurrentDropout(_Dropout):
 
 
 class DropConnect(_Dropout):
-    r"""Dropout of recurrent weights, one mask a sequence (Merity, Keskar & Socher, "Regularizing
-    and optimizing LSTM language models", 2017)::
+    r"""Dropout of the recurrent weights, with one mask per sequence (Merity, Keskar & Socher,
+    "Regularizing and optimizing LSTM language models", 2017)::
 
         W_hh  becomes  D * W_hh        D_jk = 0 with probability `share`, else 1 / (1 - share)
 
-    The mask is the same for all rows of the batch and at every step. The masked weights are
-    weights like others, so a kernel runs them as it runs the plain cell.
+    The mask is the same for all rows of the batch and at every step. Kernels run the masked weights
+    like any other weights.
 
     Raises:
-        TypeError: a cell without recurrent weights, or one that is only called.
+        TypeError: the cell has no recurrent weights, or is not a `GatedCell` with the standard
+            `forward`.
         ValueError: a share outside [0, 1].
     """
 
@@ -109,5 +111,5 @@ class DropConnect(_Dropout):
 
     def ones(self, state: State, steps: int) -> Tensor:
         cell = innermost(self)
-        own = next(cell.parameters())
-        return own.new_ones(cell.parameter_shapes()["weight_hh"])
+        like = next(cell.parameters())
+        return like.new_ones(cell.parameter_shapes()["weight_hh"])

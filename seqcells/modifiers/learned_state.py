@@ -8,33 +8,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seqcells.modifiers.base import Modifier, innermost, leaves, start_of
+from seqcells.modifiers.base import Modifier, innermost, leaves, state_factory
 from seqcells.state import State, map_state
 
 
 class LearnedState(Modifier):
-    r"""An initial state that is learned: each part of it a parameter, the same for every row.
+    r"""A learned initial state, with one parameter per tensor of the state, shared by all rows.
 
-    A reset restarts from it, and a row of length zero ends with it. It starts out as the cell's
-    own initial state, zeros for most.
+    Resets restart from it, and it is the final state of rows of length zero. The parameters are
+    initialised with the cell's own initial state, zeros for most cells.
 
-    Parameters: `start (H)`; for a state of several parts one each, as `start_hidden (H)` and
-    `start_cell (H)`.
+    Parameters: `start (H)`, or for a state of several tensors one per tensor, such as
+    `start_hidden (H)` and `start_cell (H)`.
 
     Raises:
-        TypeError: a cell that has no `initial_state` to tell the state's sizes.
+        TypeError: the cell has no `initial_state`, so the sizes of the state are unknown.
     """
 
     def __init__(self, cell: Callable[..., State]) -> None:
         super().__init__(cell)
-        make = start_of(cell)
+        make = state_factory(cell)
         if make is None:
             raise TypeError(
-                "LearnedState: expected a cell with an initial_state, which tells the state's "
-                f"sizes, got {type(innermost(cell)).__name__}"
+                "LearnedState: expected a cell with an initial_state, from which it takes the "
+                f"state's sizes, got {type(innermost(cell)).__name__}"
             )
-        own = next(self.parameters(), None)
-        options = {} if own is None else {"device": own.device, "dtype": own.dtype}
+        like = next(self.parameters(), None)
+        options = {} if like is None else {"device": like.device, "dtype": like.dtype}
         state = make(1, **options)
         self._names = _names(state, "start")
         for name, part in zip(self._names, leaves(state)):
@@ -47,15 +47,15 @@ class LearnedState(Modifier):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> State:
-        """The parameters, for every row of the batch."""
-        make: Any = start_of(self.cell)
-        form = make(batch_size, device=device, dtype=dtype)
+        """Return the parameters, expanded to the rows of the batch."""
+        make: Any = state_factory(self.cell)
+        template = make(batch_size, device=device, dtype=dtype)
         starts = iter([getattr(self, name) for name in self._names])
-        return map_state(lambda part: next(starts).to(part).expand(part.shape), form)
+        return map_state(lambda part: next(starts).to(part).expand(part.shape), template)
 
 
 def _names(state: State, name: str) -> list[str]:
-    """A name for each tensor of the state, by the names of its parts."""
+    """Return a parameter name for each tensor of the state, from its field names or indices."""
     if isinstance(state, Tensor):
         return [name]
     fields = getattr(state, "_fields", range(len(state)))

@@ -1,1 +1,1 @@
-"""How one recurrence is computed."""
+"""Computation of a recurrence: dispatch, autograd, backends and the reference implementation."""

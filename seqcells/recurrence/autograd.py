@@ -55,12 +55,10 @@ def watched() -> bool:
 
 
 def named(backend: Backend, call: Call) -> Call:
-    """The call with a kernel's name that asks for a backend which is not its device's own."""
-    return (
-        call
-        if own_backend(call.inputs) == backend.NAME
-        else call._replace(kernel=f"{backend.NAME} {call.kernel}")
-    )
+    """Return the call with a kernel that selects the backend, unless it is the device's own."""
+    if own_backend(call.inputs) == backend.NAME:
+        return call
+    return call._replace(kernel=call.kernel._replace(backend=backend.NAME))
 
 
 class Recurrence(torch.autograd.Function):
@@ -69,7 +67,7 @@ class Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, backend: Backend | None, call: Call, *_: Tensor) -> tuple[Tensor, ...]:
         if backend is None:
-            *results, saved = torch.ops.seqcells._train(*call)
+            *results, saved = torch.ops.seqcells._train(*call.arguments)
         else:
             *results, saved = backend.forward(call, train=True)
         ctx.set_materialize_grads(False)
@@ -106,7 +104,7 @@ def gradients(
         call = named(backend, call)
     parts = len(call.state)
     weights = any(wanted[1 + parts : 7 + parts])
-    found = torch.ops.seqcells._backward(grads, *call, outputs, saved, wanted[0], weights)
+    found = torch.ops.seqcells._backward(grads, *call.arguments, outputs, saved, wanted[0], weights)
     return [grad if want else None for grad, want in zip(found, wanted)]
 
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from seqcells.equations.cache import kernel_for
-from seqcells.equations.catalogue import COMPILED, PRODUCTS_ALONE, kind_of, split
+from seqcells.equations.catalogue import Kernel, constant, kernel_of
 from seqcells.equations.protocol import factor_of
-from seqcells.equations.recording import constant, kernel_weights
+from seqcells.equations.recording import kernel_weights
 from seqcells.kernels import cpu, cudnn, triton
 from seqcells.kernels.backend import Backend
 from seqcells.kernels.call import Call
@@ -130,7 +130,10 @@ def choose(request: Request) -> Choice:
     if request.single and slower and _asked == "auto":
         return LOOP
     seen = not compiling and transformed()
-    if (kernel := cell.built_in_kernel()) is None:
+    kernel: Kernel | None
+    if (name := cell.built_in_kernel()) is not None:
+        kernel = kernel_of(name)
+    else:
         kernel, reason = (None, TRANSFORMED) if seen else _recorded_kernel(cell)
         if kernel is None:
             refuse(reason)
@@ -155,10 +158,10 @@ def choose(request: Request) -> Choice:
     return BACKENDS[name], call, None, compiling
 
 
-def _call_of(request: Request, kernel: str) -> tuple[Call, str]:
+def _call_of(request: Request, kernel: Kernel) -> tuple[Call, str]:
     """The request as a kernel computes it, and the name of a noise that it does not take."""
     weights, inputs = request.weights, request.inputs
-    if kernel not in PRODUCTS_ALONE:
+    if not kernel.unchanged:
         weights = kernel_weights(kernel, request.cell, weights)
     state, fresh = flat_state(request.state), flat_state(request.fresh)
     if request.batch_sizes is None:
@@ -176,12 +179,12 @@ def _for_rows(parts: list[Tensor], rows: int) -> list[Tensor]:
     return [part if part.shape[0] == rows else part.expand(rows, -1) for part in parts]
 
 
-def _recorded_kernel(cell: Any) -> tuple[str | None, str]:
+def _recorded_kernel(cell: Any) -> tuple[Kernel | None, str]:
     """The kernel made of a user's own equations, or None and the reason."""
     kernel, reason = kernel_for(cell)
     native = _asked == "auto" and cell._any_parameter().device.type != "cuda"
     if kernel is not None and native and _missing("cpu", kernel):
-        kernel = kernel.removeprefix(COMPILED)  # without a compiler it is interpreted
+        kernel = kernel.interpreted()  # there is no compiler
     return kernel, reason
 
 
@@ -203,14 +206,9 @@ def own_backend(inputs: Tensor) -> str:
     return OWN.get(inputs.device.type, "cpu")
 
 
-def selected(call: Call) -> tuple[Backend | None, Call]:
-    """Return the backend that the name of a call's kernel selects, and the call without it.
-
-    It is the device's own if the name selects none, and None on a device that has none.
-    """
-    asked, kernel = split(call.kernel)
-    backend = BACKENDS.get(asked or OWN.get(call.inputs.device.type, ""))
-    return backend, call._replace(kernel=kernel)
+def selected(call: Call) -> Backend | None:
+    """Return the backend that a call's kernel selects, or the device's own, if it has one."""
+    return BACKENDS.get(call.kernel.backend or OWN.get(call.inputs.device.type, ""))
 
 
 def _prefers_cudnn(call: Call) -> bool:
@@ -221,7 +219,10 @@ def _prefers_cudnn(call: Call) -> bool:
     """
     if call.steps < SHORT or call.inputs.dtype in (torch.float16, torch.float64):
         return True
-    if call.inputs.dtype == torch.float32 and call.state[-1].shape[1] <= FEW_UNITS[call.kernel]:
+    if (
+        call.inputs.dtype == torch.float32
+        and call.state[-1].shape[1] <= FEW_UNITS[call.kernel.name]
+    ):
         return True
     return triton.unavailable() is not None or not triton.launches_once(call)
 
@@ -235,7 +236,7 @@ def _autocast_dtype(inputs: Tensor) -> torch.dtype:
 
 
 @constant
-def _missing(name: str, kernel: str) -> str | None:
+def _missing(name: str, kernel: Kernel) -> str | None:
     return BACKENDS[name].refuses_kernel(kernel)
 
 
@@ -270,21 +271,13 @@ def transformed() -> bool:
 
 
 def _factors(
-    cell: Any, noise: Noise | None, kernel: str
+    cell: Any, noise: Noise | None, kernel: Kernel
 ) -> tuple[Tensor | None, Tensor | None, list[Tensor], str]:
     """The noise as a call takes it, and the name of a part that the kernel does not take."""
     if noise is None:
         return None, None, [], ""
-    has_product, drops = _takes(kernel)
     factors = {"hidden": noise.hidden, "candidate": noise.candidate}
-    read = factors.pop("hidden") if has_product else None
-    drop = factors.pop(factor_of(cell)) if drops else None
+    read = factors.pop("hidden") if kernel.hidden else None
+    drop = factors.pop(factor_of(cell)) if kernel.drops else None
     left_over = [name for name, factor in factors.items() if factor is not None]
     return read, drop, flat_state(noise.zone), left_over[0] if left_over else ""
-
-
-@constant
-def _takes(kernel: str) -> tuple[bool, bool]:
-    """Whether there is a product with the hidden state, and whether its program reads a factor."""
-    kind = kind_of(kernel)
-    return kind.hidden, kind.drops

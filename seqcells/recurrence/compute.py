@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqcells.noise import settle
+from seqcells.noise import apply_weight_factor
 from seqcells.recurrence import operators
 from seqcells.recurrence.choice import choose, is_brief
 from seqcells.recurrence.plain import compute_plain
@@ -35,7 +35,7 @@ def compute(request: Request) -> tuple[State, State]:
             return results[0], form_state(request.state, results)
         return results[0], form_state(request.state, results[1:])
     if request.noise is not None:
-        weights, noise = settle(request.weights, request.noise)
+        weights, noise = apply_weight_factor(request.weights, request.noise)
         request = request._replace(weights=weights, noise=noise)
     backend, call, dtype, compiling = choose(request)
     if dtype is not None:

@@ -1,4 +1,4 @@
-"""The readable loop over time."""
+"""The Python loop over time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 
 from seqcells.noise import Noise
-from seqcells.sequences import readable, valid_steps
+from seqcells.sequences import is_host_readable, valid_steps
 from seqcells.state import State, map_state, select_state
 
 Step = Callable[[Tensor, State, "Noise | None"], tuple[State, Any]]
@@ -19,7 +19,7 @@ Step = Callable[[Tensor, State, "Noise | None"], tuple[State, Any]]
 
 def loop(
     step: Step,
-    keep: Callable[[State, Any], Any],
+    select: Callable[[State, Any], Any],
     inputs: Tensor,
     state: State,
     *,
@@ -31,36 +31,38 @@ def loop(
 ) -> tuple[Any, State]:
     """Run `step(input, state, noise) -> (state, gates)` over the first dimension of `inputs`.
 
-    A state of None stands for what `step` makes of it: `state` for a sequence that starts so,
-    `fresh_state` for a reset that does. Rows of length zero then end with zeros. Each step is
-    given the `noise` of that step.
+    `state` is the state before the first step, `fresh_state` the state after a reset. If one of
+    them is None, `step` is called with a state of None there. With a `state` of None, rows of
+    length zero have a final state of zeros. Each step gets the noise of that step.
 
     Returns:
-        What `keep(state, gates)` picks, stacked over time and zero past each length, and the
-        state of each row at its own end.
+        The results of `select(state, gates)`, stacked over time and zero beyond each length, and
+        the state of each row after its last step.
     """
     steps = len(inputs)
     if state is None and reverse and lengths is not None:
         starts = torch.arange(1, steps + 1, device=lengths.device).unsqueeze(1) == lengths
         resets = starts if resets is None else resets | starts
-    rows, masks, kept = inputs.unbind(0), step_masks(lengths, resets, steps), [None] * steps
+    rows, masks = inputs.unbind(0), step_masks(lengths, resets, steps)
+    selected: list[Any] = [None] * steps
     for t in reversed(range(steps)) if reverse else range(steps):
         reset, valid = masks[t]
-        at = None if noise is None else noise.at(t, state)
-        new, gates = _restart(step, rows[t], state, fresh_state, reset, at)
-        kept[t] = keep(new, gates)
+        step_noise = None if noise is None else noise.at(t, state)
+        new, gates = _step_with_reset(step, rows[t], state, fresh_state, reset, step_noise)
+        selected[t] = select(new, gates)
         if valid is not None:
             before = map_state(torch.zeros_like, new) if state is None else state
             new = select_state(valid, new, before)
-            kept[t] = select_state(valid, kept[t], map_state(torch.zeros_like, kept[t]))
+            zeros = map_state(torch.zeros_like, selected[t])
+            selected[t] = select_state(valid, selected[t], zeros)
         state = new
     if not steps:
-        return map_state(lambda part: part.new_zeros(0, *part.shape), keep(state, ())), state
-    return map_state(lambda *parts: torch.stack(parts), *kept), state
+        return map_state(lambda part: part.new_zeros(0, *part.shape), select(state, ())), state
+    return map_state(lambda *parts: torch.stack(parts), *selected), state
 
 
-def evaluated_once(cell: Any) -> AbstractContextManager[None]:
-    """Within it a cell's parametrizations are evaluated once, however many steps read them."""
+def cached_parametrizations(cell: Any) -> AbstractContextManager[None]:
+    """Return a context manager in which each parametrization of a cell is evaluated only once."""
     if torch.compiler.is_compiling() or not parametrize.is_parametrized(cell):
         return nullcontext()
     return parametrize.cached()
@@ -69,24 +71,25 @@ def evaluated_once(cell: Any) -> AbstractContextManager[None]:
 def step_masks(
     lengths: Tensor | None, resets: Tensor | None, steps: int
 ) -> list[tuple[Tensor | None, Tensor | None]]:
-    """For each step the rows `(B,)` that restart before it, and those that take it.
+    """Return per step a mask `(B,)` of the rows to reset before it, and of the valid rows.
 
-    None stands for no row and for all rows, where that is known.
+    If the values are known on the host, None replaces a reset mask of no rows and a valid mask of
+    all rows.
     """
     restarts: list[Tensor | None] = [None] * steps
     valid: list[Tensor | None] = [None] * steps
     if resets is not None:
         restarts = list(resets.unbind(0))
-        if readable(resets):
-            some = resets.any(1).tolist()
-            restarts = [mask if found else None for mask, found in zip(restarts, some)]
+        if is_host_readable(resets):
+            any_row = resets.any(1).tolist()
+            restarts = [mask if any_reset else None for mask, any_reset in zip(restarts, any_row)]
     if lengths is not None:
-        full = int(lengths.min()) if readable(lengths) and len(lengths) else 0
+        full = int(lengths.min()) if is_host_readable(lengths) and len(lengths) else 0
         valid[full:] = valid_steps(lengths, steps)[full:].unbind(0)
     return list(zip(restarts, valid))
 
 
-def _restart(
+def _step_with_reset(
     step: Step,
     input: Tensor,
     state: State,
@@ -94,7 +97,7 @@ def _restart(
     reset: Tensor | None,
     noise: Noise | None,
 ) -> tuple[State, Any]:
-    """One step, from `fresh_state` in the rows that `reset (B,)` names."""
+    """Compute one step, from `fresh_state` in the rows where `reset (B,)` is true."""
     if reset is None or state is None:
         return step(input, state, noise)
     if fresh_state is None:

@@ -27,7 +27,6 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils.flop_counter import register_flop_formula
 
-from seqcells.equations.catalogue import kind_of
 from seqcells.kernels.backend import Backend
 from seqcells.kernels.call import Call
 from seqcells.kernels.checks import check, check_sizes
@@ -68,9 +67,9 @@ _backward = torch.ops.seqcells._backward.default
 def run(backend: Backend, call: Call, compiling: bool) -> list[Tensor]:
     """Run a validated call on a backend: `recurrence`'s results, of a single step the state's."""
     if compiling or watched():
-        results = recurrence(*named(backend, call.with_time()))
+        results = recurrence(*named(backend, call.with_time()).arguments)
         return results[1:] if call.single else results
-    check_sizes(call, kind_of(call.kernel))
+    check_sizes(call)
     if not torch.is_grad_enabled():
         return backend.forward(call, train=False)
     if call.read is not None or call.drop is not None or call.zone:
@@ -86,7 +85,8 @@ def run(backend: Backend, call: Call, compiling: bool) -> list[Tensor]:
 
 def _runner(arguments: Sequence[Any]) -> tuple[Backend | None, Call]:
     """The backend that runs these arguments, None for the readable loop, and its call."""
-    backend, call = selected(Call(*arguments))
+    call = Call.of(*arguments)
+    backend = selected(call)
     if backend is not None and (
         call.inputs.dtype not in backend.DTYPES or backend.refuses_kernel(call.kernel)
     ):
@@ -98,7 +98,7 @@ def _runner(arguments: Sequence[Any]) -> tuple[Backend | None, Call]:
 
 
 def _differentiable(keys: Any, *arguments: Any) -> list[Tensor]:
-    call = Call(*arguments)
+    call = Call.of(*arguments)
     if forward_ad._current_level >= 0:
         return readable(call)
     if torch.is_grad_enabled():
@@ -106,16 +106,16 @@ def _differentiable(keys: Any, *arguments: Any) -> list[Tensor]:
             return readable(call)
         tensors = call.tensors
         if any(tensor is not None and tensor.requires_grad for tensor in tensors):
-            backend, plain = selected(call)
+            backend = selected(call)
             if backend is not None and not backend.SAVES_TENSOR:
-                check(plain)
-                return list(Recurrence.apply(backend, plain, *tensors))
+                check(call)
+                return list(Recurrence.apply(backend, call, *tensors))
             return list(Recurrence.apply(None, call, *tensors))
     return recurrence.redispatch(keys & torch._C._after_autograd_keyset, *arguments)
 
 
 def _transformed(*arguments: Any) -> list[Tensor]:
-    return readable(Call(*arguments))
+    return readable(Call.of(*arguments))
 
 
 def _forward(*arguments: Any) -> list[Tensor]:
@@ -129,7 +129,7 @@ def _forward(*arguments: Any) -> list[Tensor]:
 def _forward_train(*arguments: Any) -> list[Tensor]:
     backend, call = _runner(arguments)
     if backend is None:
-        return [*_forward(*arguments), empty_saved(Call(*arguments))]
+        return [*_forward(*arguments), empty_saved(Call.of(*arguments))]
     check(call)
     return backend.forward(call, train=True)
 

@@ -138,7 +138,7 @@ class PlainRecurrence(torch.autograd.Function):
         parts = kernel.states
         nothing: list[Any] = [None, None, [], None, None, [], None, None, None]
         rest = [*tensors[3:7], *nothing, reverse, False]
-        call = Call(kernel.name, tensors[0], tensors[1 : 1 + parts], *rest)
+        call = Call(kernel, tensors[0], tensors[1 : 1 + parts], *rest)
         needed = [wanted[0], *wanted[1 : 1 + parts], *wanted[3:7], False, False]
         found = gradients(choice.BACKENDS["cpu"], call, grads, outputs, saved, needed)
         other = found[2] if parts > 1 else None

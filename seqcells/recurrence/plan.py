@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from seqcells.equations.catalogue import NUMBERS, PRODUCTS_ALONE, kind_of
+from seqcells.equations.catalogue import Kernel, kernel_of
 from seqcells.kernels import cpu
 from seqcells.kernels.cpu.library import Problem
 
@@ -16,16 +15,6 @@ TensorGuards: Any = torch._C._dynamo.guards.TensorGuards
 
 # Inputs, hidden state, second part of the state, weight_ih, weight_hh, bias_ih, bias_hh.
 Tensors = tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor, Tensor | None, Tensor | None]
-
-
-class Kernel(NamedTuple):
-    """The sizes of a kernel that takes a cell's weights unchanged."""
-
-    name: str
-    number: int
-    gates: int
-    states: int
-    saved: int  # values per unit and step
 
 
 class Plan(NamedTuple):
@@ -45,19 +34,10 @@ class Plan(NamedTuple):
     requires_grad: bool
 
 
-@functools.cache
-def kernel_of(name: str) -> Kernel | None:
-    """Return a kernel that takes a cell's weights unchanged; None for another one."""
-    if name not in PRODUCTS_ALONE:
-        return None
-    kind = kind_of(name)
-    return Kernel(name, NUMBERS[name], kind.gates, kind.states, kind.kept)
-
-
 def plan_of(name: str, tensors: Tensors) -> Plan | None:
     """Validate a call; None if it is not plain."""
     kernel = kernel_of(name)
-    if kernel is None or cpu.unavailable() is not None:
+    if not kernel.unchanged or cpu.unavailable() is not None:
         return None
     inputs, hidden, other, weight_ih, weight_hh, bias_ih, bias_hh = tensors
     if (

@@ -1,4 +1,4 @@
-"""The specification: a request computed by the readable loop, under ordinary autograd."""
+"""Reference implementation: compute a request in plain PyTorch, differentiated by autograd."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from seqcells.noise import Noise, noisy_coefficients, noisy_step
-from seqcells.recurrence.loop import evaluated_once, loop
+from seqcells.noise import Noise, coefficients_with_noise, step_with_noise
+from seqcells.recurrence.loop import cached_parametrizations, loop
 from seqcells.recurrence.request import Request
 from seqcells.recurrence.scan import linear_recurrence
 from seqcells.sequences import pack, packed_lengths, unpack, zero_padding
@@ -16,22 +16,22 @@ from seqcells.state import State, map_state
 
 
 def reference(request: Request) -> tuple[State, State]:
-    """Return what the request asks for: outputs, or all states, and the final state.
+    """Compute a request: outputs, or all states with `all_states`, and the final state.
 
-    The products with all inputs are one product. A cell whose next state is linear in the last one
-    runs as a scan.
+    The input products of all steps are one product. A cell whose next state is linear in the
+    previous one runs as a parallel scan.
     """
     cell, state = request.cell, request.state
     if request.single:
         from_input = cell.from_inputs(request.weights, request.inputs)
-        final, _ = noisy_step(cell, request.weights, from_input, state, request.noise)
+        final, _ = step_with_noise(cell, request.weights, from_input, state, request.noise)
         return (final if request.all_states else cell.output(final)), final
     if request.batch_sizes is not None:
         return _packed(request)
     if cell.linear:
         coefficients, _ = cell.coefficients(_from_inputs(request))
         decay, addend = coefficients
-        decay, addend = noisy_coefficients(decay, addend, request.noise)
+        decay, addend = coefficients_with_noise(decay, addend, request.noise)
         return linear_recurrence(
             decay,
             addend,
@@ -42,25 +42,25 @@ def reference(request: Request) -> tuple[State, State]:
             reverse=request.reverse,
         )
     if request.all_states:
-        return every_step(request, lambda state, _: state)
-    return every_step(request, lambda state, _: cell.output(state))
+        return collect_steps(request, lambda state, _: state)
+    return collect_steps(request, lambda state, _: cell.output(state))
 
 
-def every_step(
-    request: Request, keep: Callable[[State, tuple[Tensor, ...]], Any]
+def collect_steps(
+    request: Request, select: Callable[[State, tuple[Tensor, ...]], Any]
 ) -> tuple[Any, State]:
-    """Return what `keep(state, gates)` picks at every step, and the final state."""
+    """Return the results of `select(state, gates)` of every step, and the final state."""
     cell, weights = request.cell, request.weights
 
     def step(
         from_input: Tensor, state: State, noise: Noise | None
     ) -> tuple[State, tuple[Tensor, ...]]:
-        return noisy_step(cell, weights, from_input, state, noise)
+        return step_with_noise(cell, weights, from_input, state, noise)
 
-    with evaluated_once(cell):
+    with cached_parametrizations(cell):
         return loop(
             step,
-            keep,
+            select,
             _from_inputs(request),
             request.state,
             fresh_state=request.fresh,

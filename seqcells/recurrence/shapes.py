@@ -14,7 +14,7 @@ from seqcells.recurrence.choice import selected
 
 def forward_shapes(*arguments: Any) -> list[Tensor]:
     """The results of `recurrence`, empty."""
-    call = Call(*arguments)
+    call = Call.of(*arguments)
     rows = call.inputs.shape[:-1]
     outputs = call.inputs.new_empty((*rows, call.state[0].shape[1]))
     cells = [call.inputs.new_empty((*rows, call.state[1].shape[1]))] if call.cells else []
@@ -23,13 +23,13 @@ def forward_shapes(*arguments: Any) -> list[Tensor]:
 
 def train_shapes(*arguments: Any) -> list[Tensor]:
     """The results of `_train`, empty."""
-    return [*forward_shapes(*arguments), empty_saved(Call(*arguments))]
+    return [*forward_shapes(*arguments), empty_saved(Call.of(*arguments))]
 
 
 def backward_shapes(grads: Sequence[Tensor | None], *arguments: Any) -> list[Tensor]:
     """The results of `_backward`, empty."""
     *given, _, _, need_inputs, need_weights = arguments
-    call = Call(*given)
+    call = Call.of(*given)
     return [
         nothing(call) if tensor is None or not want else tensor.new_empty(tensor.shape)
         for tensor, want in zip(call.tensors, wanted_gradients(call, need_inputs, need_weights))
@@ -38,7 +38,7 @@ def backward_shapes(grads: Sequence[Tensor | None], *arguments: Any) -> list[Ten
 
 def empty_saved(call: Call) -> Tensor:
     """Buffer for saved values, its shape the same on every machine; only kernels fill it."""
-    backend, call = selected(call)
+    backend = selected(call)
     saves = backend is not None and backend.SAVES_TENSOR
     columns = backend.saved_columns(call) if backend and saves else 0
     return call.inputs.new_empty(math.prod(call.inputs.shape[:-1]), columns)
@@ -57,7 +57,7 @@ def nothing(call: Call) -> Tensor:
 
 def flops(*shapes: Any, **options: Any) -> int:
     """Count multiplications and additions of the products, for `FlopCounterMode`."""
-    call = Call(*shapes[: len(Call._fields)])
+    call = Call.of(*shapes[: len(Call._fields)])
     weights = (call.weight_ih, call.weight_hh, call.weight_hr)
     sizes = (math.prod(shape) for shape in weights if shape is not None)
     return 2 * math.prod(call.inputs[:-1]) * sum(sizes)

@@ -1,4 +1,4 @@
-"""The benchmarks run at tiny sizes and print their tables; no figure is checked."""
+"""Test that the benchmarks run and print their tables, at tiny sizes. Figures are not judged."""
 
 import re
 import statistics
@@ -41,7 +41,7 @@ def tiny(shape):
 
 @pytest.fixture
 def picture(monkeypatch, tmp_path):
-    """Make the speed benchmark tiny; return where its picture goes."""
+    """Make the speed benchmark tiny; return the path of its picture."""
     picture = tmp_path / "speed.svg"
     monkeypatch.setattr(speed, "FAMILIES", [[tiny(shape) for shape in f] for f in FAMILIES])
     monkeypatch.setattr(speed, "PICTURE", picture)
@@ -50,7 +50,7 @@ def picture(monkeypatch, tmp_path):
 
 
 def rows_of(printed):
-    """The cells of the first table's rows."""
+    """Return the cells of the rows of the first table."""
     lines = printed.partition("|---")[2].partition("\n\n")[0].splitlines()[1:]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
@@ -69,7 +69,7 @@ def test_speed(picture, capsys):
     assert "<svg" in picture.read_text()
 
 
-def test_speed_of_a_part_draws_no_picture(picture, capsys):
+def test_speed_with_only_draws_no_picture(picture, capsys):
     speed.main(["--rounds", "1", "--threads", "1", "--only", "unsort"])
     assert len(rows_of(capsys.readouterr().out)) == 6
     assert not picture.exists()
@@ -93,8 +93,8 @@ def test_same_rows_make_the_same_picture(tmp_path):
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
 
 
-def test_ragged_batch_is_as_long_as_imdb():
-    """231.3 tokens a review is the mean of the 25,000 when cut at 400."""
+def test_ragged_lengths_match_imdb():
+    """The mean of the 25,000 reviews is 231.3 tokens when cut at 400."""
     lengths = SHAPES["ragged"].lengths
     assert abs(statistics.mean(lengths) - 231.3) < 3
     assert max(lengths) == SHAPES["ragged"].steps
@@ -102,7 +102,7 @@ def test_ragged_batch_is_as_long_as_imdb():
 
 
 def test_operations_are_counted():
-    """2 N G H (I + H), for each layer and direction."""
+    """Expect 2 N G H (I + H) for each layer and direction."""
     small = 2 * 200 * 32 * 4 * 128
     assert SHAPES["small"].operations("LSTM") == small * (100 + 128)
     assert SHAPES["bidirectional"].operations("LSTM") == 2 * small * (100 + 128)

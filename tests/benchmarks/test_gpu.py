@@ -1,4 +1,4 @@
-"""The GPU's benchmark runs on the CPU at tiny sizes and counts operations and bytes."""
+"""Test the GPU benchmark on the CPU at tiny sizes: every row, every answer, all counts."""
 
 import re
 from dataclasses import replace
@@ -17,8 +17,8 @@ TINY = ({"T=3": 3}, {"B=4": 4}, {"H=5": 5})
 
 
 @pytest.fixture
-def on_the_cpu(monkeypatch):
-    """The readable loop stands for our kernel; nothing stands for cuDNN, which cannot run."""
+def on_cpu(monkeypatch):
+    """Replace our kernel by the readable loop, and cuDNN by a backend that does not exist."""
     monkeypatch.setattr(gpu, "DEVICE", "cpu")
     monkeypatch.setattr(gpu, "AXES", (*gpu.AXES[:4], *TINY))
     monkeypatch.setattr(gpu, "MATRIX", 64)
@@ -33,7 +33,7 @@ def on_the_cpu(monkeypatch):
     torch.backends.cudnn.allow_tf32 = allowed
 
 
-@pytest.mark.usefixtures("on_the_cpu")
+@pytest.mark.usefixtures("on_cpu")
 def test_a_compiled_loop_is_measured_where_rows_are_full(capsys):
     gpu.main(["--rounds", "1", "--only", "lstm,float32,inference"])
     rows = rows_of(capsys.readouterr().out)
@@ -45,7 +45,7 @@ def test_a_compiled_loop_is_measured_where_rows_are_full(capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("on_the_cpu")
+@pytest.mark.usefixtures("on_cpu")
 def test_every_row_and_every_answer(capsys):
     gpu.main(["--rounds", "1"])
     printed = capsys.readouterr().out
@@ -71,7 +71,7 @@ def test_every_row_and_every_answer(capsys):
     assert "TF32 off: `python -m benchmarks.gpu --rounds 1`" in printed
 
 
-def test_without_a_gpu_it_says_what_is_needed(monkeypatch, capsys):
+def test_error_without_a_gpu(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit) as stopped:
         gpu.main([])
@@ -83,8 +83,8 @@ def test_without_a_gpu_it_says_what_is_needed(monkeypatch, capsys):
         assert f"got '{wrong}'" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("on_the_cpu")
-def test_what_is_skipped_is_not_measured(capsys):
+@pytest.mark.usefixtures("on_cpu")
+def test_skipped_columns_are_not_measured(capsys):
     options = ["--only", "lstm,padded,float32,inference", "--skip", "loop,compiled loop,cudnn"]
     gpu.main(["--rounds", "1", *options])
     ((*_, kernel, cudnn, theirs, loop, compiled),) = (
@@ -94,7 +94,7 @@ def test_what_is_skipped_is_not_measured(capsys):
     assert cudnn == loop == compiled == "-"
 
 
-def test_rows_are_chosen_by_their_words():
+def test_words_select_rows():
     assert len(gpu.choose([], quick=False)) == 6 * 2 * 2 * 2 * 2 * 3 * 5
     some = gpu.choose(["lstm", "gru", "H=256", "ragged", "training"], quick=True)
     assert {case.cell for case in some} == {"LSTM", "GRU"}
@@ -139,13 +139,13 @@ def test_answers():
     assert "T=128 B=64 H=128 (0.50)" in kinds[0]
 
 
-def test_what_is_missing_is_no_yes():
+def test_missing_rows_are_not_a_yes():
     further, ragged, plain, *_ = lines(
         result("LSTM", {KERNEL: 1, TORCH: 2}), result("GRU", {TORCH: 1})
     )
-    assert "**Not known**: of 0 rows none" in further
-    assert "**Not known**: of 0 rows none" in ragged
-    assert "**Not known**: over 1 rows" in plain
+    assert "**Unknown**: none of 0 rows" in further
+    assert "**Unknown**: none of 0 rows" in ragged
+    assert "**Unknown**: over 1 rows" in plain
     assert "1 rows could not be compared" in plain
 
 
@@ -158,5 +158,5 @@ def test_a_long_call_runs_in_few_rounds(long, rounds):
         return 1.0
 
     assert in_turn([lambda: calls.append(1)], 5, lambda: ticks.append(1), clock, long) == [1.0]
-    assert len(calls) == 1 + rounds  # one to see how long it takes
+    assert len(calls) == 1 + rounds  # one to estimate the time
     assert len(ticks) == 5

@@ -1,4 +1,4 @@
-"""The gradients' benchmark prints its tables and draws its pictures at a tiny size."""
+"""Test the tables and pictures of the gradient benchmark, at a tiny size."""
 
 import pytest
 from test_benchmarks import rows_of
@@ -40,6 +40,6 @@ def test_tables_and_pictures(folder, capsys):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == drawn
 
 
-def test_theorys_ceiling_is_one(folder):
+def test_the_bound_holds(folder):
     for gain in (0.5, 1.0, 2.0):
         assert (gradient_flow.flow(gradient_flow.plain(gain)) <= gradient_flow.ceiling(gain)).all()

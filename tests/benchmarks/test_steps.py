@@ -40,7 +40,7 @@ def test_every_row_and_the_summary(capsys):
     assert "`python -m benchmarks.steps --rounds 1 --threads 1`" in printed.partition("\n")[0]
 
 
-def test_rows_are_chosen_by_their_words(monkeypatch, capsys):
+def test_words_select_rows(monkeypatch, capsys):
     assert {case.kind for case in steps.choose(["L=2"], quick=False)} == {steps.ONE, steps.TEN}
     (case,) = steps.choose(["cell", "lstm", "training"], quick=True)
     assert str(case) == "LSTMCell, B=3, H=5, training"
@@ -51,7 +51,7 @@ def test_rows_are_chosen_by_their_words(monkeypatch, capsys):
 
 
 def tensors(result):
-    """The tensors of a state or of an output with its state."""
+    """Return the tensors of a state, or of an output with its state."""
     if isinstance(result, torch.Tensor):
         return [result]
     return [tensor for part in result for tensor in tensors(part)]

@@ -1,4 +1,4 @@
-"""That the variants' benchmark compares like with like, and prints what it promises."""
+"""Test that the benchmark of variants compares the same equations, and its tables."""
 
 import re
 from dataclasses import replace
@@ -31,7 +31,7 @@ def _one_thread():
 
 
 def results(run):
-    """Outputs, and the gradient of the inputs and of the input weights."""
+    """Return the outputs, and the gradients of the inputs and of the input weights."""
     outputs = run()
     weights = dict(run.module.named_parameters())
     (weight,) = (value.grad for name, value in weights.items() if name.endswith("weight_ih"))
@@ -40,7 +40,7 @@ def results(run):
 
 @pytest.mark.parametrize("name", BY_NAME)
 def test_a_row_compares_the_same_equations(name, monkeypatch):
-    """Where they draw random numbers, which differ, those that drop nothing."""
+    """Random masks differ between the sides, so modifiers drop nothing here."""
     if (modifier := BY_NAME[name].modifier) is not None:
         monkeypatch.setitem(modifier.keywords, "share", 0.0)
         monkeypatch.setattr(variants, "SHARE", 0.0)
@@ -58,7 +58,7 @@ def test_a_row_compares_the_same_equations(name, monkeypatch):
         assert_close(theirs, ours)
 
 
-def test_the_plain_cells_and_the_own_one():
+def test_plain_cells_and_a_user_cell():
     own_ones = {"a user's own LSTM", "the same, compiled"}
     assert {name for name, kind in BY_NAME.items() if kind.twin and not kind.modifier} == {
         "RNN",
@@ -98,8 +98,8 @@ def test_the_table(capsys):
 @pytest.mark.usefixtures("_tiny")
 def test_without_torchrecurrent(monkeypatch, capsys):
     monkeypatch.setattr(variants, "torchrecurrent", None)
-    kept = [BY_NAME["GRU"], BY_NAME["PeepholeLSTM"]]
-    monkeypatch.setattr(variants, "VARIANTS", kept)
+    few = [BY_NAME["GRU"], BY_NAME["PeepholeLSTM"]]
+    monkeypatch.setattr(variants, "VARIANTS", few)
     variants.main(["--rounds", "1", "--threads", "1"])
     printed = capsys.readouterr().out
     assert [row[6] for row in rows_of(printed)] == 2 * ["none", "not installed"]

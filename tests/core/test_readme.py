@@ -1,4 +1,4 @@
-"""The Python blocks of the README and of the guide run."""
+"""Test that the Python blocks of the README and of the guide run."""
 
 import re
 from pathlib import Path
@@ -10,8 +10,8 @@ import seqcells
 
 README = Path(__file__).parents[2] / "README.md"
 PAGES = sorted((README.parent / "docs").glob("*.md"))
-LONG = ("own_cell", "training")  # train a model
-OF_RUNS = ("export", "prediction")  # need a run: see tests/export and tests/prediction
+LONG = ("own_cell", "training")  # slow: they train
+NEED_RUNS = ("export", "prediction")  # run by tests/export and tests/prediction
 
 
 def blocks(page, language="python"):
@@ -20,7 +20,7 @@ def blocks(page, language="python"):
 
 
 class Reader(torch.nn.Module):
-    """A model for the pages that use one without defining it."""
+    """The `model` of pages that use one without defining it."""
 
     def __init__(self):
         super().__init__()
@@ -31,7 +31,7 @@ class Reader(torch.nn.Module):
         return self.recurrent(self.embedding(tokens), lengths=lengths)[1]
 
 
-def at_hand(features=8):
+def predefined(features=8):
     """Return the names that the README and the pages use without defining them."""
     torch.manual_seed(0)
     return {
@@ -51,30 +51,30 @@ README_BLOCKS = blocks(README)
 
 @pytest.mark.parametrize("number", range(len(README_BLOCKS)))
 def test_block_of_the_readme_runs(number):
-    exec(README_BLOCKS[number], at_hand(features=100 if number == 0 else 8))
+    exec(README_BLOCKS[number], predefined(features=100 if number == 0 else 8))
 
 
 def run_page(name):
-    """Run all blocks of a page in order; return its names."""
-    names = at_hand()
+    """Run all blocks of a page, which build on each other; return its names."""
+    names = predefined()
     for block in blocks(README.parent / "docs" / f"{name}.md"):
         exec(block, names)
     return names
 
 
-@pytest.mark.parametrize("name", [page.stem for page in PAGES if page.stem not in LONG + OF_RUNS])
+@pytest.mark.parametrize("name", [page.stem for page in PAGES if page.stem not in LONG + NEED_RUNS])
 def test_page_runs(name):
     run_page(name)
 
 
 @pytest.mark.slow
-def test_the_walk_through_of_a_new_cell_runs(tmp_path, monkeypatch, capsys):
+def test_own_cell_page_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SEQCELLS_CACHE", str(tmp_path))
     assert run_page("own_cell")["loss"] < 0.01
     assert "ms a step" in capsys.readouterr().out
 
 
-def test_there_is_python_to_run():
+def test_pages_have_python_blocks():
     assert len(README_BLOCKS) >= 4
     assert len(PAGES) >= 10
     assert sum(bool(blocks(page)) for page in PAGES) >= 8

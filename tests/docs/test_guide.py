@@ -1,4 +1,4 @@
-"""The guide: it builds without a warning, tells all public names, and quotes what was measured."""
+"""Test the guide: it builds, documents all public names, and quotes measured figures."""
 
 import os
 import re
@@ -29,7 +29,7 @@ def build(folder, config="mkdocs.yml"):
 
 
 @pytest.mark.slow
-def test_it_builds_and_every_link_holds(tmp_path):
+def test_build_and_links(tmp_path):
     result = build(tmp_path)
     assert result.returncode == 0, result.stderr
     assert "WARNING" not in result.stderr
@@ -44,8 +44,8 @@ def test_it_builds_and_every_link_holds(tmp_path):
 @pytest.mark.parametrize(
     "added", ["[a](nowhere.md)", "[a](over_time.md#nowhere)", "\n::: seqcells.nowhere"]
 )
-def test_what_does_not_resolve_fails(tmp_path, added):
-    """In a copy, with its index changed."""
+def test_unresolved_links_fail(tmp_path, added):
+    """Build a copy with a changed index."""
     for name in ("docs", "benchmarks", "mkdocs.yml", "seqcells"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "docs").unlink()
@@ -60,15 +60,15 @@ def test_what_does_not_resolve_fails(tmp_path, added):
     assert "nowhere" in result.stderr
 
 
-def test_the_reference_names_all_that_is_public():
-    told = set(re.findall(r"^::: seqcells\.(\w+)$", (DOCS / "api.md").read_text(), re.MULTILINE))
-    assert told == set(seqcells.__all__)
+def test_the_reference_lists_all_public_names():
+    listed = set(re.findall(r"^::: seqcells\.(\w+)$", (DOCS / "api.md").read_text(), re.MULTILINE))
+    assert listed == set(seqcells.__all__)
     functions = [name for name in vars(init) if name.endswith("_") and not name.startswith("_")]
     assert functions
     assert f"members: [{', '.join(functions)}]" in (DOCS / "api.md").read_text()
 
 
-def test_every_cell_and_modifier_is_told():
+def test_every_cell_and_modifier_is_documented():
     text = (DOCS / "cells.md").read_text(encoding="utf-8")
     cells = [name for name in seqcells.__all__ if name.endswith("Cell")]
     modifiers = ["Zoneout", "VariationalDropout", "RecurrentDropout", "DropConnect", "LearnedState"]
@@ -76,7 +76,7 @@ def test_every_cell_and_modifier_is_told():
         assert f"`{name}" in text, name
 
 
-def test_speed_quotes_what_was_measured():
+def test_speed_quotes_measured_figures():
     page = (DOCS / "speed.md").read_text(encoding="utf-8")
     results = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
     rows = [line for line in page.splitlines() if line.startswith("|")]
@@ -91,8 +91,8 @@ def test_speed_quotes_what_was_measured():
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_training_page_runs_and_its_models_learn(tmp_path):
-    """Its Python, and its commands but the last one, which reads IMDB."""
+def test_the_training_page(tmp_path):
+    """Run its Python, and its commands except the last one, which reads IMDB."""
     text = (DOCS / "training.md").read_text(encoding="utf-8")
     python = "".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
     done = run([sys.executable, "-c", python], tmp_path)

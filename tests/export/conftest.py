@@ -17,7 +17,7 @@ SMALL = {"embedding_size": 5, "hidden_size": 4, "window": 5}
 
 @torch.no_grad()
 def randomise(model):
-    """Weights of some size: small ones hide a wrong gate."""
+    """Set large random weights; small ones hide errors in gates."""
     torch.manual_seed(0)
     for parameter in model.parameters():
         parameter.uniform_(-1, 1)
@@ -34,18 +34,18 @@ def make_model():
 
 @pytest.fixture
 def batches():
-    """Ragged, unsorted, with rubbish in the padding; one row and one step among them."""
+    """Return ragged, unsorted batches with nonzero padding, also of one row and of one step."""
     generator = torch.Generator().manual_seed(1)
-    found = []
+    batches = []
     for steps, rows in SHAPES:
         tokens = torch.randint(0, len(WORDS), (steps, rows), generator=generator)
-        found.append((tokens, torch.randint(1, steps + 1, (rows,), generator=generator)))
-    return found
+        batches.append((tokens, torch.randint(1, steps + 1, (rows,), generator=generator)))
+    return batches
 
 
 @pytest.fixture
 def make_run(tmp_path):
-    """A run's folder with a model that nobody trained."""
+    """Return a function that creates a run with an untrained model."""
 
     def make(name="run", *, task="sentiment", words=WORDS, **settings):
         model = ModelConfig(**(SMALL | settings))
@@ -62,7 +62,7 @@ def make_run(tmp_path):
 
 @pytest.fixture
 def run_python(tmp_path):
-    """Run code in a fresh process and in the run's folder; what it printed."""
+    """Return a function that runs code in a new process and returns its output."""
 
     def run(code, folder=tmp_path):
         command = [sys.executable, "-W", "error", "-c", code]

@@ -1,4 +1,4 @@
-"""`seqcells export`: a run's model, taken up by a process that knows nothing of the run."""
+"""`seqcells export`: exported models in other processes."""
 
 import json
 import re
@@ -22,14 +22,14 @@ TEXTS = ["It is good, not bad.", "It is bad."]
 
 
 def block(words):
-    """The page's Python that these words stand in."""
-    (found,) = [
+    """Return the Python block of the page that contains `words`."""
+    (block,) = [
         code for code in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if words in code
     ]
-    return found
+    return block
 
 
-def best(run):
+def best_model(run):
     return load_best(run, run.load_vocabulary())
 
 
@@ -40,7 +40,7 @@ def logits_of(run, texts):
     for row, numbers in enumerate(rows):
         tokens[: len(numbers), row] = torch.tensor(numbers)
     with torch.no_grad():
-        return best(run)(tokens, torch.tensor([len(row) for row in rows]))
+        return best_model(run)(tokens, torch.tensor([len(row) for row in rows]))
 
 
 def failure(capfd, *arguments):
@@ -51,32 +51,32 @@ def failure(capfd, *arguments):
     return error
 
 
-def test_the_command_writes_and_says_where(make_run, tmp_path, capfd):
+def test_command_prints_the_path(make_run, tmp_path, capfd):
     run = make_run()
     for format, (_, suffix) in FORMATS.items():
         assert main(["export", str(run.folder), "--format", format]) == 0
         assert capfd.readouterr().out == f"{run.folder / 'model'}{suffix}\n"
-    place = tmp_path / "there" / "reviews.onnx"
-    assert main(["export", str(run.folder), "--format", "onnx", "--output", str(place)]) == 0
-    assert sorted(path.name for path in place.parent.iterdir()) == ["reviews.onnx", run.words.name]
-    assert place.with_name(run.words.name).read_bytes() == run.words.read_bytes()
+    path = tmp_path / "there" / "reviews.onnx"
+    assert main(["export", str(run.folder), "--format", "onnx", "--output", str(path)]) == 0
+    assert sorted(file.name for file in path.parent.iterdir()) == ["reviews.onnx", run.words.name]
+    assert path.with_name(run.words.name).read_bytes() == run.words.read_bytes()
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_safetensors_there_and_back(make_run, batches, cell):
+def test_safetensors_round_trip(make_run, batches, cell):
     run = make_run(cell=cell, **DEEP)
     model, vocabulary, config = load(export_run(run.folder, "safetensors"))
     assert vocabulary.words == run.load_vocabulary().words
     assert config.model == run.config.model
     for tokens, lengths in batches:
-        torch.testing.assert_close(model(tokens, lengths), best(run)(tokens, lengths))
+        torch.testing.assert_close(model(tokens, lengths), best_model(run)(tokens, lengths))
 
 
-def test_safetensors_load_strictly_into_torch_in_a_process_without_us(make_run, run_python):
+def test_safetensors_load_into_torch_without_seqcells(make_run, run_python):
     run = make_run(**DEEP)
     export_run(run.folder, "safetensors")
-    inputs, state = torch.randn(6, 2, 5), best(run).recurrent
-    torch.save((inputs, state(inputs)[0].detach()), run.folder / "expected.pt")
+    inputs, recurrent = torch.randn(6, 2, 5), best_model(run).recurrent
+    torch.save((inputs, recurrent(inputs)[0].detach()), run.folder / "expected.pt")
     check = """
 import sys
 inputs, expected = torch.load("expected.pt")
@@ -86,7 +86,7 @@ print("seqcells" in sys.modules)
     assert run_python(block("load_file") + check, run.folder) == "False\n"
 
 
-def test_the_other_blocks_of_the_page_run(make_run, monkeypatch):
+def test_code_of_the_page_runs(make_run, monkeypatch):
     run = make_run(cell="gru")
     export_run(run.folder, "safetensors")
     monkeypatch.chdir(run.folder)
@@ -98,14 +98,14 @@ def test_the_other_blocks_of_the_page_run(make_run, monkeypatch):
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_layers_have_torchs_names(make_run, cell):
+def test_weights_have_names_of_torch(make_run, cell):
     run = make_run(cell=cell, bidirectional=True)
     state = load(export_run(run.folder, "safetensors")).model.recurrent.state_dict()
     getattr(torch.nn, cell.upper())(5, 4, bidirectional=True).load_state_dict(state)
 
 
 @pytest.mark.parametrize("task", TASK_NAMES)
-def test_safetensors_take_runs_of_any_task(make_run, task):
+def test_safetensors_supports_every_task(make_run, task):
     run = make_run(task=task, cell="min_gru", modifiers={"zoneout": 0.1})
     model, vocabulary, config = load(export_run(run.folder, "safetensors"))
     assert config.task == task
@@ -129,20 +129,20 @@ def test_safetensors_take_runs_of_any_task(make_run, task):
     ],
     ids=str,
 )
-def test_programs_take_any_batch(make_run, batches, settings):
+def test_programs_have_dynamic_shapes(make_run, batches, settings):
     run = make_run(**settings)
     program = torch.export.load(export_run(run.folder, "torch-export")).module()
     for tokens, lengths in batches:
-        found, expected = program(tokens, lengths), best(run)(tokens, lengths)
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        actual, expected = program(tokens, lengths), best_model(run)(tokens, lengths)
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_program_in_a_fresh_process(make_run, run_python):
+def test_program_in_a_new_process(make_run, run_python):
     run = make_run(cell="gru", bidirectional=True)
     content = export_run(run.folder, "torch-export").read_bytes()
     assert str(Path(__file__).parents[2]).encode() not in content
     tokens, lengths = torch.tensor([[5, 2], [3, 0]]), torch.tensor([2, 1])
-    torch.save(best(run)(tokens, lengths).detach(), run.folder / "expected.pt")
+    torch.save(best_model(run)(tokens, lengths).detach(), run.folder / "expected.pt")
     check = """
 torch.testing.assert_close(logits, torch.load("expected.pt"))
 import sys
@@ -164,25 +164,29 @@ print(bool({"torch", "seqcells"} & set(sys.modules)))
 print(json.dumps(probabilities.tolist()))
 print(session.get_modelmeta().custom_metadata_map["config"])
 """
-    others, found, config = run_python(block("onnxruntime") + check, run.folder).splitlines()
-    assert others == "False"
+    imported, probabilities, config = run_python(
+        block("onnxruntime") + check, run.folder
+    ).splitlines()
+    assert imported == "False"
     expected = logits_of(run, TEXTS).sigmoid()
-    torch.testing.assert_close(torch.tensor(json.loads(found)), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        torch.tensor(json.loads(probabilities)), expected, rtol=1e-5, atol=1e-5
+    )
     assert json.loads(config)["data"]["max_tokens"] == run.config.data.max_tokens
 
 
-def test_what_cannot_be_exported(make_run, tmp_path, capfd):
+def test_unsupported_exports_raise(make_run, tmp_path, capfd):
     language = make_run("language", task="language")
     error = failure(capfd, language.folder, "--format", "onnx")
     assert "expected the run of a sentiment classifier to export as onnx, got one of" in error
-    assert "safetensors takes every run" in error
+    assert "use safetensors, which supports every run" in error
     run = make_run(cell="min_gru")
     output = tmp_path / "there" / "model.onnx"
     error = failure(capfd, run.folder, "--format", "onnx", "--output", output)
     assert "got MinGRUCell" in error
     assert not list(output.parent.iterdir())
     error = failure(capfd, run.folder, "--format", "torch-export", "--output", "model.pt")
-    assert "expected a file that ends in .pt2, got model.pt" in error
+    assert "expected a file with the suffix .pt2, got model.pt" in error
     error = failure(capfd, tmp_path / "nowhere", "--format", "onnx")
     assert "expected the folder of a run" in error
     with pytest.raises(ValueError, match=r"format: expected one of safetensors, .*'tflite'"):
@@ -193,11 +197,11 @@ def test_another_vocabulary_is_not_overwritten(make_run, tmp_path, capfd):
     first, second = make_run("first"), make_run("second", words=["<pad>", "<unk>", "it"])
     output = ("--format", "onnx", "--output", tmp_path / "there" / "model.onnx")
     export_run(first.folder, *output[1::2])
-    assert "name an output in another folder" in failure(capfd, second.folder, *output)
+    assert "choose an output in another folder" in failure(capfd, second.folder, *output)
     assert (tmp_path / "there" / "vocabulary.json").read_bytes() == first.words.read_bytes()
 
 
-def test_a_file_of_something_else_is_named(make_run, tmp_path):
+def test_invalid_file_raises(make_run, tmp_path):
     import safetensors.torch
 
     path = export_run(make_run().folder, "safetensors")
@@ -207,15 +211,15 @@ def test_a_file_of_something_else_is_named(make_run, tmp_path):
     with pytest.raises(ValueError, match=r"vocabulary\.json, which does not exist; export"):
         load(alone)
     safetensors.torch.save_file({"weight": torch.ones(2)}, alone)
-    with pytest.raises(ValueError, match="expected the description of a model"):
+    with pytest.raises(ValueError, match="expected metadata of an exported model"):
         load(alone)
-    alone.write_bytes(b"nothing of the kind")
-    with pytest.raises(ValueError, match="expected a file in safetensors"):
+    alone.write_bytes(b"other content")
+    with pytest.raises(ValueError, match="expected a safetensors file"):
         load(alone)
 
 
 @pytest.mark.parametrize(("format", "package"), [("onnx", "onnx"), ("safetensors", "safetensors")])
-def test_a_missing_package_is_named(make_run, monkeypatch, capfd, format, package):
+def test_missing_package_error_suggests_pip_install(make_run, monkeypatch, capfd, format, package):
     run = make_run()
     for name in [name for name in sys.modules if name.startswith("seqcells.lab.export.")]:
         monkeypatch.delitem(sys.modules, name)

@@ -1,4 +1,4 @@
-"""ONNX models against the PyTorch ones that they were made of, on ragged batches."""
+"""ONNX models against their PyTorch models, on ragged batches."""
 
 import onnx
 import onnxruntime
@@ -15,8 +15,8 @@ DEEP = {"bidirectional": True, "num_layers": 2, "readout": EVERY_READOUT}
 
 def run(model, **inputs):
     session = onnxruntime.InferenceSession(model.SerializeToString())
-    found = session.run(None, {name: value.numpy() for name, value in inputs.items()})
-    return [torch.from_numpy(value) for value in found]
+    outputs = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+    return [torch.from_numpy(value) for value in outputs]
 
 
 def check(model, batches):
@@ -25,14 +25,14 @@ def check(model, batches):
     session = onnxruntime.InferenceSession(graph.SerializeToString())
     for tokens, lengths in batches:
         feed = {"tokens": tokens.numpy(), "lengths": lengths.numpy()}
-        (found,) = session.run(["logits"], feed)
+        (logits,) = session.run(["logits"], feed)
         expected = model(tokens, lengths).detach()
-        torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(torch.from_numpy(logits), expected, rtol=1e-5, atol=1e-5)
     return graph
 
 
 def with_cells(model, make):
-    """The model with other cells in a stack of two layers and both directions."""
+    """Replace the recurrence with a bidirectional stack of two layers of other cells."""
     entries = [(make(size, 4), make(size, 4)) for size in (5, 8)]
     model.recurrent = seqcells.Stack(entries).eval()
     return model
@@ -91,14 +91,14 @@ def test_hashed_word_pairs(make_model, batches, longest):
 
 
 def test_hashes_of_large_numbers(make_model):
-    """Beyond what int32 or a float32 hold."""
+    """Hashes exceed the range of int32 and the precision of float32."""
     model = make_model(ngrams=3, ngram_buckets=1009)
     model.inputs.words = nn.Embedding(2_000_000, 5)
     tokens = torch.randint(1_900_000, 2_000_000, (30, 3))
     check(model, [(tokens, torch.tensor([30, 4, 17]))])
 
 
-def test_dropout_is_gone_and_a_learned_state_stays(make_model, batches):
+def test_dropout_is_removed_and_learned_state_exported(make_model, batches):
     modifiers = {"drop_connect": 0.3, "variational_dropout": 0.3, "learned_state": True}
     check(make_model(modifiers=modifiers, **DEEP), batches)
 
@@ -116,7 +116,7 @@ def test_names_and_sizes(make_model):
 
 @pytest.mark.parametrize("batch_first", [False, True], ids=["time_first", "batch_first"])
 @pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
-def test_a_layer_by_itself(kind, batch_first):
+def test_layers_without_a_model(kind, batch_first):
     options = {"num_layers": 2, "bidirectional": True, "batch_first": batch_first, "dropout": 0.5}
     layer = getattr(seqcells, kind)(3, 5, **options).eval()
     theirs = getattr(nn, kind)(3, 5, **options).eval()
@@ -127,12 +127,12 @@ def test_a_layer_by_itself(kind, batch_first):
         outputs, state = layer(inputs, lengths=lengths)
     expected = [outputs, *state] if kind == "LSTM" else [outputs, state]
     for own in (layer, theirs):
-        found = run(layers_to_onnx(own), inputs=inputs, lengths=lengths)
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        actual = run(layers_to_onnx(own), inputs=inputs, lengths=lengths)
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("settings", "named"),
+    ("settings", "name"),
     [
         ({"cell": "layer_norm_lstm"}, "LayerNormLSTMCell"),
         ({"cell": "layer_norm_gru"}, "LayerNormGRUCell"),
@@ -144,46 +144,46 @@ def test_a_layer_by_itself(kind, batch_first):
     ],
     ids=str,
 )
-def test_what_onnx_does_not_know(make_model, settings, named):
-    with pytest.raises(ValueError, match=rf"expected .*LSTM.*got {named}.*torch-export") as raised:
+def test_unsupported_cells_and_modifiers_raise(make_model, settings, name):
+    with pytest.raises(ValueError, match=rf"expected .*LSTM.*got {name}.*torch-export") as raised:
         classifier_to_onnx(make_model(**settings))
-    assert "safetensors take every cell" in str(raised.value)
+    assert "safetensors, which support every cell" in str(raised.value)
 
 
 class Shifted(seqcells.GRUCell):
-    """Equations of its own: not to be taken for a GRU."""
+    """A subclass of the GRU cell with other equations."""
 
     @staticmethod
     def activate(from_input, from_hidden, state):
         return seqcells.GRUCell.activate(from_input + 1, from_hidden, state)
 
 
-def test_a_cell_that_was_changed_is_not_taken_for_its_parent(make_model):
+def test_modified_cells_raise(make_model):
     with pytest.raises(ValueError, match="got Shifted"):
         classifier_to_onnx(with_cells(make_model(**DEEP), Shifted))
     hooked = with_cells(make_model(**DEEP), seqcells.GRUCell)
     hooked.recurrent.layers[0][0].cell.register_forward_hook(lambda *_: None)
-    with pytest.raises(ValueError, match="a hook of its own"):
+    with pytest.raises(ValueError, match="overrides forward or has hooks"):
         classifier_to_onnx(hooked)
 
 
-def test_other_stacks_and_models_are_refused(make_model):
+def test_unsupported_stacks_and_models_raise(make_model):
     model = make_model()
     model.recurrent = seqcells.Stack([seqcells.LSTMCell(5, 5)], residual=True).eval()
     with pytest.raises(ValueError, match="got Stack with residual connections"):
         classifier_to_onnx(model)
     model.recurrent = seqcells.Stack([(seqcells.LSTMCell(5, 4), seqcells.GRUCell(5, 4))]).eval()
-    with pytest.raises(ValueError, match=r"directions that differ.*LSTMCell\(5, 4\) and GRUCell"):
+    with pytest.raises(ValueError, match=r"different directions.*LSTMCell\(5, 4\) and GRUCell"):
         classifier_to_onnx(model)
     with pytest.raises(ValueError, match="proj_size=2"):
         layers_to_onnx(seqcells.LSTM(3, 4, proj_size=2).eval())
     with pytest.raises(ValueError, match="expected an RNN, GRU or LSTM, got Linear"):
         layers_to_onnx(nn.Linear(2, 2).eval())
-    with pytest.raises(ValueError, match="got AveragedWords; torch-export and safetensors"):
+    with pytest.raises(ValueError, match="got AveragedWords; use torch-export or safetensors"):
         classifier_to_onnx(make_model(kind="words"))
 
 
-def test_training_and_float64_are_refused(make_model):
+def test_training_mode_and_float64_raise(make_model):
     with pytest.raises(ValueError, match=r"call \.eval\(\)"):
         classifier_to_onnx(make_model().train())
     with pytest.raises(ValueError, match=r"float64; call \.float\(\)"):

@@ -1,4 +1,4 @@
-"""What is published: the wheel and the source distribution, installed where nothing else is."""
+"""The wheel and the source distribution, installed in a clean environment."""
 
 import os
 import re
@@ -13,7 +13,7 @@ import pytest
 import seqcells
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.timeout(1200)  # it compiles, and fetches torch
+pytestmark = pytest.mark.timeout(1200)  # compiles the package and downloads torch
 
 USE = """
 import torch, seqcells
@@ -37,12 +37,12 @@ layers = seqcells.GRU(8, 16, num_layers=2, batch_first=True)
 
 
 def run(*command, folder, **variables):
-    """The command in a folder of its own, knowing of no source tree; returns what it printed."""
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    """Run a command outside the source tree; return its output."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     result = subprocess.run(
         [str(part) for part in command],
         cwd=folder,
-        env=kept | variables,
+        env=environment | variables,
         capture_output=True,
         text=True,
         timeout=1000,
@@ -53,7 +53,7 @@ def run(*command, folder, **variables):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """The source distribution, and the wheel that is built from it."""
+    """Build the source distribution and the wheel."""
     folder = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "build", "--outdir", folder, ROOT, folder=folder)
     (source,), (wheel,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
@@ -62,7 +62,7 @@ def built(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory):
-    """The interpreter of an environment that has torch alone."""
+    """Return the interpreter of an environment with only torch."""
     folder = tmp_path_factory.mktemp("environment")
     run(sys.executable, "-m", "venv", folder / "venv", folder=folder)
     python = folder / "venv" / "bin" / "python"
@@ -70,14 +70,22 @@ def python(tmp_path_factory):
     return python
 
 
-def install(python, what, folder, **variables):
-    command = ["-m", "pip", "install", "--no-deps", "--force-reinstall", "--no-cache-dir", what]
+def install(python, distribution, folder, **variables):
+    command = [
+        "-m",
+        "pip",
+        "install",
+        "--no-deps",
+        "--force-reinstall",
+        "--no-cache-dir",
+        distribution,
+    ]
     run(python, *command, folder=folder, **variables)
     return run(python, "-c", USE, folder=folder).splitlines()
 
 
 @pytest.mark.slow
-def test_the_wheel_installs_with_its_kernel(built, python, tmp_path):
+def test_wheel_installs_with_its_kernel(built, python, tmp_path):
     version, file, cpu = install(python, built[1], tmp_path)
     assert version == seqcells.__version__
     assert Path(file).is_relative_to(python.parents[1])
@@ -85,7 +93,7 @@ def test_the_wheel_installs_with_its_kernel(built, python, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_source_installs_without_a_compiler(built, python, tmp_path):
+def test_source_installs_without_a_compiler(built, python, tmp_path):
     _, file, cpu = install(python, built[0], tmp_path, CC="false", CXX="false")
     assert Path(file).is_relative_to(python.parents[1])
     assert cpu.startswith("not available")
@@ -103,7 +111,7 @@ def test_type_checkers_read_the_installed_package(built, python, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_is_in_them(built):
+def test_contents(built):
     with tarfile.open(built[0]) as archive:
         source = {name.partition("/")[2] for name in archive.getnames()}
     with zipfile.ZipFile(built[1]) as archive:

@@ -1,4 +1,4 @@
-"""A run loaded again: whole texts, files of them, and one word at a time."""
+"""Prediction with a loaded run: texts, files and streams."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ TEXTS = ["It is good, not bad.", "Bad!", "A film of many words, and all of them 
 
 @pytest.fixture
 def make_run(tmp_path, monkeypatch):
-    """A run whose model has learned nothing, which makes its answers no less definite."""
+    """Return a function that creates a run with an untrained model."""
     texts = {part: reviews[:60] for part, reviews in make_corpus().items()}
     monkeypatch.setattr("seqcells.lab.training.tasks.reviews.make_corpus", lambda: texts)
 
@@ -40,33 +40,33 @@ def make_run(tmp_path, monkeypatch):
         run = Run.create(config, "unused")
         vocabulary = task_of(run.config).load().vocabulary
         torch.manual_seed(3)
-        net = task_of(run.config).build(vocabulary)
+        network = task_of(run.config).build(vocabulary)
         with torch.no_grad():
-            for parameter in net.parameters():
+            for parameter in network.parameters():
                 parameter.mul_(4.0)
         run.begin(vocabulary)
-        save_checkpoint(run.best, run.config, {"model": net.state_dict()})
+        save_checkpoint(run.best, run.config, {"model": network.state_dict()})
         return folder
 
     return make
 
 
-def test_a_loaded_run_predicts(make_run):
+def test_predict(make_run):
     classifier = seqcells.load(make_run(bidirectional=True))
-    shares = classifier.predict(TEXTS)
-    assert (shares.shape, shares.dtype) == ((3,), torch.float32)
-    assert shares.std() > 0.01
-    for text, share in zip(TEXTS, shares):
+    probabilities = classifier.predict(TEXTS)
+    assert (probabilities.shape, probabilities.dtype) == ((3,), torch.float32)
+    assert probabilities.std() > 0.01
+    for text, probability in zip(TEXTS, probabilities):
         tokens = torch.tensor(classifier.vocabulary.encode(text)).unsqueeze(1)
         with torch.no_grad():
             alone = classifier.model(tokens, torch.tensor([len(tokens)])).sigmoid()
-        torch.testing.assert_close(alone, share.view(1))
-        torch.testing.assert_close(classifier.predict([text])[0], share)
+        torch.testing.assert_close(alone, probability.view(1))
+        torch.testing.assert_close(classifier.predict([text])[0], probability)
     assert classifier.predict([]).shape == (0,)
     assert not classifier.model.training
 
 
-def test_wrong_texts_are_refused(make_run):
+def test_invalid_texts_raise(make_run):
     classifier = seqcells.load(make_run())
     with pytest.raises(TypeError, match="expected a list of texts, got one string"):
         classifier.predict("It is good.")
@@ -76,14 +76,14 @@ def test_wrong_texts_are_refused(make_run):
         classifier.predict(["good", " "])
 
 
-def test_what_is_no_classifier_is_not_loaded(make_run, tmp_path):
+def test_loading_another_task_raises(make_run, tmp_path):
     with pytest.raises(ValueError, match="expected the folder of a run, got"):
         seqcells.load(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="expected a run of the task sentiment"):
         seqcells.load(make_run("capitals"))
 
 
-def test_a_missing_extra_is_named():
+def test_missing_extra_error_suggests_pip_install():
     code = "import sys; sys.modules['tqdm'] = None; import seqcells; seqcells.load('runs/NAME')"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 1
@@ -102,7 +102,7 @@ def test_a_missing_extra_is_named():
     ],
     ids=lambda model: model["cell"],
 )
-def test_a_stream_agrees_with_prediction_at_every_word(make_run, model):
+def test_stream_equals_prediction_at_every_word(make_run, model):
     classifier = seqcells.load(make_run(**model))
     words = " ".join(TEXTS).split()
     prefixes = [" ".join(words[:count]) for count in range(1, len(words) + 1)]
@@ -112,25 +112,25 @@ def test_a_stream_agrees_with_prediction_at_every_word(make_run, model):
     assert read.std() > 0.001
 
 
-def test_a_stream_keeps_no_more_the_longer_it_reads(make_run):
+def test_stream_memory_is_constant(make_run):
     stream = seqcells.load(make_run(ngrams=3, readout=["attention", "mean", "max"])).stream()
 
-    def kept():
+    def stored():
         values = [*vars(stream).values(), *vars(stream._readout).values(), *stream._state]
         return [(type(v), v.numel() if isinstance(v, torch.Tensor) else 0) for v in values]
 
     stream.read("good bad good bad")
-    before, tokens = kept(), len(stream._last)
+    before, tokens = stored(), len(stream._last)
     stream.read("good bad " * 50)
-    assert kept() == before
+    assert stored() == before
     assert len(stream._last) == tokens == 3
 
 
-def test_streams_do_not_disturb_each_other(make_run):
+def test_streams_are_independent(make_run):
     classifier = seqcells.load(make_run())
     one, other = classifier.stream(), classifier.stream()
     assert one.probability is None
-    with pytest.raises(ValueError, match="expected at least one word to begin with"):
+    with pytest.raises(ValueError, match="expected at least one word, got"):
         one.read(" ")
     one.read("bad")
     other.read("good film")
@@ -140,17 +140,17 @@ def test_streams_do_not_disturb_each_other(make_run):
     torch.testing.assert_close(torch.tensor([one.probability, other.probability]), expected)
 
 
-def test_what_reads_from_the_end_does_not_stream(make_run):
-    with pytest.raises(ValueError, match=r"one direction.*model\.bidirectional false"):
+def test_streaming_a_bidirectional_model_raises(make_run):
+    with pytest.raises(ValueError, match=r"unidirectional.*model\.bidirectional false"):
         seqcells.load(make_run(bidirectional=True)).stream()
 
 
-def test_what_is_not_recurrent_does_not_stream(make_run):
+def test_streaming_a_model_without_recurrence_raises(make_run):
     with pytest.raises(ValueError, match="expected a recurrent model"):
         seqcells.load(make_run(kind="words")).stream()
 
 
-def test_the_page_runs(make_run, tmp_path, monkeypatch, capsys):
+def test_code_of_the_page_runs(make_run, tmp_path, monkeypatch, capsys):
     (tmp_path / "runs").mkdir()
     Path(make_run()).rename(tmp_path / "runs" / "NAME")
     monkeypatch.chdir(tmp_path)
@@ -169,7 +169,7 @@ def test_the_page_runs(make_run, tmp_path, monkeypatch, capsys):
 
 
 def predictions(run, texts):
-    return [f"{share:.4f}" for share in seqcells.load(run).predict(texts).tolist()]
+    return [f"{probability:.4f}" for probability in seqcells.load(run).predict(texts).tolist()]
 
 
 def write(path, content):
@@ -178,7 +178,7 @@ def write(path, content):
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_a_text_a_line(make_run, tmp_path, capfd, end):
+def test_txt_has_one_text_per_line(make_run, tmp_path, capfd, end):
     run = make_run()
     file = write(tmp_path / "texts.txt", "\ufeff" + end.join(TEXTS) + end)
     assert main(["predict", run, "--file", file]) == 0
@@ -187,7 +187,7 @@ def test_a_text_a_line(make_run, tmp_path, capfd, end):
     assert [line.split("  ")[2] for line in lines] == TEXTS
 
 
-def test_rows_of_csv_get_columns(make_run, tmp_path, capfd):
+def test_csv_gets_columns(make_run, tmp_path, capfd):
     run = make_run()
     rows = [["id", "review"], *[[str(n), text + '\n"more"'] for n, text in enumerate(TEXTS)]]
     buffer = io.StringIO()
@@ -199,24 +199,24 @@ def test_rows_of_csv_get_columns(make_run, tmp_path, capfd):
     assert capfd.readouterr().out == ""
     answers = list(csv.DictReader(io.StringIO(output.read_text(), newline="")))
     assert [[answer["id"], answer["review"]] for answer in answers] == rows[1:]
-    shares = [f"{float(answer['probability']):.4f}" for answer in answers]
-    assert shares == predictions(run, [row[1] for row in rows[1:]])
+    probabilities = [f"{float(answer['probability']):.4f}" for answer in answers]
+    assert probabilities == predictions(run, [row[1] for row in rows[1:]])
     for answer in answers:
         assert answer["label"] == ("positive" if float(answer["probability"]) > 0.5 else "negative")
 
 
-def test_objects_of_jsonl_get_fields(make_run, monkeypatch, capfd):
+def test_jsonl_gets_fields(make_run, monkeypatch, capfd):
     run = make_run()
-    given = [{"text": text, "stars": n} for n, text in enumerate(TEXTS)]
-    content = "".join(json.dumps(item) + "\n" for item in given).encode()
+    objects = [{"text": text, "stars": n} for n, text in enumerate(TEXTS)]
+    content = "".join(json.dumps(item) + "\n" for item in objects).encode()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
     assert main(["predict", run, "--file", "-", "--format", "jsonl"]) == 0
     answers = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
-    assert [{key: answer[key] for key in ("text", "stars")} for answer in answers] == given
+    assert [{key: answer[key] for key in ("text", "stars")} for answer in answers] == objects
     assert [f"{answer['probability']:.4f}" for answer in answers] == predictions(run, TEXTS)
 
 
-BROKEN = {
+INVALID = {
     "txt": (b"good\n\nvery b\xe4d\n ! \nfine film", [2, 3], ["good", " ! ", "fine film"]),
     "csv": (
         b"text,id\ngood,1\nno id\nvery b\xe4d,2\n,3\nbad,4,5\nfine film,6\n",
@@ -232,32 +232,32 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("kind", BROKEN)
-def test_what_cannot_be_read_is_named_and_the_rest_predicted(make_run, tmp_path, capfd, kind):
+@pytest.mark.parametrize("kind", INVALID)
+def test_invalid_records_are_listed_and_the_others_predicted(make_run, tmp_path, capfd, kind):
     run = make_run()
-    content, wrong, right = BROKEN[kind]
+    content, invalid, valid = INVALID[kind]
     file = write(tmp_path / f"texts.{kind}", content)
     assert main(["predict", run, "--file", file]) == 2
-    seen = capfd.readouterr()
-    errors = seen.err.splitlines()
-    assert [line.split(": ")[0] for line in errors[:-1]] == [f"{file}:{n}" for n in wrong]
+    captured = capfd.readouterr()
+    errors = captured.err.splitlines()
+    assert [line.split(": ")[0] for line in errors[:-1]] == [f"{file}:{n}" for n in invalid]
     assert all("expected" in line for line in errors[:-1])
-    total = len(wrong) + len(right)
-    assert f"{len(wrong)} of {total} texts in {file} cannot be read" in errors[-1]
-    answered = [line for line in seen.out.splitlines() if not line.startswith("text,")]
-    assert len(answered) == len(right)
-    assert all(text in line for text, line in zip(right, answered))
+    total = len(invalid) + len(valid)
+    assert f"expected {total} valid texts in {file}, got {len(invalid)} invalid" in errors[-1]
+    answered = [line for line in captured.out.splitlines() if not line.startswith("text,")]
+    assert len(answered) == len(valid)
+    assert all(text in line for text, line in zip(valid, answered))
 
 
-def test_csv_that_breaks_off_is_read_so_far(make_run, tmp_path, capfd):
+def test_csv_is_read_up_to_a_syntax_error(make_run, tmp_path, capfd):
     file = write(tmp_path / "texts.csv", 'text\ngood\n"bad\nand never closed\n')
     assert main(["predict", make_run(), "--file", file]) == 2
-    seen = capfd.readouterr()
-    assert "good," in seen.out
-    assert f"{file}:3: expected CSV from here on" in seen.err
+    captured = capfd.readouterr()
+    assert "good," in captured.out
+    assert f"{file}:3: expected valid CSV, got an error here" in captured.err
 
 
-def test_a_missing_column_is_named_with_those_there_are(make_run, tmp_path, capfd):
+def test_missing_column_error_lists_the_columns(make_run, tmp_path, capfd):
     file = write(tmp_path / "texts.csv", "id,review\n1,good\n")
     assert main(["predict", make_run(), "--file", file]) == 2
     assert "expected a column 'text', got ['id', 'review']; name it with --column" in (
@@ -265,21 +265,24 @@ def test_a_missing_column_is_named_with_those_there_are(make_run, tmp_path, capf
     )
 
 
-def test_wrong_files_are_refused(make_run, tmp_path, capfd):
+def test_invalid_files_raise(make_run, tmp_path, capfd):
     run = make_run()
     for arguments, message in [
-        (["--file", "texts.parquet"], "expected a file that ends with .txt, .csv, .jsonl"),
+        (["--file", "texts.parquet"], "expected a file with a suffix of .txt, .csv, .jsonl"),
         (["--file", str(tmp_path / "none.txt")], "none.txt"),
         (["--file", write(tmp_path / "empty.txt", "")], "expected texts in "),
-        (["good", "--file", "-"], "--file: expected none beside texts"),
-        (["good", "--output", "answers.txt"], "--output: expected none beside texts"),
-        (["--explain", "good", "--file", "-"], "--file: expected none beside texts or --explain"),
+        (["good", "--file", "-"], "--file: expected no --file together with texts"),
+        (["good", "--output", "answers.txt"], "--output: expected no --output together with texts"),
+        (
+            ["--explain", "good", "--file", "-"],
+            "--file: expected no --file together with texts or --explain",
+        ),
     ]:
         assert main(["predict", run, *arguments]) == 2
         assert message in capfd.readouterr().err
 
 
-def test_an_earlier_output_stays_until_the_new_one_is_there(make_run, tmp_path, monkeypatch):
+def test_failed_write_keeps_the_previous_output(make_run, tmp_path, monkeypatch):
     run, output = make_run(), tmp_path / "answers.txt"
     output.write_text("before")
     file = write(tmp_path / "texts.txt", "good\n")

@@ -13,7 +13,7 @@ SMALL = {"embedding_size": 6, "hidden_size": 5, "embedding_dropout": 0.2, "dropo
 
 @pytest.fixture(scope="session", autouse=True)
 def small_corpus():
-    """The embedded corpus with fewer texts."""
+    """Replace the embedded corpus with a smaller one."""
     small = functools.partial(make_corpus, train=120, validation=40, test=60)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("seqcells.lab.training.tasks.reviews.make_corpus", small)
@@ -22,7 +22,7 @@ def small_corpus():
 
 @pytest.fixture(scope="session")
 def make_run(tmp_path_factory):
-    """Train a small run of this name, once."""
+    """Return a function that trains a small run, cached by its arguments."""
 
     @functools.cache
     def make(name, task="sentiment", **model):
@@ -43,7 +43,7 @@ def make_run(tmp_path_factory):
 
 
 class Page(HTMLParser):
-    """The tags of a page, each with the name of the run that it belongs to, and its text."""
+    """Parses a page into tags, their texts and the runs that they belong to."""
 
     def __init__(self, path):
         super().__init__()
@@ -63,7 +63,7 @@ class Page(HTMLParser):
             self.texts[-1] += data
 
     def values(self, key):
-        """The `data-value` of every tag with `key`, by its run and what stands under `key`."""
+        """Return the `data-value` of every tag with attribute `key`, by run and attribute."""
         return {
             (run, attributes[key]): attributes["data-value"]
             for run, (_, attributes) in zip(self.runs, self.tags)

@@ -1,4 +1,4 @@
-"""The page in a browser: it can be read on a phone and on paper, and fetches nothing."""
+"""The page in a browser: layout on small and large screens, printing, no network access."""
 
 import html
 import json
@@ -30,16 +30,16 @@ onload = () => {
   const charts = [...page.querySelectorAll("svg")].map(one => one.getBoundingClientRect());
   document.body.dataset.found = JSON.stringify({
     metrics: found,
-    wide: page.documentElement.scrollWidth,
+    width: page.documentElement.scrollWidth,
     charts: charts.map(box => [box.left, box.right, box.height]),
-    fetched: frames[0].performance.getEntriesByType("resource").length,
-    paper: frames[0].getComputedStyle(page.body).backgroundColor,
+    requests: frames[0].performance.getEntriesByType("resource").length,
+    background: frames[0].getComputedStyle(page.body).backgroundColor,
   });
 };
 </script>
 """
 
-pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(NAMES)} is here")
+pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"needs one of {', '.join(NAMES)}")
 
 
 def browse(folder, page, *flags):
@@ -50,8 +50,8 @@ def browse(folder, page, *flags):
 
 
 @pytest.fixture(scope="module")
-def written(make_run, tmp_path_factory):
-    """A report of two runs, and its folder."""
+def folder(make_run, tmp_path_factory):
+    """Return a folder with the report of two runs."""
     folder = tmp_path_factory.mktemp("browser")
     runs = [str(make_run(name).folder) for name in ("lstm", "lstm again")]
     assert main(["report", *runs, "--output", str(folder / "report.html")]) == 0
@@ -59,13 +59,13 @@ def written(make_run, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("width", "dark"), [(380, False), (1200, True)])
-def test_it_fits_the_screen(written, make_run, width, dark):
-    frame = written / f"{width}.html"
+def test_page_fits_the_screen(folder, make_run, width, dark):
+    frame = folder / f"{width}.html"
     frame.write_text(FRAME.replace("WIDTH", str(width)))
     scheme = [f"--blink-settings=preferredColorScheme={0 if dark else 1}"]
-    dumped = browse(written, frame, "--dump-dom", *scheme)
+    dumped = browse(folder, frame, "--dump-dom", *scheme)
     found = json.loads(html.unescape(re.search(r'data-found="(.*?)"', dumped)[1]))
-    assert found["wide"] <= width
+    assert found["width"] <= width
     assert len(found["charts"]) > 20
     for left, right, height in found["charts"]:
         assert 0 <= left < right <= width
@@ -75,10 +75,10 @@ def test_it_fits_the_screen(written, make_run, width, dark):
     value, text = found["metrics"]["test_accuracy"]
     assert float(value) == result["test_accuracy"]
     assert text == f"{result['test_accuracy']:.2%}"
-    assert found["fetched"] == 0
-    assert found["paper"] == ("rgb(20, 24, 31)" if dark else "rgb(255, 255, 255)")
+    assert found["requests"] == 0
+    assert found["background"] == ("rgb(20, 24, 31)" if dark else "rgb(255, 255, 255)")
 
 
-def test_it_prints(written):
-    browse(written, written / "report.html", f"--print-to-pdf={written / 'report.pdf'}")
-    assert (written / "report.pdf").read_bytes().startswith(b"%PDF")
+def test_page_prints(folder):
+    browse(folder, folder / "report.html", f"--print-to-pdf={folder / 'report.pdf'}")
+    assert (folder / "report.pdf").read_bytes().startswith(b"%PDF")

@@ -1,11 +1,11 @@
-"""What each word of a text did to a prediction."""
+"""Contributions of words to a prediction."""
 
 import pytest
 import torch
 
 from seqcells.lab import explanation
 from seqcells.lab.cli import main
-from seqcells.lab.explanation import Explanation, coloured, explain, listed
+from seqcells.lab.explanation import Explanation, explain, format_coloured, format_table
 from seqcells.lab.model_config import ModelConfig
 from seqcells.lab.models import build_model
 
@@ -25,58 +25,58 @@ WORDS = ["a", "word", "for", "each", "of", "those", "tokens", ",", "here"]
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("positions", [2**15, 12])
-def test_every_beginning_is_read(name, positions, monkeypatch):
-    monkeypatch.setattr(explanation, "POSITIONS", positions)
+def test_logits_equal_those_of_each_prefix(name, positions, monkeypatch):
+    monkeypatch.setattr(explanation, "MAX_POSITIONS", positions)
     torch.manual_seed(0)
     settings = {"embedding_size": 6, "hidden_size": 5, "dropout": 0.5}
     model = build_model(ModelConfig(**(settings | MODELS[name])), 10).eval()
-    found = explain(model, TOKENS, WORDS)
+    explained = explain(model, TOKENS, WORDS)
     with torch.no_grad():
         alone = [model(TOKENS[:n].unsqueeze(1), torch.tensor([n])) for n in range(1, 10)]
         prediction = model(TOKENS.unsqueeze(1), torch.tensor([9])).sigmoid().item()
-    torch.testing.assert_close(found.logits, torch.cat(alone), atol=1e-6, rtol=1e-5)
-    assert found.probabilities[-1].item() == pytest.approx(prediction, abs=1e-6)
-    whole = (found.logits[-1] - found.logits[0]).item()
-    assert found.pushes.sum().item() == pytest.approx(whole, abs=1e-5)
-    assert len(found.pushes) == len(WORDS)
+    torch.testing.assert_close(explained.logits, torch.cat(alone), atol=1e-6, rtol=1e-5)
+    assert explained.probabilities[-1].item() == pytest.approx(prediction, abs=1e-6)
+    whole = (explained.logits[-1] - explained.logits[0]).item()
+    assert explained.pushes.sum().item() == pytest.approx(whole, abs=1e-5)
+    assert len(explained.pushes) == len(WORDS)
 
 
-def test_a_word_that_adds_to_the_logit_pushes_so_far():
+def test_pushes_of_an_additive_model():
     def model(tokens, lengths):
         return (tokens - 5).where(tokens > 0, 0).sum(0).float()
 
-    found = explain(model, TOKENS, WORDS)
-    assert found.pushes.tolist() == [0, -4, 2, 2, -3, 4, -1, -4, 3]
-    assert torch.equal(found.shades.sign(), found.pushes.sign())
+    explained = explain(model, TOKENS, WORDS)
+    assert explained.pushes.tolist() == [0, -4, 2, 2, -3, 4, -1, -4, 3]
+    assert torch.equal(explained.shades.sign(), explained.pushes.sign())
 
 
-def test_long_texts_are_read_in_parts(monkeypatch):
+def test_long_texts_are_chunked(monkeypatch):
     shapes = []
 
     def model(tokens, lengths):
         shapes.append(tuple(tokens.shape))
         return lengths.float()
 
-    monkeypatch.setattr(explanation, "POSITIONS", 1000)
-    found = explain(model, torch.ones(300, dtype=torch.int64), ["so"] * 300)
-    assert found.logits.tolist() == list(range(1, 301))
+    monkeypatch.setattr(explanation, "MAX_POSITIONS", 1000)
+    explained = explain(model, torch.ones(300, dtype=torch.int64), ["so"] * 300)
+    assert explained.logits.tolist() == list(range(1, 301))
     assert all(steps * rows <= 1000 for steps, rows in shapes)
     assert len(shapes) < 120
 
 
-def test_wrong_arguments_are_named():
-    with pytest.raises(ValueError, match=r"tokens: expected at least one"):
+def test_invalid_arguments_raise():
+    with pytest.raises(ValueError, match=r"tokens: expected shape \(T,\) with T at least 1"):
         explain(None, TOKENS[:0], [])
-    with pytest.raises(ValueError, match=r"words: expected 9, one a token, got 1"):
+    with pytest.raises(ValueError, match=r"words: expected 9, one per token, got 1"):
         explain(None, TOKENS, ["word"])
 
 
 def test_colours_follow_the_pushes():
-    found = Explanation(["well", "good", "bad", "so"], torch.tensor([0.0, 3.0, 2.0, 2.01]))
-    assert coloured(found) == (
+    explained = Explanation(["well", "good", "bad", "so"], torch.tensor([0.0, 3.0, 2.0, 2.01]))
+    assert format_coloured(explained) == (
         "well \033[38;5;16;48;5;75mgood\033[0m \033[38;5;16;48;5;208mbad\033[0m so"
     )
-    assert listed(found).splitlines() == [
+    assert format_table(explained).splitlines() == [
         "  +0.000  0.5000  well",
         "  +3.000  0.9526  good",
         "  -1.000  0.8808  bad",
@@ -106,7 +106,7 @@ def test_predict_colours_words_on_a_terminal(make_run, capsys, monkeypatch):
     assert "+0.000" not in words
 
 
-def test_other_tasks_are_not_explained(make_run, capfd):
+def test_explaining_other_tasks_raises(make_run, capfd):
     run = make_run("capitals", task="capitals")
     capfd.readouterr()
     assert main(["predict", str(run.folder), "--explain", "in new york"]) == 2

@@ -1,4 +1,4 @@
-"""The page about runs."""
+"""The HTML report."""
 
 import json
 import re
@@ -15,30 +15,30 @@ BOTH = {"bidirectional": True, "ngrams": 2}
 
 @pytest.fixture
 def report(tmp_path, read_page):
-    """Write a report of runs by the command, and read it."""
+    """Return a function that writes a report with the command and parses it."""
 
     def write(*runs, options=()):
-        place = tmp_path / "page.html"
+        path = tmp_path / "page.html"
         folders = [str(run.folder) for run in runs]
-        assert main(["report", *folders, "--output", str(place), *options]) == 0
-        return read_page(place)
+        assert main(["report", *folders, "--output", str(path), *options]) == 0
+        return read_page(path)
 
     return write
 
 
 def logits_of(run, reviews):
-    """Each review on its own."""
+    """Return the logits of reviews, one at a time."""
     vocabulary = run.load_vocabulary()
     model = load_best(run, vocabulary)
     with torch.no_grad():
         texts = [encode(review.text, vocabulary, run.config.data) for review in reviews]
-        found = [
+        logits = [
             model(torch.tensor(text).unsqueeze(1), torch.tensor([len(text)])) for text in texts
         ]
-    return torch.cat(found).numpy()
+    return torch.cat(logits).numpy()
 
 
-def test_the_figures_are_those_of_the_run(make_run, report):
+def test_metrics_equal_those_of_the_run(make_run, report):
     run = make_run("lstm")
     result = json.loads((run.folder / "metrics.json").read_text())
     shown = report(run).values("data-metric")
@@ -48,31 +48,31 @@ def test_the_figures_are_those_of_the_run(make_run, report):
 
 
 @pytest.mark.parametrize("split", ["test", "validation"])
-def test_confusion_and_calibration_are_those_of_the_model(make_run, report, small_corpus, split):
+def test_confusion_and_calibration_equal_those_of_the_model(make_run, report, small_corpus, split):
     run = make_run("lstm")
     page = report(run, options=["--split", split])
     reviews = small_corpus[split]
     labels = np.array([review.label for review in reviews])
     logits = logits_of(run, reviews)
     cells = {
-        (attributes["data-label"], attributes["data-said"]): int(attributes["data-value"])
+        (attributes["data-label"], attributes["data-predicted"]): int(attributes["data-value"])
         for _, attributes in page.tags
-        if "data-said" in attributes
+        if "data-predicted" in attributes
     }
     assert cells == {
-        (str(label), str(said)): int(((labels == label) & ((logits > 0) == said)).sum())
+        (str(label), str(prediction)): int(((labels == label) & ((logits > 0) == prediction)).sum())
         for label in (0, 1)
-        for said in (0, 1)
+        for prediction in (0, 1)
     }
     probabilities = 1 / (1 + np.exp(-logits.astype(float)))
-    places = np.minimum(probabilities * 10, 9).astype(int)
-    gaps = np.bincount(places, probabilities - labels)
+    bins = np.minimum(probabilities * 10, 9).astype(int)
+    gaps = np.bincount(bins, probabilities - labels)
     error = float(page.values("data-metric")["lstm", "calibration_error"])
     assert error == pytest.approx(np.abs(gaps).sum() / len(labels), abs=1e-6)
-    assert f"On the {split} reviews" in page.source
+    assert f"Predictions on the {split} reviews" in page.source
 
 
-def test_the_page_needs_nothing_else(make_run, report):
+def test_page_is_self_contained(make_run, report):
     page = report(make_run("lstm"), make_run("window", kind="window"))
     for tag, attributes in page.tags:
         assert tag not in ("script", "link", "iframe", "img", "object", "base")
@@ -97,7 +97,7 @@ def test_the_page_needs_nothing_else(make_run, report):
         ("window", {"kind": "window"}, None),
     ],
 )
-def test_every_classifier_is_reported(make_run, report, name, model, gates):
+def test_charts_of_every_classifier(make_run, report, name, model, gates):
     run = make_run(name, **model)
     page = report(run)
     titles = [attributes["aria-label"] for tag, attributes in page.tags if tag == "svg"]
@@ -108,7 +108,7 @@ def test_every_classifier_is_reported(make_run, report, name, model, gates):
         assert f">{gate}</span>" in page.source
 
 
-def test_words_and_mistakes_are_shown_as_they_are(make_run, report, small_corpus):
+def test_explanations_and_errors_show_the_texts(make_run, report, small_corpus):
     run = make_run("lstm")
     page = report(run)
     logits = logits_of(run, small_corpus["test"])
@@ -117,8 +117,8 @@ def test_words_and_mistakes_are_shown_as_they_are(make_run, report, small_corpus
         for logit, review in zip(logits, small_corpus["test"])
         if (logit > 0) != review.label
     ]
-    surest = max(wrong)[1]
-    assert f'<p class="text">{surest}</p>' in page.source
+    most_confident = max(wrong)[1]
+    assert f'<p class="text">{most_confident}</p>' in page.source
     vocabulary = run.load_vocabulary()
     spans = [
         text.strip()
@@ -130,7 +130,7 @@ def test_words_and_mistakes_are_shown_as_they_are(make_run, report, small_corpus
     assert sum(" ".join(map(str, text)) in shown for text in tokens) >= 3
 
 
-def test_several_runs_are_compared(make_run, report):
+def test_comparison_of_several_runs(make_run, report):
     runs = [make_run("lstm"), make_run("both", **BOTH), make_run("window", kind="window")]
     page = report(*runs)
     shown = page.values("data-metric")
@@ -145,7 +145,7 @@ def test_several_runs_are_compared(make_run, report):
     assert len(links) == 3
 
 
-def test_other_tasks_have_curves_and_figures(make_run, report):
+def test_other_tasks_have_curves_and_metrics(make_run, report):
     run = make_run("adding", task="adding")
     page = report(run)
     titles = [attributes["aria-label"] for tag, attributes in page.tags if tag == "svg"]
@@ -154,7 +154,7 @@ def test_other_tasks_have_curves_and_figures(make_run, report):
     assert {name for _, name in shown} == run.read_result().keys()
 
 
-def test_the_page_lies_beside_the_run_or_here(make_run, tmp_path, monkeypatch, capfd):
+def test_default_output(make_run, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     first, second = make_run("adding", task="adding"), make_run("adding again", task="adding")
     capfd.readouterr()
@@ -165,12 +165,12 @@ def test_the_page_lies_beside_the_run_or_here(make_run, tmp_path, monkeypatch, c
     assert (tmp_path / "report.html").is_file()
 
 
-def test_wrong_runs_are_one_line(make_run, tmp_path, capfd):
+def test_errors_are_one_line(make_run, tmp_path, capfd):
     adding, lstm = make_run("adding", task="adding"), make_run("lstm")
     (tmp_path / "unfinished").mkdir()
     settings = (lstm.folder / "config.yaml").read_text()
     (tmp_path / "unfinished" / "config.yaml").write_text(settings)
-    wrong = {
+    errors = {
         "expected runs of one task, got adding, sentiment": [adding.folder, lstm.folder],
         "expected the folder of a run": [tmp_path],
         "expected a finished run": [tmp_path / "unfinished"],
@@ -182,7 +182,7 @@ def test_wrong_runs_are_one_line(make_run, tmp_path, capfd):
         "data.path: expected no path": [lstm.folder, "--data.path", tmp_path],
     }
     capfd.readouterr()
-    for message, arguments in wrong.items():
+    for message, arguments in errors.items():
         assert main(["report", *map(str, arguments)]) == 2
         output, error = capfd.readouterr()
         assert output == ""
@@ -190,9 +190,9 @@ def test_wrong_runs_are_one_line(make_run, tmp_path, capfd):
         assert error.count("\n") == 1
 
 
-def test_texts_cannot_write_into_the_page(make_run, report, small_corpus, monkeypatch):
-    bad = '<script>alert("no")</script> & <b>'
-    reviews = [review._replace(text=f"{bad} {review.text}") for review in small_corpus["test"]]
+def test_texts_are_escaped(make_run, report, small_corpus, monkeypatch):
+    markup = '<script>alert("no")</script> & <b>'
+    reviews = [review._replace(text=f"{markup} {review.text}") for review in small_corpus["test"]]
     changed = small_corpus | {"test": reviews}
     monkeypatch.setattr("seqcells.lab.training.tasks.reviews.make_corpus", lambda: changed)
     page = report(Run.open(make_run("lstm").folder))

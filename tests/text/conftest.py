@@ -7,7 +7,7 @@ from hypothesis import settings
 
 from seqcells.lab.text import imdb
 
-# The machine may be busy, and a test that fails today has to fail tomorrow.
+# No deadline, as the machine may be busy. Derandomised, so that failures are reproducible.
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
 
@@ -16,7 +16,7 @@ COUNTS = {"train/pos": 4, "train/neg": 4, "train/unsup": 6, "test/pos": 3, "test
 
 @pytest.fixture
 def files(monkeypatch):
-    """The files of a data set like IMDB, but of 20 reviews: the second film begins at number 2."""
+    """Return the files of a data set like IMDB with 20 reviews, two per film."""
     monkeypatch.setattr(imdb, "COUNTS", COUNTS)
     content = {"README": b"hello", "imdb.vocab": b"the", "train/labeledBow.feat": b"9 0:1"}
     for folder, count in COUNTS.items():
@@ -33,7 +33,7 @@ def files(monkeypatch):
 
 @pytest.fixture
 def write_archive(tmp_path):
-    """Write files, and then members as they are, into a .tar.gz; return its path."""
+    """Write files and extra members into a .tar.gz; return its path."""
 
     def write(files, *members):
         path = tmp_path / "aclImdb_v1.tar.gz"
@@ -51,7 +51,7 @@ def write_archive(tmp_path):
 
 @pytest.fixture
 def write_folder(tmp_path):
-    """Write files into a folder as the archive would be extracted; return the folder."""
+    """Write files into a folder like the extracted archive; return the folder."""
 
     def write(files):
         for name, content in files.items():
@@ -65,8 +65,8 @@ def write_folder(tmp_path):
 
 @pytest.fixture(scope="session")
 def real_imdb():
-    """The labelled reviews of IMDB, read once."""
+    """Return the labelled reviews of IMDB."""
     path = os.environ.get("SEQCELLS_IMDB")
     if not path:
-        pytest.skip("SEQCELLS_IMDB does not name the IMDB archive or its folder")
+        pytest.skip("needs $SEQCELLS_IMDB, the IMDB archive or its folder")
     return imdb.read_imdb(path, splits=("train", "test"), progress=False)

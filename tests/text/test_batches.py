@@ -25,7 +25,7 @@ def as_lists(batches):
 
 
 @given(EXAMPLES, st.integers(1, 9), st.booleans(), st.integers(0, 3))
-def test_every_example_comes_once_an_epoch(examples, batch_size, shuffle, number):
+def test_epoch_has_every_example_once(examples, batch_size, shuffle, number):
     batches = batches_of(examples, batch_size=batch_size, shuffle=shuffle)
     seen = []
     epoch = list(batches.epoch(number))
@@ -42,21 +42,21 @@ def test_every_example_comes_once_an_epoch(examples, batch_size, shuffle, number
 
 
 @given(EXAMPLES, st.integers(0, 3), st.data())
-def test_a_start_in_the_middle_gives_the_rest_of_the_epoch(examples, number, data):
+def test_epoch_with_start_skips_batches(examples, number, data):
     batches = batches_of(examples)
     start = data.draw(st.integers(0, len(batches)))
     rest = list(batches.epoch(number))[start:]
     assert as_lists(batches_of(examples).epoch(number, start)) == as_lists(rest)
 
 
-def test_types_are_those_that_torch_wants():
+def test_tensors_are_int64():
     batch = next(batches_of([[1, 2], [3]]).epoch(0))
     assert (batch.inputs.dtype, batch.lengths.dtype) == (torch.int64, torch.int64)
     assert (batch.labels.dtype, batch.indices.dtype) == (torch.int64, torch.int64)
 
 
 @given(EXAMPLES, st.integers(1, 3))
-def test_parts_share_a_batch_out(examples, parts):
+def test_parts_partition_a_batch(examples, parts):
     labels = [[token + 1 for token in example] for example in examples]
     for batch in BucketedBatches(examples, labels, batch_size=5, seed=3).epoch(0):
         seen = []
@@ -83,13 +83,13 @@ def test_order_depends_on_seed_and_epoch():
     assert orders[1] != orders[2]
 
 
-def test_batches_are_not_in_order_of_length():
+def test_batches_are_not_ordered_by_length():
     examples = [[1] * (1 + i) for i in range(200)]
     longest = [int(batch.lengths.max()) for batch in batches_of(examples).epoch(0)]
     assert longest not in (sorted(longest), sorted(longest, reverse=True))
 
 
-def test_without_shuffle_the_longest_come_first():
+def test_longest_examples_come_first_without_shuffle():
     examples = [[1] * (1 + i * 37 % 101) for i in range(100)]
     batches = batches_of(examples, shuffle=False)
     lengths = [length for batch in batches.epoch(0) for length in batch.lengths.tolist()]
@@ -98,14 +98,14 @@ def test_without_shuffle_the_longest_come_first():
 
 
 @pytest.mark.parametrize(("batch_size", "longest"), [(32, 400), (64, 10_000)])
-def test_lengths_as_in_imdb_need_little_padding(batch_size, longest):
+def test_padding_share_is_small_for_lengths_of_imdb(batch_size, longest):
     rng = random.Random(0)
     lengths = [min(longest, max(10, int(rng.lognormvariate(5.4, 0.65)))) for _ in range(20_000)]
     batches = batches_of([[1] * length for length in lengths], batch_size=batch_size)
     assert batches.padding_share(0) < 0.1
 
 
-def test_padding_share_is_what_the_batches_hold():
+def test_padding_share_matches_batches():
     rng = random.Random(0)
     batches = batches_of([[1] * rng.randint(1, 60) for _ in range(99)], batch_size=7)
     epoch = list(batches.epoch(5))
@@ -120,14 +120,15 @@ def test_padding_share_is_what_the_batches_hold():
     st.integers(1, 12),
     st.sampled_from(["head", "tail", "head_tail"]),
 )
-def test_truncated_texts_keep_what_was_asked_for(tokens, most, keep):
-    kept = truncate(tokens, most, keep)
-    assert len(kept) == min(most, len(tokens))
-    head = {"head": len(kept), "tail": 0, "head_tail": -(-len(kept) // 2)}[keep]
-    assert kept == tokens[:head] + tokens[len(tokens) - len(kept) + head :]
+def test_truncate_keeps_head_and_tail(tokens, max_tokens, keep):
+    truncated = truncate(tokens, max_tokens, keep)
+    size = len(truncated)
+    assert size == min(max_tokens, len(tokens))
+    head = {"head": size, "tail": 0, "head_tail": -(-size // 2)}[keep]
+    assert truncated == tokens[:head] + tokens[len(tokens) - size + head :]
 
 
-def test_truncate_by_example():
+def test_truncate_examples():
     tokens = [1, 2, 3, 4, 5, 6]
     assert truncate(tokens, 3, "head") == [1, 2, 3]
     assert truncate(tokens, 3, "tail") == [4, 5, 6]
@@ -139,24 +140,24 @@ def test_truncate_by_example():
 @pytest.mark.parametrize(
     ("examples", "labels", "settings", "message"),
     [
-        ([[1], []], [0, 1], {}, "got an empty one at 1"),
+        ([[1], []], [0, 1], {}, "got an empty example at index 1"),
         ([[1], [2]], [0], {}, "expected 2 labels.*got 1"),
-        ([[1], [2]], [0, None], {}, "a number, or several, got None at 1"),
+        ([[1], [2]], [0, None], {}, "a number or a sequence as label, got None at index 1"),
         ([[1], [2]], [0, 1], {"batch_size": 0}, "batch_size of at least 1, got 0"),
     ],
 )
-def test_wrong_examples_are_refused(examples, labels, settings, message):
+def test_invalid_arguments_raise(examples, labels, settings, message):
     with pytest.raises((ValueError, TypeError), match=message):
         BucketedBatches(examples, labels, **({"batch_size": 2, "seed": 0} | settings))
 
 
 @pytest.mark.parametrize("start", [-1, 3])
-def test_start_outside_the_epoch_is_refused(start):
+def test_invalid_start_raises(start):
     with pytest.raises(ValueError, match=r"start between 0 and 2 batches"):
         batches_of([[1]] * 8).epoch(0, start)
 
 
-def test_truncate_checks_its_settings():
+def test_truncate_with_invalid_arguments_raises():
     with pytest.raises(ValueError, match="max_tokens of at least 1, got 0"):
         truncate([1], 0, "head")
     with pytest.raises(ValueError, match="got 'middle'"):

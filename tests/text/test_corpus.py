@@ -19,7 +19,7 @@ def vocabulary(corpus):
     return Vocabulary.build([review.text for review in corpus["train"]], progress=False)
 
 
-def test_splits_have_their_sizes_and_half_of_each_label(corpus):
+def test_splits_have_default_sizes_and_balanced_labels(corpus):
     assert {split: len(reviews) for split, reviews in corpus.items()} == {
         "train": 3000,
         "validation": 500,
@@ -29,7 +29,7 @@ def test_splits_have_their_sizes_and_half_of_each_label(corpus):
         assert 2 * sum(review.label for review in reviews) == len(reviews)
 
 
-def test_every_text_has_a_twin_of_the_same_words(corpus, vocabulary):
+def test_twins_have_the_same_words_and_opposite_labels(corpus, vocabulary):
     for reviews in corpus.values():
         groups = defaultdict(list)
         for review in reviews:
@@ -41,49 +41,49 @@ def test_every_text_has_a_twin_of_the_same_words(corpus, vocabulary):
             assert Counter(first) == Counter(second)
 
 
-def test_no_text_and_no_group_stands_in_two_places(corpus):
+def test_texts_and_groups_are_unique(corpus):
     reviews = [review for split in corpus.values() for review in split]
     assert len({review.text for review in reviews}) == len(reviews)
     groups = [{review.group for review in split} for split in corpus.values()]
     assert len(set.union(*groups)) == sum(map(len, groups))
 
 
-def test_corpus_depends_on_the_seed_alone(corpus):
+def test_corpus_depends_only_on_the_seed(corpus):
     assert make_corpus() == corpus
     other = make_corpus(seed=1)
     texts = {review.text for review in corpus["train"]}
     assert sum(review.text in texts for review in other["train"]) < 30
 
 
-def test_place_of_a_twin_tells_nothing(corpus):
+def test_order_of_twins_is_random(corpus):
     firsts = {}
     for review in corpus["train"]:
         firsts.setdefault(review.group, review.label)
     assert 0.45 < sum(firsts.values()) / len(firsts) < 0.55
 
 
-def test_texts_are_30_to_90_tokens_with_most_verdicts_far_from_the_end(corpus, vocabulary):
-    told = {
+def test_lengths_and_positions_of_verdicts(corpus, vocabulary):
+    verdict_words = {
         word
         for phrases in (POSITIVE, NEGATIVE)
         for kind in phrases.values()
         for phrase in kind
         for word in re.findall(r"\w+", phrase)
     } - {"a", "an"}
-    lengths, places, after = [], [], []
+    lengths, positions, distances = [], [], []
     for review in corpus["train"]:
         tokens = vocabulary.tokenise(review.text)
-        verdict = [place for place, token in enumerate(tokens) if token in told]
+        verdict = [n for n, token in enumerate(tokens) if token in verdict_words]
         lengths.append(len(tokens))
-        places.append(verdict[0])
-        after.append(len(tokens) - verdict[-1])
+        positions.append(verdict[0])
+        distances.append(len(tokens) - verdict[-1])
     assert min(lengths) >= 25
     assert max(lengths) <= 100
-    assert sorted(after)[len(after) // 2] > 25
-    assert len(set(places)) > 40
+    assert sorted(distances)[len(distances) // 2] > 25
+    assert len(set(positions)) > 40
 
 
-def test_words_of_the_test_texts_are_known(corpus, vocabulary):
+def test_test_texts_have_no_unknown_words(corpus, vocabulary):
     unknown = [1 in vocabulary.encode(review.text) for review in corpus["test"]]
     assert sum(unknown) == 0
 
@@ -94,7 +94,7 @@ def features_of(reviews, vocabulary, extract):
 
 
 def linear_accuracy(corpus, vocabulary, extract):
-    """Train a logistic regression to convergence; return its accuracy on train and test."""
+    """Train a logistic regression; return its accuracy on the train and test splits."""
     torch.manual_seed(0)
     train, labels = features_of(corpus["train"], vocabulary, extract)
     weight, bias = torch.zeros(train.shape[1], requires_grad=True), torch.zeros(1)
@@ -109,7 +109,7 @@ def linear_accuracy(corpus, vocabulary, extract):
         return [float((((x @ weight + bias) > 0) == (y > 0)).float().mean()) for x, y in scores]
 
 
-def test_bag_of_words_stays_at_chance(corpus, vocabulary):
+def test_bag_of_words_is_at_chance_level(corpus, vocabulary):
     def count(tokens):
         return torch.bincount(torch.tensor(tokens), minlength=len(vocabulary)).float()
 
@@ -118,7 +118,7 @@ def test_bag_of_words_stays_at_chance(corpus, vocabulary):
     assert test == 0.5
 
 
-def test_window_of_the_first_words_is_not_enough(corpus, vocabulary):
+def test_window_of_the_first_words_has_low_accuracy(corpus, vocabulary):
     def window(tokens, size=20):
         first = torch.tensor((tokens + [0] * size)[:size])
         return F.one_hot(first, len(vocabulary)).float().flatten()
@@ -129,6 +129,6 @@ def test_window_of_the_first_words_is_not_enough(corpus, vocabulary):
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 @pytest.mark.parametrize("size", [0, 7, -2])
-def test_sizes_that_cannot_hold_twins_are_refused(split, size):
+def test_odd_or_small_sizes_raise(split, size):
     with pytest.raises(ValueError, match=f"even size of at least 2 for {split}, got {size}"):
         make_corpus(**{split: size})

@@ -23,48 +23,48 @@ def cache(monkeypatch, tmp_path):
 @pytest.fixture
 def serve(monkeypatch):
     """Answer every request with `content`, or raise it; return the list of requests."""
-    asked = []
+    requests = []
 
     def serve(content):
         def urlopen(url, timeout):
-            asked.append((url, timeout))
+            requests.append((url, timeout))
             if isinstance(content, Exception):
                 raise content
             return Response(content)
 
         monkeypatch.setattr(urllib.request, "urlopen", urlopen)
-        return asked
+        return requests
 
     return serve
 
 
-def test_archive_is_downloaded_once_over_tls(files, write_archive, cache, serve, monkeypatch):
+def test_archive_is_downloaded_once_over_https(files, write_archive, cache, serve, monkeypatch):
     content = write_archive(files).read_bytes()
-    asked = serve(content)
+    requests = serve(content)
     monkeypatch.setattr(download, "MD5", hashlib.md5(content).hexdigest())
     first = read_imdb(None, progress=False)
     assert len(first["train"]) == 8
     assert read_imdb(None, progress=False) == first
-    assert len(asked) == 1
-    assert asked[0][0].startswith("https://")
+    assert len(requests) == 1
+    assert requests[0][0].startswith("https://")
     assert [path.name for path in cache.iterdir()] == ["aclImdb_v1.tar.gz"]
 
 
-def test_offline_names_both_ways_out(cache, serve):
+def test_error_without_network_suggests_alternatives(cache, serve):
     serve(urllib.error.URLError("no route"))
-    with pytest.raises(ValueError, match=r"no route.*connect to the network.*give its path"):
+    with pytest.raises(ValueError, match=r"no route.*connect to the network.*pass its path"):
         read_imdb(None, progress=False)
     assert list(cache.iterdir()) == []
 
 
-def test_wrong_content_leaves_nothing_behind(cache, serve):
-    serve(b"not what was published")
+def test_wrong_checksum_leaves_no_file(cache, serve):
+    serve(b"other content")
     with pytest.raises(ValueError, match=f"expected a file of MD5 {download.MD5}"):
         read_imdb(None, progress=False)
     assert list(cache.iterdir()) == []
 
 
-def test_connection_that_breaks_leaves_nothing_behind(cache, monkeypatch):
+def test_broken_connection_leaves_no_file(cache, monkeypatch):
     class Broken(Response):
         def read(self, size):
             raise TimeoutError("timed out")
@@ -75,8 +75,8 @@ def test_connection_that_breaks_leaves_nothing_behind(cache, monkeypatch):
     assert list(cache.iterdir()) == []
 
 
-def test_cache_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("in the way")
+def test_invalid_cache_folder_raises(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("content")
     monkeypatch.setenv("SEQCELLS_CACHE", str(tmp_path / "file"))
     with pytest.raises(ValueError, match=r"SEQCELLS_CACHE"):
         read_imdb(None, progress=False)

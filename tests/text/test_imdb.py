@@ -12,7 +12,7 @@ def member(name, kind=tarfile.REGTYPE, target=""):
     return info
 
 
-def test_archive_gives_texts_labels_and_films(files, write_archive):
+def test_read_archive(files, write_archive):
     splits = ("train", "test", "unsupervised")
     reviews = read_imdb(write_archive(files), splits=splits, progress=False)
     assert list(reviews) == list(splits)
@@ -26,14 +26,14 @@ def test_archive_gives_texts_labels_and_films(files, write_archive):
     assert reviews["unsupervised"][5] == Review("train/unsup 5 caf\u00e9", None, "tt0000002")
 
 
-def test_folder_its_parent_and_archive_agree(files, write_archive, write_folder):
+def test_folder_and_parent_equal_archive(files, write_archive, write_folder):
     folder = write_folder(files)
     expected = read_imdb(write_archive(files), splits=("train", "test"), progress=False)
     assert read_imdb(str(folder), splits=("train", "test"), progress=False) == expected
     assert read_imdb(folder.parent, splits=("train", "test"), progress=False) == expected
 
 
-def test_archive_may_name_its_members_from_here(files, write_folder, tmp_path):
+def test_archive_with_relative_member_names(files, write_folder, tmp_path):
     path = tmp_path / "again.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
         archive.add(write_folder(files), "./aclImdb")
@@ -41,7 +41,7 @@ def test_archive_may_name_its_members_from_here(files, write_folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "stranger",
+    "invalid",
     [
         member("../outside.txt"),
         member("aclImdb/../../outside.txt"),
@@ -53,25 +53,25 @@ def test_archive_may_name_its_members_from_here(files, write_folder, tmp_path):
     ],
     ids=lambda info: f"{info.name} {info.type.decode()}",
 )
-def test_member_that_is_no_file_inside_is_refused(files, write_archive, stranger):
+def test_unsafe_archive_member_raises(files, write_archive, invalid):
     with pytest.raises(ValueError, match="only files and folders inside aclImdb/"):
-        read_imdb(write_archive(files, stranger), progress=False)
+        read_imdb(write_archive(files, invalid), progress=False)
 
 
 @pytest.mark.parametrize("missing", ["train/neg/2_7.txt", "train/urls_neg.txt"])
-def test_missing_file_is_named_by_its_count(files, write_archive, write_folder, missing):
+def test_missing_file_raises(files, write_archive, write_folder, missing):
     del files[missing]
     for path in (write_archive(files), write_folder(files)):
         with pytest.raises(ValueError, match=r"expected 4 .* of train/neg .* got (3|0)"):
             read_imdb(path, progress=False)
 
 
-def test_split_that_is_not_asked_for_may_be_missing(files, write_archive):
+def test_other_splits_may_be_missing(files, write_archive):
     train = {name: content for name, content in files.items() if not name.startswith("test")}
     assert len(read_imdb(write_archive(train), progress=False)["train"]) == 8
 
 
-def test_number_out_of_order_and_too_many_reviews_are_refused(files, write_archive):
+def test_wrong_review_numbers_raise(files, write_archive):
     files["train/pos/9_7.txt"] = b"one too many"
     with pytest.raises(ValueError, match=r"expected 4 reviews of train/pos .* got 5"):
         read_imdb(write_archive(files), progress=False)
@@ -80,45 +80,45 @@ def test_number_out_of_order_and_too_many_reviews_are_refused(files, write_archi
         read_imdb(write_archive(files), progress=False)
 
 
-def test_text_that_is_not_utf8_is_named(files, write_archive):
+def test_text_that_is_not_utf8_raises(files, write_archive):
     files["train/pos/1_7.txt"] = b"caf\xe9"
     with pytest.raises(ValueError, match=r"train/pos/1_7\.txt in UTF-8"):
         read_imdb(write_archive(files), progress=False)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.9])
-def test_truncated_archive_is_refused(files, write_archive, share):
+def test_truncated_archive_raises(files, write_archive, share):
     path = write_archive(files)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(ValueError, match=r"whole \.tar\.gz archive"):
+    with pytest.raises(ValueError, match=r"complete \.tar\.gz archive"):
         read_imdb(path, progress=False)
 
 
-def test_archive_with_a_wrong_checksum_is_refused(files, write_archive):
+def test_archive_with_wrong_checksum_raises(files, write_archive):
     path = write_archive(files)
     content = bytearray(path.read_bytes())
     content[-8] ^= 1  # gzip ends with the checksum and the size
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"whole \.tar\.gz archive.*CRC"):
+    with pytest.raises(ValueError, match=r"complete \.tar\.gz archive.*CRC"):
         read_imdb(path, progress=False)
 
 
-def test_file_that_is_no_archive_is_refused(files, tmp_path):
+def test_other_file_raises(files, tmp_path):
     path = tmp_path / "aclImdb_v1.tar.gz"
     path.write_bytes(b"<html>not found</html>")
-    with pytest.raises(ValueError, match=r"whole \.tar\.gz archive"):
+    with pytest.raises(ValueError, match=r"complete \.tar\.gz archive"):
         read_imdb(path, progress=False)
     path.write_bytes(gzip.compress(b"no tar" * 200))
-    with pytest.raises(ValueError, match=r"whole \.tar\.gz archive"):
+    with pytest.raises(ValueError, match=r"complete \.tar\.gz archive"):
         read_imdb(path, progress=False)
 
 
-def test_path_and_splits_are_checked(tmp_path):
+def test_invalid_path_and_splits_raise(tmp_path):
     with pytest.raises(ValueError, match="no such file"):
         read_imdb(tmp_path / "nowhere.tar.gz")
     for splits in (("train", "valid"), "train"):
-        with pytest.raises(ValueError, match="expected splits out of"):
+        with pytest.raises(ValueError, match="expected splits among"):
             read_imdb(tmp_path, splits=splits)
 
 
@@ -126,11 +126,10 @@ def test_real_reviews_are_complete(real_imdb):
     reviews = real_imdb
     for split in ("train", "test"):
         assert [review.label for review in reviews[split]] == [1] * 12_500 + [0] * 12_500
-    # The first review of the data set, its film, and one whose number has five digits.
     first = reviews["train"][0]
     assert first.text.startswith("Bromwell High is a cartoon comedy.")
     assert first.group == "tt0453418"
     films = [{review.group for review in reviews[split]} for split in ("train", "test")]
-    assert len(films[0] & films[1]) == 1  # the data set's own exception
+    assert len(films[0] & films[1]) == 1  # an exception in the data set
     positive = sum(len(r.text.encode()) for r in reviews["train"] if r.label == 1)
-    assert positive == 16_842_831  # bytes, as published
+    assert positive == 16_842_831  # published number of bytes

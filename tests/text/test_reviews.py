@@ -31,7 +31,7 @@ def test_split_keeps_groups_whole_and_labels_balanced(groups, share, seed):
         assert abs(chosen - share * count) < 10
 
 
-def test_split_depends_on_the_seed_alone():
+def test_split_depends_only_on_the_seed():
     reviews = reviews_of([(2, 2)] * 30)
     assert split_by_group(reviews, 0.2, 1) == split_by_group(reviews, 0.2, 1)
     assert split_by_group(reviews, 0.2, 1) != split_by_group(reviews, 0.2, 2)
@@ -46,18 +46,18 @@ def test_split_of_twins_is_exact():
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, 1.5, float("nan")])
-def test_share_is_checked(share):
+def test_invalid_share_raises(share):
     with pytest.raises(ValueError, match="expected a share between 0 and 1"):
         split_by_group(reviews_of([(1, 1)] * 4), share, 0)
 
 
-def test_reviews_that_cannot_be_split_are_refused():
+def test_indivisible_reviews_raise():
     for reviews in ([], reviews_of([(50, 50)]), reviews_of([(50, 50), (50, 50)])):
         with pytest.raises(ValueError, match="groups small enough"):
             split_by_group(reviews, 0.1, 0)
 
 
-def test_real_films_stand_on_one_side(real_imdb):
+def test_split_of_imdb_keeps_films_whole(real_imdb):
     train, validation = split_by_group(real_imdb["train"], 0.1, 0)
     assert len(train) + len(validation) == 25_000
     assert not {review.group for review in train} & {review.group for review in validation}

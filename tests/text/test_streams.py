@@ -18,7 +18,7 @@ def as_lists(windows):
 
 
 def columns_of(streams, number=0):
-    """Each stream's inputs, labels and resets from the first window to the last."""
+    """Return the inputs, labels and resets of each stream over all windows."""
     windows = list(streams.epoch(number))
     assert len(windows) == len(streams)
     fields = [
@@ -29,28 +29,28 @@ def columns_of(streams, number=0):
 
 
 @given(TEXTS, st.integers(1, 4), st.integers(1, 9), st.booleans())
-def test_every_token_is_read_and_told_once(texts, batch_size, steps, shuffle):
+def test_every_token_is_an_input_and_a_label_once(texts, batch_size, steps, shuffle):
     streams = streams_of(texts, batch_size=batch_size, steps=steps, shuffle=shuffle)
-    read, told = [], []
+    tokens, targets = [], []
     for inputs, labels, resets in columns_of(streams):
         assert resets == [token == END for token in inputs]
         counted = [label != IGNORED for label in labels]
         assert counted == sorted(counted, reverse=True)
-        read += [token for token, there in zip(inputs, counted) if there]
-        told += [label for label in labels if label != IGNORED]
-    assert read[0] == END
-    assert told == [*read[1:], END]
-    found = []
-    for token in read:
+        tokens += [token for token, valid in zip(inputs, counted) if valid]
+        targets += [label for label in labels if label != IGNORED]
+    assert tokens[0] == END
+    assert targets == [*tokens[1:], END]
+    split = []
+    for token in tokens:
         if token == END:
-            found.append([])
+            split.append([])
         else:
-            found[-1].append(token)
-    assert sorted(found) == sorted(texts)
+            split[-1].append(token)
+    assert sorted(split) == sorted(texts)
 
 
 @given(TEXTS, st.data())
-def test_a_start_in_the_middle_gives_the_rest_of_the_epoch(texts, data):
+def test_epoch_with_start_skips_windows(texts, data):
     streams = streams_of(texts)
     start = data.draw(st.integers(0, len(streams)))
     rest = [[part.tolist() for part in window] for window in streams.epoch(2)][start:]
@@ -80,11 +80,11 @@ def test_order_depends_on_seed_and_epoch():
         ([[1]], {"batch_size": 0}, "batch_size and steps of at least 1, got 0"),
     ],
 )
-def test_wrong_settings_are_refused(texts, settings, message):
+def test_invalid_arguments_raise(texts, settings, message):
     with pytest.raises(ValueError, match=message):
         streams_of(texts, **settings)
 
 
-def test_start_outside_the_epoch_is_refused():
+def test_invalid_start_raises():
     with pytest.raises(ValueError, match="start between 0 and 1 windows"):
         streams_of([[1]]).epoch(0, 2)

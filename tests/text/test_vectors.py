@@ -22,7 +22,7 @@ def line(word, size, value):
 
 @pytest.mark.parametrize("size", [1, 2, 50, 300])
 @pytest.mark.parametrize("header", [False, True], ids=["glove", "word2vec"])
-def test_both_formats_at_any_size(write, size, header):
+def test_formats_and_sizes(write, size, header):
     lines = [line("film", size, 1.0), line("other", size, 2.0), line("good", size, -3.0)]
     path = write(*([f"3 {size}"] if header else []), *lines)
     vectors, found = read_vectors(path, WORDS, progress=False)
@@ -32,7 +32,7 @@ def test_both_formats_at_any_size(write, size, header):
     torch.testing.assert_close(vectors[2], -3 + steps)
 
 
-def test_other_words_start_small_and_alike_every_time(write):
+def test_missing_words_have_small_reproducible_vectors(write):
     path = write(line("good", 300, 1.0))
     vectors, found = read_vectors(path, WORDS, progress=False)
     assert found == 1
@@ -42,24 +42,24 @@ def test_other_words_start_small_and_alike_every_time(write):
     assert torch.equal(vectors, read_vectors(path, WORDS, progress=False)[0])
 
 
-def test_padding_stays_zero_whatever_the_file_says(write):
+def test_padding_is_zero_even_if_in_the_file(write):
     vectors, found = read_vectors(write("<pad> 1 2", "<unk> 3 4"), WORDS, progress=False)
     assert found == 1
     assert vectors[:2].tolist() == [[0, 0], [3, 4]]
 
 
-def test_first_of_two_lines_counts(write):
+def test_first_of_duplicate_lines_is_used(write):
     vectors, found = read_vectors(write("bad 1 2", "bad 3 4"), WORDS, progress=False)
     assert (found, vectors[3].tolist()) == (1, [1, 2])
 
 
 @pytest.mark.parametrize("end", [" \n", "\r\n", "\n"])
-def test_line_ends_as_programs_write_them(write, end):
+def test_line_endings(write, end):
     vectors, found = read_vectors(write("2 2", "good 1 2", "bad 3 4", end=end), WORDS)
     assert (found, vectors[3].tolist()) == (2, [3, 4])
 
 
-def test_words_with_white_space_in_them(write):
+def test_words_with_white_space(write):
     path = write("good 1 2", ". . . 3 4", "a\u00a0b 5 6", "x\u2028y 7 8", "bad 9 1e-1")
     vectors, found = read_vectors(path, [*WORDS, ". . .", "a\u00a0b", "x\u2028y"], progress=False)
     assert found == 5
@@ -83,12 +83,12 @@ def test_words_with_white_space_in_them(write):
         (["3 0", "good"], "expected"),
     ],
 )
-def test_damaged_files_are_refused(write, lines, message):
+def test_invalid_files_raise(write, lines, message):
     with pytest.raises(ValueError, match=message):
         read_vectors(write(*lines), WORDS, progress=False)
 
 
-def test_binary_and_missing_files_are_refused(tmp_path):
+def test_binary_and_missing_files_raise(tmp_path):
     path = tmp_path / "vectors.bin"
     path.write_bytes(b"2 3\ngood \x00\x01\xff\x80\nbad \x10")
     with pytest.raises(ValueError, match="expected finite numbers in line 2"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from seqcells.lab.text import Vocabulary, make_corpus
 
 TEXTS = ["The cat sat, the cat ran.", "A dog! The dog ran (fast)"]
-TRICKY = [
+EDGE_CASES = [
     "",
     "   ",
     '"',
@@ -38,22 +38,22 @@ def basic_english():
     return get_tokenizer("basic_english")
 
 
-@pytest.mark.parametrize("text", TRICKY)
-def test_tokens_are_torchtexts(vocabulary, basic_english, text):
+@pytest.mark.parametrize("text", EDGE_CASES)
+def test_tokens_equal_torchtext(vocabulary, basic_english, text):
     assert vocabulary.tokenise(text) == basic_english(text)
 
 
 @given(st.text(alphabet=st.sampled_from("aB'\".,;:()!?<br />\\ \n\u00e9\u0130")))
-def test_tokens_are_torchtexts_whatever_the_text(vocabulary, basic_english, text):
+def test_tokens_of_random_texts_equal_torchtext(vocabulary, basic_english, text):
     assert vocabulary.tokenise(text) == basic_english(text)
 
 
-def test_real_texts_give_torchtexts_tokens(real_imdb, vocabulary, basic_english):
+def test_tokens_of_imdb_equal_torchtext(real_imdb, vocabulary, basic_english):
     for review in random.Random(0).sample(real_imdb["test"], 300):
         assert vocabulary.tokenise(review.text) == basic_english(review.text)
 
 
-def test_words_stand_by_frequency_then_alphabet(vocabulary):
+def test_words_are_ordered_by_frequency_then_alphabet(vocabulary):
     expected = ["<pad>", "<unk>", "the", "cat", "dog", "ran", "!", "(", ")", ",", ".", "a"]
     assert vocabulary.words == [*expected, "fast", "sat"]
     assert len(vocabulary) == 14
@@ -65,7 +65,7 @@ def test_most_frequent_words_are_kept():
     assert frequent.words[2:] == ["the", "cat", "dog", "ran"]
 
 
-def test_encoding_knows_the_unknown(vocabulary):
+def test_encode_unknown_words(vocabulary):
     assert vocabulary.encode("The CAT yawned.") == [2, 3, 1, 10]
     assert vocabulary.encode("") == []
 
@@ -76,12 +76,12 @@ def test_special_words_in_a_text_are_unknown():
     assert vocabulary.encode("<pad> <unk> word") == [1, 1, 2]
 
 
-def test_saved_vocabulary_encodes_alike(tmp_path, vocabulary):
+def test_loaded_vocabulary_equals_saved(tmp_path, vocabulary):
     path = tmp_path / "vocabulary.json"
     vocabulary.save(path)
     loaded = Vocabulary.load(path)
     assert loaded.words == vocabulary.words
-    for text in TRICKY + TEXTS:
+    for text in EDGE_CASES + TEXTS:
         assert loaded.encode(text) == vocabulary.encode(text)
     loaded.save(path)
     assert Vocabulary.load(path).words == vocabulary.words
@@ -96,16 +96,16 @@ sys.modules["torchtext"] = None
 from seqcells.lab.text import Vocabulary
 print(Vocabulary.load(sys.argv[1]).encode("The cat's dog."))
 """
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", script, tmp_path / "vocabulary.json"],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.strip() == str(vocabulary.encode("The cat's dog."))
+    assert result.stdout.strip() == str(vocabulary.encode("The cat's dog."))
 
 
-def test_saving_fails_without_losing_the_old_one(tmp_path, vocabulary, monkeypatch):
+def test_failed_save_keeps_the_previous_file(tmp_path, vocabulary, monkeypatch):
     path = tmp_path / "vocabulary.json"
     vocabulary.save(path)
     before = path.read_bytes()
@@ -132,7 +132,7 @@ def test_saving_fails_without_losing_the_old_one(tmp_path, vocabulary, monkeypat
     ],
     ids=repr,
 )
-def test_damaged_file_is_refused(tmp_path, vocabulary, change):
+def test_damaged_file_raises(tmp_path, vocabulary, change):
     path = tmp_path / "vocabulary.json"
     vocabulary.save(path)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
@@ -141,7 +141,7 @@ def test_damaged_file_is_refused(tmp_path, vocabulary, change):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"words": []}'])
-def test_file_that_is_no_vocabulary_is_refused(tmp_path, content):
+def test_other_file_raises(tmp_path, content):
     path = tmp_path / "vocabulary.json"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"expected a .*vocabulary\.json"):
@@ -149,24 +149,24 @@ def test_file_that_is_no_vocabulary_is_refused(tmp_path, content):
 
 
 @pytest.mark.parametrize("settings", [{"max_size": 0}, {"min_frequency": 0}])
-def test_sizes_are_checked(settings):
+def test_invalid_sizes_raise(settings):
     with pytest.raises(ValueError, match="max_size and min_frequency of at least 1"):
         Vocabulary.build(TEXTS, progress=False, **settings)
 
 
-def test_texts_without_words_are_refused():
+def test_texts_without_words_raise():
     with pytest.raises(ValueError, match="at least one word"):
         Vocabulary.build(["", '"'], progress=False)
 
 
-def test_counts_are_those_of_the_corpus():
+def test_min_frequency_counts_the_corpus():
     texts = [review.text for review in make_corpus(train=40)["train"]]
     vocabulary = Vocabulary.build(texts, min_frequency=5, progress=False)
     counts = Counter(token for text in texts for token in vocabulary.tokenise(text))
     assert set(vocabulary.words[2:]) == {word for word, count in counts.items() if count >= 5}
 
 
-def test_characters_come_and_go_whole(tmp_path):
+def test_characters_round_trip(tmp_path):
     vocabulary = Vocabulary.of_characters(["Abba, b.<br />a", "bb"], min_frequency=2)
     assert vocabulary.words == ["<pad>", "<unk>", "b", "a"]
     whole = Vocabulary.of_characters(["Abba, b.<br />a"])

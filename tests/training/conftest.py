@@ -15,7 +15,7 @@ PLAIN = {"batch_size": 16, "epochs": 2, "threads": 1, "device": "cpu"}
 
 @pytest.fixture(scope="session")
 def train_main():
-    """`main` of train.py."""
+    """Return `main` of train.py."""
     spec = importlib.util.spec_from_file_location("train_script", ROOT / "train.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -24,14 +24,14 @@ def train_main():
 
 @pytest.fixture
 def small_corpus(monkeypatch):
-    """The embedded corpus with fewer texts."""
+    """Replace the embedded corpus with a smaller one."""
     small = functools.partial(make_corpus, train=120, validation=40, test=60)
     monkeypatch.setattr("seqcells.lab.training.tasks.reviews.make_corpus", small)
 
 
 @pytest.fixture
 def make_trainer(small_corpus, tmp_path):
-    """Build a small run in a new folder, up to its trainer."""
+    """Return a function that creates a small run and its trainer."""
     numbers = iter(range(1000))
 
     def make(*, model=None, **training):
@@ -48,7 +48,7 @@ def make_trainer(small_corpus, tmp_path):
 
 
 def prepare(run):
-    """What train.py does between settings and loop."""
+    """Create the trainer of a new run, as `session.train` does."""
     task = task_of(run.config)
     data = task.load()
     torch.manual_seed(run.config.training.seed)
@@ -65,13 +65,13 @@ def prepare_run():
 
 @pytest.fixture
 def reopen():
-    """Build the trainer of an interrupted run anew, as another process would."""
+    """Return a function that resumes an interrupted run, as a new process would."""
 
     def reopen(folder):
         run = Run.open(folder)
         task = task_of(run.config)
         data = task.load(run.load_vocabulary() if task.reads_text else None)
-        torch.manual_seed(999)  # whatever the process did before must not matter
+        torch.manual_seed(999)  # resuming restores the state of the generator
         model = task.build(data.vocabulary).to(device_of(run.config.training))
         trainer = Trainer(run, task, model, data)
         trainer.resume()

@@ -40,7 +40,7 @@ def in_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def finished(train_main, small_corpus, in_folder, capfd):
-    """The folder of a small finished run."""
+    """Return the folder of a small finished run."""
     config = write_config(in_folder, "recurrent")
     assert command(train_main, [config, "--run", "runs/done"]) == 0
     capfd.readouterr()
@@ -48,7 +48,7 @@ def finished(train_main, small_corpus, in_folder, capfd):
 
 
 def failure(capfd, arguments, function=main):
-    """The one line that a wrong command says."""
+    """Return the one-line error of an invalid command."""
     status = function(arguments)
     output, error = capfd.readouterr()
     assert status == 2
@@ -58,13 +58,13 @@ def failure(capfd, arguments, function=main):
     return error
 
 
-def failure_of_any_output(capfd, arguments):
+def failure_after_output(capfd, arguments):
     capfd.readouterr()
     assert main(arguments) == 2
     return capfd.readouterr().err
 
 
-def test_training_leaves_a_run_and_says_where(train_main, small_corpus, in_folder, capfd):
+def test_training_writes_a_run_and_prints_its_folder(train_main, small_corpus, in_folder, capfd):
     assert command(train_main, [write_config(in_folder)]) == 0
     lines = capfd.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines[:2]] == ["epoch 1/2", "epoch 2/2"]
@@ -86,15 +86,15 @@ def test_training_leaves_a_run_and_says_where(train_main, small_corpus, in_folde
     assert 0 < result["train_seconds"] < result["total_seconds"]
 
 
-def test_the_test_texts_are_read_once_at_the_end(
+def test_test_split_is_loaded_once_at_the_end(
     train_main, small_corpus, in_folder, monkeypatch, capfd
 ):
-    asked = []
-    monkeypatch.setattr(Sentiment, "load_split", lambda *args: asked.append(args))
+    calls = []
+    monkeypatch.setattr(Sentiment, "load_split", lambda *args: calls.append(args))
     monkeypatch.setattr("seqcells.lab.training.results.evaluate", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train_main([write_config(in_folder), "--run", "run"])
-    assert [args[2] for args in asked] == ["test"]
+    assert [args[2] for args in calls] == ["test"]
     assert len(Path("run/metrics.jsonl").read_text().splitlines()) == 2
     assert not Path("run/metrics.json").exists()
 
@@ -102,13 +102,13 @@ def test_the_test_texts_are_read_once_at_the_end(
 def test_evaluate_repeats_the_test(finished, small_corpus, capfd):
     result = Run.open(finished).read_result()
     assert main(["evaluate", finished]) == 0
-    wanted = f"test accuracy {result['test_accuracy']:.2%}, loss {result['test_loss']:.4f}\n"
-    assert capfd.readouterr().out == wanted
+    expected = f"test accuracy {result['test_accuracy']:.2%}, loss {result['test_loss']:.4f}\n"
+    assert capfd.readouterr().out == expected
     assert main(["evaluate", finished, "--split", "validation"]) == 0
     assert f"loss {result['validation_loss']:.4f}" in capfd.readouterr().out
 
 
-def test_predict_takes_arguments_or_lines(finished, capfd, monkeypatch):
+def test_predict_reads_arguments_or_stdin(finished, capfd, monkeypatch):
     texts = ["It is good, not bad.", "It is bad, not good."]
     assert main(["predict", finished, *texts]) == 0
     output = capfd.readouterr().out
@@ -116,19 +116,26 @@ def test_predict_takes_arguments_or_lines(finished, capfd, monkeypatch):
     assert main(["predict", finished]) == 0
     assert capfd.readouterr().out == output
     for line, text in zip(output.splitlines(), texts, strict=True):
-        probability, label, said = line.split("  ")
-        assert said == text
+        probability, label, shown = line.split("  ")
+        assert shown == text
         assert label == ("positive" if float(probability) > 0.5 else "negative")
 
 
-def test_predict_alone_is_as_predict_among_others(finished, capfd):
-    main(["predict", finished, "It is good.", "A much longer text is beside it, not bad at all."])
-    among = capfd.readouterr().out.splitlines()[0]
+def test_predictions_do_not_depend_on_the_batch(finished, capfd):
+    main(
+        [
+            "predict",
+            finished,
+            "It is good.",
+            "A much longer text in the same batch, not bad at all.",
+        ]
+    )
+    batched = capfd.readouterr().out.splitlines()[0]
     main(["predict", finished, "It is good."])
-    assert capfd.readouterr().out.splitlines() == [among]
+    assert capfd.readouterr().out.splitlines() == [batched]
 
 
-def test_empty_text_is_named(finished, capfd, monkeypatch):
+def test_empty_text_raises(finished, capfd, monkeypatch):
     assert "expected at least one word, got ' ' at index 1" in failure(
         capfd, ["predict", finished, "fine", " "]
     )
@@ -136,7 +143,7 @@ def test_empty_text_is_named(finished, capfd, monkeypatch):
     assert "expected texts" in failure(capfd, ["predict", finished])
 
 
-def test_compare_trains_configurations_and_takes_runs(finished, small_corpus, capfd):
+def test_compare_trains_configurations_and_reads_runs(finished, small_corpus, capfd):
     config = write_config(Path(), "words", "words")
     assert main(["compare", config, finished]) == 0
     *_, header, words, done = capfd.readouterr().out.splitlines()
@@ -151,7 +158,7 @@ def test_compare_trains_configurations_and_takes_runs(finished, small_corpus, ca
     assert f" {Run.open(trained).read_result()['parameters']:,} " in words
 
 
-def test_compare_checks_everything_before_training(finished, small_corpus, capfd):
+def test_compare_validates_before_training(finished, small_corpus, capfd):
     wrong = write_config(Path(), name="wrong", extra="extra: 1\n")
     right = write_config(Path(), name="right")
     assert "extra" in failure(capfd, ["compare", right, wrong])
@@ -166,28 +173,28 @@ def test_compare_checks_everything_before_training(finished, small_corpus, capfd
     assert not Path("runs/compare").exists()
 
 
-def test_lists_can_be_varied():
-    given = ["--model.readout", "[max],[max,mean]", "--model.cell=gru,lstm"]
-    wanted = {"model.readout": ["[max]", "[max,mean]"], "model.cell": ["gru", "lstm"]}
-    assert varied_settings(given) == wanted
+def test_varied_settings_parse_lists():
+    arguments = ["--model.readout", "[max],[max,mean]", "--model.cell=gru,lstm"]
+    expected = {"model.readout": ["[max]", "[max,mean]"], "model.cell": ["gru", "lstm"]}
+    assert varied_settings(arguments) == expected
 
 
-def test_compare_runs_a_grid_and_goes_on(small_corpus, in_folder, capfd, monkeypatch):
+def test_compare_trains_a_grid_and_resumes(small_corpus, in_folder, capfd, monkeypatch):
     config = write_config(Path(), "recurrent", "grid")
     command_line = ["compare", config, "--seeds", "2", "--model.cell", "rnn,gru"]
     command_line += ["--model.hidden_size=3,5"]
     trained, calls = [], iter(range(100))
     fit = Trainer.fit
 
-    def watched(trainer, interrupted):
+    def recorded_fit(trainer, interrupted):
         trained.append(trainer.run.folder.name)
         if len(trained) > 3:
             return fit(trainer, interrupted)
         return fit(trainer, lambda: len(trained) == 3 and next(calls) >= 5)
 
-    monkeypatch.setattr(Trainer, "fit", watched)
+    monkeypatch.setattr(Trainer, "fit", recorded_fit)
     assert main(command_line) == 130
-    assert "the same command goes on" in capfd.readouterr().err
+    assert "run the same command again" in capfd.readouterr().err
     assert trained == ["grid-rnn-3-seed0", "grid-rnn-3-seed1", "grid-rnn-5-seed0"]
     assert main(command_line) == 0
     assert trained[3] == trained[2]
@@ -206,10 +213,10 @@ def test_compare_runs_a_grid_and_goes_on(small_corpus, in_folder, capfd, monkeyp
     assert len(trained) == 9
     other = write_config(Path(), "recurrent", "grid", extra="run: null\n")
     Path(other).write_text(Path(other).read_text().replace("max_tokens: 20", "max_tokens: 21"))
-    assert "data.max_tokens: expected 20" in failure_of_any_output(capfd, command_line)
+    assert "data.max_tokens: expected 20" in failure_after_output(capfd, command_line)
 
 
-def test_wrong_commands_are_one_line(finished, in_folder, capfd):
+def test_errors_are_one_line(finished, in_folder, capfd):
     assert "COMMAND" in failure(capfd, [])
     assert "invalid choice: 'predicts'" in failure(capfd, ["predicts"])
     assert "TEST" in failure(capfd, ["evaluate", finished, "--split", "TEST"])
@@ -217,13 +224,13 @@ def test_wrong_commands_are_one_line(finished, in_folder, capfd):
     assert "nowhere" in failure(capfd, ["compare", "nowhere"])
 
 
-def test_a_run_with_another_configuration_is_refused(finished, capfd):
+def test_changed_configuration_raises(finished, capfd):
     settings = Path(finished, "config.yaml")
     settings.write_text(settings.read_text().replace("hidden_size: 6", "hidden_size: 7"))
     assert "model.hidden_size: expected 6" in failure(capfd, ["predict", finished, "good"])
 
 
-def test_a_missing_or_damaged_file_is_named(finished, capfd):
+def test_missing_or_damaged_file_raises(finished, capfd):
     for name in ("best.pt", "vocabulary.json"):
         path = Path(finished, name)
         content = path.read_bytes()
@@ -234,21 +241,21 @@ def test_a_missing_or_damaged_file_is_named(finished, capfd):
         path.write_bytes(content)
 
 
-def test_a_finished_run_is_not_resumed(finished, train_main, capfd):
+def test_resuming_a_finished_run_raises(finished, train_main, capfd):
     error = failure(capfd, ["--resume", finished], lambda argv: command(train_main, argv))
     assert "unfinished" in error
     error = failure(capfd, ["--resume", "nowhere"], lambda argv: command(train_main, argv))
     assert "nowhere" in error
 
 
-def test_a_run_that_never_began_leaves_its_folder_free(train_main, in_folder, capfd):
+def test_failure_before_training_leaves_the_folder_empty(train_main, in_folder, capfd):
     arguments = ["--data.source=imdb", "--data.path=missing.tar.gz", "--run=mine"]
     error = failure(capfd, arguments, lambda argv: command(train_main, argv))
     assert "missing.tar.gz" in error
     assert not list(Path("mine").iterdir())
 
 
-def test_vectors_of_another_size_are_refused(train_main, small_corpus, in_folder, capfd):
+def test_vectors_of_another_size_raise(train_main, small_corpus, in_folder, capfd):
     Path("vectors.txt").write_text("good 1 2 3\nbad -1 -2 -3\n")
     arguments = [write_config(in_folder), "--data.vectors=vectors.txt", "--run=mine"]
     error = failure(capfd, arguments, lambda argv: command(train_main, argv))
@@ -263,13 +270,13 @@ def test_training_starts_from_vectors(train_main, small_corpus, in_folder, capfd
     run = Run.open("mine")
     words = run.load_vocabulary().words
     weights = torch.load(run.best, weights_only=True)["model"]["inputs.words.weight"]
-    wanted = torch.tensor([1.0, 2.0, 3.0])
-    torch.testing.assert_close(weights[words.index("good")], wanted, rtol=0, atol=1e-5)
-    torch.testing.assert_close(weights[words.index("bad")], -wanted, rtol=0, atol=1e-5)
+    expected = torch.tensor([1.0, 2.0, 3.0])
+    torch.testing.assert_close(weights[words.index("good")], expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(weights[words.index("bad")], -expected, rtol=0, atol=1e-5)
 
 
 def test_training_starts_from_counted_vectors(train_main, small_corpus, in_folder, capfd):
-    """Words, and the pairs that texts hold; other buckets wait empty."""
+    """Words and pairs of the texts have vectors; other buckets are zero."""
     arguments = [write_config(in_folder), "--data.vectors=counted", "--run=mine"]
     arguments += ["--model.ngrams=2", "--model.ngram_buckets=5000", "--model.embedding_size=7"]
     assert command(train_main, [*arguments, "--training.learning_rate=1e-9"]) == 0
@@ -280,8 +287,8 @@ def test_training_starts_from_counted_vectors(train_main, small_corpus, in_folde
     assert f"starting from vectors of {len(vocabulary) - 2} words" in capfd.readouterr().out
 
     vectors = Neighbours(texts, len(vocabulary), 7, progress=False).words[2:]
-    wanted = vectors * 0.1 / vectors.std()
-    torch.testing.assert_close(weights["inputs.words.weight"][2:], wanted, rtol=0, atol=1e-5)
+    expected = vectors * 0.1 / vectors.std()
+    torch.testing.assert_close(weights["inputs.words.weight"][2:], expected, rtol=0, atol=1e-5)
     pairs = weights["inputs.ngrams.vectors.weight"]
     tokens = torch.tensor(texts[0]).unsqueeze(1)
     seen = HashedNgrams(2, 5000, 7).buckets(tokens)[0].squeeze(1)[1:]
@@ -290,7 +297,7 @@ def test_training_starts_from_counted_vectors(train_main, small_corpus, in_folde
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_is_deferred_and_the_second_is_not(number):
+def test_only_the_first_signal_is_deferred(number):
     before = signal.getsignal(number)
     with deferred_signals() as interrupted:
         assert not interrupted()
@@ -300,10 +307,10 @@ def test_the_first_signal_is_deferred_and_the_second_is_not(number):
     assert signal.getsignal(number) == before
 
 
-# As a user calls it: other processes, real signals.
+# In separate processes, with real signals.
 
 
-def call(*arguments, **options):
+def start(*arguments, **options):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [sys.executable, *arguments],
@@ -315,21 +322,21 @@ def call(*arguments, **options):
     )
 
 
-def test_an_interrupted_process_goes_on_in_another(in_folder, train_main, capfd):
+def test_interrupted_process_resumes_in_another(in_folder, train_main, capfd):
     script, config = str(ROOT / "train.py"), write_config(in_folder, "recurrent")
     assert command(train_main, [config, "--run=unbroken"]) == 0
-    broken = call(script, config, "--run=broken")
+    broken = start(script, config, "--run=broken")
     assert broken.stdout.readline().startswith("epoch 1/2")
     broken.send_signal(signal.SIGINT)
     output, error = broken.communicate(timeout=60)
     assert broken.returncode == 130
     assert error.count("\n") == 1
-    python, *words = error.rpartition("go on with: ")[2].split()
+    python, *words = error.rpartition("continue with: ")[2].split()
     assert words == ["train.py", "--resume", "broken"]
     assert shutil.which(python)
     assert "epoch 2/2" not in output
 
-    resumed = call(script, "--resume", "broken")
+    resumed = start(script, "--resume", "broken")
     output, error = resumed.communicate(timeout=120)
     assert resumed.returncode == 0, error
     assert "test accuracy" in output
@@ -342,19 +349,19 @@ def test_an_interrupted_process_goes_on_in_another(in_folder, train_main, capfd)
             assert torch.equal(value, second[key]), key
 
 
-def test_a_saved_model_predicts_without_torchtext(finished):
+def test_saved_model_predicts_without_torchtext(finished):
     code = (
         "import sys; sys.modules['torchtext'] = None; "
         "from seqcells.lab.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    process = call("-c", code, "predict", finished, "It is good, not bad.")
+    process = start("-c", code, "predict", finished, "It is good, not bad.")
     output, error = process.communicate(timeout=60)
     assert process.returncode == 0, error
     assert output.endswith("It is good, not bad.\n")
 
 
-def test_the_script_fails_in_one_line(in_folder):
-    process = call(str(ROOT / "train.py"), "--training.epochs=-1")
+def test_script_error_is_one_line(in_folder):
+    process = start(str(ROOT / "train.py"), "--training.epochs=-1")
     output, error = process.communicate(timeout=60)
     assert process.returncode == 2
     assert output == ""

@@ -17,7 +17,7 @@ def yaml_file(tmp_path):
     return path
 
 
-def test_defaults_below_file_below_command_line(yaml_file):
+def test_command_line_overrides_file_and_defaults(yaml_file):
     for argv in (
         [str(yaml_file), "--training.batch_size", "9", "--training.clip_norm", "null"],
         ["--training.batch_size", "9", "--training.clip_norm=null", str(yaml_file)],
@@ -31,7 +31,7 @@ def test_defaults_below_file_below_command_line(yaml_file):
         assert config.data == Config().data
 
 
-def test_written_configuration_reads_back(tmp_path):
+def test_saved_configuration_round_trips(tmp_path):
     options = ["--data.source=imdb", "--data.path=x y", "--training.clip_value=0.5"]
     options += ["--model.modifiers", "{zoneout: [0.05, 0.5], learned_state: true}"]
     config, *_ = parse([*options, "--model.modifiers.drop_connect", "0.2"])
@@ -111,7 +111,7 @@ def test_written_configuration_reads_back(tmp_path):
         (["--run", "a", "--resume", "b"], "config.yaml"),
     ],
 )
-def test_wrong_option_is_one_line_naming_its_key(option, key, capfd):
+def test_invalid_option_error_names_its_key(option, key, capfd):
     assert command(parse, option) == 2
     output, error = capfd.readouterr()
     assert output == ""
@@ -132,7 +132,7 @@ def test_wrong_option_is_one_line_naming_its_key(option, key, capfd):
         ("- a\n- b", "config"),
     ],
 )
-def test_wrong_file_is_one_line_naming_its_key(content, key, tmp_path, capfd):
+def test_invalid_file_error_names_its_key(content, key, tmp_path, capfd):
     path = tmp_path / "wrong.yaml"
     path.write_text(content)
     assert command(parse, [str(path)]) == 2
@@ -141,7 +141,7 @@ def test_wrong_file_is_one_line_naming_its_key(content, key, tmp_path, capfd):
     assert key in error
 
 
-def test_missing_file_is_named(capfd):
+def test_missing_file_error_names_it(capfd):
     assert command(parse, ["no/such.yaml"]) == 2
     assert "no/such.yaml" in capfd.readouterr().err
 
@@ -152,20 +152,20 @@ def test_help_describes_every_setting(capsys):
     assert ended.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "CONFIG" in text
-    assert "keep at most that many words" in text
+    assert "maximum number of words" in text
     assert "clip every element of the gradient" in text
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_shipped_configuration(path):
+def test_included_configuration(path):
     config = load_config(path)
     assert math.isfinite(config.training.learning_rate)
-    of_reviews = config.task in ("sentiment", "capitals", "language")
-    assert path.stem.startswith(config.data.source if of_reviews else config.task)
+    reads_reviews = config.task in ("sentiment", "capitals", "language")
+    assert path.stem.startswith(config.data.source if reads_reviews else config.task)
     assert f"configs/{path.name}" in path.read_text().splitlines()[0]
 
 
-def test_shipped_configurations_are_there():
+def test_included_configurations_are_complete():
     corpus = {"corpus_lstm", "corpus_gru", "corpus_rnn", "corpus_words", "corpus_window"}
     imdb = {"imdb_lstm", "imdb_gru", "imdb_rnn"}
     tasks = {"adding", "copying", "digits", "dates", "corpus_capitals", "corpus_characters"}

@@ -1,4 +1,4 @@
-"""What goes wrong around a training: a full disk, a kill, a damaged or a missing file."""
+"""Faults during training: a full disk, a killed process, damaged or missing files."""
 
 import os
 import random
@@ -26,7 +26,7 @@ training:
 def start(folder, *arguments, limit=None):
     def restrict():
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing fails instead
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writes fail with an error instead
 
     return subprocess.Popen(
         [sys.executable, str(ROOT / "train.py"), *arguments],
@@ -55,8 +55,8 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_full_disk_is_named_and_costs_nothing_that_was_saved(folder):
-    """No file may grow over the size of the vocabulary: the first checkpoint cannot be written."""
+def test_full_disk_error_names_the_checkpoint(folder):
+    """The file size limit allows the vocabulary, but not the first checkpoint."""
     full = start(folder, "small.yaml", "--run=run", limit=16_384)
     _, error = full.communicate(timeout=60)
     assert full.returncode == 2
@@ -70,7 +70,7 @@ def test_a_full_disk_is_named_and_costs_nothing_that_was_saved(folder):
 
 
 @pytest.mark.parametrize("name", ["last.pt", "best.pt"])
-def test_a_disk_that_fills_while_saving_leaves_the_earlier_checkpoint(name, tmp_path, monkeypatch):
+def test_failed_save_keeps_the_previous_checkpoint(name, tmp_path, monkeypatch):
     path = tmp_path / name
     save_checkpoint(path, Config(), {"weights": torch.arange(1000.0)})
     content = {"weights": torch.zeros(100_000)}
@@ -88,30 +88,30 @@ def test_a_disk_that_fills_while_saving_leaves_the_earlier_checkpoint(name, tmp_
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
-def test_killed_at_fifty_moments_while_saving_a_checkpoint_is_always_whole(tmp_path):
+def test_checkpoint_is_valid_after_a_kill_while_saving(tmp_path):
     path, rng = tmp_path / "last.pt", random.Random(0)
     save_checkpoint(path, Config(), {"number": 0, "weights": torch.zeros(50_000)})
     for _ in range(50):
-        heard, told = os.pipe()
+        reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
             for number in range(1, 1_000_000):
                 weights = torch.full((50_000,), float(number))
                 save_checkpoint(path, Config(), {"number": number, "weights": weights})
-                os.write(told, b"saved")
-        os.read(heard, 5)
+                os.write(writer, b"saved")
+        os.read(reader, 5)
         time.sleep(rng.uniform(0.0, 0.02))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        os.close(heard)
-        os.close(told)
+        os.close(reader)
+        os.close(writer)
         content = load_checkpoint(path, Config())
         assert content["number"] > 0
         assert (content["weights"] == content["number"]).all()
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_again_and_again_ends_as_an_unbroken_one(folder):
+def test_run_killed_repeatedly_equals_an_uninterrupted_run(folder):
     finish(start(folder, "small.yaml", "--run=whole"))
     rng, arguments = random.Random(0), ["small.yaml", "--run=broken"]
     for _ in range(8):
@@ -133,9 +133,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_an_unbroken_one(folder):
 
 @pytest.mark.parametrize("name", ["last.pt", "vocabulary.json", "config.yaml"])
 @pytest.mark.parametrize("damage", ["cut", "gone"])
-def test_a_run_with_a_damaged_file_says_which(
-    name, damage, make_trainer, train_main, capfd, tmp_path
-):
+def test_damaged_run_error_names_the_file(name, damage, make_trainer, train_main, capfd, tmp_path):
     from seqcells.lab.training import InterruptedRunError, command
 
     trainer = make_trainer()

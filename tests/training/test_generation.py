@@ -25,51 +25,53 @@ def model():
     return model.eval()
 
 
-def draw(model, count, seed=0, beginning=(3, 4), **settings):
+def sample(model, count, seed=0, beginning=(3, 4), **settings):
     generator = torch.Generator().manual_seed(seed)
     tokens = generate(model, beginning, generator=generator, **settings)
     return list(itertools.islice(tokens, count))
 
 
-def chances_after(model, tokens):
-    """From the beginning, without a state that is carried on."""
+def log_probabilities_after(model, tokens):
+    """Run the model on all tokens from the initial state."""
     (hidden,), _ = model(torch.tensor([END, *tokens]).unsqueeze(1))
     return model.next(hidden[-1])[0]
 
 
-def test_tokens_have_the_numbers_that_texts_give_them():
+def test_special_tokens_match_vocabulary_and_streams():
     assert Vocabulary.of_characters(["a"]).words[: UNKNOWN + 1] == [PADDING, UNKNOWN_WORD]
     assert streams.END == END == 0
 
 
-def test_the_greediest_text_is_the_likeliest_word_after_word(model):
-    written = draw(model, 8, temperature=0)
+def test_greedy_decoding_takes_the_most_likely_token(model):
+    written = sample(model, 8, temperature=0)
     assert written
     for length, token in enumerate(written):
-        chances = chances_after(model, [3, 4, *written[:length]])
-        chances[UNKNOWN] = -torch.inf
-        assert token == chances.argmax()
-    assert draw(model, 8, temperature=0.7, top_k=1) == written
+        log_probabilities = log_probabilities_after(model, [3, 4, *written[:length]])
+        log_probabilities[UNKNOWN] = -torch.inf
+        assert token == log_probabilities.argmax()
+    assert sample(model, 8, temperature=0.7, top_k=1) == written
 
 
-def test_draws_follow_the_distribution(model):
+def test_samples_follow_the_distribution(model):
     with torch.no_grad():
-        chances = chances_after(model, [3, 4])
+        log_probabilities = log_probabilities_after(model, [3, 4])
     for temperature, top_k in ((1.0, None), (0.5, None), (1.0, 3)):
-        wanted = (chances / temperature).index_fill(0, torch.tensor([UNKNOWN]), -torch.inf)
+        expected = (log_probabilities / temperature).index_fill(
+            0, torch.tensor([UNKNOWN]), -torch.inf
+        )
         if top_k:
-            wanted[wanted < wanted.topk(top_k).values[-1]] = -torch.inf
-        wanted = wanted.softmax(0)
-        found = torch.zeros(WORDS)
+            expected[expected < expected.topk(top_k).values[-1]] = -torch.inf
+        expected = expected.softmax(0)
+        frequencies = torch.zeros(WORDS)
         for seed in range(400):
-            first = draw(model, 1, seed, temperature=temperature, top_k=top_k)
-            found[first[0] if first else END] += 1 / 400
-        torch.testing.assert_close(found, wanted, rtol=0, atol=0.1)
-        assert found[wanted == 0].sum() == 0
+            first = sample(model, 1, seed, temperature=temperature, top_k=top_k)
+            frequencies[first[0] if first else END] += 1 / 400
+        torch.testing.assert_close(frequencies, expected, rtol=0, atol=0.1)
+        assert frequencies[expected == 0].sum() == 0
 
 
-def test_a_seed_repeats_a_text(model):
-    texts = {tuple(draw(model, 10, seed)) for seed in (1, 1, 2, 3)}
+def test_seed_determines_the_text(model):
+    texts = {tuple(sample(model, 10, seed)) for seed in (1, 1, 2, 3)}
     assert 1 < len(texts) <= 3
 
 
@@ -77,14 +79,14 @@ def test_a_seed_repeats_a_text(model):
     ("settings", "message"),
     [({"temperature": -1}, "temperature: expected"), ({"top_k": 0}, "top_k: expected")],
 )
-def test_wrong_settings_are_refused_before_the_first_token(model, settings, message):
+def test_invalid_arguments_raise_before_the_first_token(model, settings, message):
     with pytest.raises(ValueError, match=message):
         generate(model, **settings)
 
 
-def test_a_model_of_two_directions_cannot_write():
+def test_bidirectional_model_raises():
     both = LanguageModel(ModelConfig(cell="gru", bidirectional=True), WORDS)
-    with pytest.raises(ValueError, match="one direction"):
+    with pytest.raises(ValueError, match="unidirectional"):
         generate(both)
 
 
@@ -97,9 +99,7 @@ training: {epochs: 1, batch_size: 8, threads: 1}
 
 
 @pytest.mark.parametrize("unit", ["words", "characters"])
-def test_a_trained_model_writes_to_the_terminal(
-    unit, train_main, small_corpus, tmp_path, monkeypatch, capfd
-):
+def test_generate_command(unit, train_main, small_corpus, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lm.yaml").write_text(CONFIG.replace("UNIT", unit))
     assert command(train_main, ["lm.yaml", "--run", "runs/lm"]) == 0
@@ -114,10 +114,12 @@ def test_a_trained_model_writes_to_the_terminal(
     assert main(["generate", "runs/lm", "--top-k", "0"]) == 2
     assert "top_k: expected" in capfd.readouterr().err
     assert main(["predict", "runs/lm", "good"]) == 2
-    assert "expected a run that answers texts, got one of language" in capfd.readouterr().err
+    assert (
+        "expected a run of a task that answers texts, got one of language" in capfd.readouterr().err
+    )
 
 
-def test_a_task_without_texts_answers_none(train_main, tmp_path, monkeypatch, capfd):
+def test_predict_with_a_task_without_texts_raises(train_main, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     arguments = ["--task=adding", "--data.steps=3", "--data.examples=64", "--run=run"]
     arguments += ["--training.epochs=1", "--training.threads=1", "--model.hidden_size=4"]
@@ -129,10 +131,10 @@ def test_a_task_without_texts_answers_none(train_main, tmp_path, monkeypatch, ca
     assert capfd.readouterr().out.startswith("test accuracy")
 
 
-def test_only_language_models_write(train_main, small_corpus, tmp_path, monkeypatch, capfd):
+def test_generate_requires_a_language_model(train_main, small_corpus, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     settings = "model: {kind: words, embedding_size: 4}\ntraining: {epochs: 1, threads: 1}\n"
     (tmp_path / "words.yaml").write_text(settings)
     assert command(train_main, ["words.yaml", "--run", "run"]) == 0
     assert main(["generate", "run"]) == 2
-    assert "expected the run of a language model" in capfd.readouterr().err
+    assert "expected a run of the task language" in capfd.readouterr().err

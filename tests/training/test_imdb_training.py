@@ -1,4 +1,4 @@
-"""On the real reviews: reads `$SEQCELLS_IMDB` and skips without it."""
+"""Training on the IMDB reviews in `$SEQCELLS_IMDB`; skipped if it is not set."""
 
 import os
 
@@ -15,7 +15,7 @@ training: {epochs: 1, batch_size: 64, learning_rate: 0.02, warmup: 0.0, threads:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("SEQCELLS_IMDB"), reason="needs $SEQCELLS_IMDB")
-def test_words_tell_more_than_chance(train_main, tmp_path, capsys):
+def test_words_model_is_better_than_chance(train_main, tmp_path, capsys):
     config = tmp_path / "imdb_words.yaml"
     config.write_text(SETTINGS)
     assert command(train_main, [str(config), "--run", str(tmp_path / "run")]) == 0

@@ -31,7 +31,7 @@ def make_task(**settings):
     return task_of(Config(task="language", model=ModelConfig(**settings)))
 
 
-def total(task, model, streams):
+def total_loss(task, model, streams):
     loss, count, state = 0.0, 0, None
     for batch in streams.epoch(0):
         judgement = task.judge(model, batch, state)
@@ -41,29 +41,29 @@ def total(task, model, streams):
 
 
 @pytest.mark.parametrize("settings", [{}, {"cell": "gru", "num_layers": 2}, {"cell": "mgu"}])
-def test_windows_go_on_where_the_last_one_ended(settings):
+def test_state_carries_over_between_windows(settings):
     model, task = make_model(**settings), make_task(**settings)
     whole, windows = (TextStreams(TEXTS, batch_size=2, steps=steps, seed=0) for steps in (99, 3))
     assert len(windows) > 3
-    assert total(task, model, windows) == pytest.approx(total(task, model, whole))
+    assert total_loss(task, model, windows) == pytest.approx(total_loss(task, model, whole))
 
 
 @torch.no_grad()
-def test_the_loss_is_the_texts_own():
-    """Each text alone, from a fresh state, and the product of its words' probabilities."""
+def test_loss_equals_the_negative_log_likelihood():
+    """Compare with the probabilities of the words of each text from the initial state."""
     model, task = make_model(), make_task()
     streams = TextStreams(TEXTS, batch_size=1, steps=4, seed=0)
-    wanted = 0.0
+    expected = 0.0
     for text in TEXTS:
         tokens = torch.tensor([0, *text]).unsqueeze(1)
         (hidden,), _ = model(tokens)
-        chances = model.next(hidden[:, 0]).exp()
+        probabilities = model.next(hidden[:, 0]).exp()
         for step, token in enumerate([*text, 0]):
-            wanted -= math.log(chances[step, token])
-    assert total(task, model, streams) == pytest.approx((wanted, sum(map(len, TEXTS)) + 4))
+            expected -= math.log(probabilities[step, token])
+    assert total_loss(task, model, streams) == pytest.approx((expected, sum(map(len, TEXTS)) + 4))
 
 
-def test_no_direction_sees_what_it_tells():
+def test_directions_do_not_see_their_labels():
     model = make_model(bidirectional=True)
     tokens = torch.tensor([0, 3, 4, 5, 6, 7]).unsqueeze(1)
     other = tokens.clone()
@@ -76,51 +76,51 @@ def test_no_direction_sees_what_it_tells():
     assert not torch.equal(backward[3], backward_other[3])
 
 
-def test_the_backward_direction_tells_the_token_before():
+def test_backward_direction_predicts_the_previous_token():
     task = make_task(bidirectional=True)
     model = make_model(bidirectional=True)
     (batch,) = TextStreams([[3, 4, 5], [6]], batch_size=1, steps=9, seed=0, shuffle=False).epoch(0)
     (forward, backward), _ = model(batch.inputs, None, batch.resets)
     ahead, behind = model.next(forward[:, 0]), model.next(backward[:, 0])
-    wanted = -sum(ahead[step, token] for step, token in enumerate([3, 4, 5, 0, 6, 0]))
-    wanted -= sum(behind[step, token] for step, token in ((1, 0), (2, 3), (3, 4), (5, 0)))
+    expected = -sum(ahead[step, token] for step, token in enumerate([3, 4, 5, 0, 6, 0]))
+    expected -= sum(behind[step, token] for step, token in ((1, 0), (2, 3), (3, 4), (5, 0)))
     judgement = task.judge(model, batch)
     assert task.count(batch) == 10
-    torch.testing.assert_close(judgement.loss, wanted)
+    torch.testing.assert_close(judgement.loss, expected)
 
 
-def test_the_backward_direction_begins_anew_in_every_window():
+def test_backward_direction_starts_from_zero_in_every_window():
     model = make_model(bidirectional=True)
     first, second = torch.tensor([[0], [3], [4]]), torch.tensor([[5], [6]])
     _, state = model(first)
     (forward, backward), _ = model(second, state)
-    (alone, fresh), _ = model(second)
-    assert torch.equal(backward, fresh)
-    assert not torch.equal(forward, alone)
+    (stateless_forward, stateless_backward), _ = model(second)
+    assert torch.equal(backward, stateless_backward)
+    assert not torch.equal(forward, stateless_forward)
 
 
 @pytest.mark.parametrize("vocabulary", [50, 6000, 12_000])
-def test_losses_are_minus_the_log_of_probabilities(vocabulary):
+def test_losses_equal_negative_log_probabilities(vocabulary):
     torch.manual_seed(0)
     head = NextToken(20, vocabulary).double()
     hidden, labels = torch.randn(40, 20).double(), torch.randint(vocabulary, (40,))
-    chances = head(hidden).exp()
-    torch.testing.assert_close(chances.sum(-1), torch.ones(40).double())
-    found = head.losses(hidden, labels)
-    torch.testing.assert_close(found, -chances[torch.arange(40), labels].log())
+    probabilities = head(hidden).exp()
+    torch.testing.assert_close(probabilities.sum(-1), torch.ones(40).double())
+    losses = head.losses(hidden, labels)
+    torch.testing.assert_close(losses, -probabilities[torch.arange(40), labels].log())
 
 
 @pytest.mark.parametrize("vocabulary", [50, 6000, 12_000])
-def test_the_loss_is_the_same_where_labels_cannot_be_read(vocabulary, monkeypatch):
+def test_loss_is_equal_without_reading_labels(vocabulary, monkeypatch):
     torch.manual_seed(0)
     head = NextToken(20, vocabulary).double()
     hidden, labels = torch.randn(5, 8, 20).double(), torch.randint(vocabulary, (5, 8))
     labels[3:, 2:] = IGNORED
-    on_the_cpu = head.loss(hidden, labels, IGNORED)
+    readable_loss = head.loss(hidden, labels, IGNORED)
     monkeypatch.setattr("seqcells.lab.models.language.readable", lambda _: False)
-    torch.testing.assert_close(head.loss(hidden, labels, IGNORED), on_the_cpu)
+    torch.testing.assert_close(head.loss(hidden, labels, IGNORED), readable_loss)
     counted = labels != IGNORED
-    torch.testing.assert_close(on_the_cpu, head.losses(hidden[counted], labels[counted]).sum())
+    torch.testing.assert_close(readable_loss, head.losses(hidden[counted], labels[counted]).sum())
     assert head.to("meta").loss(hidden.to("meta"), labels.to("meta"), IGNORED).is_meta
 
 
@@ -145,7 +145,7 @@ def trainer_of(prepare_run, config, folder):
 @pytest.mark.parametrize(
     ("unit", "cell"), [("characters", "lstm"), ("words", "gru"), ("words", "coupled_lstm")]
 )
-def test_an_interrupted_language_model_goes_on_from_its_state(
+def test_interrupted_language_model_resumes_from_its_state(
     unit, cell, language_config, prepare_run, reopen, tmp_path
 ):
     config = language_config(unit, cell)
@@ -165,7 +165,7 @@ def test_an_interrupted_language_model_goes_on_from_its_state(
     assert losses[0] == pytest.approx(math.exp(whole.progress.history[0]["validation_loss"]))
 
 
-def test_a_classifier_starts_from_a_language_model(
+def test_classifier_starts_from_a_language_model(
     train_main, small_corpus, tmp_path, monkeypatch, capfd
 ):
     monkeypatch.chdir(tmp_path)

@@ -28,7 +28,7 @@ def test_schedule_shapes():
     assert math.isfinite(learning_rate(0, 1, cosine))
 
 
-def test_the_optimiser_follows_the_schedule(make_trainer):
+def test_optimiser_follows_the_schedule(make_trainer):
     trainer = make_trainer(epochs=3, warmup=0.5)
     seen = []
     for batch in trainer.data.train.epoch(1):
@@ -39,7 +39,7 @@ def test_the_optimiser_follows_the_schedule(make_trainer):
 
 
 @pytest.mark.parametrize("kind", ["recurrent", "words", "window"])
-def test_every_parameter_moves_in_one_step(kind, make_trainer):
+def test_one_step_updates_every_parameter(kind, make_trainer):
     trainer = make_trainer(model={"kind": kind, "window": 30}, warmup=0.0)
     before = {name: value.clone() for name, value in trainer.model.named_parameters()}
     trainer.step(next(trainer.data.train.epoch(1)))
@@ -48,7 +48,7 @@ def test_every_parameter_moves_in_one_step(kind, make_trainer):
     assert torch.equal(trainer.model.inputs.words.weight[0], before["inputs.words.weight"][0])
 
 
-def test_overfits_a_handful_of_texts(make_trainer):
+def test_overfits_one_batch(make_trainer):
     model = {"hidden_size": 16, "embedding_dropout": 0.0, "dropout": 0.0}
     trainer = make_trainer(model=model, learning_rate=0.02, warmup=0.0, decay="none")
     batch = next(trainer.data.train.epoch(1))
@@ -64,7 +64,7 @@ def gradients(trainer):
     return torch.cat([value.grad.flatten() for value in trainer.model.parameters()])
 
 
-def test_gradients_are_clipped_by_norm_and_by_value(make_trainer):
+def test_gradients_are_clipped_by_norm_and_value(make_trainer):
     whole = gradients(make_trainer(clip_norm=None))
     norm, largest = whole.norm().item(), whole.abs().max().item()
 
@@ -79,13 +79,13 @@ def test_gradients_are_clipped_by_norm_and_by_value(make_trainer):
     assert both.abs().max() == pytest.approx(largest / 4)
 
 
-def test_the_norm_before_clipping_is_reported(make_trainer):
+def test_reported_norm_is_before_clipping(make_trainer):
     trainer = make_trainer(clip_norm=1e-6)
     trainer.step(next(trainer.data.train.epoch(1)))
     assert trainer.progress.sums.norm > 1e-3
 
 
-def test_labels_are_smoothed_by_request(make_trainer):
+def test_label_smoothing(make_trainer):
     trainer = make_trainer(label_smoothing=0.2)
     batch = next(trainer.data.train.epoch(1))
     torch.manual_seed(0)
@@ -93,32 +93,32 @@ def test_labels_are_smoothed_by_request(make_trainer):
     again = make_trainer()
     torch.manual_seed(0)
     probability = again.model(batch.inputs, batch.lengths).sigmoid()
-    wanted = torch.where(batch.labels > 0.5, 0.9, 0.1)
-    loss = -(wanted * probability.log() + (1 - wanted) * (1 - probability).log()).mean()
+    targets = torch.where(batch.labels > 0.5, 0.9, 0.1)
+    loss = -(targets * probability.log() + (1 - targets) * (1 - probability).log()).mean()
     assert trainer.train_scores()["loss"] == pytest.approx(loss.item(), rel=1e-5)
 
 
-def test_the_average_is_that_of_the_weights_after_each_step(make_trainer):
+def test_moving_average_of_weights(make_trainer):
     trainer = make_trainer(average=0.75)
-    wanted = None
+    expected = None
     for number, batch in enumerate(trainer.data.train.epoch(1)):
         trainer.step(batch)
         new = trainer.model.head.weight.detach().clone()
-        share = min(0.75, (1 + number) / (10 + number))
-        wanted = new if wanted is None else share * wanted + (1 - share) * new
-    torch.testing.assert_close(trainer.learner.evaluated_model.head.weight, wanted)
+        decay = min(0.75, (1 + number) / (10 + number))
+        expected = new if expected is None else decay * expected + (1 - decay) * new
+    torch.testing.assert_close(trainer.learner.evaluated_model.head.weight, expected)
     assert not torch.equal(trainer.learner.evaluated_model.head.weight, new)
 
 
-def test_the_average_is_what_is_validated_and_kept(make_trainer, monkeypatch):
+def test_averaged_model_is_validated_and_saved(make_trainer, monkeypatch):
     trainer = make_trainer(average=0.9, epochs=1)
     seen = []
 
-    def look(_, model, *__):
+    def record(_, model, *__):
         seen.append(model.head.weight.clone())
         return {"loss": 0.5, "accuracy": 0.5}
 
-    monkeypatch.setattr("seqcells.lab.training.loop.evaluate", look)
+    monkeypatch.setattr("seqcells.lab.training.loop.evaluate", record)
     trainer.fit()
     best = torch.load(trainer.run.best, weights_only=True)["model"]["head.weight"]
     assert torch.equal(best, seen[0])
@@ -126,7 +126,7 @@ def test_the_average_is_what_is_validated_and_kept(make_trainer, monkeypatch):
 
 
 def stub_validation(monkeypatch, losses):
-    """Let validation end with these losses, one after the other."""
+    """Replace validation with a sequence of losses."""
     remaining = iter(losses)
     monkeypatch.setattr(
         "seqcells.lab.training.loop.evaluate",
@@ -134,7 +134,7 @@ def stub_validation(monkeypatch, losses):
     )
 
 
-def test_stops_when_the_validation_loss_no_longer_falls(make_trainer, monkeypatch):
+def test_early_stopping(make_trainer, monkeypatch):
     trainer = make_trainer(epochs=9, patience=2)
     stub_validation(monkeypatch, [0.7, 0.5, 0.6, 0.55, 0.1])
     progress = trainer.fit()
@@ -142,7 +142,7 @@ def test_stops_when_the_validation_loss_no_longer_falls(make_trainer, monkeypatc
     assert torch.load(trainer.run.best, weights_only=True)["epoch"] == 2
 
 
-def test_the_best_model_is_kept_not_the_last(make_trainer, monkeypatch):
+def test_best_model_is_saved(make_trainer, monkeypatch):
     trainer = make_trainer(epochs=3, patience=3)
     stub_validation(monkeypatch, [0.5, 0.6, 0.7])
     trainer.fit()
@@ -151,7 +151,7 @@ def test_the_best_model_is_kept_not_the_last(make_trainer, monkeypatch):
     assert not torch.equal(best["head.weight"], last["head.weight"])
 
 
-def test_the_last_model_is_kept_by_request(make_trainer, monkeypatch):
+def test_last_model_is_saved_with_keep_last(make_trainer, monkeypatch):
     trainer = make_trainer(epochs=3, patience=1, keep="last")
     stub_validation(monkeypatch, [0.5, 0.6, 0.7])
     progress = trainer.fit()
@@ -162,8 +162,8 @@ def test_the_last_model_is_kept_by_request(make_trainer, monkeypatch):
     assert torch.equal(best["model"]["head.weight"], last["model"]["head.weight"])
 
 
-def test_accumulated_batches_are_one_large_one(make_trainer):
-    """120 texts: four batches of 30, or two steps of two batches of 15 and so on."""
+def test_accumulated_batches_equal_one_large_batch(make_trainer):
+    """Compare four batches of 30 texts with eight batches of 15 in four steps."""
     settings = {"model": {"embedding_dropout": 0.0, "dropout": 0.0}, "clip_norm": None}
     large = make_trainer(batch_size=30, **settings)
     small = make_trainer(batch_size=15, accumulate=2, **settings)
@@ -181,18 +181,18 @@ def test_accumulated_batches_are_one_large_one(make_trainer):
     assert small.train_scores()["loss"] == pytest.approx(large.train_scores()["loss"], rel=1e-3)
 
 
-def test_a_step_at_the_end_of_an_epoch_has_the_batches_that_are_left(make_trainer):
+def test_last_step_of_an_epoch_accumulates_the_remaining_batches(make_trainer):
     trainer = make_trainer(batch_size=16, accumulate=3)  # eight batches
     before = trainer.model.head.weight.detach().clone()
-    moved = []
+    updated = []
     for batch in trainer.data.train.epoch(1):
         trainer.step(batch)
-        moved.append(not torch.equal(trainer.model.head.weight, before))
+        updated.append(not torch.equal(trainer.model.head.weight, before))
         before = trainer.model.head.weight.detach().clone()
-    assert moved == [False, False, True, False, False, True, False, True]
+    assert updated == [False, False, True, False, False, True, False, True]
 
 
-def test_no_checkpoint_is_written_between_the_batches_of_a_step(make_trainer, reopen):
+def test_interruption_waits_for_the_end_of_a_step(make_trainer, reopen):
     whole = make_trainer(epochs=1, accumulate=3)
     whole.fit()
     broken = make_trainer(epochs=1, accumulate=3)
@@ -206,7 +206,7 @@ def test_no_checkpoint_is_written_between_the_batches_of_a_step(make_trainer, re
         assert torch.equal(resumed.model.state_dict()[name], value), name
 
 
-def test_mixed_precision_is_nearly_the_same(make_trainer):
+def test_bfloat16_is_close_to_float32(make_trainer):
     settings = {"model": {"embedding_dropout": 0.0, "dropout": 0.0, "hidden_size": 16}}
     exact, mixed = (make_trainer(precision=kind, **settings) for kind in ("float32", "bfloat16"))
     batch = next(exact.data.train.epoch(1))
@@ -221,7 +221,7 @@ def test_mixed_precision_is_nearly_the_same(make_trainer):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*is deprecated")
-def test_a_compiled_model_learns_the_same(make_trainer):
+def test_compiled_model_is_close_to_eager(make_trainer):
     settings = {"model": {"embedding_dropout": 0.0, "dropout": 0.0}, "epochs": 1}
     plain, compiled = (make_trainer(compile=choice, **settings) for choice in (False, True))
     for trainer in (plain, compiled):
@@ -231,7 +231,7 @@ def test_a_compiled_model_learns_the_same(make_trainer):
     assert first["validation_loss"] == pytest.approx(second["validation_loss"], rel=1e-4)
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_what_was_good(make_trainer):
+def test_non_finite_loss_raises_and_keeps_the_checkpoint(make_trainer):
     trainer = make_trainer(epochs=3)
     trainer.save()
     good = trainer.run.last.read_bytes()
@@ -244,7 +244,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_what_was_good(make_trainer):
     assert trainer.run.last.read_bytes() == good
 
 
-def test_a_gradient_that_is_not_finite_does_not_reach_the_weights(make_trainer):
+def test_non_finite_gradient_does_not_update_the_weights(make_trainer):
     trainer = make_trainer(clip_norm=None)
     trainer.model.head.weight.register_hook(lambda gradient: gradient * torch.inf)
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
@@ -254,7 +254,7 @@ def test_a_gradient_that_is_not_finite_does_not_reach_the_weights(make_trainer):
         assert torch.equal(value, before[name]), name
 
 
-def test_evaluation_counts_every_text_and_leaves_the_model_as_it_was(make_trainer):
+def test_evaluation_does_not_change_the_model(make_trainer):
     trainer = make_trainer()
     model, batches = trainer.model.train(), trainer.data.validation
     with torch.no_grad():
@@ -262,13 +262,13 @@ def test_evaluation_counts_every_text_and_leaves_the_model_as_it_was(make_traine
         model.head.bias.fill_(1.0)
     scores = evaluate(trainer.task, model, batches)
     assert scores["accuracy"] == 0.5  # half of the texts are positive
-    wanted = (math.log1p(math.exp(-1.0)) + math.log1p(math.exp(1.0))) / 2
-    assert scores["loss"] == pytest.approx(wanted, rel=1e-5)
+    expected = (math.log1p(math.exp(-1.0)) + math.log1p(math.exp(1.0))) / 2
+    assert scores["loss"] == pytest.approx(expected, rel=1e-5)
     assert model.training
     assert evaluate(trainer.task, model, batches) == scores
 
 
-def test_metrics_have_a_line_an_epoch(make_trainer):
+def test_metrics_have_one_line_per_epoch(make_trainer):
     trainer = make_trainer(epochs=2)
     trainer.fit()
     lines = trainer.run.epochs.read_text().splitlines()

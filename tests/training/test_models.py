@@ -46,30 +46,30 @@ every_model = pytest.mark.parametrize(
 
 
 @every_model
-def test_a_text_alone_is_as_in_a_batch(settings):
+def test_logits_do_not_depend_on_the_batch(settings):
     model = make_model(**settings).eval()
     tokens, lengths = make_batch()
-    together = model(tokens, lengths)
-    assert together.shape == (len(LENGTHS),)
+    batched = model(tokens, lengths)
+    assert batched.shape == (len(LENGTHS),)
     for row, length in enumerate(LENGTHS):
         alone = model(tokens[:length, row : row + 1], lengths[row : row + 1])
-        torch.testing.assert_close(alone, together[row : row + 1])
+        torch.testing.assert_close(alone, batched[row : row + 1])
 
 
 @every_model
-def test_padding_never_matters(settings):
+def test_padding_does_not_change_logits(settings):
     model = make_model(**settings).eval()
     tokens, lengths = make_batch()
     more = torch.cat([tokens, tokens.new_zeros(3, len(LENGTHS))])
     torch.testing.assert_close(model(more, lengths), model(tokens, lengths))
-    rubbish = tokens.where(torch.arange(len(tokens)).unsqueeze(1) < lengths, 9)
-    torch.testing.assert_close(model(rubbish, lengths), model(tokens, lengths))
+    nonzero_padding = tokens.where(torch.arange(len(tokens)).unsqueeze(1) < lengths, 9)
+    torch.testing.assert_close(model(nonzero_padding, lengths), model(tokens, lengths))
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("readout", READOUTS)
-def test_readout_is_a_loop_over_texts(cell, bidirectional, readout):
+def test_readout_equals_a_loop_over_texts(cell, bidirectional, readout):
     model = make_model(cell=cell, bidirectional=bidirectional, readout=readout).eval()
     tokens, lengths = make_batch()
     for row, length in enumerate(LENGTHS):
@@ -82,8 +82,8 @@ def test_readout_is_a_loop_over_texts(cell, bidirectional, readout):
         if "attention" in readout:
             attention = model.readout.attention
             scores = [attention.weight(attention.hidden(output).tanh()) for output in outputs]
-            shares = torch.cat(scores).softmax(0)
-            features["attention"] = sum(share * output for share, output in zip(shares, outputs))
+            weights = torch.cat(scores).softmax(0)
+            features["attention"] = sum(w * output for w, output in zip(weights, outputs))
         logit = model.head(torch.cat([features[name] for name in readout]))
         torch.testing.assert_close(model(tokens, lengths)[row : row + 1], logit)
 
@@ -91,7 +91,7 @@ def test_readout_is_a_loop_over_texts(cell, bidirectional, readout):
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("readout", [["last"], ["max", "mean"]])
-def test_backends_agree_dropout_included(cell, bidirectional, readout):
+def test_backends_agree_with_dropout(cell, bidirectional, readout):
     settings = {"cell": cell, "bidirectional": bidirectional, "readout": readout}
     settings |= {"embedding_dropout": 0.4, "dropout": 0.5, "recurrent_init": "orthogonal"}
     ours, theirs = (make_model(backend=backend, **settings) for backend in ("seqcells", "torch"))
@@ -104,13 +104,13 @@ def test_backends_agree_dropout_included(cell, bidirectional, readout):
         logits.append(model(tokens, lengths))
         logits[-1].square().sum().backward()
     torch.testing.assert_close(*logits, rtol=1e-10, atol=1e-12)
-    for (name, mine), (other, its) in zip(ours.named_parameters(), theirs.named_parameters()):
+    for (name, own), (other, its) in zip(ours.named_parameters(), theirs.named_parameters()):
         assert name == other
-        torch.testing.assert_close(mine, its, rtol=0, atol=0, msg=f"weights {name}")
-        torch.testing.assert_close(mine.grad, its.grad, rtol=1e-9, atol=1e-12, msg=f"grad {name}")
+        torch.testing.assert_close(own, its, rtol=0, atol=0, msg=f"weights {name}")
+        torch.testing.assert_close(own.grad, its.grad, rtol=1e-9, atol=1e-12, msg=f"grad {name}")
 
 
-def test_dropout_acts_in_training_only():
+def test_dropout_is_inactive_in_evaluation():
     for setting in ("embedding_dropout", "dropout"):
         model = make_model(**{setting: 0.5})
         tokens, lengths = make_batch()
@@ -126,11 +126,13 @@ def test_words_average_probabilities_and_ignore_order():
         words = tokens[:length, row]
         mean = torch.stack([model.head(model.inputs(word)).sigmoid() for word in words]).mean()
         torch.testing.assert_close(model(tokens, lengths)[row], torch.logit(mean))
-    turned = tokens[:6, :1].flip(0)
-    torch.testing.assert_close(model(turned, lengths[:1]), model(tokens[:6, :1], lengths[:1]))
+    reversed_tokens = tokens[:6, :1].flip(0)
+    torch.testing.assert_close(
+        model(reversed_tokens, lengths[:1]), model(tokens[:6, :1], lengths[:1])
+    )
 
 
-def test_words_stay_finite_where_probabilities_saturate():
+def test_words_model_is_finite_with_saturated_probabilities():
     model = make_model(kind="words", dtype=torch.float32)
     with torch.no_grad():
         model.head.bias.fill_(200.0)
@@ -142,7 +144,7 @@ def test_words_stay_finite_where_probabilities_saturate():
     assert model.head.weight.grad.isfinite().all()
 
 
-def test_pooled_inputs_are_the_recurrent_models_own():
+def test_pooled_model_has_the_inputs_of_the_recurrent_model():
     settings = {"ngrams": 2, "ngram_buckets": 40, "readout": ["mean"]}
     pooled = make_model(kind="pooled", **settings).eval()
     recurrent = make_model(**settings).eval()
@@ -155,7 +157,7 @@ def test_pooled_inputs_are_the_recurrent_models_own():
 
 
 def test_ngrams_add_the_vector_of_their_bucket():
-    """By Python's whole numbers, which never overflow."""
+    """Compare with Python integers, which do not overflow."""
     ngrams = HashedNgrams(3, 7, 5)
     tokens = torch.tensor([[4], [2**31 - 2], [29_999]])
     vectors = ngrams(tokens)
@@ -164,8 +166,8 @@ def test_ngrams_add_the_vector_of_their_bucket():
         third, second, word = words[step : step + 3]
         pair = (word * MULTIPLIER + second) % PRIME
         triple = (pair * MULTIPLIER + third) % PRIME
-        wanted = ngrams.vectors.weight[pair % 7] + ngrams.vectors.weight[triple % 7]
-        assert torch.equal(vectors[step, 0], wanted)
+        expected = ngrams.vectors.weight[pair % 7] + ngrams.vectors.weight[triple % 7]
+        assert torch.equal(vectors[step, 0], expected)
 
 
 def test_pairs_of_words_spread_over_their_buckets():
@@ -174,23 +176,23 @@ def test_pairs_of_words_spread_over_their_buckets():
     ngrams = HashedNgrams(2, buckets, 1)
     with torch.no_grad():
         ngrams.vectors.weight[:, 0] = torch.arange(buckets)
-    found = ngrams(pairs)[1, :, 0].long().bincount(minlength=buckets)
-    assert found.max() < 3 * found.float().mean()
+    counts = ngrams(pairs)[1, :, 0].long().bincount(minlength=buckets)
+    assert counts.max() < 3 * counts.float().mean()
 
 
-def test_window_sees_its_words_and_their_order_only():
+def test_window_reads_its_words_in_order():
     model = make_model(kind="window", window=3).eval()
     tokens, lengths = make_batch(lengths=[7], steps=7)
     logit = model(tokens, lengths)
-    for place in range(7):
+    for position in range(7):
         changed = tokens.clone()
-        changed[place] = 1
-        assert torch.equal(model(changed, lengths), logit) == (place >= 3)
+        changed[position] = 1
+        assert torch.equal(model(changed, lengths), logit) == (position >= 3)
     swapped = tokens[[1, 0, 2, 3, 4, 5, 6]]
     assert not torch.equal(model(swapped, lengths), logit)
 
 
-def test_initial_weights_by_request():
+def test_configured_initialisation():
     for backend in ("seqcells", "torch"):
         model = make_model(backend=backend, recurrent_init="orthogonal", forget_bias=1.5)
         for gate in model.recurrent.weight_hh_l0.detach().chunk(4):
@@ -209,7 +211,7 @@ def test_depth_and_cells_follow_the_configuration():
     assert copy.deepcopy(model).state_dict().keys() == model.state_dict().keys()
 
 
-def test_every_cell_and_modifier_can_be_chosen():
+def test_every_cell_and_modifier_is_configurable():
     for known, base in ((CELLS, seqcells.GatedCell), (MODIFIERS, seqcells.modifiers.Modifier)):
         public = {getattr(seqcells, name) for name in seqcells.__all__}
         classes = {kind for kind in public if isinstance(kind, type) and issubclass(kind, base)}
@@ -217,7 +219,7 @@ def test_every_cell_and_modifier_can_be_chosen():
 
 
 def test_a_stack_of_modified_cells():
-    """Two layers in both directions read the ends of their last layer, forwards and backwards."""
+    """The final state is that of both directions of the last layer."""
     modifiers = {"learned_state": True, "drop_connect": 0.5}
     settings = {"cell": "lstm", "num_layers": 2, "bidirectional": True, "dropout": 0.3}
     model = make_model(modifiers=modifiers, readout=["last"], **settings).eval()
@@ -235,7 +237,7 @@ def test_a_stack_of_modified_cells():
 
 
 @pytest.mark.parametrize("name", [name for name in MODIFIERS if name != "learned_state"])
-def test_modifiers_act_in_training_only(name):
+def test_modifiers_are_inactive_in_evaluation(name):
     model, (tokens, lengths) = make_model(modifiers={name: 0.5}), make_batch()
     assert not torch.equal(model(tokens, lengths), model(tokens, lengths))
     torch.manual_seed(3)
@@ -246,6 +248,6 @@ def test_modifiers_act_in_training_only(name):
     assert torch.equal(model(tokens, lengths), model(tokens, lengths))
 
 
-def test_modifiers_without_effect_leave_the_cell():
+def test_disabled_modifier_does_not_wrap_the_cell():
     model = make_model(modifiers={"learned_state": False})
     assert isinstance(model.recurrent.layers[0].cell, seqcells.LSTMCell)

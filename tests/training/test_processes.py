@@ -1,4 +1,4 @@
-"""Several processes, started by torchrun as a user would."""
+"""Data-parallel training with torchrun."""
 
 import contextlib
 import json
@@ -55,7 +55,7 @@ def settings(tmp_path):
 
 
 def assert_alike(first, second):
-    """The same losses, weights and results, to rounding."""
+    """Compare losses, weights and results of two runs up to rounding."""
     for one, other in zip(history(first), history(second), strict=True):
         for key in ("train_loss", "validation_loss", "gradient_norm", "learning_rate"):
             assert one[key] == pytest.approx(other[key], rel=1e-4), key
@@ -65,10 +65,10 @@ def assert_alike(first, second):
     assert one["test_loss"] == pytest.approx(other["test_loss"], rel=1e-4)
 
 
-def test_two_processes_learn_what_one_learns_from_twice_the_batch(
+def test_two_processes_equal_one_with_twice_the_batch_size(
     settings, train_main, monkeypatch, capfd
 ):
-    """3,000 texts in batches of 31 + 31: the last one has 24, and parts are never quite equal."""
+    """3,000 texts in batches of 31 + 31: the last batch is smaller, shards differ in tokens."""
     output = run(2, "small.yaml", "--run=two", "--training.batch_size=31", folder=settings)
     assert output.count("epoch 1/2") == output.count("test accuracy") == 1
     monkeypatch.chdir(settings)
@@ -78,7 +78,7 @@ def test_two_processes_learn_what_one_learns_from_twice_the_batch(
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
-def test_two_gpus_learn_what_one_learns_from_twice_the_batch(settings):
+def test_two_gpus_equal_one_with_twice_the_batch_size(settings):
     run(2, "small.yaml", "--run=two", "--training.device=cuda", folder=settings)
     arguments = ["--training.device=cuda", "--training.batch_size=32"]
     run(1, "small.yaml", "--run=one", *arguments, folder=settings)
@@ -95,7 +95,7 @@ def test_two_gpus_learn_what_one_learns_from_twice_the_batch(settings):
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_every_kind_of_batch_is_shared_out(arguments, settings):
+def test_batches_of_other_tasks_are_sharded(arguments, settings):
     run(2, "small.yaml", "--run=two", *arguments, folder=settings)
     batch_size = 2 * int(
         dict(part.split("=") for part in arguments).get("--training.batch_size", 16)
@@ -106,7 +106,7 @@ def test_every_kind_of_batch_is_shared_out(arguments, settings):
 
 
 @pytest.mark.slow
-def test_a_killed_worker_leaves_a_run_that_goes_on(settings):
+def test_run_resumes_after_a_killed_worker(settings):
     arguments = ["small.yaml", "--training.epochs=4", "--model.dropout=0.3"]
     run(2, *arguments, "--run=whole", folder=settings)
     broken = start(2, *arguments, "--run=broken", folder=settings)
@@ -129,7 +129,7 @@ def test_a_killed_worker_leaves_a_run_that_goes_on(settings):
 
 
 @pytest.mark.slow
-def test_interrupted_processes_stop_together_and_go_on(settings):
+def test_interrupted_processes_stop_together_and_resume(settings):
     arguments = ["small.yaml", "--training.epochs=4"]
     run(2, *arguments, "--run=whole", folder=settings)
     broken = start(2, *arguments, "--run=broken", folder=settings)

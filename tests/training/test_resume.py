@@ -28,9 +28,9 @@ def unbroken(make_trainer):
     return trainer
 
 
-# An epoch has 8 batches of training and one of validation, and each asks once.
+# An epoch calls `interrupted` nine times: for 8 training batches and one validation batch.
 @pytest.mark.parametrize("count", [0, 1, 5, 8, 9, 12, 17])
-def test_an_interrupted_run_ends_with_the_same_weights(count, unbroken, make_trainer, reopen):
+def test_interrupted_run_equals_an_uninterrupted_run(count, unbroken, make_trainer, reopen):
     broken = make_trainer(epochs=2)
     with pytest.raises(InterruptedRunError, match=rf"train.py --resume {broken.run.folder}"):
         broken.fit(interrupt_after(count))
@@ -44,12 +44,12 @@ def test_an_interrupted_run_ends_with_the_same_weights(count, unbroken, make_tra
         )
         assert_same(first["model"], second["model"])
     timeless = ["epoch", "train_loss", "train_accuracy", "validation_loss", "gradient_norm"]
-    for mine, other in zip(resumed.progress.history, unbroken.progress.history, strict=True):
-        assert [mine[key] for key in timeless] == [other[key] for key in timeless]
+    for own, other in zip(resumed.progress.history, unbroken.progress.history, strict=True):
+        assert [own[key] for key in timeless] == [other[key] for key in timeless]
     assert len(resumed.run.epochs.read_text().splitlines()) == 2
 
 
-def test_the_average_goes_on_too(make_trainer, reopen):
+def test_averaged_weights_resume(make_trainer, reopen):
     unbroken = make_trainer(epochs=1, average=0.9)
     unbroken.fit()
     broken = make_trainer(epochs=1, average=0.9)
@@ -63,7 +63,7 @@ def test_the_average_goes_on_too(make_trainer, reopen):
     )
 
 
-def test_the_masks_of_modifiers_go_on_too(make_trainer, reopen):
+def test_masks_of_modifiers_resume(make_trainer, reopen):
     modifiers = {"zoneout": [0.1, 0.3], "drop_connect": 0.2, "learned_state": True}
     unbroken = make_trainer(epochs=1, model={"modifiers": modifiers})
     unbroken.fit()
@@ -76,17 +76,17 @@ def test_the_masks_of_modifiers_go_on_too(make_trainer, reopen):
     assert_same(weights(resumed), weights(unbroken))
 
 
-def test_a_kill_costs_little(unbroken, make_trainer, reopen):
-    """What was saved within the epoch is enough, though nobody said goodbye."""
+def test_resume_after_a_kill_within_an_epoch(unbroken, make_trainer, reopen):
+    """The last checkpoint within the epoch is enough to resume exactly."""
     broken = make_trainer(epochs=2, save_seconds=1e-9)
     steps = iter(range(11))
     step = broken.step
 
-    def die(batch):
-        next(steps)  # StopIteration after 11 batches: as abrupt as a kill
+    def fail(batch):
+        next(steps)  # raises StopIteration after 11 batches, without saving
         step(batch)
 
-    broken.step = die
+    broken.step = fail
     with pytest.raises(StopIteration):
         broken.fit()
     resumed = reopen(broken.run.folder)
@@ -95,18 +95,18 @@ def test_a_kill_costs_little(unbroken, make_trainer, reopen):
     assert_same(weights(resumed), weights(unbroken))
 
 
-def test_another_seed_gives_other_weights(unbroken, make_trainer):
+def test_seed_changes_the_weights(unbroken, make_trainer):
     other = make_trainer(epochs=2, seed=1)
     other.fit()
     assert not torch.equal(weights(other)["head.weight"], weights(unbroken)["head.weight"])
 
 
-def test_a_failure_while_writing_leaves_the_earlier_file(tmp_path):
+def test_failed_write_keeps_the_previous_file(tmp_path):
     path = tmp_path / "last.pt"
     save_checkpoint(path, Config(), {"epoch": 1})
 
     def fail(file):
-        file.write(b"half of it")
+        file.write(b"incomplete")
         raise OSError("no space left")
 
     with pytest.raises(OSError, match="no space"):
@@ -115,14 +115,14 @@ def test_a_failure_while_writing_leaves_the_earlier_file(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
 
 
-def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
+def test_checkpoint_of_another_configuration_raises(tmp_path):
     path = tmp_path / "best.pt"
     save_checkpoint(path, Config(), {"epoch": 1})
     other = Config(model=ModelConfig(hidden_size=7))
     with pytest.raises(ValueError, match=r"model.hidden_size: expected 128.*got 7"):
         load_checkpoint(path, other)
     content = torch.load(path, weights_only=True)
-    del content["config"]["training.keep"]  # as a version without that setting wrote it
+    del content["config"]["training.keep"]  # as in a version without this setting
     torch.save(content, path)
     assert load_checkpoint(path, Config())["epoch"] == 1
     moved = Config(run="elsewhere")
@@ -130,7 +130,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [b"", b"rubbish", "cut", "pickle"])
-def test_a_damaged_checkpoint_is_refused(damage, tmp_path):
+def test_damaged_checkpoint_raises(damage, tmp_path):
     path = tmp_path / "best.pt"
     save_checkpoint(path, Config(), {"weights": torch.zeros(1000)})
     if damage == "cut":
@@ -143,7 +143,7 @@ def test_a_damaged_checkpoint_is_refused(damage, tmp_path):
         load_checkpoint(path, Config())
 
 
-def test_a_run_keeps_its_configuration(make_trainer):
+def test_resuming_with_another_configuration_raises(make_trainer):
     trainer = make_trainer()
     trainer.save()
     config = trainer.run.config
@@ -153,7 +153,7 @@ def test_a_run_keeps_its_configuration(make_trainer):
         Run.resume(trainer.run.folder, other)
 
 
-def test_a_run_wants_a_new_or_empty_folder(tmp_path):
+def test_run_requires_a_new_or_empty_folder(tmp_path):
     (tmp_path / "empty").mkdir()
     assert Run.create(Config(run=str(tmp_path / "empty")), "name").folder.is_dir()
     assert Run.create(Config(run=str(tmp_path / "a" / "b")), "name").folder.is_dir()
@@ -163,13 +163,13 @@ def test_a_run_wants_a_new_or_empty_folder(tmp_path):
     with pytest.raises(ValueError, match=r"run: expected a new or empty folder, got .*full"):
         Run.create(Config(run=str(tmp_path / "full")), "name")
     assert (tmp_path / "full" / "notes.txt").read_text() == "mine"
-    with pytest.raises(ValueError, match="run: expected a folder to write to"):
+    with pytest.raises(ValueError, match="run: expected a writable folder"):
         Run.create(Config(run=str(tmp_path / "full" / "notes.txt" / "run")), "name")
-    with pytest.raises(ValueError, match="run: expected a folder to write to"):
+    with pytest.raises(ValueError, match="run: expected a writable folder"):
         Run.create(Config(run=str(tmp_path / "full" / "notes.txt")), "name")
 
 
-def test_a_folder_without_a_name_tells_configuration_and_time(tmp_path, monkeypatch):
+def test_default_folder_has_configuration_and_time(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = Run.create(Config(), "corpus_lstm").folder
     assert folder.parent.name == "runs"

@@ -1,4 +1,4 @@
-"""Unlabelled reviews, and what earlier runs say of them."""
+"""Pseudo-labels of unlabelled reviews from earlier runs."""
 
 import json
 
@@ -16,7 +16,7 @@ TRAINING = "epochs: 1, batch_size: 16, threads: 1"
 
 @pytest.fixture
 def in_folder(tmp_path, monkeypatch):
-    """A folder to train in, with a small stand-in for IMDB."""
+    """Change to a folder with configurations, and replace IMDB with a small corpus."""
     corpus = make_corpus(train=80, validation=40, test=60)
     corpus["unsupervised"] = [review._replace(label=None) for review in corpus.pop("validation")]
 
@@ -36,7 +36,7 @@ def in_folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def taught(train_main, in_folder):
+def student(train_main, in_folder):
     for seed, name in enumerate(("one", "two")):
         arguments = ["teacher.yaml", f"--run={name}", f"--training.seed={seed}"]
         assert command(train_main, [*arguments, "--training.learning_rate=0.02"]) == 0
@@ -44,39 +44,39 @@ def taught(train_main, in_folder):
     return Run.open("student")
 
 
-def answer(run, text):
-    """One text alone, as a teacher reads it: by its own words, cut to its own length."""
+def predict(run, text):
+    """Predict one text with the vocabulary and truncation of the run."""
     vocabulary = run.load_vocabulary()
     tokens = torch.tensor(encode(text, vocabulary, run.config.data)).unsqueeze(1)
     with torch.no_grad():
         return load_best(run, vocabulary)(tokens, torch.tensor([len(tokens)])).sigmoid().item()
 
 
-def test_unlabelled_reviews_are_learned_as_the_teachers_have_them(taught):
-    data = task_of(taught.config).load(taught.load_vocabulary())
-    texts = review_tasks.read_reviews(taught.config.data, ("train", "validation"))
-    known, unlabelled = len(texts["train"]), len(texts["unsupervised"])
-    labels = torch.full((known + unlabelled,), torch.nan)
+def test_labels_are_mean_predictions_of_the_teachers(student):
+    data = task_of(student.config).load(student.load_vocabulary())
+    texts = review_tasks.read_reviews(student.config.data, ("train", "validation"))
+    labelled, unlabelled = len(texts["train"]), len(texts["unsupervised"])
+    labels = torch.full((labelled + unlabelled,), torch.nan)
     for batch in data.train.epoch(1):
         labels[batch.indices] = batch.labels
-    assert labels[:known].tolist() == [review.label for review in texts["train"]]
+    assert labels[:labelled].tolist() == [review.label for review in texts["train"]]
     teachers = [Run.open("one"), Run.open("two")]
-    for place in (0, 17, 39):
-        text = texts["unsupervised"][place].text
-        mean = sum(answer(teacher, text) for teacher in teachers) / 2
-        assert labels[known + place].item() == pytest.approx(mean, abs=1e-5)
-    assert len(labels[known:].unique()) > unlabelled / 4
+    for index in (0, 17, 39):
+        text = texts["unsupervised"][index].text
+        mean = sum(predict(teacher, text) for teacher in teachers) / 2
+        assert labels[labelled + index].item() == pytest.approx(mean, abs=1e-5)
+    assert len(labels[labelled:].unique()) > unlabelled / 4
 
 
-def test_validation_and_test_reviews_keep_their_labels(taught):
-    task, vocabulary = task_of(taught.config), taught.load_vocabulary()
+def test_validation_and_test_reviews_keep_their_labels(student):
+    task, vocabulary = task_of(student.config), student.load_vocabulary()
     for split in ("validation", "test"):
         for batch in task.load_split(vocabulary, split).epoch(0):
             assert set(batch.labels.tolist()) <= {0, 1}
-    assert 0 <= json.loads(taught.result.read_text())["test_accuracy"] <= 1
+    assert 0 <= json.loads(student.result.read_text())["test_accuracy"] <= 1
 
 
-def test_a_teacher_has_to_have_learned_sentiment(train_main, taught, capfd):
+def test_teacher_of_another_task_raises(train_main, student, capfd):
     arguments = ["student.yaml", "--training.teachers=[nowhere]", "--run=x"]
     assert command(train_main, arguments) == 2
     assert "expected the folder of a run, got nowhere" in capfd.readouterr().err

@@ -1,4 +1,4 @@
-"""Training on a GPU; `test_training_devices.py` and `test_late.py` hold what needs none."""
+"""Training on a GPU. `test_training_devices.py` and `test_pending_metrics.py` run without one."""
 
 import pytest
 import torch
@@ -24,20 +24,20 @@ def test_a_run_from_a_configuration(train_main, small_corpus, tmp_path):
     assert model(torch.tensor([[2], [3]]), torch.tensor([2])).isfinite()
 
 
-def test_the_cpu_learns_the_same(make_trainer):
+def test_training_is_close_to_the_cpu(make_trainer):
     settings = {"model": {"embedding_dropout": 0.0, "dropout": 0.0}, "epochs": 2}
-    found = []
+    results = []
     for device in ("cpu", "cuda"):
         trainer = make_trainer(device=device, **settings)
         trainer.fit()
-        found.append(trainer.progress.history[-1])
+        results.append(trainer.progress.history[-1])
     for key in ("train_loss", "validation_loss", "gradient_norm"):
-        assert found[0][key] == pytest.approx(found[1][key], rel=1e-3), key
+        assert results[0][key] == pytest.approx(results[1][key], rel=1e-3), key
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 @pytest.mark.parametrize("count", [5, 9])
-def test_an_interrupted_run_ends_with_the_same_weights(count, precision, make_trainer, reopen):
+def test_interrupted_run_equals_an_uninterrupted_run(count, precision, make_trainer, reopen):
     whole = make_trainer(precision=precision, **GPU)
     whole.fit()
     broken = make_trainer(precision=precision, **GPU)
@@ -63,10 +63,10 @@ def test_an_interrupted_run_ends_with_the_same_weights(count, precision, make_tr
     ],
     ids=str,
 )
-def test_no_step_waits_for_the_gpu(settings, make_trainer):
+def test_steps_do_not_synchronise_with_the_gpu(settings, make_trainer):
     trainer = make_trainer(**GPU, **settings)
     batches = list(trainer.data.train.epoch(1))
-    for batch in batches[:2]:  # what is built or allocated once may wait
+    for batch in batches[:2]:  # initialisation may synchronise
         trainer.step(batch)
     before = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("error")

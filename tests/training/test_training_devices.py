@@ -1,6 +1,6 @@
-"""Which device trains, and that no step waits for it.
+"""Selection of the training device, and steps that do not synchronise with it.
 
-On the meta device there are no values: whatever reads one, or makes a shape of them, raises.
+Tensors on the meta device have no values, so reading a value raises.
 """
 
 import pytest
@@ -15,15 +15,15 @@ from seqcells.lab.training.optimisation import Learner
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Let this machine seem to have so many accelerators of a kind, and be one of `torchrun`'s."""
+    """Return a function that fakes accelerators and the environment of `torchrun`."""
 
-    def pretend(kind, count, place=None):
+    def fake(kind, count, local_rank=None):
         monkeypatch.setattr("torch.accelerator.device_count", lambda: count)
         monkeypatch.setattr("torch.accelerator.current_accelerator", lambda: torch.device(kind))
-        monkeypatch.setenv("WORLD_SIZE", "1" if place is None else "4")
-        monkeypatch.setenv("LOCAL_RANK", str(place or 0))
+        monkeypatch.setenv("WORLD_SIZE", "1" if local_rank is None else "4")
+        monkeypatch.setenv("LOCAL_RANK", str(local_rank or 0))
 
-    return pretend
+    return fake
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def machine(monkeypatch):
     ],
     ids=str,
 )
-def test_the_device_is_the_one_that_is_named(machine_has, name, device, machine):
+def test_device_selection(machine_has, name, device, machine):
     machine(*machine_has)
     assert device_of(TrainingConfig(device=name)) == torch.device(device)
 
@@ -50,13 +50,13 @@ def test_the_device_is_the_one_that_is_named(machine_has, name, device, machine)
 @pytest.mark.parametrize(
     ("machine_has", "settings", "message"),
     [
-        (("cuda", 0), {"device": "cuda"}, r"training.device: expected auto, or cpu, .* got 'cuda'"),
+        (("cuda", 0), {"device": "cuda"}, r"training.device: expected auto or cpu, .* got 'cuda'"),
         (
             ("cuda", 1),
             {"device": "mps"},
-            r"training.device: expected auto, or cpu or cuda, .*'mps'",
+            r"training.device: expected auto, cpu or cuda, .*'mps'",
         ),
-        (("cuda", 2), {"device": "cuda:2"}, "training.device: expected a number below 2"),
+        (("cuda", 2), {"device": "cuda:2"}, "training.device: expected an index below 2"),
         (("cuda", 2), {"device": "meta"}, "training.device: expected .* got 'meta'"),
         (("cuda", 2, 2), {}, "training.device: expected at most 2 processes .* in process 3"),
         (("cuda", 2, 0), {"device": "cuda:0"}, "training.device: expected cuda for several"),
@@ -69,19 +69,19 @@ def test_the_device_is_the_one_that_is_named(machine_has, name, device, machine)
     ],
     ids=str,
 )
-def test_what_cannot_be_is_named(machine_has, settings, message, machine):
+def test_unsupported_device_raises(machine_has, settings, message, machine):
     machine(*machine_has)
     with pytest.raises(ValueError, match=message):
         device_of(TrainingConfig(**settings))
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:first", ""])
-def test_a_name_that_is_no_device_is_refused_at_once(name):
+def test_unknown_device_raises(name):
     with pytest.raises(ValueError, match=r"training.device: expected auto, cpu, cuda, .* got"):
         TrainingConfig(device=name)
 
 
-def test_a_missing_device_is_named_before_anything_is_written(machine, train_main, capfd, tmp_path):
+def test_missing_device_raises_before_writing(machine, train_main, capfd, tmp_path):
     machine("cuda", 0)
     run = tmp_path / "run"
     assert command(train_main, ["--run", str(run), "--training.device=cuda"]) == 2
@@ -91,16 +91,16 @@ def test_a_missing_device_is_named_before_anything_is_written(machine, train_mai
     assert not run.exists()
 
 
-class AllOnOneDevice(TorchDispatchMode):
-    """Raise where a tensor of the CPU takes part: a GPU would be waited for to get it there."""
+class MetaTensorsOnly(TorchDispatchMode):
+    """Raise on CPU tensors, as copies between CPU and GPU synchronise."""
 
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
         for part in tree_leaves((arguments, keywords or {})):
             if isinstance(part, torch.Tensor) and not part.is_meta:
-                raise AssertionError(f"{function} is given a tensor of shape {tuple(part.shape)}")
+                raise AssertionError(f"{function} got a CPU tensor of shape {tuple(part.shape)}")
         result = function(*arguments, **(keywords or {}))
         if isinstance(result, torch.Tensor) and not result.is_meta:
-            raise AssertionError(f"{function} makes a tensor on the CPU")
+            raise AssertionError(f"{function} returned a CPU tensor")
         return result
 
 
@@ -108,7 +108,7 @@ SIZES = {"embedding_size": 6, "hidden_size": 5, "dropout": 0.2, "embedding_dropo
 STEPS = {
     "gru, two layers": {"model": {"cell": "gru", "num_layers": 2, "bidirectional": True}},
     "every readout": {"model": {"readout": ["last", "max", "mean", "attention"], "ngrams": 3}},
-    "a cell of the literature": {"model": {"cell": "min_gru"}},
+    "min_gru": {"model": {"cell": "min_gru"}},
     "modifiers": {
         "model": {"modifiers": {"zoneout": 0.1, "drop_connect": 0.2, "learned_state": True}}
     },
@@ -119,7 +119,7 @@ STEPS = {
     "average": {"training": {"average": 0.9, "clip_value": 0.1, "clip_norm": None}},
     "capitals": {},
     "language": {"data": {"unit": "characters"}},
-    "language both ways": {"task": "language", "model": {"bidirectional": True}},
+    "bidirectional language": {"task": "language", "model": {"bidirectional": True}},
     "dates": {"data": {"examples": 40}},
     "adding": {"data": {"examples": 40, "steps": 8}},
     "copying": {"data": {"examples": 40, "steps": 3}},
@@ -128,7 +128,7 @@ STEPS = {
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_a_step_reads_nothing_from_its_device(name, small_corpus):
+def test_steps_do_not_synchronise(name, small_corpus):
     parts = STEPS[name]
     task = parts.get("task", name if name in TASK_NAMES else "sentiment")
     config = Config(
@@ -141,16 +141,14 @@ def test_a_step_reads_nothing_from_its_device(name, small_corpus):
 
 
 def take_a_step(config):
-    """What training asks of the device for two batches, with another optimiser: the fused Adam
-    has no form without values.
-    """
+    """Train on two batches on the meta device, with SGD, as fused Adam does not support it."""
     task = task_of(config)
     data = task.load()
     learner = Learner(task, task.build(data.vocabulary).to("meta"), config.training)
     learner.optimiser = torch.optim.SGD(learner.model.parameters())
     for batch in list(data.train.epoch(1))[:2]:
         moved = batch.map(lambda part: part.to("meta"))
-        with AllOnOneDevice():
+        with MetaTensorsOnly():
             learner.accumulate(moved, 1.0, first=True, last=True)
             assert learner.clip().is_meta
             learner.step(0.1)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqcells.equations.catalogue import COMPILED, NUMBERS, kind_of, program_of
+from seqcells.equations.catalogue import Kernel
 from seqcells.equations.program import CACHED, UntraceableError
 from seqcells.kernels.call import Call, time_stride
 from seqcells.kernels.cpu import library
@@ -43,26 +43,26 @@ def description() -> str:
     return f"{instruction_set()}, {threads} thread{'s' * (threads > 1)}"
 
 
-def refuses_kernel(kernel: str) -> str | None:
+def refuses_kernel(kernel: Kernel) -> str | None:
     """Return why native code cannot run this kernel, and what to do; compile it if it asks."""
-    if (reason := unavailable()) is not None or kernel in NUMBERS:
+    if (reason := unavailable()) is not None or kernel.number is not None:
         return reason
     return _ready(kernel, instruction_set())
 
 
 def refuses(call: Call) -> str | None:
     """Return why native code cannot run a call: it runs every call of a kernel that it runs."""
-    return unavailable() if call.kernel in NUMBERS else refuses_kernel(call.kernel)
+    return unavailable() if call.kernel.number is not None else refuses_kernel(call.kernel)
 
 
 @functools.lru_cache(maxsize=CACHED)
-def _ready(kernel: str, instructions: str) -> str | None:
+def _ready(kernel: Kernel, instructions: str) -> str | None:
     """None once the kernel can be run, or why it cannot."""
     try:
-        if kernel.startswith(COMPILED):
+        if kernel.compiled:
             _own(kernel, instructions, "float")
         else:
-            encode(program_of(kernel))
+            encode(kernel.program)
     except UntraceableError as error:
         return f"its kernel cannot be interpreted: {error}; have it compiled, with compile=True"
     except (OSError, subprocess.CalledProcessError) as error:
@@ -75,18 +75,18 @@ def _ready(kernel: str, instructions: str) -> str | None:
 
 
 @functools.cache
-def _own(kernel: str, instructions: str, kind: str) -> int:
+def _own(kernel: Kernel, instructions: str, kind: str) -> int:
     """The address of what the loops over time need to know of a kernel that is not built in."""
-    header = source_of({kernel: Functor("Own", program_of(kernel))})
+    header = source_of({kernel.name: Functor("Own", kernel.program)})
     own = ctypes.CDLL(str(compiled(header, instructions)))
     return ctypes.addressof(ctypes.c_char.in_dll(own, f"seqcells_own_{kind}"))
 
 
 def saved_columns(call: Call) -> int:
     """Return the width of what a training step saves for the backward pass."""
-    kind = kind_of(call.kernel)
-    values = kind.kept + (kind.zoned() if call.zone else 0)
-    return values * library.padded(call.state[-1].shape[1]) + kind.rows * 16
+    kernel = call.kernel
+    values = kernel.saved + (kernel.zoned() if call.zone else 0)
+    return values * library.padded(call.state[-1].shape[1]) + kernel.rows * 16
 
 
 def forward(call: Call, *, train: bool) -> list[Tensor]:
@@ -173,7 +173,7 @@ def _set(problem: Problem, name: str, parts: Sequence[Tensor | None]) -> None:
 def _described(call: Call) -> tuple[Problem, list[Any]]:
     """What a call is given, as the library reads it, and what has to stay alive meanwhile."""
     problem, alive = Problem(), []
-    inputs, kind, steps = call.inputs, kind_of(call.kernel), call.batch_sizes
+    inputs, kernel, steps = call.inputs, call.kernel, call.batch_sizes
 
     def dense(tensor: Tensor) -> Tensor:
         alive.append(tensor := tensor.contiguous())
@@ -184,13 +184,13 @@ def _described(call: Call) -> tuple[Problem, list[Any]]:
     problem.reverse = call.reverse
     problem.steps = call.steps
     problem.batch, problem.hidden_size = call.state[-1].shape
-    problem.gates, problem.whole_rows = kind.gates, kind.whole_rows
+    problem.gates, problem.whole_rows = kernel.gates, kernel.whole_rows
     problem.input_size = inputs.shape[-1]
     problem.projection = 0 if call.weight_hr is None else call.state[0].shape[1]
-    if call.kernel in NUMBERS:
-        problem.cell = NUMBERS[call.kernel]
+    if kernel.number is not None:
+        problem.cell = kernel.number
     else:
-        alive.append(_describe_own(problem, call.kernel))
+        alive.append(_describe_own(problem, kernel))
 
     # Rows of inputs may lie anywhere; each row, and packed inputs, have to be dense.
     if steps is not None or inputs.stride(-1) != 1:
@@ -219,12 +219,12 @@ def _described(call: Call) -> tuple[Problem, list[Any]]:
     return problem, alive
 
 
-def _describe_own(problem: Problem, kernel: str) -> Any:
+def _describe_own(problem: Problem, kernel: Kernel) -> Any:
     """Set a kernel that is compiled by itself, or the code of one that is interpreted."""
-    if kernel.startswith(COMPILED):
+    if kernel.compiled:
         kind = "double" if problem.is_double else "float"
         problem.own = _own(kernel, instruction_set(), kind)
         return None
-    code, numbers = encode(program_of(kernel))
+    code, numbers = encode(kernel.program)
     problem.code, problem.numbers = code.buffer_info()[0], numbers.buffer_info()[0]
     return code, numbers

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from seqcells.equations.catalogue import kind_of
+from seqcells.equations.catalogue import Kernel
 from seqcells.kernels.call import Call
 from seqcells.kernels.triton.machine import DTYPES, interprets, unavailable
 
@@ -42,7 +42,7 @@ def description() -> str:
     return "in Triton's interpreter" if interprets() else torch.cuda.get_device_name()
 
 
-def refuses_kernel(kernel: str) -> str | None:
+def refuses_kernel(kernel: Kernel) -> str | None:
     """Return why kernels cannot run here; Triton runs every kernel."""
     return unavailable()
 
@@ -57,15 +57,15 @@ def launches_once(call: Call) -> bool:
     from seqcells.kernels.triton.functors import functor_of
     from seqcells.kernels.triton.planning import plans
 
-    first = next(plans(call, functor_of(call.kernel), kind_of(call.kernel)))
+    first = next(plans(call, functor_of(call.kernel)))
     return first.product != "given"
 
 
 def saved_columns(call: Call) -> int:
     """Return the width of what a training step saves for the backward pass."""
-    kind = kind_of(call.kernel)
-    blocks = kind.kept + (kind.zoned() if call.zone else 0) + (call.weight_hr is not None)
-    return blocks * call.state[-1].shape[1] + kind.rows
+    kernel = call.kernel
+    blocks = kernel.saved + (kernel.zoned() if call.zone else 0) + (call.weight_hr is not None)
+    return blocks * call.state[-1].shape[1] + kernel.rows
 
 
 def forward(call: Call, *, train: bool) -> list[Tensor]:

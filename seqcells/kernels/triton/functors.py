@@ -7,7 +7,7 @@ import hashlib
 import linecache
 from typing import Any, NamedTuple, Self
 
-from seqcells.equations.catalogue import BY_HAND, NUMBERS, kind_of, program_of
+from seqcells.equations.catalogue import Kernel
 from seqcells.equations.program import CACHED, Program
 from seqcells.equations.step import Slots, step_of
 from seqcells.kernels.triton import generated, late
@@ -60,16 +60,17 @@ class Functor(NamedTuple):
 
 
 @functools.lru_cache(maxsize=CACHED)
-def functor_of(kernel: str) -> Functor:
-    """Return the functor of a kernel's name, or of a program's text, which is compiled."""
-    if kernel in BY_HAND:
-        gates = kind_of(kernel).gates
+def functor_of(kernel: Kernel) -> Functor:
+    """Return the functor of a kernel; Triton compiles those that are not built in."""
+    if kernel.by_hand:
         ways = ("forward", "backward", "late_backward")
-        forward, backward, later = (getattr(late, f"{kernel}_{way}") for way in ways)
-        return Functor(forward, backward, later, Slots(shared=tuple(range(gates))), 0, late=1)
-    program = program_of(kernel)
-    if kernel in NUMBERS:
-        return Functor.of(generated, kernel, program)
+        forward, backward, later = (getattr(late, f"{kernel.name}_{way}") for way in ways)
+        return Functor(
+            forward, backward, later, Slots(shared=tuple(range(kernel.gates))), 0, late=1
+        )
+    program = kernel.program
+    if kernel.number is not None:
+        return Functor.of(generated, kernel.name, program)
     return Functor.of(_Written(f"{IMPORTS}\n\n{source_of('own', program)}\n"), "own", program)
 
 

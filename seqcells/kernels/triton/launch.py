@@ -49,7 +49,7 @@ def fitting(run: Callable[..., Any]) -> Callable[..., Any]:
                 return run(call, *arguments)
         except OutOfResources:
             shape = Shape(call)
-            *_, last = planning.plans(call, shape.functor, shape.kind)
+            *_, last = planning.plans(call, shape.functor, shape.kernel)
             if shape.plan == last:
                 raise
             TOO_LARGE.add((shape.key, shape.plan))
@@ -70,7 +70,7 @@ def forward(call: Call, train: bool) -> list[Tensor]:
     cells = shape.room(*rows, H) if call.cells else None
     kept = shape.room(shape.cells, constants["KEPT"]) if train else None
     exchange = shape.exchange(memory=6 * max(H, shape.width), sliced=2 * H, given=shape.width)
-    sums = shape.exchange(given=shape.kind.gates * H)
+    sums = shape.exchange(given=shape.kernel.gates * H)
     steps = Steps(
         recurrence.forward,
         shape,
@@ -116,7 +116,7 @@ def backward(
     """The gradients of `call.tensors`."""
     need_inputs, need_weights = wanted[0], any(wanted[1 + len(call.state) : 7 + len(call.state)])
     shape = Shape(call)
-    functor, kind, H, width = shape.functor, shape.kind, shape.H, shape.width
+    functor, kernel, H, width = shape.functor, shape.kernel, shape.H, shape.width
     constants = shape.constants()
     grad_outputs, *grad_final = grads
     grad_cells = grad_final.pop() if call.cells else None
@@ -134,9 +134,9 @@ def backward(
     projected = shape.room(shape.cells, width) if call.weight_hr is not None else None
     programs, _ = shape.plan.grid(shape.batch, H)
     summed = None
-    if kind.parameters:
-        summed = dz.new_zeros(programs, kind.parameters, H, dtype=shape.wider)
-    sums = kind.gates * H
+    if kernel.parameters:
+        summed = dz.new_zeros(programs, kernel.parameters, H, dtype=shape.wider)
+    sums = kernel.gates * H
     exchange = shape.exchange(memory=2 * (hiddens * H + width), sliced=2 * sums, given=sums)
     through = shape.exchange(given=width)
     steps = Steps(
@@ -162,8 +162,8 @@ def backward(
         late_backward=functor.late_backward,
         COLUMNS=functor.columns,
         DZ=count * H,
-        OF_ROW=kind.rows,
-        KEEPS=kind.kept,
+        OF_ROW=kernel.rows,
+        KEEPS=kernel.saved,
         CELL=functor.cell if shape.blended < 0 else shape.blended,
     )
     if not shape.stepwise:
@@ -174,7 +174,7 @@ def backward(
             if shape.plan.product == "given":
                 _product(exchange, call.weight_hh, through)
         steps(0, 0)
-    inputs = dz[:, : kind.gates * H] @ call.weight_ih if need_inputs else None
+    inputs = dz[:, : kernel.gates * H] @ call.weight_ih if need_inputs else None
     weights = [None] * 6
     if need_weights:
         blocks = _Blocks(shape, dz)
@@ -204,7 +204,7 @@ class _Blocks:
         return self.dz.sum(0).view(-1, self.shape.H)
 
     def of_inputs(self) -> Tensor:
-        call, gates = self.shape.call, self.shape.kind.gates
+        call, gates = self.shape.call, self.shape.kernel.gates
         inputs = call.inputs.reshape(self.shape.cells, call.inputs.shape[-1])
         if call.lengths is not None:  # whatever stands past an end, times 0, has to be 0
             steps = torch.arange(self.shape.steps, device=inputs.device)
@@ -232,12 +232,12 @@ class _Blocks:
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def bias_ih(self) -> Tensor:
-        return self.sums[: self.shape.kind.gates].flatten()
+        return self.sums[: self.shape.kernel.gates].flatten()
 
     def bias_hh(self) -> Tensor:
         functor = self.shape.functor
         columns = [functor.column_of_hidden(gate) for gate in sorted(functor.slots.hidden)]
-        if columns == list(range(self.shape.kind.gates)):
+        if columns == list(range(self.shape.kernel.gates)):
             return self.bias_ih().clone()  # an operator's results may not share memory
         return torch.cat([self.sums[column] for column in columns])
 

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from seqcells.equations.catalogue import Kind
 from seqcells.kernels.call import Call
 from seqcells.kernels.triton.functors import Functor
 from seqcells.kernels.triton.machine import interprets
@@ -49,7 +48,7 @@ class Plan(NamedTuple):
         return -(-batch // self.rows), -(-units // self.units)
 
 
-def plans(call: Call, functor: Functor, kind: Kind) -> Iterator[Plan]:
+def plans(call: Call, functor: Functor) -> Iterator[Plan]:
     """The plans that suit a call, by its sizes alone, the fastest first.
 
     Weights are split over all multiprocessors, which exchange the state at each step, and the sums
@@ -64,13 +63,13 @@ def plans(call: Call, functor: Functor, kind: Kind) -> Iterator[Plan]:
     units, wide = _power_of_two(H), _power_of_two(width)
     count, projects = len(functor.slots.hidden), width != H
     if not count:
-        yield Plan("none", *_elementwise(units, kind.whole_rows))
+        yield Plan("none", *_elementwise(units, call.kernel.whole_rows))
         return
     entangled = bool(functor.late) or projects
     # Means over whole rows need programs that run side by side, which an interpreter's do not.
-    impossible = entangled or torch.version.hip or (kind.whole_rows and interprets())
+    impossible = entangled or torch.version.hip or (call.kernel.whole_rows and interprets())
     slices = [] if impossible else [*_slices(call, count)]
-    if sliced := H >= SPLIT_FROM and not kind.whole_rows:
+    if sliced := H >= SPLIT_FROM and not call.kernel.whole_rows:
         yield from slices
     factors = 2 if in_two(dtype) else 1
     size = (count + projects) * units * wide * dtype.itemsize * factors
@@ -80,11 +79,13 @@ def plans(call: Call, functor: Functor, kind: Kind) -> Iterator[Plan]:
         yield from slices
     if max(units, wide) <= IN_MEMORY or entangled:
         chunk = STAGE // (count * units * dtype.itemsize)
-        warps = 16 if kind.whole_rows and units > 128 else 8  # of many values, half as many each
+        warps = (
+            16 if call.kernel.whole_rows and units > 128 else 8
+        )  # of many values, half as many each
         chunk = min(max(_power_of_two(chunk + 1) // 2, 16), 64)
         yield Plan("memory", 16, units, wide, wide, chunk, warps)
     if not entangled:
-        yield Plan("given", *_elementwise(units, kind.whole_rows))
+        yield Plan("given", *_elementwise(units, call.kernel.whole_rows))
 
 
 def _slices(call: Call, count: int) -> Iterator[Plan]:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from seqcells.equations.catalogue import kind_of
 from seqcells.kernels.call import Call, time_stride
 from seqcells.kernels.triton import planning
 from seqcells.kernels.triton.functors import functor_of
@@ -53,21 +52,21 @@ class Shape:
     def __init__(self, call: Call) -> None:
         self.call = call
         self.functor = functor = functor_of(call.kernel)
-        self.kind = kind = kind_of(call.kernel)
+        self.kernel = kernel = call.kernel
         self.dtype = call.inputs.dtype
         self.batch, self.H = call.state[-1].shape
         self.width = call.state[0].shape[1]
         self.steps = (call.inputs if call.batch_sizes is None else call.batch_sizes).shape[0]
         self.cells = call.inputs.shape[:-1].numel()  # N: steps of all rows, with their padding
         self.key = call.kernel, self.H, self.width, self.dtype, call.inputs.device
-        plans = planning.plans(call, functor, kind)
+        plans = planning.plans(call, functor)
         self.plan = next(plan for plan in plans if (self.key, plan) not in TOO_LARGE)
         self.given_rows = Rows.of(call)
         # What is kept beside the functor's values, in blocks of H: where it stands, or -1.
         zoned, projects = bool(call.zone), call.weight_hr is not None
-        self.blocks = kind.kept + (kind.zoned() if zoned else 0) + projects
-        self.made = kind.kept if zoned and kind.reads_after else -1
-        self.blended = kind.kept + kind.reads_after if zoned and kind.states > 1 else -1
+        self.blocks = kernel.saved + (kernel.zoned() if zoned else 0) + projects
+        self.made = kernel.saved if zoned and kernel.reads_after else -1
+        self.blended = kernel.saved + kernel.reads_after if zoned and kernel.states > 1 else -1
         self.unprojected = self.blocks - 1 if projects else -1
         # Past a length nothing is written, and what is not written must not be read as a number.
         self.ragged = call.lengths is not None
@@ -124,21 +123,21 @@ class Shape:
 
     def constants(self) -> dict[str, Any]:
         """What both kernels are compiled for."""
-        functor, kind, plan = self.functor, self.kind, self.plan
+        functor, kernel, plan = self.functor, self.kernel, self.plan
         return {
             "H": self.H,
             "WIDTH": self.width,
-            "GATES": kind.gates,
+            "GATES": kernel.gates,
             "SLOTS": functor.slots.total,
             "HIDDENS": functor.slots.hidden,
             "HIDDEN_AT": len(functor.slots.separate),
             "EARLIER": functor.earlier,
             "LATER": functor.later,
-            "STATES": kind.states,
-            "PARAMETERS": kind.parameters,
+            "STATES": kernel.states,
+            "PARAMETERS": kernel.parameters,
             "MADE": self.made,
             "BLOCKS": self.blocks,
-            "KEPT": self.blocks * self.H + kind.rows,
+            "KEPT": self.blocks * self.H + kernel.rows,
             "REVERSE": self.call.reverse,
             "PRODUCT": plan.product,
             "PRECISION": precision(self.dtype, self.plan.product == "split"),

@@ -1,4 +1,4 @@
-"""Trained models for other programs, one file a format. docs/export.md says what each holds."""
+"""Export of trained models, one module per format. docs/export.md documents the formats."""
 
 from dataclasses import replace
 from importlib import import_module
@@ -10,7 +10,7 @@ from seqcells.lab.files import write_atomically
 from seqcells.lab.text.vocabulary import Vocabulary
 from seqcells.lab.training import Config, Run, load_best, task_of
 
-FORMATS = {  # the module that writes each, and how its files end
+FORMATS = {  # module and file suffix
     "safetensors": ("weights", ".safetensors"),
     "torch-export": ("program", ".pt2"),
     "onnx": ("onnx", ".onnx"),
@@ -18,46 +18,50 @@ FORMATS = {  # the module that writes each, and how its files end
 
 
 def export_run(folder: str | Path, format: str, output: str | Path | None = None) -> Path:
-    """Write the best model of a run as one file, its vocabulary beside it; return the file.
+    """Write the best model of a run to a file and its vocabulary to the same folder.
 
-    A `format` is one of `FORMATS`; the `output` is the run's own `model` with that suffix unless
-    it is given. A model on torch.nn's layers goes out on ours, which have the same weights.
+    `format` is one of `FORMATS`. `output` defaults to `model` with the suffix of the format, in the
+    run's folder. Models with layers of torch.nn are exported with layers of seqcells, which have
+    the same weights.
+
+    Returns:
+        The path of the model file.
 
     Raises:
-        ValueError: no run, or one that the format does not take; an unknown format; an output of
-            another suffix, or where another model's vocabulary stands.
-        ImportError: a package that the format needs is missing.
+        ValueError: `folder` is not a run, the format is unknown or does not support the run,
+            `output` has another suffix, or its folder has the vocabulary of another model.
+        ImportError: a package that the format requires is not installed.
     """
     if format not in FORMATS:
         raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
     run, (module, suffix) = Run.open(folder), FORMATS[format]
     output = Path(output or run.folder / f"model{suffix}")
     if output.suffix != suffix:
-        raise ValueError(f"output: expected a file that ends in {suffix}, got {output}")
+        raise ValueError(f"output: expected a file with the suffix {suffix}, got {output}")
     task = run.config.task
     if format != "safetensors" and task != "sentiment":
         raise ValueError(
             f"expected the run of a sentiment classifier to export as {format}, got one of {task}; "
-            "safetensors takes every run"
+            "use safetensors, which supports every run"
         )
     save = import_module(f"seqcells.lab.export.{module}").save
     vocabulary = run.load_vocabulary() if task_of(run.config).reads_text else None
-    model, config = _best(run, vocabulary)
+    model, config = _load_best(run, vocabulary)
     words = b"" if vocabulary is None else run.words.read_bytes()
-    beside = output.with_name(run.words.name)
-    if words and beside.exists() and beside.read_bytes() != words:
+    vocabulary_path = output.with_name(run.words.name)
+    if words and vocabulary_path.exists() and vocabulary_path.read_bytes() != words:
         raise ValueError(
-            f"expected {beside} to be the model's vocabulary, got another one; "
-            "name an output in another folder"
+            f"expected {vocabulary_path} to be the model's vocabulary, got another one; "
+            "choose an output in another folder"
         )
     output.parent.mkdir(parents=True, exist_ok=True)
     save(model, config, output)
-    if words and not beside.exists():
-        write_atomically(beside, lambda file: file.write(words))
+    if words and not vocabulary_path.exists():
+        write_atomically(vocabulary_path, lambda file: file.write(words))
     return output
 
 
-def _best(run: Run, vocabulary: Vocabulary | None) -> tuple[nn.Module, Config]:
+def _load_best(run: Run, vocabulary: Vocabulary | None) -> tuple[nn.Module, Config]:
     model, config = load_best(run, vocabulary), run.config
     if config.model.backend == "torch":
         config = replace(config, model=replace(config.model, backend="seqcells"))

@@ -1,4 +1,4 @@
-"""An ONNX graph, written node by node."""
+"""A builder for ONNX graphs."""
 
 from pathlib import Path
 from typing import Any
@@ -21,20 +21,20 @@ TYPES = {torch.float32: TensorProto.FLOAT, torch.int64: TensorProto.INT64}
 
 
 class Graph:
-    """Inputs, nodes, constants and outputs; a value is known by its name, "" is one left out."""
+    """Collects inputs, nodes, constants and outputs. Values are names; "" is an omitted input."""
 
-    INT32, FLOAT = TensorProto.INT32, TensorProto.FLOAT  # what values are cast to
+    INT32, FLOAT = TensorProto.INT32, TensorProto.FLOAT  # target types of Cast nodes
 
     def __init__(self) -> None:
         self._inputs, self._outputs, self._nodes, self._constants = [], [], [], []
 
     def input(self, name: str, dtype: torch.dtype, shape: list[str | int], meaning: str) -> str:
-        """A size that may be anything has a name in place of a number."""
+        """Add a graph input; dynamic sizes in `shape` are strings."""
         self._inputs.append(helper.make_tensor_value_info(name, TYPES[dtype], shape, meaning))
         return name
 
     def constant(self, value: Tensor | list[int] | int | float) -> str:
-        """Whole numbers are int64, others float32."""
+        """Add a constant; int becomes int64 and float becomes float32."""
         dtype = torch.float32 if isinstance(value, float) else None
         array = torch.as_tensor(value, dtype=dtype).detach().cpu().numpy()
         name = f"constant_{len(self._constants)}"
@@ -42,12 +42,12 @@ class Graph:
         return name
 
     def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """The one value that an operator makes of its inputs."""
+        """Add a node with one output and return the output."""
         (value,) = self.nodes(1, operator, *inputs, **attributes)
         return value
 
     def nodes(self, count: int, operator: str, *inputs: str, **attributes: Any) -> list[str]:
-        """The `count` values that an operator makes of its inputs."""
+        """Add a node with `count` outputs and return the outputs."""
         name = f"{operator.lower()}_{len(self._nodes)}"
         values = [name, *(f"{name}_{number}" for number in range(1, count))]
         self._nodes.append(helper.make_node(operator, inputs, values, name, **attributes))
@@ -58,7 +58,7 @@ class Graph:
         self._outputs.append(helper.make_tensor_value_info(name, self.FLOAT, shape, meaning))
 
     def model(self, name: str) -> ModelProto:
-        """The whole as a model, checked."""
+        """Return the graph as a validated model."""
         graph = helper.make_graph(
             self._nodes, name, self._inputs, self._outputs, initializer=self._constants
         )
@@ -75,6 +75,6 @@ class Graph:
 
 
 def write(model: ModelProto, description: dict[str, str], path: Path) -> None:
-    """Save a model with a description among its metadata."""
+    """Save a model with `description` in its metadata."""
     helper.set_model_props(model, description)
     write_atomically(path, lambda file: file.write(model.SerializeToString()))

@@ -1,4 +1,4 @@
-"""The metadata of an exported file, from which its model can be rebuilt."""
+"""Metadata of an exported file, from which the model can be rebuilt."""
 
 import json
 from dataclasses import asdict, replace
@@ -9,9 +9,9 @@ from seqcells.lab.training import Config, DataConfig
 
 
 def to_metadata(config: Config) -> dict[str, str]:
-    """Return the version and, as JSON, the task, the model and the tokenisation of its texts.
+    """Return the version and, as JSON, the settings of task, model and tokenisation.
 
-    Paths and what training started from are left out.
+    Paths and pretrained weights are omitted.
     """
     data = replace(config.data, path=None, vectors=None, unlabelled=False)
     settings = {"task": config.task, "data": asdict(data), "model": asdict(config.model)}
@@ -19,14 +19,14 @@ def to_metadata(config: Config) -> dict[str, str]:
 
 
 def from_metadata(metadata: dict[str, str]) -> Config:
-    """Return the configuration that `to_metadata` was given, without its training.
+    """Return the configuration that was passed to `to_metadata`, with default training settings.
 
     Raises:
-        ValueError: other metadata, or invalid settings.
+        ValueError: the metadata has no configuration or invalid settings.
     """
     try:
         settings = json.loads(metadata["config"])
         parts = DataConfig(**settings["data"]), ModelConfig(**settings["model"])
         return Config(settings["task"], *parts)
     except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"expected the description of a model, got {error!r}") from None
+        raise ValueError(f"expected metadata of an exported model, got {error!r}") from None

@@ -1,4 +1,4 @@
-"""ONNX: classifiers of texts, and layers by themselves, as graphs of ONNX's own operators."""
+"""ONNX export of text classifiers and of single layers, with standard ONNX operators."""
 
 from pathlib import Path
 
@@ -15,24 +15,24 @@ from seqcells.lab.training import Config
 
 
 def save(model: nn.Module, config: Config, path: Path) -> None:
-    """Write the model's graph, with `config` among the file's metadata."""
+    """Write the ONNX model, with `config` in its metadata."""
     write(classifier_to_onnx(model), to_metadata(config), path)
 
 
 def classifier_to_onnx(model: nn.Module) -> ModelProto:
-    """A recurrent classifier of texts, in evaluation, as it is called.
+    """Convert a recurrent text classifier in evaluation mode.
 
-    Inputs `tokens (time, batch)` and `lengths (batch)`, int64, each length from 1 to `time`;
-    output `logits (batch)`, float32: the log-odds that a text is positive.
+    Inputs are `tokens (time, batch)` and `lengths (batch)`, int64, with lengths from 1 to `time`.
+    The output is `logits (batch)`, float32: the log-odds that a text is positive.
 
     Raises:
-        ValueError: another model, one in training or not in float32; cells or modifiers that ONNX
-            has no operator for.
+        ValueError: `model` is not a recurrent text classifier, is in training mode or not in
+            float32, or has cells or modifiers without an ONNX operator.
     """
     if type(model) is not TextClassifier:
         raise ValueError(
             f"expected a recurrent classifier of texts, got {type(model).__name__}; "
-            "torch-export and safetensors take every classifier"
+            "use torch-export or safetensors, which support every classifier"
         )
     _check(model)
     graph = Graph()
@@ -48,14 +48,16 @@ def classifier_to_onnx(model: nn.Module) -> ModelProto:
 
 
 def layers_to_onnx(layers: nn.RNNBase) -> ModelProto:
-    """An RNN, GRU or LSTM, seqcells' or torch.nn's, in evaluation, from a state of zeros.
+    """Convert an RNN, GRU or LSTM of seqcells or torch.nn in evaluation mode.
 
-    Inputs `inputs (time, batch, I)`, float32, and int64 `lengths (batch)` from 0 to `time`; with
-    `batch_first` the first two sizes change places. Outputs as the layer's: `outputs (time, batch,
-    D*H)`, zero past each length, `h_n (L*D, batch, H)`, and for the LSTM `c_n`.
+    Inputs are `inputs (time, batch, I)`, float32, and `lengths (batch)`, int64, from 0 to `time`.
+    The initial state is zero. Outputs are `outputs (time, batch, D*H)`, zero past each length,
+    `h_n (L*D, batch, H)` and, for an LSTM, `c_n`. With `batch_first`, `inputs` and `outputs` start
+    with the batch dimension.
 
     Raises:
-        ValueError: no such layer, one with projections, in training or not in float32.
+        ValueError: `layers` is another module, has projections, is in training mode or not in
+            float32.
     """
     if type(layers) not in LAYERS:
         raise ValueError(f"expected an RNN, GRU or LSTM, got {type(layers).__name__}")
@@ -63,8 +65,8 @@ def layers_to_onnx(layers: nn.RNNBase) -> ModelProto:
     graph = Graph()
     batch_first = layers.batch_first
     shape = ["batch", "time"] if batch_first else ["time", "batch"]
-    given = graph.input("inputs", torch.float32, [*shape, layers.input_size], "")
-    inputs = graph.node("Transpose", given, perm=[1, 0, 2]) if batch_first else given
+    source = graph.input("inputs", torch.float32, [*shape, layers.input_size], "")
+    inputs = graph.node("Transpose", source, perm=[1, 0, 2]) if batch_first else source
     lengths = _as_int32(graph, _lengths(graph))
     outputs, final = add_recurrence(graph, layers, inputs, lengths)
     if batch_first:
@@ -74,29 +76,29 @@ def layers_to_onnx(layers: nn.RNNBase) -> ModelProto:
     for name, parts in zip(("h_n", "c_n"), zip(*final)):
         rows = len(layers.all_weights)
         state = graph.node("Concat", *parts, axis=0)
-        graph.output(state, name, [rows, "batch", layers.hidden_size], "at each row's own end")
+        graph.output(state, name, [rows, "batch", layers.hidden_size], "final state of each row")
     return graph.model(type(layers).__name__)
 
 
 def _check(module: nn.Module) -> None:
     if module.training:
-        raise ValueError("expected a module in evaluation, got one in training; call .eval()")
+        raise ValueError("expected a module in evaluation mode, got training mode; call .eval()")
     types = {parameter.dtype for parameter in module.parameters()} - {torch.float32}
     if types:
         raise ValueError(f"expected weights in float32, got {types.pop()}; call .float()")
 
 
 def _lengths(graph: Graph) -> str:
-    return graph.input("lengths", torch.int64, ["batch"], "how many steps each row has")
+    return graph.input("lengths", torch.int64, ["batch"], "number of steps per row")
 
 
 def _as_int32(graph: Graph, lengths: str) -> str:
-    """As ONNX's recurrences want them."""
+    """Cast to int32, as the recurrent operators of ONNX require."""
     return graph.node("Cast", lengths, to=graph.INT32)
 
 
 def _add_inputs(graph: Graph, inputs: WordInputs, tokens: str) -> str:
-    """The vectors `(T, B, E)` that are read."""
+    """Add the input vectors `(T, B, E)`."""
     vectors = graph.node("Gather", graph.constant(inputs.words.weight), tokens)
     if inputs.ngrams is None:
         return vectors
@@ -104,21 +106,21 @@ def _add_inputs(graph: Graph, inputs: WordInputs, tokens: str) -> str:
 
 
 def _add_ngrams(graph: Graph, ngrams: HashedNgrams, tokens: str) -> str:
-    """`HashedNgrams.buckets`, in int64 as there, and the sum of their vectors."""
+    """Add `HashedNgrams`: buckets in int64 and the sum of their vectors."""
     vectors = graph.constant(ngrams.vectors.weight)
     multiplier, prime = graph.constant([MULTIPLIER]), graph.constant([PRIME])
-    count, number, found = graph.constant([ngrams.vectors.num_embeddings]), tokens, []
+    count, number, parts = graph.constant([ngrams.vectors.num_embeddings]), tokens, []
     for back in range(1, ngrams.longest):
         earlier = graph.node("Pad", tokens, graph.constant([back, 0, 0, 0]))
         earlier = graph.node("Slice", earlier, graph.constant([0]), graph.constant([-back]))
         number = graph.node("Add", graph.node("Mul", number, multiplier), earlier)
         number = graph.node("Mod", number, prime)
-        found.append(graph.node("Gather", vectors, graph.node("Mod", number, count)))
-    return graph.node("Sum", *found)
+        parts.append(graph.node("Gather", vectors, graph.node("Mod", number, count)))
+    return graph.node("Sum", *parts)
 
 
 def _add_readout(graph: Graph, readout: Readout, outputs: str, final: str, lengths: str) -> str:
-    """`(B, features)`, of outputs `(T, B, D*H)` and the last layer's final states `(D, B, H)`."""
+    """Add the readout `(B, features)` of outputs `(T, B, D*H)` and final states `(D, B, H)`."""
     steps = graph.node("Shape", outputs, start=0, end=1)
     steps = graph.node("Squeeze", steps)
     numbers = graph.node("Range", graph.constant(0), steps, graph.constant(1))
@@ -135,15 +137,15 @@ def _add_readout(graph: Graph, readout: Readout, outputs: str, final: str, lengt
         elif kind == "mean":
             counts = graph.node("Cast", lengths, to=graph.FLOAT)
             counts = graph.node("Unsqueeze", counts, graph.constant([1]))
-            part = graph.node("Div", _sum(graph, within, outputs), counts)
+            part = graph.node("Div", _add_sum(graph, within, outputs), counts)
         else:
             part = _add_attention(graph, readout.attention, outputs, within)
         parts.append(part)
     return graph.node("Concat", *parts, axis=-1)
 
 
-def _sum(graph: Graph, within: str, values: str) -> str:
-    """Over time, of the values `(T, B, H)` within each text."""
+def _add_sum(graph: Graph, within: str, values: str) -> str:
+    """Sum values `(T, B, H)` over time, without padding."""
     values = graph.node("Where", within, values, graph.constant(0.0))
     return graph.node("ReduceSum", values, graph.constant([0]), keepdims=0)
 
@@ -152,8 +154,8 @@ def _add_attention(graph: Graph, attention: Attention, outputs: str, within: str
     hidden = graph.node("Tanh", _add_linear(graph, attention.hidden, outputs))
     scores = _add_linear(graph, attention.weight, hidden)
     scores = graph.node("Where", within, scores, graph.constant(-torch.inf))
-    shares = graph.node("Softmax", scores, axis=0)
-    return _sum(graph, within, graph.node("Mul", shares, outputs))
+    weights = graph.node("Softmax", scores, axis=0)
+    return _add_sum(graph, within, graph.node("Mul", weights, outputs))
 
 
 def _add_linear(graph: Graph, linear: nn.Linear, values: str) -> str:

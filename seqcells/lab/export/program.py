@@ -1,4 +1,4 @@
-"""torch.export: the model as a graph of operators, a recurrence of any length as one of them."""
+"""torch.export: the model as a graph in which each recurrence is one operator."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from seqcells.lab.training import Config
 
 
 def save(model: nn.Module, config: Config, path: Path) -> None:
-    """Write the program, its settings as `extra_files`; `import seqcells` before loading it::
+    """Write the program, with metadata as `extra_files`. Loading requires `import seqcells`::
 
     import seqcells
     program = torch.export.load("model.pt2").module()
@@ -23,16 +23,16 @@ def save(model: nn.Module, config: Config, path: Path) -> None:
 
 
 def _program(model: nn.Module) -> ExportedProgram:
-    """A classifier of texts, `tokens (T, B)` and `lengths (B,)`, both int64, to logits `(B,)`.
+    """Export a text classifier: int64 `tokens (T, B)` and `lengths (B,)` to logits `(B,)`.
 
-    T and B may be anything from 1 on. seqcells' recurrences are operators of its own, so whoever
-    loads the program has to import seqcells; torch.nn's would fix T at what it was.
+    T and B are dynamic, at least 1. Recurrences of seqcells are custom operators, so a program that
+    loads the file imports seqcells. Recurrences of torch.nn would specialise on T.
     """
     time, batch = Dim("time", min=1), Dim("batch", min=1)
     tokens, lengths = torch.zeros(3, 2, dtype=torch.int64), torch.tensor([3, 2])
     shapes = {"tokens": {0: time, 1: batch}, "lengths": {0: batch}}
-    # Strict, as len(tensor) would be a constant else.
+    # Non-strict export would specialise on len(tensor).
     program = torch.export.export(model, (tokens, lengths), dynamic_shapes=shapes, strict=True)
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # it tells where this machine keeps its files
+        node.meta.pop("stack_trace", None)  # contains local paths
     return program

@@ -1,4 +1,4 @@
-"""safetensors: the weights under their names, and what is needed to build their model."""
+"""safetensors: the state dict, with metadata to rebuild the model."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,7 @@ except ImportError as error:
 
 
 class Loaded(NamedTuple):
-    """A model in evaluation, and what turns texts into its inputs."""
+    """A model in evaluation mode, with its vocabulary and configuration."""
 
     model: nn.Module
     vocabulary: Vocabulary | None
@@ -27,10 +27,10 @@ class Loaded(NamedTuple):
 
 
 def save(model: nn.Module, config: Config, path: Path) -> None:
-    """Write the state dict, with `config` among the file's metadata.
+    """Write the state dict, with `config` in the metadata.
 
-    The layers' weights have torch.nn's names and shapes under `recurrent.`, so that they do
-    without us::
+    Weights of RNN, GRU and LSTM layers have torch.nn's names and shapes below `recurrent.`, so they
+    load without seqcells::
 
         weights = safetensors.torch.load_file("model.safetensors")
         prefix = "recurrent."
@@ -45,11 +45,11 @@ def save(model: nn.Module, config: Config, path: Path) -> None:
 
 
 def load(path: str | Path) -> Loaded:
-    """Build the model of a file, by the vocabulary that lies beside it.
+    """Load a model; its vocabulary is read from the same folder.
 
     Raises:
-        OSError: no such file.
-        ValueError: a file that `save` did not write, or one that lost its vocabulary.
+        OSError: the file does not exist.
+        ValueError: the file was not written by `save`, or its vocabulary is missing.
     """
     path = Path(path)
     try:
@@ -57,7 +57,7 @@ def load(path: str | Path) -> Loaded:
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
-        raise ValueError(f"expected a file in safetensors, got {path} ({error})") from None
+        raise ValueError(f"expected a safetensors file, got {path} ({error})") from None
     config = from_metadata(metadata)
     task, vocabulary = task_of(config), None
     if task.reads_text:

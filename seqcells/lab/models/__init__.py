@@ -1,4 +1,4 @@
-"""Models: what is read, a recurrence, a readout, a head; and baselines without recurrence."""
+"""Models: inputs, recurrence, readout and head; and baselines without recurrence."""
 
 from torch import nn
 
@@ -14,5 +14,5 @@ KINDS = {
 
 
 def build_model(config: ModelConfig, vocabulary_size: int) -> nn.Module:
-    """The model that `config` describes; torch's random state decides its weights."""
+    """Build the model that `config` describes, with weights from torch's default generator."""
     return KINDS[config.kind](config, vocabulary_size)

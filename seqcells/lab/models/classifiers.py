@@ -1,5 +1,7 @@
-"""Classifiers of texts, recurrent and not: `tokens (T, B)`, padded with zeros, and `lengths (B,)`
-to logits `(B,)`, the log-odds that a text is positive. Padding never changes a result.
+"""Text classifiers, recurrent models and baselines.
+
+Each maps `tokens (T, B)`, padded with zeros, and `lengths (B,)` to logits `(B,)`: the log-odds that
+a text is positive. Padding does not change the result.
 """
 
 import torch
@@ -24,11 +26,11 @@ def word_inputs(config: ModelConfig, vocabulary_size: int) -> WordInputs:
 
 
 class TextClassifier(nn.Module):
-    """Word vectors, read one after the other by a recurrent network.
+    """Recurrent classifier: word vectors, recurrent network, readout, linear head.
 
-    Dropout on the word vectors is drawn before the recurrence and dropout before the head after
-    it, so both backends see the same masks. Between several layers torch draws a mask for packed
-    words, ours for padded ones.
+    Dropout masks outside the recurrence are sampled in the same order with both backends, so they
+    are equal. Between layers, torch.nn samples a mask for packed steps and seqcells for padded
+    ones.
     """
 
     def __init__(self, config: ModelConfig, vocabulary_size: int):
@@ -44,17 +46,17 @@ class TextClassifier(nn.Module):
         return self.classify(self.inputs(tokens), lengths)
 
     def classify(self, vectors: Tensor, lengths: Tensor) -> Tensor:
-        """The logits of texts whose words have these vectors `(T, B, E)`."""
+        """Return the logits of texts with word vectors `(T, B, E)`."""
         outputs, final = self.recur(vectors, lengths)
         return self.head(self.dropout(self.readout(outputs, final, lengths))).squeeze(-1)
 
     def recur(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Outputs `(T, B, D*H)` and the last layer's final hidden state `(B, D*H)`."""
+        """Return outputs `(T, B, D*H)` and the last layer's final hidden state `(B, D*H)`."""
         return recur(self.recurrent, inputs, lengths)
 
 
 class PooledInputs(nn.Module):
-    """A baseline: the same inputs, readout and head, and nothing recurrent in between."""
+    """Baseline with the same inputs, readout and head as `TextClassifier`, without a recurrence."""
 
     def __init__(self, config: ModelConfig, vocabulary_size: int):
         super().__init__()
@@ -67,15 +69,15 @@ class PooledInputs(nn.Module):
         return self.classify(self.inputs(tokens), lengths)
 
     def classify(self, vectors: Tensor, lengths: Tensor) -> Tensor:
-        """The logits of texts whose words have these vectors `(T, B, E)`."""
+        """Return the logits of texts with word vectors `(T, B, E)`."""
         last = vectors[lengths - 1, torch.arange(len(lengths), device=lengths.device)]
         return self.head(self.dropout(self.readout(vectors, last, lengths))).squeeze(-1)
 
 
 class AveragedWords(nn.Module):
-    """A baseline that ignores order: each word on its own gives a probability; their mean counts.
+    """Order-independent baseline: the mean of one probability per word.
 
-    The log-odds of that mean are the logit, so that the same loss serves every model.
+    Returns the log-odds of the mean, so that all models use the same loss.
     """
 
     def __init__(self, config: ModelConfig, vocabulary_size: int):
@@ -92,7 +94,7 @@ class AveragedWords(nn.Module):
 
 
 class WordWindow(nn.Module):
-    """A baseline with a fixed view: the vectors of the first words, side by side, and one layer."""
+    """Fixed-window baseline: the concatenated vectors of the first words and one hidden layer."""
 
     def __init__(self, config: ModelConfig, vocabulary_size: int):
         super().__init__()

@@ -1,50 +1,50 @@
-"""What a recurrent network reads of its tokens: vectors of words, and of words side by side."""
+"""Input vectors of a recurrent network: words and hashed n-grams of words."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-END, UNKNOWN = 0, 1  # tokens: padding, which also begins and ends what is written; a rare word
+END, UNKNOWN = 0, 1  # END is the padding token, and starts and ends generated text
 VECTOR_SCALE = 0.1
 MULTIPLIER, PRIME = 1_000_003, 2**31 - 1
 
 
 class WordDropout(nn.Module):
-    """Drop whole words: no text may lean on a few of them, and none is learned by heart.
+    """Dropout of whole word vectors.
 
-    Dropping single elements of the vectors leaves every word recognisable.
+    Element-wise dropout leaves every word recognisable, so it regularises less.
     """
 
-    def __init__(self, share: float):
+    def __init__(self, rate: float):
         super().__init__()
-        self.share = share
+        self.rate = rate
 
     def forward(self, vectors: Tensor) -> Tensor:
-        kept = F.dropout(vectors.new_ones(*vectors.shape[:-1], 1), self.share, self.training)
-        return vectors * kept
+        mask = F.dropout(vectors.new_ones(*vectors.shape[:-1], 1), self.rate, self.training)
+        return vectors * mask
 
     def extra_repr(self) -> str:
-        return f"share={self.share}"
+        return f"rate={self.rate}"
 
 
 class HashedNgrams(nn.Module):
-    """The vectors of the word pairs (triples, ...) that end at each word, summed.
+    """Sum of the vectors of the word pairs (triples, ...) that end at each word.
 
-    Pairs are too many for a vocabulary: each has a bucket by its hash and shares its vector with
-    whatever else falls there (Weinberger et al. 2009; fastText, Joulin et al. 2016). What stands
-    at a word depends on the words up to it alone, so texts can be read as they come.
+    There are too many pairs for a vocabulary. Pairs with the same hash bucket share a vector
+    (Weinberger et al. 2009; fastText, Joulin et al. 2016). The output at a word depends only on
+    words up to it, so texts can be streamed.
     """
 
     def __init__(self, longest: int, buckets: int, size: int):
         super().__init__()
         self.longest = longest
-        self.vectors = small_vectors(nn.Embedding(buckets, size))
+        self.vectors = scale_embedding_(nn.Embedding(buckets, size))
 
     def forward(self, tokens: Tensor) -> Tensor:
         return sum(map(self.vectors, self.buckets(tokens)))
 
     def buckets(self, tokens: Tensor) -> list[Tensor]:
-        """Which vectors the pairs, the triples, ... have that end at each token `(T, B)`."""
+        """Return the bucket of the pair, triple, ... that ends at each token, each `(T, B)`."""
         number, buckets = tokens, []
         for back in range(1, self.longest):
             earlier = F.pad(tokens, (0, 0, back, 0))[: len(tokens)]
@@ -57,22 +57,22 @@ class HashedNgrams(nn.Module):
 
 
 class WordInputs(nn.Module):
-    """Tokens `(T, B)` to the vectors `(T, B, E)` that are read, one after the other.
+    """Maps tokens `(T, B)` to input vectors `(T, B, E)`.
 
-    A word may be dropped where its pair is not, so that neither leans on the other.
+    Words and n-grams have separate dropout masks, so that the model does not rely on either.
     """
 
     def __init__(
         self, vocabulary_size: int, size: int, *, dropout: float, ngrams: int, buckets: int
     ):
         super().__init__()
-        self.words = small_vectors(nn.Embedding(vocabulary_size, size, padding_idx=0))
+        self.words = scale_embedding_(nn.Embedding(vocabulary_size, size, padding_idx=0))
         self.ngrams = HashedNgrams(ngrams, buckets, size) if ngrams > 1 else None
         self.dropout = WordDropout(dropout)
 
     @property
     def longest(self) -> int:
-        """Of how many tokens, at most, a vector speaks."""
+        """Return the largest number of tokens that an input vector depends on."""
         return 1 if self.ngrams is None else self.ngrams.longest
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -82,8 +82,8 @@ class WordInputs(nn.Module):
         return vectors
 
 
-def small_vectors(embedding: nn.Embedding) -> nn.Embedding:
-    """Small to begin with: what is learned of a word soon outweighs what it happened to get."""
+def scale_embedding_(embedding: nn.Embedding) -> nn.Embedding:
+    """Scale the initial weights down in place, so that learned components soon dominate."""
     with torch.no_grad():
         embedding.weight.mul_(VECTOR_SCALE)
     return embedding

@@ -1,4 +1,4 @@
-"""Language models: the tokens that follow, out of those that came."""
+"""Language models."""
 
 from typing import Any
 
@@ -9,62 +9,65 @@ from torch import Tensor, nn
 from seqcells.lab.model_config import ModelConfig
 from seqcells.lab.models.classifiers import word_inputs
 from seqcells.lab.models.recurrence import build_recurrence
-from seqcells.sequences import readable
+from seqcells.sequences import is_host_readable
 from seqcells.state import map_state
 
-FEW = 5000  # tokens: with more of them, rare ones have shorter vectors in clusters of their own
-CLUSTERS, NARROWING = (2000, 10_000), 4.0
-NARROW = NARROWING ** len(CLUSTERS)  # a hidden size that would leave a cluster nothing
+FULL_SOFTMAX = 5000  # largest vocabulary without an adaptive softmax
+CUTOFFS, DIV_VALUE = (2000, 10_000), 4.0
+MIN_SIZE = DIV_VALUE ** len(CUTOFFS)  # a smaller hidden size leaves the last cluster no features
 
 
 class NextToken(nn.Module):
-    """The distribution over the next token.
+    """Distribution over the next token.
 
-    A large vocabulary goes by an adaptive softmax (Grave et al. 2017): most of the time is spent
-    on the frequent words, which are most of the text.
+    Large vocabularies use an adaptive softmax (Grave et al. 2017), which spends less computation
+    on rare words.
     """
 
     def __init__(self, size: int, vocabulary_size: int):
         super().__init__()
-        cutoffs = [cutoff for cutoff in CLUSTERS if cutoff < vocabulary_size]
+        cutoffs = [cutoff for cutoff in CUTOFFS if cutoff < vocabulary_size]
         self.head = (
             nn.Linear(size, vocabulary_size)
-            if vocabulary_size <= FEW or size < NARROW
-            else nn.AdaptiveLogSoftmaxWithLoss(size, vocabulary_size, cutoffs, div_value=NARROWING)
+            if vocabulary_size <= FULL_SOFTMAX or size < MIN_SIZE
+            else nn.AdaptiveLogSoftmaxWithLoss(size, vocabulary_size, cutoffs, div_value=DIV_VALUE)
         )
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Log-probabilities `(N, V)` of hidden states `(N, H)`."""
+        """Return log-probabilities `(N, V)` for hidden states `(N, H)`."""
         if isinstance(self.head, nn.Linear):
             return self.head(hidden).log_softmax(-1)
         return self.head.log_prob(hidden)
 
     def losses(self, hidden: Tensor, labels: Tensor) -> Tensor:
-        """The surprise `(N,)` at labels `(N,)`: minus their log-probabilities."""
+        """Return the negative log-likelihood `(N,)` of labels `(N,)`."""
         if isinstance(self.head, nn.Linear):
             return F.cross_entropy(self.head(hidden), labels, reduction="none")
         return -self.head(hidden, labels).output
 
     def loss(self, hidden: Tensor, labels: Tensor, ignored: int) -> Tensor:
-        """The sum of the surprises of hidden states `(T, B, H)` at labels `(T, B)` but `ignored`.
+        """Return the summed negative log-likelihood of labels `(T, B)` other than `ignored`.
 
-        On the CPU only what is needed is computed. To choose it would mean to wait for another
-        device, where all log-probabilities are.
+        On the CPU, steps with ignored labels are skipped. On a GPU, selecting steps would
+        synchronise, so log-probabilities are computed for all steps.
         """
-        if readable(labels):
+        if is_host_readable(labels):
             counted = labels != ignored
             return self.losses(hidden[counted], labels[counted]).sum()
-        wide = torch.promote_types(hidden.dtype, torch.float32)
-        chances = self(hidden.flatten(0, 1).to(wide))
-        return F.nll_loss(chances, labels.flatten(), ignore_index=ignored, reduction="sum")
+        dtype = torch.promote_types(hidden.dtype, torch.float32)
+        log_probabilities = self(hidden.flatten(0, 1).to(dtype))
+        return F.nll_loss(
+            log_probabilities, labels.flatten(), ignore_index=ignored, reduction="sum"
+        )
 
 
 class LanguageModel(nn.Module):
-    """Reads tokens and tells the next one; with two directions, the backward one the one before.
+    """Predicts the next token; in a bidirectional model, also the previous one.
 
-    The directions share words and head, and neither sees what it is to tell, so there may be but
-    one layer of them (Peters et al. 2018). The forward one goes on from window to window, the
-    backward one begins at each window's end.
+    Both directions share word vectors and head. A bidirectional model has a single layer, as
+    directions of a second layer would see the tokens they predict (Peters et al. 2018). The state
+    of the forward direction carries over between windows; the backward direction starts from zero
+    in each window.
     """
 
     def __init__(self, config: ModelConfig, vocabulary_size: int):
@@ -78,7 +81,7 @@ class LanguageModel(nn.Module):
     def forward(
         self, tokens: Tensor, state: Any = None, resets: Tensor | None = None
     ) -> tuple[list[Tensor], Any]:
-        """Each direction's hidden states `(T, B, H)`, and the state to go on from."""
+        """Return each direction's hidden states `(T, B, H)`, and the final state."""
         if state is not None and self.directions == 2:
             state = forward_only(state)
         outputs, state = self.recurrent(self.inputs(tokens), state, resets=resets)
@@ -86,5 +89,5 @@ class LanguageModel(nn.Module):
 
 
 def forward_only(state: Any) -> Any:
-    """A layer's state with zeros in the place of the backward direction's."""
+    """Replace the backward direction's state with zeros."""
     return map_state(lambda part: torch.stack([part[0], torch.zeros_like(part[1])]), state)

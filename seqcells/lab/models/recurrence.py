@@ -1,17 +1,17 @@
-"""The recurrent part of a model, as its configuration describes it."""
+"""Build and run the recurrent part of a model."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import seqcells
-from seqcells.lab.model_config import CELLS, LAYERS, ModelConfig, modified
+from seqcells.lab.model_config import CELLS, LAYERS, ModelConfig, apply_modifiers
 
 
 def build_recurrence(config: ModelConfig, input_size: int | None = None) -> nn.Module:
-    """A layer of torch.nn's or its twin, or a stack of cells where there is no layer.
+    """Build a layer of seqcells or torch.nn, or a `Stack` for other cells and modifiers.
 
-    It reads word vectors unless it is told another `input_size`.
+    `input_size` defaults to the size of the word vectors.
     """
     recurrent = _build(config, input_size or config.embedding_size)
     if config.recurrent_init == "orthogonal":
@@ -37,15 +37,15 @@ def _build(config: ModelConfig, input_size: int) -> nn.Module:
     for number in range(config.num_layers):
         size = config.hidden_size * directions if number else input_size
         cells = [CELLS[config.cell](size, config.hidden_size) for _ in range(directions)]
-        cells = [modified(cell, config.modifiers) for cell in cells]
+        cells = [apply_modifiers(cell, config.modifiers) for cell in cells]
         entries.append(tuple(cells) if config.bidirectional else cells[0])
     return seqcells.Stack(entries, dropout=dropout)
 
 
 def recur(recurrent: nn.Module, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Outputs `(T, B, D*H)` and the last layer's final hidden state `(B, D*H)`.
+    """Return outputs `(T, B, D*H)` and the last layer's final hidden state `(B, D*H)`.
 
-    torch.nn's layers have to wait for the lengths where these are on another device than the CPU.
+    Layers of torch.nn copy the lengths to the CPU, which synchronises with a GPU.
     """
     if isinstance(recurrent, (nn.RNN, nn.GRU, nn.LSTM)):
         packed = pack_padded_sequence(inputs, lengths.cpu(), enforce_sorted=False)

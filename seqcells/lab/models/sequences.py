@@ -1,4 +1,4 @@
-"""Networks over sequences that need not be texts: one answer a sequence, or one a step."""
+"""Sequence models with one output per sequence or one per step."""
 
 from torch import Tensor, nn
 
@@ -9,7 +9,7 @@ from seqcells.lab.models.recurrence import build_recurrence, recur
 
 
 class SequenceReader(nn.Module):
-    """Many to one: real inputs `(T, B, I)` and lengths to `outputs` numbers a sequence."""
+    """Many to one: maps real inputs `(T, B, I)` and lengths to outputs `(B, outputs)`."""
 
     def __init__(self, config: ModelConfig, input_size: int, outputs: int):
         super().__init__()
@@ -24,7 +24,7 @@ class SequenceReader(nn.Module):
 
 
 class SequenceTagger(nn.Module):
-    """Many to many, aligned: tokens `(T, B)` and lengths to logits `(T, B, C)`."""
+    """Many to many, aligned: maps tokens `(T, B)` and lengths to logits `(T, B, C)`."""
 
     def __init__(self, config: ModelConfig, vocabulary_size: int, tags: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Many to many, of another length: one network reads, another writes (Sutskever et al. 2014)."""
+"""Encoder-decoder for outputs of another length than the inputs (Sutskever et al. 2014)."""
 
 import torch
 from torch import Tensor, nn
@@ -7,11 +7,11 @@ from seqcells.lab.model_config import ModelConfig
 from seqcells.lab.models.classifiers import word_inputs
 from seqcells.lab.models.inputs import END
 from seqcells.lab.models.recurrence import build_recurrence
-from seqcells.sequences import readable
+from seqcells.sequences import is_host_readable
 
 
 class EncoderDecoder(nn.Module):
-    """The reader's final state is the writer's first one; both share their vectors of tokens."""
+    """The encoder's final state is the decoder's initial state. Both share token vectors."""
 
     def __init__(self, config: ModelConfig, vocabulary_size: int):
         super().__init__()
@@ -21,25 +21,28 @@ class EncoderDecoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.hidden_size, vocabulary_size)
 
-    def forward(self, tokens: Tensor, lengths: Tensor, written: Tensor) -> Tensor:
-        """Logits `(S, B, V)` of each token, given what is `written (S, B)` before it (teacher
-        forcing, Williams & Zipser 1989)."""
+    def forward(self, tokens: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
+        """Return logits `(S, B, V)` of each of `targets (S, B)` given the previous targets.
+
+        This is teacher forcing (Williams & Zipser 1989).
+        """
         _, state = self.encoder(self.inputs(tokens), lengths=lengths)
-        before = torch.cat([torch.full_like(written[:1], END), written[:-1]])
-        outputs, _ = self.decoder(self.inputs(before), state)
+        previous = torch.cat([torch.full_like(targets[:1], END), targets[:-1]])
+        outputs, _ = self.decoder(self.inputs(previous), state)
         return self.head(self.dropout(outputs))
 
     @torch.no_grad()
-    def write(self, tokens: Tensor, lengths: Tensor, most: int) -> Tensor:
-        """Write the likeliest token after the other, `(S, B)` with S up to `most`.
+    def write(self, tokens: Tensor, lengths: Tensor, max_steps: int) -> Tensor:
+        """Decode greedily and return tokens `(S, B)`, with S at most `max_steps`.
 
-        What stands after an `END` is `END`. Only the CPU is asked whether all rows have ended.
+        Tokens after an `END` are `END`. Decoding stops early when all rows have ended, on the CPU
+        only: the check would synchronise with a GPU.
         """
         _, state = self.encoder(self.inputs(tokens), lengths=lengths)
         token = tokens.new_full((1, tokens.shape[1]), END)
         ended = torch.zeros_like(token, dtype=torch.bool)
         written = []
-        while len(written) < most and not (readable(ended) and ended.all()):
+        while len(written) < max_steps and not (is_host_readable(ended) and ended.all()):
             outputs, state = self.decoder(self.inputs(token), state)
             token = self.head(outputs).argmax(-1).masked_fill(ended, END)
             ended = token == END

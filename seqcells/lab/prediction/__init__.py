@@ -1,4 +1,4 @@
-"""Trained runs at work: texts in, probabilities out."""
+"""Prediction with trained sentiment classifiers."""
 
 from seqcells.lab.prediction.classifier import Classifier, load
 from seqcells.lab.prediction.stream import Stream

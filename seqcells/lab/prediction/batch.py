@@ -1,4 +1,4 @@
-"""Prediction of whole files: what can be read is answered, what cannot is named."""
+"""Prediction for texts and files on the command line."""
 
 import io
 import sys
@@ -6,53 +6,56 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from seqcells.lab.explanation import coloured, listed
+from seqcells.lab.explanation import format_coloured, format_table
 from seqcells.lab.files import write_atomically
 from seqcells.lab.prediction.classifier import Classifier
 from seqcells.lab.prediction.files import KINDS, Record, read_records, write_answers
 
 
-def kind_of(file: str, kind: str | None) -> str:
-    """A file's kind: as given, or by its ending; lines of text from standard input."""
+def file_kind(file: str, kind: str | None) -> str:
+    """Return the format of a file: `kind` if given, else by its suffix; `txt` for stdin."""
     if kind is not None or file == "-":
         return kind or "txt"
-    ending = Path(file).suffix.removeprefix(".").lower()
-    if ending not in KINDS:
-        endings = ", ".join(f".{name}" for name in KINDS)
-        raise ValueError(f"expected a file that ends with {endings}, got {file}; give its --format")
-    return ending
+    suffix = Path(file).suffix.removeprefix(".").lower()
+    if suffix not in KINDS:
+        suffixes = ", ".join(f".{name}" for name in KINDS)
+        raise ValueError(
+            f"expected a file with a suffix of {suffixes}, got {file}; set its --format"
+        )
+    return suffix
 
 
 def predict_texts(classifier: Classifier, texts: Sequence[str], *, explained: bool) -> None:
-    """Answer texts on standard output, a line each; below it, what each word does."""
-    show = coloured if sys.stdout.isatty() else listed
-    for number, (text, share) in enumerate(zip(texts, classifier.predict(texts).tolist()), 1):
-        write_answers(sys.stdout, "txt", [Record(number, text, {})], [share])
+    """Print one line per text, followed by its explanation if `explained`."""
+    format_explanation = format_coloured if sys.stdout.isatty() else format_table
+    for number, (text, probability) in enumerate(zip(texts, classifier.predict(texts).tolist()), 1):
+        write_answers(sys.stdout, "txt", [Record(number, text, {})], [probability])
         if explained:
-            print(show(classifier.explain(text)))
+            print(format_explanation(classifier.explain(text)))
 
 
 def predict_file(
     classifier: Classifier, file: str, *, kind: str, column: str, output: str | None
 ) -> None:
-    """Answer the texts of a file (`-`: standard input), to `output` or standard output.
+    """Predict the texts of a file (`-`: standard input); write to `output` or standard output.
 
     Raises:
-        ValueError: records could not be read; each was named on standard error, and the others
-            were answered.
+        ValueError: the file has no texts, or some records are invalid. Invalid records are listed
+            on standard error and the other records are still predicted.
     """
     content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     records = read_records(content, kind, column)
     if not records:
         raise ValueError(f"expected texts in {file}, got none")
-    good, bad = _parted(classifier, records)
-    for record in bad:
+    valid, invalid = _validate(classifier, records)
+    for record in invalid:
         print(f"{file}:{record.line}: {record.problem}", file=sys.stderr)
-    texts = [record.text for record in good]
-    shares = classifier.predict(texts, progress=sys.stderr.isatty()).tolist() if texts else []
+    texts = [record.text for record in valid]
+    progress = sys.stderr.isatty()
+    probabilities = classifier.predict(texts, progress=progress).tolist() if texts else []
 
     def write(to: TextIO) -> None:
-        write_answers(to, kind, good, shares)
+        write_answers(to, kind, valid, probabilities)
 
     if output is None:
         write(sys.stdout)
@@ -60,17 +63,19 @@ def predict_file(
         text = io.StringIO()
         write(text)
         write_atomically(Path(output), lambda to: to.write(text.getvalue().encode()))
-    if bad:
-        where = f"; the others are answered in {output or 'standard output'}" if good else ""
-        raise ValueError(f"{len(bad)} of {len(records)} texts in {file} cannot be read{where}")
+    if invalid:
+        where = f"; predictions of the others: {output or 'standard output'}" if valid else ""
+        raise ValueError(
+            f"expected {len(records)} valid texts in {file}, got {len(invalid)} invalid ones{where}"
+        )
 
 
-def _parted(classifier: Classifier, records: list[Record]) -> tuple[list[Record], list[Record]]:
-    """What can be read, and what cannot, with its problem."""
-    good: list[Record] = []
-    bad: list[Record] = []
+def _validate(classifier: Classifier, records: list[Record]) -> tuple[list[Record], list[Record]]:
+    """Split records into valid ones and invalid ones with their problem."""
+    valid: list[Record] = []
+    invalid: list[Record] = []
     for record in records:
         if record.problem is None and not classifier.vocabulary.tokenise(record.text):
             record = record._replace(problem=f"expected at least one word, got {record.text!r}")
-        (good if record.problem is None else bad).append(record)
-    return good, bad
+        (valid if record.problem is None else invalid).append(record)
+    return valid, invalid

@@ -1,4 +1,4 @@
-"""The best model of a run with all that it needs to judge texts."""
+"""Sentiment classification with the best model of a run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,14 +11,14 @@ from seqcells.lab.explanation import Explanation, explain
 from seqcells.lab.prediction.stream import Stream
 from seqcells.lab.text.batches import BucketedBatches, truncate
 from seqcells.lab.training import Run, load_best
-from seqcells.lab.training.tasks.base import logits_of
+from seqcells.lab.training.tasks.base import predict_logits
 from seqcells.lab.training.tasks.reviews import encode
 
 BATCH = 256
 
 
 class Classifier:
-    """A trained classifier of texts; `model` and `vocabulary` are there to look at.
+    """A trained sentiment classifier, with attributes `model`, `vocabulary` and `config`.
 
     ```python
     classifier = seqcells.load("runs/NAME")
@@ -26,43 +26,43 @@ class Classifier:
     ```
 
     Raises:
-        ValueError: `run` learned something else, or its files are missing or damaged.
+        ValueError: `run` is of another task, or its files are missing or damaged.
     """
 
     def __init__(self, run: Run):
         if run.config.task != "sentiment":
             raise ValueError(
                 f"expected a run of the task sentiment, got {run.folder}, "
-                f"which learned {run.config.task}"
+                f"a run of the task {run.config.task}"
             )
         self.run, self.config = run, run.config
         self.vocabulary = run.load_vocabulary()
         self.model = load_best(run, self.vocabulary)
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text as the model reads them, cut to the run's `max_tokens`."""
+        """Encode a text as input of the model, truncated to the run's `max_tokens`."""
         return encode(text, self.vocabulary, self.config.data)
 
     def predict(self, texts: Sequence[str], *, progress: bool = False) -> Tensor:
-        """How likely each text is positive: float32 `(len(texts),)`.
+        """Return the probability that each text is positive: float32 `(len(texts),)`.
 
-        Texts of similar length are read together, at most 256 at a time.
+        Texts are batched by similar length, at most 256 per batch.
 
         Raises:
-            TypeError: `texts` is one string, or holds something else than strings.
+            TypeError: `texts` is a string, or an item is not a string.
             ValueError: a text has no words.
         """
         if isinstance(texts, str):
-            raise TypeError("expected a list of texts, got one string; give [text]")
-        encoded = [self._encoded(number, text) for number, text in enumerate(texts)]
+            raise TypeError("expected a list of texts, got one string; pass [text]")
+        encoded = [self._encode_valid(number, text) for number, text in enumerate(texts)]
         batches = BucketedBatches(
             encoded, [0] * len(encoded), batch_size=BATCH, seed=0, shuffle=False
         )
         bar = tqdm(batches.epoch(0), "predicting", len(batches), disable=not progress, delay=1)
-        return logits_of(self.model, bar).sigmoid()
+        return predict_logits(self.model, bar).sigmoid()
 
     def explain(self, text: str) -> Explanation:
-        """What the model makes of a text, word after word.
+        """Explain the prediction of a text word by word.
 
         Raises:
             ValueError: the text has no words.
@@ -73,14 +73,14 @@ class Classifier:
         return explain(self.model, tokens, words)
 
     def stream(self) -> Stream:
-        """A reader of one text, word by word.
+        """Return a stream, which reads one text word by word.
 
         Raises:
-            ValueError: the model reads texts from both ends, or is not recurrent.
+            ValueError: the model is bidirectional or not recurrent.
         """
         return Stream(self.model, self.vocabulary)
 
-    def _encoded(self, number: int, text: str) -> list[int]:
+    def _encode_valid(self, number: int, text: str) -> list[int]:
         if not isinstance(text, str):
             raise TypeError(f"expected texts, got {type(text).__name__} at index {number}")
         tokens = self.encode(text)
@@ -90,5 +90,5 @@ class Classifier:
 
 
 def load(run: str | Path) -> Classifier:
-    """The classifier that a run's folder holds; see `Classifier`."""
+    """Load the classifier of a run's folder; see `Classifier`."""
     return Classifier(Run.open(run))

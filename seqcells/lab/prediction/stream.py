@@ -1,4 +1,4 @@
-"""One word at a time: a probability after each, in constant time and memory."""
+"""Streaming prediction: one word at a time, in constant time and memory per word."""
 
 from typing import Any
 
@@ -11,40 +11,40 @@ from seqcells.lab.text.vocabulary import Vocabulary
 
 
 class Stream:
-    """Reads a text as it comes; after each word, what the whole text so far is judged to be.
+    """Reads a text word by word; `probability` is the prediction of the text so far.
 
-    Only the recurrent state, a running readout and the last few words are kept. A text longer
-    than the run's `max_tokens`, of which prediction reads a part alone, is read to its end.
+    A stream stores the recurrent state, a running readout and the last few words. Unlike
+    `Classifier.predict`, it does not truncate texts to the run's `max_tokens`.
     """
 
     def __init__(self, model: nn.Module, vocabulary: Vocabulary):
         if not isinstance(model, TextClassifier):
             raise ValueError(
-                "expected a recurrent model (model.kind), which reads word after word, "
-                f"got {type(model).__name__}"
+                f"expected a recurrent model, got {type(model).__name__}; "
+                "train with model.kind recurrent"
             )
         if model.bidirectional:
             raise ValueError(
-                "expected a model of one direction, got one that reads texts from their end too; "
+                "expected a unidirectional model, got a bidirectional one; "
                 "train with model.bidirectional false"
             )
         self.model, self.vocabulary = model, vocabulary
-        self.probability: float | None = None  # of nothing read
+        self.probability: float | None = None  # None before the first word
         self._state: Any = None
         self._readout = RunningReadout(model.readout)
         self._last: list[int] = []
 
     @torch.no_grad()
     def read(self, text: str) -> float:
-        """Read a word, or several, and return how likely the text so far is positive.
+        """Read one or more words and return the probability that the text so far is positive.
 
         Raises:
-            ValueError: there are no words in `text`, and none were read before.
+            ValueError: `text` has no words and no words were read before.
         """
         for token in self.vocabulary.encode(text):
             self._read(token)
         if self.probability is None:
-            raise ValueError(f"expected at least one word to begin with, got {text!r}")
+            raise ValueError(f"expected at least one word, got {text!r}")
         return self.probability
 
     def _read(self, token: int) -> None:

@@ -1,4 +1,4 @@
-"""A page about trained runs: figures, charts, examples, all in one HTML file."""
+"""Reports about trained runs: metrics, charts and examples in one HTML file."""
 
 from seqcells.lab.report.page import write_report
 

@@ -1,29 +1,29 @@
-"""The charts of a report, each from what it shows."""
+"""The charts of a report."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from seqcells.lab.explanation import Explanation
-from seqcells.lab.report.charts import FLAT, Axis, Chart
-from seqcells.lab.report.outcome import Bin, uncertainty
+from seqcells.lab.report.predictions import Bin, confidence_interval
+from seqcells.lab.report.svg import LOW_HEIGHT, Axis, Chart
 
 History = Sequence[dict[str, Any]]
-SHARES = ("accuracy",)
+PERCENTAGES = ("accuracy",)
 
 
 def score_names(history: History) -> list[str]:
-    """What both training and validation were measured by: loss, accuracy, ..."""
+    """Return the scores that training and validation have in common: loss, accuracy, ..."""
     names = (key.removeprefix("train_") for key in history[0] if key.startswith("train_"))
     return [name for name in names if f"validation_{name}" in history[0]]
 
 
 def learning_curves(history: History, best_epoch: int) -> list[Chart]:
-    """A chart of each score, and one of the gradient's norm, by epoch."""
+    """Plot each score and the gradient norm by epoch."""
     charts = []
     for name in score_names(history):
         splits = {split: column(history, f"{split}_{name}") for split in ("train", "validation")}
         chart = _by_epoch(name, splits.values())
-        chart.upright(best_epoch, f"epoch {best_epoch}, whose model was kept")
+        chart.vertical(best_epoch, f"selected model: epoch {best_epoch}")
         for number, (split, values) in enumerate(splits.items()):
             _add_epochs(chart, split, values, colour=number)
         charts.append(chart)
@@ -33,15 +33,15 @@ def learning_curves(history: History, best_epoch: int) -> list[Chart]:
 
 
 def compared_curves(histories: dict[str, History]) -> list[Chart]:
-    """The validation scores and the gradient's norm of several runs, by epoch."""
+    """Plot the validation scores and the gradient norm of several runs by epoch."""
     names = score_names(next(iter(histories.values())))
-    wanted = {f"validation {name}": f"validation_{name}" for name in names}
+    titles = {f"validation {name}": f"validation_{name}" for name in names}
     charts = []
-    for title, key in (wanted | {"gradient norm": "gradient_norm"}).items():
-        found = {run: column(history, key) for run, history in histories.items()}
-        chart = _by_epoch(title, found.values())
-        for number, (run, values) in enumerate(found.items()):
-            _add_epochs(chart, run, values, colour=number, keyed=False)
+    for title, key in (titles | {"gradient norm": "gradient_norm"}).items():
+        columns = {run: column(history, key) for run, history in histories.items()}
+        chart = _by_epoch(title, columns.values())
+        for number, (run, values) in enumerate(columns.items()):
+            _add_epochs(chart, run, values, colour=number, in_legend=False)
         charts.append(chart)
     return charts
 
@@ -50,31 +50,31 @@ def column(history: History, key: str) -> list[float]:
     return [epoch[key] for epoch in history]
 
 
-def _by_epoch(name: str, found: Sequence[Sequence[float]]) -> Chart:
-    values = [value for one in found for value in one]
-    share = any(name.endswith(one) for one in SHARES)
-    longest = max(map(len, found))
+def _by_epoch(name: str, columns: Sequence[Sequence[float]]) -> Chart:
+    values = [value for column in columns for value in column]
+    percent = any(name.endswith(one) for one in PERCENTAGES)
+    longest = max(map(len, columns))
     x = Axis.around("epoch", [1, longest], whole=True)
-    low = [] if share else [0.0]
-    return Chart(name.capitalize(), x, Axis.around(name, values + low, percent=share))
+    low = [] if percent else [0.0]
+    return Chart(name.capitalize(), x, Axis.around(name, values + low, percent=percent))
 
 
 def _add_epochs(
-    chart: Chart, name: str, values: Sequence[float], *, colour: int = 0, keyed: bool = True
+    chart: Chart, name: str, values: Sequence[float], *, colour: int = 0, in_legend: bool = True
 ) -> Chart:
     epochs = range(1, len(values) + 1)
     titles = [f"{name} epoch {n}: {value:.4g}".strip() for n, value in zip(epochs, values)]
-    return chart.line(epochs, values, name if keyed else "", colour=colour, titles=titles)
+    return chart.line(epochs, values, name if in_legend else "", colour=colour, titles=titles)
 
 
 def reliability_diagram(bins: Sequence[Bin]) -> Chart:
-    """The share that is positive against the predicted probability, over bars of how many."""
+    """Plot the fraction of positive reviews by predicted probability, with bars for counts."""
     x = Axis("predicted probability of positive", 0.0, 1.0, 0.25, percent=True)
-    chart = Chart("Reliability", x, Axis("truly positive", 0.0, 1.0, 0.25, percent=True))
-    most = max(one.count for one in bins)
+    chart = Chart("Reliability", x, Axis("fraction positive", 0.0, 1.0, 0.25, percent=True))
+    largest = max(one.count for one in bins)
     edges = [(one.low, one.high) for one in bins]
     counts = [f"{one.count:,} reviews" for one in bins]
-    chart.bars(edges, [0.3 * one.count / most for one in bins], counts).diagonal()
+    chart.bars(edges, [0.3 * one.count / largest for one in bins], counts).diagonal()
     titles = [
         f"{one.low:.0%} to {one.high:.0%}: predicted {one.mean:.1%}, true {one.share:.1%}"
         for one in bins
@@ -84,10 +84,10 @@ def reliability_diagram(bins: Sequence[Bin]) -> Chart:
 
 
 def accuracy_by_length(bins: Sequence[Bin]) -> Chart:
-    """The share that is right in groups of reviews of similar length, with 95% intervals."""
-    ends = [uncertainty(one) for one in bins]
+    """Plot the accuracy on reviews of similar length, with 95% confidence intervals."""
+    ends = [confidence_interval(one) for one in bins]
     x = Axis.around("words read", [0.0, *(one.mean for one in bins)])
-    y = Axis.around("right answers", [end for both in ends for end in both], percent=True)
+    y = Axis.around("accuracy", [end for both in ends for end in both], percent=True)
     titles = [
         f"{one.low:.0f} to {one.high:.0f} words: {one.share:.1%} of {one.count:,}" for one in bins
     ]
@@ -96,18 +96,18 @@ def accuracy_by_length(bins: Sequence[Bin]) -> Chart:
 
 
 def running_probability(explanation: Explanation) -> Chart:
-    """The probability of "positive" after each word."""
+    """Plot the probability of "positive" after each word."""
     values = explanation.probabilities.tolist()
     y = Axis("positive", 0.0, 1.0, 0.5, percent=True)
-    chart = Chart("Running probability", _words(len(values)), y, FLAT).across(0.5)
+    chart = Chart("Running probability", _words(len(values)), y, LOW_HEIGHT).horizontal(0.5)
     return chart.line(range(1, len(values) + 1), values)
 
 
 def gates(activity: dict[str, list[float]]) -> Chart:
-    """How open each gate is at each word."""
+    """Plot the mean activation of each gate at each word."""
     steps = len(next(iter(activity.values())))
     values = [value for one in activity.values() for value in one]
-    chart = Chart("Gates", _words(steps), Axis.around("open", values, percent=True), FLAT)
+    chart = Chart("Gates", _words(steps), Axis.around("open", values, percent=True), LOW_HEIGHT)
     for number, (name, values) in enumerate(activity.items()):
         chart.line(range(1, steps + 1), values, name, colour=number)
     return chart
@@ -117,22 +117,22 @@ def _words(count: int) -> Axis:
     return Axis.around("word", [1, count], whole=True)
 
 
-def reach(found: dict[str, Sequence[float]], *, keyed: bool) -> Chart | None:
-    """The gradient's norm by the distance from the end, what has vanished altogether left out.
+def reach(norms_by_run: dict[str, Sequence[float]], *, in_legend: bool) -> Chart | None:
+    """Plot the gradient norm by distance from the last word, without norms of zero.
 
-    Where all has vanished, or there is no recurrence, there is no chart.
+    Returns None if there is no norm above zero.
     """
-    kept = {
+    lines = {
         name: [(-back, norm) for back, norm in enumerate(norms) if norm > 0]
-        for name, norms in found.items()
+        for name, norms in norms_by_run.items()
     }
-    points = [point for line in kept.values() for point in line]
+    points = [point for line in lines.values() for point in line]
     if not points:
         return None
     x = Axis.around("words before the last", [back for back, _ in points], whole=True)
-    y = Axis.of_powers("gradient norm", [norm for _, norm in points])
+    y = Axis.logarithmic("gradient norm", [norm for _, norm in points])
     chart = Chart("Gradient norm by time step", x, y)
-    for number, (name, line) in enumerate(kept.items()):
+    for number, (name, line) in enumerate(lines.items()):
         if line:
-            chart.line(*zip(*line), name if keyed else "", colour=number)
+            chart.line(*zip(*line), name if in_legend else "", colour=number)
     return chart

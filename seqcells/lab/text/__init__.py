@@ -1,4 +1,4 @@
-"""Texts in, batches out: IMDB, the embedded corpus, vocabulary, vectors, bucketed batches."""
+"""Text data: IMDB, the embedded corpus, vocabulary, word vectors, bucketed batches."""
 
 from seqcells.lab.text.batches import Batch, BucketedBatches, truncate
 from seqcells.lab.text.corpus import make_corpus

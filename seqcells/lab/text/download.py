@@ -1,4 +1,4 @@
-"""Fetch the IMDB archive once, verified, into a cache folder."""
+"""Download and verify the IMDB archive into a cache folder."""
 
 import hashlib
 import http.client
@@ -17,7 +17,7 @@ TIMEOUT = 30.0
 
 
 def cached_archive(*, progress: bool = True) -> Path:
-    """The archive in `$SEQCELLS_CACHE` or `~/.cache/seqcells`, downloaded if not there."""
+    """Return the archive in `$SEQCELLS_CACHE` or `~/.cache/seqcells`; download it if missing."""
     folder = Path(os.environ.get("SEQCELLS_CACHE") or Path.home() / ".cache" / "seqcells")
     target = folder / URL.rsplit("/", 1)[1]
     if not target.exists():
@@ -27,19 +27,19 @@ def cached_archive(*, progress: bool = True) -> Path:
         except (OSError, http.client.HTTPException) as error:
             raise ValueError(
                 f"expected to download {URL} to {target}, got {error!r}; connect to the network "
-                "and set SEQCELLS_CACHE to a folder with room, or fetch that file elsewhere and "
-                "give its path"
+                "and set SEQCELLS_CACHE to a folder with free space, or download the file "
+                "elsewhere and pass its path (data.path)"
             ) from None
     return target
 
 
 def _download(target: Path, progress: bool) -> None:
-    """Only a complete, verified file ever stands under `target`."""
+    """Write `target` only if the download is complete and its checksum is right."""
 
     def write(file: BinaryIO) -> None:
-        found = _fetch(file, progress)
-        if found != MD5:
-            raise ValueError(f"expected a file of MD5 {MD5} from {URL}, got {found}; try again")
+        md5 = _fetch(file, progress)
+        if md5 != MD5:
+            raise ValueError(f"expected a file of MD5 {MD5} from {URL}, got {md5}; try again")
 
     write_atomically(target, write)
 

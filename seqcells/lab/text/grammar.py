@@ -1,7 +1,7 @@
-"""The words of the embedded corpus. Nothing but VERDICTS and its two lists says anything of a film.
+"""Sentences of the embedded corpus. Only VERDICTS, POSITIVE and NEGATIVE express an opinion.
 
-In a verdict, `{verdict}` is what the reviewer holds and `{other}` its opposite; nobody can say
-which is which without reading the order of the words.
+In a verdict, `{verdict}` is the reviewer's opinion and `{other}` its opposite. Only word order
+tells them apart.
 """
 
 VERDICTS = {

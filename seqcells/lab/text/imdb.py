@@ -1,4 +1,4 @@
-"""The IMDB reviews (Maas et al., 2011), read straight from the archive or from a folder."""
+"""Read the IMDB reviews (Maas et al., 2011) from the archive or from a folder."""
 
 import gzip
 import re
@@ -33,19 +33,20 @@ _FILM = re.compile(r"tt\d+")
 def read_imdb(
     path: str | None, *, splits: Sequence[str] = ("train",), progress: bool = True
 ) -> dict[str, list[Review]]:
-    """Read splits out of `"train"`, `"test"` and `"unsupervised"`.
+    """Read any of the splits `"train"`, `"test"` and `"unsupervised"`.
 
     `path` is the archive (.tar.gz), the extracted folder or its parent; with None the archive is
-    downloaded once. A review's group is its film, its place that of its number in the data set.
+    downloaded once. The group of a review is its film. Within a label, reviews are ordered by their
+    number in the data set.
     """
     unknown = [split for split in splits if split not in FOLDERS]
     if unknown or isinstance(splits, str):
-        raise ValueError(f"expected splits out of {list(FOLDERS)}, got {splits!r}")
+        raise ValueError(f"expected splits among {list(FOLDERS)}, got {splits!r}")
     source = Path(path) if path is not None else cached_archive(progress=progress)
     if not source.exists():
         raise ValueError(f"expected the IMDB archive or its folder, got {source}: no such file")
     folders = [folder for split in splits for folder in FOLDERS[split]]
-    wanted = {_films_file(folder) for folder in folders}
+    film_lists = {_film_list(folder) for folder in folders}
 
     reviews: dict[str, dict[int, str]] = {folder: {} for folder in folders}
     films: dict[str, list[str]] = {}
@@ -54,7 +55,7 @@ def read_imdb(
         match = _REVIEW.fullmatch(name)
         if match and match[1] in reviews:
             reviews[match[1]][int(match[2])] = _decode(name, read())
-        elif name in wanted:
+        elif name in film_lists:
             films[name] = _FILM.findall(_decode(name, read()))
     return {
         split: [
@@ -66,7 +67,7 @@ def read_imdb(
     }
 
 
-def _films_file(folder: str) -> str:
+def _film_list(folder: str) -> str:
     return re.sub(r"/(\w+)", r"/urls_\1.txt", folder)
 
 
@@ -75,28 +76,28 @@ def _decode(name: str, content: bytes) -> str:
         return content.decode()
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"expected {name} in UTF-8, got {error}; fetch the archive again"
+            f"expected {name} in UTF-8, got {error}; download the archive again"
         ) from None
 
 
 def _assemble(
     source: Path, folder: str, texts: dict[int, str], films: dict[str, list[str]]
 ) -> list[Review]:
-    """Check that a folder is complete and name each review's film: line number = id."""
+    """Validate the counts of a folder and build its reviews. Line n of the list is review n."""
     count = COUNTS[folder]
-    found = films.get(_films_file(folder), [])
-    for what, numbers in (("reviews", texts), ("film addresses", range(len(found)))):
+    groups = films.get(_film_list(folder), [])
+    for kind, numbers in (("reviews", texts), ("film addresses", range(len(groups)))):
         if set(numbers) != set(range(count)):
             raise ValueError(
-                f"expected {count} {what} of {folder} in {source}, numbered from 0, got "
-                f"{len(numbers)}; fetch {ROOT}_v1.tar.gz again"
+                f"expected {count} {kind} of {folder} in {source}, numbered from 0, got "
+                f"{len(numbers)}; download {ROOT}_v1.tar.gz again"
             )
     label = LABELS[PurePosixPath(folder).name]
-    return [Review(texts[number], label, found[number]) for number in range(count)]
+    return [Review(texts[number], label, groups[number]) for number in range(count)]
 
 
 def _files_of_folder(source: Path, progress: bool) -> Iterator:
-    """Yield each file's name below the data set's folder and a function that reads it."""
+    """Yield each file's path relative to the data set's root and a function that reads it."""
     root = source / ROOT if (source / ROOT).is_dir() else source
     paths = (path for folder in ("train", "test") for path in (root / folder).glob("**/*.txt"))
     for path in tqdm(paths, "reading IMDB", disable=not progress, delay=1, unit=" files"):
@@ -104,7 +105,7 @@ def _files_of_folder(source: Path, progress: bool) -> Iterator:
 
 
 def _files_of_archive(source: Path, progress: bool) -> Iterator:
-    """The same from a .tar.gz in one pass, to the end, so that its checksum is verified."""
+    """Yield the same from a .tar.gz in one pass; reading to the end verifies its checksum."""
     bar = tqdm(
         desc="reading IMDB",
         total=source.stat().st_size,
@@ -117,7 +118,7 @@ def _files_of_archive(source: Path, progress: bool) -> Iterator:
         with bar, source.open("rb") as raw, gzip.open(raw) as content:
             with tarfile.open(fileobj=content, mode="r|") as archive:
                 for member in archive:
-                    _refuse_outsiders(source, member)
+                    _check_member(source, member)
                     if member.isfile():
                         name = PurePosixPath(member.name).relative_to(ROOT).as_posix()
                         yield name, lambda member=member: archive.extractfile(member).read()
@@ -126,11 +127,11 @@ def _files_of_archive(source: Path, progress: bool) -> Iterator:
                 pass
     except (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError) as error:
         raise ValueError(
-            f"expected a whole .tar.gz archive, got {source} ({error}); fetch it again"
+            f"expected a complete .tar.gz archive, got {source} ({error}); download it again"
         ) from None
 
 
-def _refuse_outsiders(source: Path, member: tarfile.TarInfo) -> None:
+def _check_member(source: Path, member: tarfile.TarInfo) -> None:
     path = PurePosixPath(member.name)
     inside = path.parts[:1] == (ROOT,) and ".." not in path.parts
     if not (inside and (member.isfile() or member.isdir())):

@@ -1,4 +1,4 @@
-"""Vectors of words and word pairs by what stands near them, counted and factorised."""
+"""Word and n-gram vectors from factorised co-occurrence counts."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -9,18 +9,18 @@ from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 from tqdm import tqdm
 
-WINDOW = 5  # neighbours on either side; the nearest weighs five times the farthest
-SMOOTHING = 0.75  # of how often words are neighbours, so that rare ones do not stand out
-CHUNK = 500_000  # tokens that are counted at a time
-FIRST_WORD = 2  # padding and the unknown word say nothing
+WINDOW = 5  # neighbours on either side, with weights from 1 (nearest) to 1/5
+SMOOTHING = 0.75  # exponent of the context distribution: reduces the bias towards rare words
+CHUNK = 500_000  # tokens counted at a time
+FIRST_WORD = 2  # skips padding and the unknown word
 
 
 class Neighbours:
-    """Word vectors `(V, size)` out of which words stand near which in `texts`.
+    """Word vectors `(V, size)` from the co-occurrence of words in `texts`.
 
-    Counted within five words, put as positive pointwise mutual information and factorised:
-    `M = U S V'`, of which the vectors are `U sqrt(S)` (Levy, Goldberg & Dagan 2015). Words that can
-    stand for each other have similar ones. Padding and the unknown word get zeros.
+    Counts within a window of five words become positive pointwise mutual information, which is
+    factorised: `M = U S V'`. The vectors are `U sqrt(S)` (Levy, Goldberg & Dagan 2015). Words with
+    similar contexts have similar vectors. Padding and the unknown word get zeros.
     """
 
     def __init__(
@@ -34,25 +34,25 @@ class Neighbours:
         if not 1 <= size < vocabulary_size:
             raise ValueError(
                 f"expected a size below the {vocabulary_size} words, got {size}; "
-                "give a smaller embedding_size, or more texts"
+                "set a smaller model.embedding_size, or use more texts"
             )
         self._texts, self._vocabulary_size, self._progress = texts, vocabulary_size, progress
         counts = self._count(lambda tokens: tokens, vocabulary_size, words=1)
         shares = np.asarray(counts.sum(0)).ravel() ** SMOOTHING
         if not shares.any():
-            raise ValueError("expected texts of two known words and more, got none")
+            raise ValueError("expected texts of at least two known words, got none")
         self._shares = shares / shares.sum()
-        _, strengths, directions = randomized_svd(
+        _, singular_values, right = randomized_svd(
             self._information(counts), size, n_iter=4, random_state=0
         )
-        self._project = directions.T / np.sqrt(strengths.clip(min=np.finfo(np.float32).eps))
+        self._project = right.T / np.sqrt(singular_values.clip(min=np.finfo(np.float32).eps))
         self.words = self._vectors(counts)
 
     def ngrams(self, number: Callable[[Tensor], Tensor], words: int, numbers: int) -> Tensor:
-        """Vectors `(numbers, size)` in the same space for all that spans `words` words.
+        """Return vectors `(numbers, size)` of n-grams of `words` words, in the space of the words.
 
-        `number` maps tokens `(T, 1)` to the number of what ends at each. Of what is never seen,
-        the vector is zero.
+        `number` maps tokens `(T, 1)` to the number of the n-gram that ends at each token. N-grams
+        that do not occur get zeros.
         """
         return self._vectors(self._count(number, numbers, words))
 
@@ -60,35 +60,35 @@ class Neighbours:
         return torch.from_numpy(self._information(counts) @ self._project).float()
 
     def _information(self, counts: csr_matrix) -> csr_matrix:
-        """How much more often two meet than by chance, as a logarithm; nothing if less often."""
+        """Return the positive pointwise mutual information of the counts."""
         totals = np.asarray(counts.sum(1)).ravel()
         counts = counts.tocoo()
         information = np.log(counts.data / (totals[counts.row] * self._shares[counts.col]))
-        more = information > 0
-        places = counts.row[more], counts.col[more]
-        return csr_matrix((information[more], places), shape=counts.shape)
+        positive = information > 0
+        positions = counts.row[positive], counts.col[positive]
+        return csr_matrix((information[positive], positions), shape=counts.shape)
 
     def _count(self, number: Callable[[Tensor], Tensor], numbers: int, words: int) -> csr_matrix:
-        """How often, weighted by nearness, each number `(numbers, V)` has each word beside it."""
+        """Return distance-weighted co-occurrence counts `(numbers, V)` of n-grams and words."""
         total = csr_matrix((numbers, self._vocabulary_size), dtype=np.float32)
         for tokens in self._chunks(WINDOW + words):
             rows = number(torch.from_numpy(tokens).unsqueeze(1)).squeeze(1).numpy()
             known = tokens >= FIRST_WORD
             whole = np.logical_and.reduce([np.roll(known, back) for back in range(words)])
-            found = []
+            entries = []
             for distance in range(1, WINDOW + 1):
                 for shift in (distance, -(distance + words - 1)):
-                    meets = whole & np.roll(known, -shift)
+                    pairs = whole & np.roll(known, -shift)
                     weights = np.full(
-                        meets.sum(), (WINDOW + 1 - distance) / WINDOW, dtype=np.float32
+                        pairs.sum(), (WINDOW + 1 - distance) / WINDOW, dtype=np.float32
                     )
-                    found.append((weights, rows[meets], np.roll(tokens, -shift)[meets]))
-            weights, rows, columns = map(np.concatenate, zip(*found))
+                    entries.append((weights, rows[pairs], np.roll(tokens, -shift)[pairs]))
+            weights, rows, columns = map(np.concatenate, zip(*entries))
             total += csr_matrix((weights, (rows, columns)), shape=total.shape)
         return total
 
     def _chunks(self, gap: int) -> Iterator[np.ndarray]:
-        """Texts behind one another with `gap` paddings between them: nothing meets across."""
+        """Concatenate texts, with `gap` paddings so that no window crosses a boundary."""
         padding = [0] * gap
         chunk: list[int] = []
         bar = tqdm(

@@ -1,4 +1,4 @@
-"""A review, and a split of reviews that keeps what belongs together on one side."""
+"""Reviews, and a split that keeps groups of related reviews together."""
 
 import random
 from collections import Counter, defaultdict
@@ -9,8 +9,8 @@ from typing import NamedTuple
 class Review(NamedTuple):
     """One text with its label: 1 positive, 0 negative, None unknown.
 
-    Reviews of one `group` (a film; a pair of twins in the embedded corpus) resemble each other
-    for reasons other than their label, so no split may part them.
+    Reviews of one `group` (a film, or a pair of twins in the embedded corpus) are similar for
+    reasons other than their label, so a group is never divided between splits.
     """
 
     text: str
@@ -21,10 +21,9 @@ class Review(NamedTuple):
 def split_by_group(
     reviews: Sequence[Review], share: float, seed: int
 ) -> tuple[list[Review], list[Review]]:
-    """Split into `(train, validation)`, about `share` of each label in the second.
+    """Split into `(train, validation)`, with about `share` of each label in `validation`.
 
-    No group stands on both sides, both keep the order of `reviews`, and the same seed always
-    gives the same split.
+    Groups stay whole, the order of `reviews` is preserved, and the split depends only on the seed.
     """
     if not 0 < share < 1:
         raise ValueError(f"expected a share between 0 and 1, got {share}")
@@ -34,7 +33,7 @@ def split_by_group(
     chosen = _choose_groups(groups, share, seed)
     if not 0 < len(chosen) < len(groups):
         raise ValueError(
-            f"expected groups small enough to be split, got {len(groups)} groups in "
+            f"expected groups small enough to split, got {len(groups)} groups in "
             f"{len(reviews)} reviews for a share of {share}; change the share or add reviews"
         )
     train = [review for review in reviews if review.group not in chosen]
@@ -43,7 +42,7 @@ def split_by_group(
 
 
 def _choose_groups(groups: dict[str, Counter], share: float, seed: int) -> set[str]:
-    """Take groups in random order, each one that brings every label closer to its share."""
+    """Choose groups in random order if they bring the label counts closer to their targets."""
     missing = {
         label: share * count for label, count in sum(groups.values(), start=Counter()).items()
     }

@@ -1,4 +1,4 @@
-"""Texts one after the other in parallel columns, cut into windows: for what reads on and on."""
+"""Concatenated texts in parallel streams, cut into windows for truncated backpropagation."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -8,15 +8,15 @@ from torch import Tensor
 
 from seqcells.lab.text.batches import IGNORED, Batch, check_start
 
-END = 0  # padding's number: it begins a text when it is read, and ends one when it is predicted
+END = 0  # the padding token: starts a text as an input and ends it as a label
 
 
 class TextStreams:
-    """Windows of `steps` tokens of `batch_size` streams, each going on where the last one ended.
+    """Consecutive windows of `steps` tokens from `batch_size` streams.
 
-    A stream is text after text, each behind an `END`, where `resets` are true; the label of a
-    token is the next one, or `END`. The last columns may end earlier: their labels are `IGNORED`.
-    With `shuffle`, the order of the texts depends on the seed and the epoch's number alone.
+    A stream is a sequence of texts, each preceded by `END`, where `resets` is true. The label of a
+    token is the next token, or `END`. Streams are padded at the end with labels `IGNORED`. With
+    `shuffle`, the order of the texts depends only on the seed and the epoch's number.
     """
 
     def __init__(
@@ -40,17 +40,17 @@ class TextStreams:
         self._length = -(-tokens // batch_size)
 
     def __len__(self) -> int:
-        """Windows an epoch."""
+        """Return the number of windows in an epoch."""
         return -(-self._length // self.steps)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        """The windows of epoch `number`, without the first `start` of them."""
+        """Iterate over the windows of epoch `number`, without the first `start`."""
         check_start(start, len(self), "windows")
         inputs, labels = self._columns(number)
         return (self._window(inputs, labels, n) for n in range(start, len(self)))
 
     def _columns(self, number: int) -> tuple[Tensor, Tensor]:
-        """All of the epoch as inputs and labels `(T, B)`."""
+        """Return the inputs and labels `(T, B)` of the whole epoch."""
         order = list(range(len(self._texts)))
         if self.shuffle:
             random.Random(f"{self.seed} {number}").shuffle(order)
@@ -66,5 +66,5 @@ class TextStreams:
         steps = slice(number * self.steps, (number + 1) * self.steps)
         tokens = inputs[steps]
         lengths = torch.full((self.batch_size,), len(tokens))
-        places = torch.arange(self.batch_size)
-        return Batch(tokens, lengths, labels[steps], places, tokens == END)
+        indices = torch.arange(self.batch_size)
+        return Batch(tokens, lengths, labels[steps], indices, tokens == END)

@@ -1,4 +1,4 @@
-"""Pretrained word vectors from a text file, in GloVe's or in word2vec's format."""
+"""Pretrained word vectors from text files in GloVe or word2vec format."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,16 +9,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 SEED = 0
-SPREAD = 0.1  # standard deviation of the vectors of words that the file does not have
+MISSING_STD = 0.1  # standard deviation of the random vectors of words that the file lacks
 
 
 def read_vectors(
     path: str | Path, words: Sequence[str], *, progress: bool = True
 ) -> tuple[Tensor, int]:
-    """Look up `words`, the first of which is padding: `(vectors (V, size), how many found)`.
+    """Return the vectors `(V, size)` of `words` and the number of words found in the file.
 
-    A line is a word and its numbers; word2vec's format has a first line with the number of words
-    and the size. Padding keeps a row of zeros, a word that is not found a small random vector.
+    Each line has a word and its vector. The word2vec format starts with a header line: number of
+    words and size. The first of `words` is padding and gets zeros. Missing words get small random
+    vectors.
     """
     path = Path(path)
     if not path.is_file():
@@ -40,9 +41,11 @@ def read_vectors(
             found[row] = _numbers(where, fields[-size:])
     if not lines or (header and lines != header[0]):
         expected = f"{header[0]} words, as its first line says," if header else "word vectors"
-        raise ValueError(f"expected {expected} in {path}, got {lines}; fetch the file again")
+        raise ValueError(f"expected {expected} in {path}, got {lines}; download the file again")
 
-    vectors = torch.randn(len(words), size, generator=torch.Generator().manual_seed(SEED)) * SPREAD
+    vectors = (
+        torch.randn(len(words), size, generator=torch.Generator().manual_seed(SEED)) * MISSING_STD
+    )
     vectors[:1] = 0.0
     for row, numbers in found.items():
         vectors[row] = torch.tensor(numbers)
@@ -50,7 +53,7 @@ def read_vectors(
 
 
 def _fields_of_lines(path: Path, progress: bool) -> Iterator[list[str]]:
-    """Split at spaces alone: some words of published files hold other kinds of white space."""
+    """Split at spaces only: some words in published files contain other white space."""
     total = path.stat().st_size
     bar = tqdm(desc="reading vectors", total=total, disable=not progress, delay=1, unit="B")
     with bar, path.open("rb") as file:
@@ -60,12 +63,12 @@ def _fields_of_lines(path: Path, progress: bool) -> Iterator[list[str]]:
 
 
 def _word(where: str, fields: list[str], size: int) -> str:
-    """Everything before the last `size` fields, for some published words hold spaces."""
+    """Join the fields before the last `size`: some words in published files contain spaces."""
     word = fields[: len(fields) - size]
     if size < 1 or not word or any(_is_number(part) for part in word[1:]):
         raise ValueError(
             f"expected a word and {max(size, 1)} numbers in {where}, got {len(fields) - 1} "
-            "fields after the word; give a text file of vectors of one size"
+            "fields after the word; use a text file in which all vectors have one size"
         )
     return " ".join(word)
 
@@ -81,6 +84,6 @@ def _is_number(text: str) -> bool:
 def _numbers(where: str, fields: list[str]) -> list[float]:
     numbers = [float(field) if _is_number(field) else math.nan for field in fields]
     if not all(map(math.isfinite, numbers)):
-        wrong = fields[[math.isfinite(number) for number in numbers].index(False)]
-        raise ValueError(f"expected finite numbers in {where}, got {wrong!r}")
+        invalid = fields[[math.isfinite(number) for number in numbers].index(False)]
+        raise ValueError(f"expected finite numbers in {where}, got {invalid!r}")
     return numbers

@@ -1,4 +1,4 @@
-"""Words or characters and their numbers, with the tokeniser's rules beside them."""
+"""Vocabulary of words or characters, with its tokeniser."""
 
 import json
 import re
@@ -18,10 +18,10 @@ FORMAT = "seqcells vocabulary 2"
 
 
 class Vocabulary:
-    """Turns a text into tokens, and tokens into numbers: 0 is padding, 1 an unknown word.
+    """Maps texts to tokens and tokens to numbers: 0 is padding, 1 is an unknown word.
 
-    `substitutions` are the `(pattern, replacement)` pairs that a lowercased text goes through
-    before it is split at white space, or with `unit="characters"` into characters. They are saved
+    A text is lowercased, transformed by the `(pattern, replacement)` pairs in `substitutions`, and
+    split at white space or, with `unit="characters"`, into characters. The substitutions are saved
     with the words, so a saved vocabulary needs no tokeniser library.
     """
 
@@ -32,18 +32,18 @@ class Vocabulary:
         unit: Literal["words", "characters"] = "words",
     ):
         if unit not in UNITS:
-            raise ValueError(f"expected a unit out of {', '.join(UNITS)}, got {unit!r}")
+            raise ValueError(f"expected a unit among {', '.join(UNITS)}, got {unit!r}")
         if list(words[:2]) != [PADDING, UNKNOWN]:
-            raise ValueError(f"expected words to begin {PADDING}, {UNKNOWN}, got {words[:2]}")
+            raise ValueError(f"expected words to start with {PADDING}, {UNKNOWN}, got {words[:2]}")
         if not all(isinstance(word, str) for word in words):
             raise TypeError("expected words to be strings, got other types among them")
         if len(set(words)) != len(words):
-            twice, _ = Counter(words).most_common(1)[0]
-            raise ValueError(f"expected every word once, got {twice!r} more than once")
+            duplicate, _ = Counter(words).most_common(1)[0]
+            raise ValueError(f"expected distinct words, got {duplicate!r} more than once")
         self.words, self.unit = list(words), unit
         self.substitutions = [(pattern, new) for pattern, new in substitutions]
         self._rules = [(re.compile(pattern).sub, new) for pattern, new in self.substitutions]
-        self.tokenise("")  # a wrong replacement raises here rather than at the first text
+        self.tokenise("")  # raise for an invalid replacement now, not at the first text
         self._numbers = {word: number for number, word in enumerate(self.words) if number > 1}
 
     @classmethod
@@ -55,9 +55,9 @@ class Vocabulary:
         min_frequency: int = 1,
         progress: bool = True,
     ) -> "Vocabulary":
-        """Count the words of `texts` and keep the most frequent, by torchtext's rules.
+        """Build a vocabulary of the most frequent words of `texts`, by torchtext's rules.
 
-        `max_size` counts words beside the two special ones; `min_frequency` drops rarer ones.
+        `max_size` excludes the two special words; `min_frequency` drops rarer words.
         """
         if (max_size is not None and max_size < 1) or min_frequency < 1:
             raise ValueError(
@@ -78,19 +78,19 @@ class Vocabulary:
 
     @classmethod
     def of_characters(cls, texts: Iterable[str], *, min_frequency: int = 1) -> "Vocabulary":
-        """The characters of `texts`, lowercased, the most frequent first."""
-        nothing = cls([PADDING, UNKNOWN], LINE_BREAKS, "characters")
+        """Build a vocabulary of the lowercased characters of `texts`, the most frequent first."""
+        empty = cls([PADDING, UNKNOWN], LINE_BREAKS, "characters")
         counts = Counter()
         for text in texts:
-            counts.update(nothing.tokenise(text))
-        found = [one for one, count in counts.most_common() if count >= min_frequency]
-        return cls([PADDING, UNKNOWN, *found], LINE_BREAKS, "characters")
+            counts.update(empty.tokenise(text))
+        frequent = [one for one, count in counts.most_common() if count >= min_frequency]
+        return cls([PADDING, UNKNOWN, *frequent], LINE_BREAKS, "characters")
 
     def tokenise(self, text: str) -> list[str]:
         return self.split(text.lower())
 
     def split(self, text: str) -> list[str]:
-        """The tokens of a text, capitals left as they are."""
+        """Split a text into tokens without lowercasing it."""
         for substitute, new in self._rules:
             text = substitute(new, text)
         return text.split() if self.unit == "words" else list(text)
@@ -99,7 +99,7 @@ class Vocabulary:
         return self._numbers.get(token, 1)
 
     def join(self, numbers: Iterable[int]) -> str:
-        """The text of these numbers, as far as it can be had back."""
+        """Return the text of these numbers; white space between words becomes one space."""
         return ("" if self.unit == "characters" else " ").join(self.words[n] for n in numbers)
 
     def encode(self, text: str) -> list[int]:
@@ -112,7 +112,7 @@ class Vocabulary:
         return f"Vocabulary({len(self)} {self.unit})"
 
     def save(self, path: str | Path) -> None:
-        """Write JSON; the file is either the old one or the new one, never half of it."""
+        """Write JSON atomically."""
         content = {"format": FORMAT, "unit": self.unit, "substitutions": self.substitutions}
         content["words"] = self.words
         text = json.dumps(content, ensure_ascii=False, indent=0)
@@ -129,4 +129,4 @@ class Vocabulary:
         try:
             return cls(content["words"], content["substitutions"], content["unit"])
         except (KeyError, TypeError, ValueError, re.error) as error:
-            raise ValueError(f"expected a whole vocabulary, got {path} ({error!r})") from None
+            raise ValueError(f"expected a valid vocabulary, got {path} ({error!r})") from None

@@ -1,4 +1,4 @@
-"""What is needed to go on exactly, in one file."""
+"""Checkpoints: a training state in one file, from which a run resumes exactly."""
 
 import pickle
 import random
@@ -15,24 +15,24 @@ FORMAT = "seqcells checkpoint 1"
 
 
 def save_checkpoint(path: Path, config: Config, content: dict[str, Any]) -> None:
-    """Save tensors, numbers, strings and containers of them, beside the configuration.
+    """Save the configuration and `content`: tensors, numbers, strings and containers of them.
 
     Raises:
-        OSError: there is no room for it; an earlier file in its place is as it was.
+        OSError: the file cannot be written; an earlier file at `path` is unchanged.
     """
     content = {"format": FORMAT, "config": flatten(config), **content}
     try:
         write_atomically(path, lambda file: torch.save(content, file))
-    except (OSError, RuntimeError) as error:  # torch's own error hides the system's
+    except (OSError, RuntimeError) as error:  # torch.save hides the OSError
         reason = error.__context__ if isinstance(error.__context__, OSError) else error
         raise OSError(
-            f"expected room to save {path}, got {reason}; what was saved before is as it was: "
-            f"make room and go on with --resume {path.parent}"
+            f"expected free space to save {path}, got {reason}; earlier checkpoints are unchanged: "
+            f"free disk space and continue with --resume {path.parent}"
         ) from error
 
 
 def load_checkpoint(path: Path, config: Config) -> dict[str, Any]:
-    """Load what was saved under the same configuration; no code in the file is ever run."""
+    """Load a checkpoint of the same configuration, without executing code from the file."""
     if not path.exists():
         raise ValueError(f"expected a checkpoint, got {path}, which does not exist")
     try:
@@ -40,7 +40,7 @@ def load_checkpoint(path: Path, config: Config) -> dict[str, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"expected a whole checkpoint, got {path} ({reason})") from None
+        raise ValueError(f"expected a valid checkpoint, got {path} ({reason})") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"expected a checkpoint of format {FORMAT!r}, got {path}")
     check_same(config, content["config"], path)
@@ -48,7 +48,7 @@ def load_checkpoint(path: Path, config: Config) -> dict[str, Any]:
 
 
 def random_states(device: torch.device) -> dict[str, Any]:
-    """The states of all generators that training on the (current) device draws from."""
+    """Return the states of all random number generators that training on `device` uses."""
     states = {"torch": torch.get_rng_state(), "python": random.getstate()}
     if device.type != "cpu":
         states[device.type] = torch.get_device_module(device).get_rng_state()
@@ -56,7 +56,7 @@ def random_states(device: torch.device) -> dict[str, Any]:
 
 
 def restore_random_states(states: dict[str, Any], device: torch.device) -> None:
-    """Go on with these states; one of a device that is not used any more is left out."""
+    """Restore generator states, except those of devices other than `device`."""
     torch.set_rng_state(states["torch"])
     random.setstate(states["python"])
     if device.type in states:

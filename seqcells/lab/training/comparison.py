@@ -1,4 +1,4 @@
-"""Several trainings in one table: configurations, each with some settings varied, over seeds."""
+"""Compare runs in a table: configurations with varied settings, over several seeds."""
 
 import itertools
 import statistics
@@ -20,7 +20,7 @@ COLUMNS = ("name", "validation", "test", "parameters", "tokens/s", "time")
 
 @dataclass
 class Trial:
-    """One training: its place in the table, its folder, and what to train there."""
+    """One training run of a comparison: its row in the table, its folder and configuration."""
 
     name: str
     folder: Path
@@ -35,11 +35,11 @@ def compare(
     folder: str = "runs/compare",
     data_path: str | None = None,
 ) -> None:
-    """Print a row for each run (a folder) and each configuration (a file) with each setting.
+    """Print a table row for each run (a folder) and each variant of a configuration (a file).
 
-    `varied` holds lists of values by dotted key. Every combination is trained with each seed, in a
-    folder of its own under `folder`; a training that is finished there is taken from it, one that
-    was interrupted goes on.
+    `varied` maps dotted keys to lists of values. Each combination is trained with each seed in a
+    separate folder below `folder`. Finished runs in these folders are reused and interrupted runs
+    are resumed.
     """
     if seeds < 1:
         raise ValueError(f"--seeds: expected a whole number of at least 1, got {seeds}")
@@ -49,18 +49,18 @@ def compare(
         if Path(item).is_dir():
             results[Path(item).name] = [Run.open(item).read_result()]
         else:
-            new = _trials(item, varied or {}, seeds, Path(folder), data_path)
-            results |= {trial.name: [] for trial in new}
-            trials += new
+            planned = _trials(item, varied or {}, seeds, Path(folder), data_path)
+            results |= {trial.name: [] for trial in planned}
+            trials += planned
     for number, trial in enumerate(trials, 1):
         print(f"{number}/{len(trials)}: {trial.folder}", flush=True)
         try:
             results[trial.name].append(result_of(trial))
         except InterruptedRunError:
             raise InterruptedRunError(
-                f"interrupted in {trial.folder}; the same command goes on from there"
+                f"interrupted in {trial.folder}; run the same command again to resume"
             ) from None
-    print(table([row(name, found) for name, found in results.items()]))
+    print(format_table([summarise(name, trained) for name, trained in results.items()]))
 
 
 def _trials(
@@ -76,13 +76,13 @@ def _trials(
             config, _, _ = parse([path, *(f"--{key}={value}" for key, value in settings.items())])
             if data_path is not None and config.data.source == "imdb":
                 config = replace(config, data=replace(config.data, path=data_path))
-            place = folder / "-".join([*name.split(), f"seed{config.training.seed}"])
-            trials.append(Trial(name, place, replace(config, run=str(place))))
+            run = folder / "-".join([*name.split(), f"seed{config.training.seed}"])
+            trials.append(Trial(name, run, replace(config, run=str(run))))
     return trials
 
 
 def result_of(trial: Trial) -> dict[str, Any]:
-    """What a trial came to: taken, finished or trained."""
+    """Return the result of a trial: read it, resume the run, or train."""
     if not (trial.folder / "config.yaml").exists():
         return train(Run.create(trial.config, trial.name))
     run = Run.open(trial.folder, trial.config)
@@ -91,10 +91,11 @@ def result_of(trial: Trial) -> dict[str, Any]:
     return train(Run.resume(trial.folder, trial.config), resumed=True)
 
 
-def row(name: str, results: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    """The means of a trial's results over its seeds."""
+def summarise(name: str, results: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """Return a table row with the means of the results over seeds."""
     validation, test = (
-        figures([scores(result, split) for result in results]) for split in ("validation", "test")
+        format_scores([scores(result, split) for result in results])
+        for split in ("validation", "test")
     )
     speed = statistics.fmean(result["tokens_per_second"] for result in results)
     seconds = statistics.fmean(result["train_seconds"] for result in results)
@@ -102,18 +103,18 @@ def row(name: str, results: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     return name, validation, test, f"{parameters:,}", f"{speed:,.0f}", f"{seconds:.0f} s"
 
 
-def figures(found: Sequence[dict[str, float]]) -> str:
-    """Mean scores, and by how much the first one scatters (its standard deviation)."""
-    text = describe({name: statistics.fmean(one[name] for one in found) for name in found[0]})
-    if len(found) == 1:
+def format_scores(runs: Sequence[dict[str, float]]) -> str:
+    """Format mean scores, and the standard deviation of the first score over several runs."""
+    text = describe({name: statistics.fmean(run[name] for run in runs) for name in runs[0]})
+    if len(runs) == 1:
         return text
-    first = next(iter(found[0]))
-    spread = describe({first: statistics.stdev(one[first] for one in found)})
-    return f"{text} (spread {spread.removeprefix(first).strip()}, {len(found)} seeds)"
+    first = next(iter(runs[0]))
+    spread = describe({first: statistics.stdev(run[first] for run in runs)})
+    return f"{text} (spread {spread.removeprefix(first).strip()}, {len(runs)} seeds)"
 
 
-def table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Aligned columns: names to the left, figures to the right."""
+def format_table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Align columns: names to the left, numbers to the right."""
     lines = [COLUMNS, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
     return "\n".join(

@@ -1,4 +1,4 @@
-"""What a training run is made of: names, types, defaults and checks, all in one tree."""
+"""Run configuration: names, types, defaults and validation of all settings."""
 
 import math
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -10,32 +10,32 @@ import torch
 from seqcells.lab.model_config import ModelConfig, check_setting
 
 TASK_NAMES = ("sentiment", "capitals", "language", "dates", "adding", "copying", "digits")
-MOST_DATES = 70_000
-COUNTED = "counted"  # word vectors that no file holds
+MAX_DATES = 70_000
+COUNTED = "counted"  # a value of data.vectors that is not a file
 
 
 @dataclass
 class DataConfig:
-    """Texts and how they become tokens.
+    """Data set and tokenisation.
 
     Attributes:
         source: the embedded corpus, or the IMDB reviews
-        path: IMDB as a .tar.gz or a folder (default: $SEQCELLS_IMDB, or else a download)
-        vocabulary_size: keep at most that many words, the most frequent
-        min_frequency: drop words that occur less often in the training texts
-        max_tokens: cut longer texts to that many tokens
-        truncate: what to keep of a longer text: its head, its tail, or half of each
-        validation_share: the share of IMDB's training reviews to validate on
-        validation_by: choose whole films, which training then never sees, or single reviews, which
-            flatters: a film's other reviews tell much of it
-        vectors: what to start from: a text file of word vectors (GloVe's or word2vec's format), or
-            `counted`: what words and word pairs stand near in the texts gives them theirs
-        unit: what a language model reads and writes
-        steps: how many steps a language model's gradients flow back, an adding problem has, or
-            a copying task waits
-        examples: how many examples an epoch of dates, adding or copying has
-        unlabelled: learn from IMDB's unlabelled reviews as well: language, counted vectors, or
-            what teachers say of them (training.teachers)
+        path: IMDB as a .tar.gz or a folder (default: $SEQCELLS_IMDB, or a download)
+        vocabulary_size: maximum number of words; the most frequent are kept
+        min_frequency: drop words with fewer occurrences in the training texts
+        max_tokens: truncate longer texts to this number of tokens
+        truncate: the part of a longer text to keep: head, tail, or half of each
+        validation_share: fraction of IMDB's training reviews for validation
+        validation_by: hold out whole films, or single reviews; single reviews overestimate the
+            accuracy, as other reviews of the same film are in the training data
+        vectors: initial word vectors: a text file (GloVe or word2vec format), or `counted`:
+            computed from co-occurrence counts in the training texts
+        unit: tokens of a language model
+        steps: length of backpropagation through time in a language model, of an adding problem, or
+            of the delay in a copying task
+        examples: number of examples per epoch of dates, adding or copying
+        unlabelled: use IMDB's unlabelled reviews too, for a language model, for counted vectors, or
+            with labels predicted by training.teachers
     """
 
     source: Literal["corpus", "imdb"] = "corpus"
@@ -58,50 +58,51 @@ class DataConfig:
             check_setting(value >= 1, f"data.{name}", "a whole number of at least 1", value)
         share = self.validation_share
         check_setting(0 < share < 1, "data.validation_share", "a share between 0 and 1", share)
-        has_more = self.source == "imdb" or not self.unlabelled
-        check_setting(has_more, "data.unlabelled", "false, as only IMDB has such reviews", True)
+        valid = self.source == "imdb" or not self.unlabelled
+        check_setting(valid, "data.unlabelled", "false unless data.source is imdb", True)
         check_setting(
             self.path is None or self.source == "imdb",
             "data.path",
-            "no path where data.source is corpus, which is embedded; set data.source to imdb",
+            "no path when data.source is corpus; set data.source to imdb",
             self.path,
         )
 
 
 @dataclass
 class TrainingConfig:
-    """Adam, its schedule, and when to stop.
+    """Optimiser, schedule and stopping criteria.
 
     Attributes:
-        epochs: at most that many passes over the training texts
-        batch_size: examples in a batch, for each process
-        accumulate: move the weights after so many batches, by the mean of their gradients
-        device: cpu, cuda, cuda:1, mps, ...; of several processes each takes a GPU of its own
-            (auto: cuda where there is a GPU, else cpu)
-        precision: bfloat16 and float16 compute in mixed precision, which is fast where hardware has
-            it; for float16 the loss is scaled, and a step that overflows is left out
-        compile: have the model compiled (torch.compile)
-        learning_rate: Adam's, at its highest
-        warmup: the share of all steps in which the learning rate rises from zero
-        decay: how the learning rate falls after that, towards a hundredth of its height
-        weight_decay: decoupled from the gradient, as in AdamW
-        clip_norm: scale the gradient down to this norm (null: do not)
-        clip_value: clip every element of the gradient to plus or minus this (null: do not)
-        label_smoothing: learn this much less than certainty (Szegedy et al. 2016): at 0.1 a
-            positive text is to be 95% positive
-        adversarial: learn from each text a second time, with its word vectors moved to where it
-            is hardest, by this many times a vector's length in all (0: do not)
-        average: validate, keep and test the moving average of the weights, each step's new ones
-            weighing one less this number (null: the weights themselves)
-        start_from: the run of a language model whose words and recurrence to start from
-        teachers: runs whose mean answer is learned for each unlabelled review (data.unlabelled), as
-            its label (Lee 2013; Hinton et al. 2015)
-        patience: stop after that many epochs without a better validation loss
-        keep: the model of the epoch with the best validation loss, or the last one; a loss grows
-            with overconfidence while errors still fall
-        seed: of the initial weights, the order of the texts, and dropout
-        threads: how many threads torch uses (null: as many as it takes by itself)
-        save_seconds: save the state of training at least that often within an epoch
+        epochs: maximum number of passes over the training data
+        batch_size: examples per batch and process
+        accumulate: number of batches per step; their gradients are averaged
+        device: cpu, cuda, cuda:1, mps, ...; with several processes, each uses its own GPU
+            (auto: cuda if there is a GPU, else cpu)
+        precision: bfloat16 and float16 use mixed precision; float16 scales the loss and skips steps
+            that overflow
+        compile: compile the model (torch.compile)
+        learning_rate: peak learning rate of AdamW
+        warmup: fraction of all steps in which the learning rate rises linearly from zero
+        decay: shape of the decay after the warm-up, to a hundredth of the peak
+        weight_decay: decoupled weight decay, as in AdamW
+        clip_norm: clip the norm of the gradient to this value (null: no clipping)
+        clip_value: clip every element of the gradient to plus or minus this value (null: no
+            clipping)
+        label_smoothing: label smoothing (Szegedy et al. 2016); at 0.1 the target of a positive text
+            is 0.95
+        adversarial: size of an adversarial perturbation of each text's word vectors, relative to
+            the mean norm of a vector; its loss is added (0: none)
+        average: decay of an exponential moving average of the weights, which is validated, saved
+            and tested (null: no averaging)
+        start_from: run of a language model from which to copy word vectors and recurrence
+        teachers: runs whose mean prediction is the label of each unlabelled review
+            (data.unlabelled; Lee 2013; Hinton et al. 2015)
+        patience: number of epochs without a better validation loss before training stops
+        keep: the model of the epoch with the best validation loss, or of the last epoch;
+            overconfidence can raise the loss while the accuracy still improves
+        seed: seed of the initial weights, the order of the data, and dropout
+        threads: number of torch threads (null: torch's default)
+        save_seconds: maximum time between checkpoints within an epoch
     """
 
     epochs: int = 10
@@ -137,16 +138,16 @@ class TrainingConfig:
                 check_setting(0 < value < math.inf, f"training.{name}", "a number above 0", value)
         for name in ("weight_decay", "adversarial"):
             value = getattr(self, name)
-            fits = 0 <= value < math.inf
-            check_setting(fits, f"training.{name}", "a number of at least 0", value)
+            valid = 0 <= value < math.inf
+            check_setting(valid, f"training.{name}", "a number of at least 0", value)
         for name in ("warmup", "label_smoothing", "average"):
             value = getattr(self, name)
-            fits = value is None or 0 <= value < 1
-            check_setting(fits, f"training.{name}", "a share from 0 to below 1", value)
+            valid = value is None or 0 <= value < 1
+            check_setting(valid, f"training.{name}", "a number of at least 0 and below 1", value)
         check_setting(
-            0 <= self.seed < 2**63, "training.seed", "a whole number from 0 on", self.seed
+            0 <= self.seed < 2**63, "training.seed", "a whole number of at least 0", self.seed
         )
-        expected = "auto, cpu, cuda, cuda:1, mps or another of torch's devices"
+        expected = "auto, cpu, cuda, cuda:1, mps or another device of torch"
         check_setting(_is_device(self.device), "training.device", expected, self.device)
         if self.threads is not None:
             check_setting(
@@ -155,7 +156,7 @@ class TrainingConfig:
 
 
 def _is_device(name: str) -> bool:
-    """Whether torch knows such a device, whichever machine may have it."""
+    """Return whether torch has a device of this name, available on this machine or not."""
     try:
         return name == "auto" or torch.device(name) is not None
     except RuntimeError:
@@ -164,14 +165,14 @@ def _is_device(name: str) -> bool:
 
 @dataclass
 class Config:
-    """Everything that a run depends on.
+    """Configuration of a run.
 
     Attributes:
-        task: what to learn (see `seqcells.lab.training.tasks`)
-        data: what to read
-        model: what to train
-        training: how to train it
-        run: the run's folder, new or empty (default: runs/NAME-DATE-TIME)
+        task: the task (see `seqcells.lab.training.tasks`)
+        data: data set and tokenisation
+        model: the model
+        training: optimiser, schedule and stopping criteria
+        run: folder of the run, new or empty (default: runs/NAME-DATE-TIME)
     """
 
     task: Literal[TASK_NAMES] = "sentiment"
@@ -183,61 +184,67 @@ class Config:
     def __post_init__(self):
         self._check_training()
         self._check_model()
-        room = self.task != "dates" or self.data.examples <= MOST_DATES
-        expected = f"at most {MOST_DATES:,} dates"
-        check_setting(room, "data.examples", expected, self.data.examples)
+        valid = self.task != "dates" or self.data.examples <= MAX_DATES
+        expected = f"at most {MAX_DATES:,} dates"
+        check_setting(valid, "data.examples", expected, self.data.examples)
 
     def _check_training(self):
-        """Whether the task's models can learn so."""
+        """Validate training settings against task, model and data."""
         training, recurrent = self.training, self.model.kind == "recurrent"
-        texts = self.task == "sentiment"
-        fits = not training.adversarial or (texts and (recurrent or self.model.kind == "pooled"))
-        expected = "0, as only a classifier of whole texts learns so"
-        check_setting(fits, "training.adversarial", expected, training.adversarial)
-        fits = not training.label_smoothing or self.task not in ("language", "adding")
-        expected = f"0, as the task {self.task} has no classes"
-        check_setting(fits, "training.label_smoothing", expected, training.label_smoothing)
+        sentiment = self.task == "sentiment"
+        pooled = self.model.kind == "pooled"
+        valid = not training.adversarial or (sentiment and (recurrent or pooled))
+        expected = "0 unless task is sentiment and model.kind is recurrent or pooled"
+        check_setting(valid, "training.adversarial", expected, training.adversarial)
+        valid = not training.label_smoothing or self.task not in ("language", "adding")
+        expected = f"0, as the task {self.task} does not support it"
+        check_setting(valid, "training.label_smoothing", expected, training.label_smoothing)
         key, start = "training.start_from", training.start_from
-        fits = start is None or (texts and recurrent)
-        check_setting(fits, key, "none, which recurrent classifiers alone can do", start)
+        valid = start is None or (sentiment and recurrent)
+        expected = "null unless task is sentiment and model.kind is recurrent"
+        check_setting(valid, key, expected, start)
         vectors, unlabelled = self.data.vectors, self.data.unlabelled
-        alone = start is None or vectors is None
-        check_setting(alone, key, "none beside data.vectors, another start", start)
-        expected = f"none, as the task {self.task} does not start from any"
-        check_setting(texts or vectors is None, "data.vectors", expected, vectors)
-        fits = not unlabelled or self.task == "language" or vectors == COUNTED or training.teachers
-        expected = "false, as nothing is to be learned from them: no language, vectors or answers"
-        check_setting(fits, "data.unlabelled", expected, unlabelled)
-        fits = not training.teachers or (texts and unlabelled)
-        expected = "none but of the task sentiment with data.unlabelled, which they answer"
-        check_setting(fits, "training.teachers", expected, training.teachers)
+        valid = start is None or vectors is None
+        check_setting(valid, key, "null when data.vectors is set", start)
+        expected = f"null, as the task {self.task} does not support it"
+        check_setting(sentiment or vectors is None, "data.vectors", expected, vectors)
+        language = self.task == "language"
+        valid = not unlabelled or language or vectors == COUNTED or training.teachers
+        expected = (
+            "false, as unlabelled reviews are unused: "
+            "set task to language, data.vectors to counted, or training.teachers"
+        )
+        check_setting(valid, "data.unlabelled", expected, unlabelled)
+        valid = not training.teachers or (sentiment and unlabelled)
+        expected = "an empty list unless task is sentiment and data.unlabelled is true"
+        check_setting(valid, "training.teachers", expected, training.teachers)
 
     def _check_model(self):
-        """Whether the task can be done with the model."""
+        """Validate model settings against the task."""
         model, task = self.model, self.task
-        fits = task == "sentiment" or model.kind == "recurrent"
-        check_setting(fits, "model.kind", f"recurrent, for the task {task}", model.kind)
+        valid = task == "sentiment" or model.kind == "recurrent"
+        check_setting(valid, "model.kind", f"recurrent, for the task {task}", model.kind)
         if task not in ("language", "dates"):
             return
-        # What goes on from a state, and reads and writes token after token.
-        expected = f"seqcells, for the task {task}, of which torch.nn's layers cannot do all"
+        # These models continue from a state and decode token by token.
+        expected = f"seqcells for the task {task}, which torch.nn's layers do not support"
         check_setting(model.backend == "seqcells", "model.backend", expected, model.backend)
-        expected = f"1 for the task {task}, which goes on from single tokens"
+        expected = f"1 for the task {task}, which decodes single tokens"
         check_setting(model.ngrams == 1, "model.ngrams", expected, model.ngrams)
-        fits = task == "language" or not model.bidirectional
-        expected = "false, as a date is written in one direction"
-        check_setting(fits, "model.bidirectional", expected, model.bidirectional)
-        fits = not model.bidirectional or model.num_layers == 1
-        expected = "1 in both directions, or the language model sees what it is to tell"
-        check_setting(fits, "model.num_layers", expected, model.num_layers)
+        valid = task == "language" or not model.bidirectional
+        expected = "false for the task dates, which decodes in one direction"
+        check_setting(valid, "model.bidirectional", expected, model.bidirectional)
+        valid = not model.bidirectional or model.num_layers == 1
+        expected = "1 when model.bidirectional is true, or each direction sees its own labels"
+        check_setting(valid, "model.num_layers", expected, model.num_layers)
 
 
-# Where files lie says nothing about the run itself, and machines do not have the same devices.
+# Paths do not affect the results of a run, and machines have different devices.
 MAY_DIFFER = ("data.path", "run", "training.device")
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """A configuration as `{dotted key: value}`."""
+    """Convert a configuration to `{dotted key: value}`."""
     flat = {}
     for item in fields(config):
         value = getattr(config, item.name)
@@ -246,14 +253,14 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def check_same(config: Config, saved: dict[str, Any], place: str | Path) -> None:
-    """Raise unless `config` is the (flattened) one that `place` was made with.
+def check_same(config: Config, saved: dict[str, Any], path: str | Path) -> None:
+    """Raise a ValueError unless `config` equals the flattened configuration `saved` in `path`.
 
-    A setting that is younger than `place` is not among the saved ones.
+    Settings that are not in `saved` were introduced later and are ignored.
     """
     for key, value in flatten(config).items():
         if key not in MAY_DIFFER and key in saved and saved[key] != value:
             raise ValueError(
-                f"{key}: expected {saved[key]!r}, as in {place}, got {value!r}; "
-                "a run keeps its configuration: train another one instead"
+                f"{key}: expected {saved[key]!r}, as in {path}, got {value!r}; "
+                "the configuration of a run is fixed: train a new run instead"
             )

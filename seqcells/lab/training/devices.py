@@ -1,4 +1,4 @@
-"""Where training computes."""
+"""The training device, and the transfer of batches to it."""
 
 import torch
 
@@ -7,42 +7,44 @@ from seqcells.lab.text.batches import Batch
 from seqcells.lab.training import processes
 from seqcells.lab.training.config import TrainingConfig
 
-SCALING = ("cuda", "cpu")  # where torch scales losses, without which float16 loses small gradients
+GRAD_SCALER_DEVICES = ("cuda", "cpu")  # devices with torch.amp.GradScaler, which float16 needs
 
 
 def device_of(config: TrainingConfig) -> torch.device:
-    """The device that `training.device` names. Of several processes each has a GPU of its own.
+    """Return the device that `training.device` names. Each process has its own GPU.
 
     Raises:
-        ValueError: this machine has no such device, or it cannot compute so.
+        ValueError: this machine does not have the device, or the device does not support
+            `training.precision` or several processes.
     """
     accelerators = torch.accelerator.device_count()
     kind = torch.accelerator.current_accelerator().type if accelerators else "cpu"
-    automatic = "cuda" if kind == "cuda" else "cpu"  # no other one has kernels of ours
+    automatic = "cuda" if kind == "cuda" else "cpu"  # other accelerators have no fused kernels
     device = torch.device(automatic if config.device == "auto" else config.device)
     key, got = "training.device", config.device
-    there = "cpu, the only one here" if kind == "cpu" else f"cpu or {kind}, which are here"
-    check_setting(device.type in ("cpu", kind), key, f"auto, or {there}", got)
-    scaled = config.precision != "float16" or device.type in SCALING
+    available = "auto or cpu" if kind == "cpu" else f"auto, cpu or {kind}"
+    expected = f"{available}, the devices of this machine"
+    check_setting(device.type in ("cpu", kind), key, expected, got)
+    supported = config.precision != "float16" or device.type in GRAD_SCALER_DEVICES
     expected = f"float32 or bfloat16 on {device.type}"
-    check_setting(scaled, "training.precision", expected, config.precision)
+    check_setting(supported, "training.precision", expected, config.precision)
     if device.type == "cpu":
         return torch.device("cpu")
-    place = processes.place()
-    if place is not None:
+    rank = processes.local_rank()
+    if rank is not None:
         check_setting(device.type == "cuda", key, "cpu or cuda for several processes", got)
-        expected = "cuda for several processes, each of which takes a GPU of its own"
+        expected = "cuda for several processes, as each uses its own GPU"
         check_setting(device.index is None, key, expected, got)
         expected = f"at most {accelerators} processes on this machine, one for each GPU, or cpu"
-        check_setting(place < accelerators, key, expected, f"{got} in process {place + 1}")
-    index = (device.index or 0) if place is None else place
-    expected = f"a number below {accelerators}, that of the devices here"
+        check_setting(rank < accelerators, key, expected, f"{got} in process {rank + 1}")
+    index = (device.index or 0) if rank is None else rank
+    expected = f"an index below {accelerators}, the number of devices of this machine"
     check_setting(index < accelerators, key, expected, got)
     return torch.device(device.type, index)
 
 
 class Transfer:
-    """Brings batches to a device; to a GPU while it still computes, and nothing waits for it."""
+    """Copies batches to a device, asynchronously on a separate stream if it is a GPU."""
 
     def __init__(self, device: torch.device):
         self.device = device
@@ -55,7 +57,7 @@ class Transfer:
             moved = batch.map(
                 lambda part: part.contiguous().pin_memory().to(self.device, non_blocking=True)
             )
-        present = torch.cuda.current_stream(self.device)
-        present.wait_stream(self.stream)
-        moved.map(lambda part: part.record_stream(present))
+        current = torch.cuda.current_stream(self.device)
+        current.wait_stream(self.stream)
+        moved.map(lambda part: part.record_stream(current))
         return moved

@@ -21,7 +21,7 @@ from seqcells.lab.training.metrics import EpochSums, PendingMetrics, Progress, e
 from seqcells.lab.training.optimisation import Learner, learning_rate
 from seqcells.lab.training.runs import Run
 from seqcells.lab.training.tasks import Task, TrainingData
-from seqcells.lab.training.tasks.base import describe, tokens_of
+from seqcells.lab.training.tasks.base import count_tokens, describe
 from seqcells.lab.training.termination import (
     InterruptedRunError,
     NonFiniteLossError,
@@ -65,7 +65,7 @@ class Trainer:
                 raise InterruptedRunError(
                     f"interrupted in epoch {self.progress.epoch}, after "
                     f"{self.progress.sums.batches} of {len(self.data.train)} batches; "
-                    f"go on with: {self.run.how_to_resume()}"
+                    f"continue with: {self.run.resume_command()}"
                 ) from None
         return self.progress
 
@@ -77,53 +77,55 @@ class Trainer:
         """
         self._settle()
         device, state = self.learner.device, self.learner.state
-        own = {"random": random_states(device), "state": to_plain_tuples(state)}
+        local = {"random": random_states(device), "state": to_plain_tuples(state)}
         content = {
             **self.learner.state_dict(),
-            "processes": processes.gathered(own),
+            "processes": processes.all_gather(local),
             "progress": asdict(self.progress),
             "seconds": self.run.seconds,
         }
-        if processes.writes():
+        if processes.is_main():
             save_checkpoint(self.run.last, self.run.config, content)
         self._saved = time.monotonic()
-        processes.wait()
+        processes.barrier()
 
     def resume(self) -> None:
         """Restore the state that `save` wrote."""
         content = load_checkpoint(self.run.last, self.run.config)
-        everyone = content["processes"]
-        if len(everyone) != processes.count():
+        states = content["processes"]
+        if len(states) != processes.world_size():
             raise ValueError(
-                f"expected {len(everyone)} processes, as many as {self.run.folder} was trained "
-                f"by, got {processes.count()}; a run goes on exactly, or not at all"
+                f"expected {len(states)} processes, as {self.run.folder} was trained with, got "
+                f"{processes.world_size()}; resume with: torchrun --nproc-per-node {len(states)}"
             )
         self.learner.load_state_dict(content)
         sums = EpochSums(**content["progress"].pop("sums"))
         self.progress = Progress(sums=sums, **content["progress"])
         self.run.earlier_seconds = content["seconds"]
-        own = everyone[processes.number()]
-        device, state = self.learner.device, own["state"]
+        local = states[processes.rank()]
+        device, state = self.learner.device, local["state"]
         self.learner.state = (
             None if state is None else map_state(lambda part: part.to(device), state)
         )
-        restore_random_states(own["random"], device)
+        restore_random_states(local["random"], device)
         self._saved = time.monotonic()
 
     def step(self, batch: Batch) -> None:
         """Learn from one batch; update the weights after every `accumulate`-th."""
         sums, started = self.progress.sums, time.monotonic()
-        place = sums.batches % self.config.accumulate
-        batches = min(self.config.accumulate, len(self.data.train) - (sums.batches - place))
-        last = place == batches - 1
-        own, weight = processes.own_part(batch)
+        position = sums.batches % self.config.accumulate
+        batches = min(self.config.accumulate, len(self.data.train) - (sums.batches - position))
+        last = position == batches - 1
+        shard, weight = processes.shard(batch)
         labels = self.task.count(batch)
         # DistributedDataParallel averages over processes; the step needs the mean over all labels.
-        share = weight * processes.count() / (labels * batches)
-        judgement = self.learner.accumulate(self.transfer(own), share, first=place == 0, last=last)
+        scale = weight * processes.world_size() / (labels * batches)
+        judgement = self.learner.accumulate(
+            self.transfer(shard), scale, first=position == 0, last=last
+        )
         norm = self.learner.clip() if last else None
         self._pending.add(judgement, weight, labels, norm)
-        sums.tokens += tokens_of(batch)
+        sums.tokens += count_tokens(batch)
         sums.batches += 1
         if len(self._pending) >= self.max_pending:
             self._read()
@@ -147,18 +149,18 @@ class Trainer:
         sums, pending = self.progress.sums, self._pending.read()
         if not pending:
             return
-        losses, right = (processes.total(column) for column in list(zip(*pending))[:2])
-        for place, (loss, correct, one) in enumerate(zip(losses, right, pending)):
-            number = sums.batches - len(pending) + place + 1
+        losses, corrects = (processes.all_reduce_sum(column) for column in list(zip(*pending))[:2])
+        for index, (loss, correct, metrics) in enumerate(zip(losses, corrects, pending)):
+            number = sums.batches - len(pending) + index + 1
             self._check_finite(loss, "loss", number)
             sums.loss += loss
             sums.correct += int(correct)
-            sums.labels += one.labels
-            if one.norm is None:
+            sums.labels += metrics.labels
+            if metrics.norm is None:
                 continue
-            if math.isfinite(one.norm) or not self.learner.can_skip():
-                self._check_finite(one.norm, "gradient norm", number)
-                sums.norm += one.norm
+            if math.isfinite(metrics.norm) or not self.learner.can_skip():
+                self._check_finite(metrics.norm, "gradient norm", number)
+                sums.norm += metrics.norm
             else:
                 sums.skipped += 1
 
@@ -182,19 +184,19 @@ class Trainer:
             desc=f"epoch {epoch}/{self.config.epochs}",
             total=len(batches),
             initial=sums.batches,
-            disable=None if processes.writes() else True,
+            disable=None if processes.is_main() else True,
             leave=False,
         )
         with bar:
             for batch in batches.epoch(epoch, start=sums.batches):
-                if processes.any_of(interrupted()) and self._between_steps():
+                if processes.any_process(interrupted()) and self._between_steps():
                     raise InterruptedRunError
                 self.step(batch)
                 if not len(self._pending):
                     bar.set_postfix_str(self._describe(), refresh=False)
                 bar.update()
-                waited = time.monotonic() - self._saved > self.config.save_seconds
-                if processes.any_of(waited) and self._between_steps():
+                due = time.monotonic() - self._saved > self.config.save_seconds
+                if processes.any_process(due) and self._between_steps():
                     self.save()
 
     def _between_steps(self) -> bool:
@@ -224,12 +226,12 @@ class Trainer:
         if better or self.config.keep == "last":
             progress.best_loss, progress.best_epoch = validation["loss"], progress.epoch
             content = {"model": model.state_dict(), "epoch": progress.epoch}
-            if processes.writes():
+            if processes.is_main():
                 save_checkpoint(self.run.best, self.run.config, content)
-        waited = progress.epoch - progress.best_epoch
-        progress.finished = progress.epoch == self.config.epochs or waited >= self.config.patience
+        stale = progress.epoch - progress.best_epoch
+        progress.finished = progress.epoch == self.config.epochs or stale >= self.config.patience
         best = ", the best so far" if better else ""
-        if processes.writes():
+        if processes.is_main():
             print(
                 f"epoch {progress.epoch}/{self.config.epochs}: {self._describe()}; "
                 f"validation {describe(validation)}{best}",
@@ -239,7 +241,7 @@ class Trainer:
             progress.epoch, progress.sums = progress.epoch + 1, EpochSums()
         self.learner.state = None
         self.save()
-        if processes.writes():
+        if processes.is_main():
             self.run.write_epochs(progress.history)
 
     def train_scores(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What an epoch measures: metrics of batches, their sums, the progress of training, evaluation."""
+"""Metrics of batches, their sums over an epoch, training progress, and evaluation."""
 
 import math
 from collections.abc import Callable, Collection
@@ -42,7 +42,7 @@ class PendingMetrics:
     def add(
         self, judgement: Judgement, weight: float, labels: int, norm: Tensor | None = None
     ) -> None:
-        """Add a batch. The weight is zero in a process that has no part of it."""
+        """Add a batch. The weight is zero in a process whose shard is empty."""
         if norm is not None:
             self._norms[len(self)] = norm
         self._losses.append(judgement.loss.detach())
@@ -55,8 +55,8 @@ class PendingMetrics:
         losses, norms = _values(self._losses), dict(zip(self._norms, _values(self._norms.values())))
         correct = _values(self._correct) or [0.0] * len(losses)
         metrics = [
-            BatchMetrics(loss * weight, right * weight, labels, norms.get(position))
-            for position, (loss, right, (weight, labels)) in enumerate(
+            BatchMetrics(loss * weight, count * weight, labels, norms.get(position))
+            for position, (loss, count, (weight, labels)) in enumerate(
                 zip(losses, correct, self._counts, strict=True)
             )
         ]
@@ -94,7 +94,7 @@ class EpochSums:
 
 @dataclass
 class Progress:
-    """The position of training: `epoch` counts from 1, `sums` holds its batches so far."""
+    """Position of training: `epoch` counts from 1, `sums` has the epoch's batches so far."""
 
     epoch: int = 1
     sums: EpochSums = field(default_factory=EpochSums)
@@ -111,23 +111,23 @@ def evaluate(
     batches: Batches,
     interrupted: Callable[[], bool] = never_interrupted,
 ) -> dict[str, float]:
-    """Return the task's scores over all labels of examples that training does not use."""
+    """Return the task's scores over all labels of `batches`."""
     training = model.training
     model.eval()
     transfer = Transfer(next(model.parameters()).device)
     pending, state = PendingMetrics(), None
     try:
-        silent = None if processes.writes() else True
+        silent = None if processes.is_main() else True
         bar = tqdm(batches.epoch(0), "evaluating", len(batches), disable=silent, leave=False)
         for batch in bar:
-            if processes.any_of(interrupted()):
+            if processes.any_process(interrupted()):
                 raise InterruptedRunError
-            own, weight = processes.own_part(batch)
-            judgement = task.judge(model, transfer(own), state)
+            shard, weight = processes.shard(batch)
+            judgement = task.judge(model, transfer(shard), state)
             state = judgement.state
             pending.add(judgement, weight, task.count(batch))
     finally:
         model.train(training)
-    losses, right, counts, _ = zip(*pending.read())
-    loss, correct = processes.total([sum(losses), sum(right)])
+    losses, corrects, counts, _ = zip(*pending.read())
+    loss, correct = processes.all_reduce_sum([sum(losses), sum(corrects)])
     return task.scores(loss, int(correct), sum(counts))

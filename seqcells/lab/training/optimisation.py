@@ -16,12 +16,12 @@ from seqcells.lab.training.config import TrainingConfig
 from seqcells.lab.training.tasks import Judgement, Task
 from seqcells.state import detach_state
 
-FINAL_RATE = 0.01  # as a share of the highest learning rate: where the decay ends
-SMALLEST_SCALE = 2.0**-24  # of the loss in float16: below it every gradient underflows
+FINAL_RATE = 0.01  # final learning rate relative to its peak
+SMALLEST_SCALE = 2.0**-24  # smallest loss scale for float16: below it every gradient underflows
 
 
 def learning_rate(step: int, total: int, config: TrainingConfig) -> float:
-    """Return the rate of a step, which counts from 0 to `total - 1`: linear warm-up, then decay."""
+    """Return the learning rate of `step`, from 0 to `total - 1`: linear warm-up, then decay."""
     warmup = round(config.warmup * total)
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
@@ -37,7 +37,7 @@ def learning_rate(step: int, total: int, config: TrainingConfig) -> float:
 class AveragedModel:
     """The exponential moving average of a model's weights (Polyak & Juditsky 1992).
 
-    The decay starts small, so that the initial weights are soon forgotten. Steps are counted on
+    The decay starts small, which limits the influence of the initial weights. Steps are counted on
     the host: `torch.optim.swa_utils` synchronises with the GPU at each step.
     """
 
@@ -50,8 +50,8 @@ class AveragedModel:
         """Average in the weights after a step; copy the buffers."""
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps)) if self.steps else 0.0
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
-        for own, new in zip(self.model.buffers(), model.buffers(), strict=True):
-            own.copy_(new)
+        for average, new in zip(self.model.buffers(), model.buffers(), strict=True):
+            average.copy_(new)
         self.steps += 1
 
     def state_dict(self) -> dict[str, Any]:
@@ -79,8 +79,8 @@ class TaskModule(nn.Module):
 class Learner:
     """AdamW with clipping, on the gradients of one batch or the sum over several.
 
-    Each of several processes judges its own part of a batch. The gradients are those of the whole
-    batch: up to rounding, those of a single process.
+    Each process computes the loss of its shard of a batch. Gradients are reduced to those of the
+    whole batch and equal those of a single process up to rounding.
     """
 
     def __init__(self, task: Task, model: nn.Module, config: TrainingConfig):
@@ -97,27 +97,27 @@ class Learner:
         if config.compile:
             model.compile(dynamic=True)
         self.task_module = TaskModule(task, model, config)
-        if processes.several():
+        if processes.is_distributed():
             self.task_module = DistributedDataParallel(
                 self.task_module, find_unused_parameters=not task.uses_all_parameters
             )
 
     @property
     def evaluated_model(self) -> nn.Module:
-        """The model to validate and save: with averaged weights if they are configured."""
+        """The model to validate and save: the averaged model if averaging is configured."""
         return self.model if self.average is None else self.average.model
 
-    def accumulate(self, batch: Batch, share: float, *, first: bool, last: bool) -> Judgement:
-        """Add the gradients of `share` times a batch's loss; return the batch's judgement.
+    def accumulate(self, batch: Batch, scale: float, *, first: bool, last: bool) -> Judgement:
+        """Add the gradients of `scale` times a batch's loss; return the batch's judgement.
 
         A step accumulates over one or more batches, from the `first` to the `last`.
         """
         if first:
             self.optimiser.zero_grad()
-        local = processes.several() and not last
+        local = processes.is_distributed() and not last
         with self.task_module.no_sync() if local else nullcontext():
             judgement = self.task_module(batch, self.state)
-            self.scaler.scale((judgement.loss + judgement.penalty) * share).backward()
+            self.scaler.scale((judgement.loss + judgement.penalty) * scale).backward()
         self.state = None if judgement.state is None else detach_state(judgement.state)
         return judgement
 
@@ -140,7 +140,7 @@ class Learner:
             self.average.update(self.model)
 
     def can_skip(self) -> bool:
-        """Return whether a smaller scale of the loss may make the gradients finite again."""
+        """Return whether a smaller loss scale may make the gradients finite again."""
         return self.scaler.is_enabled() and self.scaler.get_scale() > SMALLEST_SCALE
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""From a YAML file and `--dotted.override value` to a checked configuration, and back."""
+"""Parse YAML files and `--dotted.key value` overrides into a validated configuration."""
 
 import glob
 from argparse import ArgumentError
@@ -16,35 +16,35 @@ PARTS = {"data": DataConfig, "model": ModelConfig, "training": TrainingConfig}
 
 
 def build_parser(defaults: str | Path | None = None) -> jsonargparse.ArgumentParser:
-    """The parser of `train.py`; `defaults` is a YAML file that stands below the overrides."""
+    """Return the parser of `train.py`; the command line overrides the YAML file `defaults`."""
     parser = jsonargparse.ArgumentParser(
         prog="train.py",
-        description="Train a classifier of texts, or go on with a run that was interrupted.",
+        description="Train a recurrent network, or resume an interrupted run.",
         exit_on_error=False,
         default_config_files=None if defaults is None else [glob.escape(str(defaults))],
     )
     parser.add_argument("config", nargs="?", type=str, metavar="CONFIG", help="a YAML file")
-    parser.add_argument("--resume", type=str, metavar="RUN", help="go on with this run's folder")
+    parser.add_argument("--resume", type=str, metavar="RUN", help="folder of a run to resume")
     parser.add_class_arguments(Config)
     return parser
 
 
 def parse(argv: Sequence[str]) -> tuple[Config, str | None, str | None]:
-    """Read the command line: the configuration, the YAML file's path, the run to go on with."""
+    """Parse the command line into configuration, path of the YAML file and run to resume."""
     try:
-        given = build_parser().parse_args(list(argv))
-        path = given.config
-        if path is None and given.resume is not None:
-            path = Path(given.resume) / "config.yaml"
+        options = build_parser().parse_args(list(argv))
+        path = options.config
+        if path is None and options.resume is not None:
+            path = Path(options.resume) / "config.yaml"
         if path is not None and not Path(path).is_file():
-            raise ValueError(f"expected a configuration (YAML), got {path}, which is no file")
+            raise ValueError(f"expected a YAML file, got {path}, which does not exist")
         if path is not None:
-            given = build_parser(path).parse_args(list(argv))
+            options = build_parser(path).parse_args(list(argv))
     except ArgumentError as error:
         raise ValueError(_one_line(error)) from None
-    if given.resume is not None and given.run is not None:
-        raise ValueError("--run: expected none beside --resume, which goes on in its own folder")
-    return _build(given), given.config, given.resume
+    if options.resume is not None and options.run is not None:
+        raise ValueError("--run: expected no --run together with --resume, which reuses its folder")
+    return _build(options), options.config, options.resume
 
 
 def load_config(path: str | Path) -> Config:
@@ -53,21 +53,21 @@ def load_config(path: str | Path) -> Config:
 
 
 def save_config(config: Config, path: Path) -> None:
-    """Write every setting, so that the run does not depend on later defaults."""
+    """Write all settings, so that the run does not depend on future defaults."""
     content = {"task": config.task} | {part: vars(getattr(config, part)) for part in PARTS}
     text = yaml.safe_dump(content, sort_keys=False)
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def _build(given: jsonargparse.Namespace) -> Config:
+def _build(options: jsonargparse.Namespace) -> Config:
     for part in PARTS:
-        if not isinstance(given[part], jsonargparse.Namespace):
-            raise ValueError(f"{part}: expected settings with names, got {given[part]!r}")
-    parts = {name: kind(**vars(given[name])) for name, kind in PARTS.items()}
-    return Config(task=given.task, **parts, run=given.run)
+        if not isinstance(options[part], jsonargparse.Namespace):
+            raise ValueError(f"{part}: expected a mapping of settings, got {options[part]!r}")
+    parts = {name: kind(**vars(options[name])) for name, kind in PARTS.items()}
+    return Config(task=options.task, **parts, run=options.run)
 
 
 def _one_line(error: ArgumentError) -> str:
-    """jsonargparse names the key, on several lines."""
+    """Join the lines of an error of jsonargparse, which names the key."""
     message = " ".join(str(error).split())
     return message.removeprefix("Parser key ")

@@ -1,6 +1,6 @@
-"""One process, or several that train one model together, each on its share of every batch.
+"""Data-parallel training: one process, or several that each train on a shard of every batch.
 
-`torchrun` starts them and tells each its number; without it there is one, and all of this is free.
+`torchrun` starts several processes. Without it, collectives return their argument.
 """
 
 import os
@@ -15,13 +15,13 @@ from seqcells.lab.text.batches import Batch
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[None]:
-    """Meet the other processes that `torchrun` has started, if it has.
+def process_group(device: torch.device) -> Iterator[None]:
+    """Join the process group if `torchrun` started this process.
 
-    Gradients on GPUs are reduced by NCCL. Flags, figures and objects are on the CPU and go by Gloo,
-    so that no GPU is waited for.
+    NCCL reduces gradients on GPUs. Flags, metrics and objects are on the CPU and use Gloo, so that
+    they do not synchronise with the GPU.
     """
-    if place() is None:
+    if local_rank() is None:
         yield
         return
     distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
@@ -31,72 +31,74 @@ def joined(device: torch.device) -> Iterator[None]:
         distributed.destroy_process_group()
 
 
-def place() -> int | None:
-    """This process among those that `torchrun` started on this machine, from 0; None if alone."""
+def local_rank() -> int | None:
+    """Return this process's rank on this machine, or None for a single process."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return None
     return int(os.environ["LOCAL_RANK"])
 
 
-def several() -> bool:
+def is_distributed() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 
 
-def count() -> int:
-    return distributed.get_world_size() if several() else 1
+def world_size() -> int:
+    return distributed.get_world_size() if is_distributed() else 1
 
 
-def number() -> int:
-    """This process among all, from 0."""
-    return distributed.get_rank() if several() else 0
+def rank() -> int:
+    return distributed.get_rank() if is_distributed() else 0
 
 
-def writes() -> bool:
-    """Whether this is the one that writes files and speaks to the user."""
-    return number() == 0
+def is_main() -> bool:
+    """Return whether this process writes files and prints to the terminal."""
+    return rank() == 0
 
 
-def total(values: Sequence[float]) -> list[float]:
-    """Each value, summed over all processes."""
-    if not several():
+def all_reduce_sum(values: Sequence[float]) -> list[float]:
+    """Sum each value over all processes."""
+    if not is_distributed():
         return list(values)
     sums = torch.tensor(values, dtype=torch.float64)
     distributed.all_reduce(sums)
     return sums.tolist()
 
 
-def any_of(flag: bool) -> bool:
-    """Whether the flag is set in any process: all must leave a loop together."""
-    return total([flag])[0] > 0
+def any_process(flag: bool) -> bool:
+    """Return whether the flag is set in any process, so that all leave a loop together."""
+    return all_reduce_sum([flag])[0] > 0
 
 
-def from_writer(value: Any) -> Any:
-    """The writer's value, everywhere."""
-    if not several():
+def broadcast(value: Any) -> Any:
+    """Return the main process's value in every process."""
+    if not is_distributed():
         return value
     values = [value]
     distributed.broadcast_object_list(values, src=0)
     return values[0]
 
 
-def gathered(value: Any) -> list[Any]:
-    """Every process's value, in order, everywhere."""
-    if not several():
+def all_gather(value: Any) -> list[Any]:
+    """Return the values of all processes, by rank, in every process."""
+    if not is_distributed():
         return [value]
-    values: list[Any] = [None] * count()
+    values: list[Any] = [None] * world_size()
     distributed.all_gather_object(values, value)
     return values
 
 
-def wait() -> None:
-    """Until all processes are here."""
-    if several():
+def barrier() -> None:
+    """Wait until all processes reach this call."""
+    if is_distributed():
         distributed.barrier()
 
 
-def own_part(batch: Batch) -> tuple[Batch, float]:
-    """This process's part of a batch; where there is none, an example of weight zero."""
-    part = batch.part(number(), count())
+def shard(batch: Batch) -> tuple[Batch, float]:
+    """Return this process's shard of a batch and its weight.
+
+    An empty shard is replaced by one example of weight zero.
+    """
+    part = batch.part(rank(), world_size())
     if len(part.lengths):
         return part, 1.0
     return batch.part(0, len(batch.lengths)), 0.0

@@ -1,4 +1,4 @@
-"""The end of a run: the test texts, once, and what came out."""
+"""The end of a run: evaluate on the test split and write the result."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ from seqcells.lab.training.termination import InterruptedRunError, never_interru
 
 
 def load_best(run: Run, vocabulary: Vocabulary | None) -> nn.Module:
-    """The run's best model, ready to predict."""
+    """Load a run's best model, in evaluation mode."""
     return task_of(run.config).load_best(run, vocabulary)
 
 
@@ -34,7 +34,7 @@ def finish(
         test = evaluate(task, model, task.load_split(vocabulary, "test"), interrupted)
     except InterruptedRunError:
         raise InterruptedRunError(
-            f"interrupted in the test; go on with: {run.how_to_resume()}"
+            f"interrupted in the test; continue with: {run.resume_command()}"
         ) from None
     seconds = sum(epoch["seconds"] for epoch in progress.history)
     tokens = sum(epoch["tokens_per_second"] * epoch["seconds"] for epoch in progress.history)
@@ -42,33 +42,33 @@ def finish(
         **{f"test_{name}": score for name, score in test.items()},
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
-        **scores_of(progress.history[progress.best_epoch - 1], "validation"),
+        **select_scores(progress.history[progress.best_epoch - 1], "validation"),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "tokens_per_second": tokens / seconds,
         "train_seconds": seconds,
         "total_seconds": run.seconds,
         "device": str(device),
         "threads": torch.get_num_threads(),
-        "processes": processes.count(),
+        "processes": processes.world_size(),
         "torch": torch.__version__,
     }
-    if processes.writes():
+    if processes.is_main():
         run.write_result(result)
     return result
 
 
-def scores_of(figures: dict[str, Any], split: str) -> dict[str, float]:
-    """Those of the figures that are scores of a split, under their whole names."""
-    return {name: figures[name] for name in figures if name.startswith(split + "_")}
+def select_scores(metrics: dict[str, Any], split: str) -> dict[str, float]:
+    """Return the metrics of a split, with their full names."""
+    return {name: metrics[name] for name in metrics if name.startswith(split + "_")}
 
 
 def scores(result: dict[str, Any], split: str) -> dict[str, float]:
-    """The scores of `"test"` or `"validation"` in `metrics.json`, by their names."""
-    return {name.partition("_")[2]: value for name, value in scores_of(result, split).items()}
+    """Return the scores of a split in `metrics.json`, without the prefix of the split."""
+    return {name.partition("_")[2]: value for name, value in select_scores(result, split).items()}
 
 
 def conclude(run: Run, result: dict[str, Any]) -> str:
-    """The last lines of a training: what came out, where it lies, what to try next."""
+    """Return the closing lines of a run: scores, folder, and commands to try next."""
     return (
         f"test {describe(scores(result, 'test'))} with the model of epoch {result['best_epoch']}; "
         f"{result['parameters']:,} parameters, trained in {result['train_seconds']:.0f} s\n"
@@ -79,14 +79,14 @@ def conclude(run: Run, result: dict[str, Any]) -> str:
 
 def _hints(run: Run) -> list[str]:
     command = program("seqcells")
-    another = f"{program('python')} train.py {run.settings} --training.seed 1"
+    follow_up = f"{program('python')} train.py {run.settings} --training.seed 1"
     if run.config.task == "sentiment" and run.config.data.source == "corpus":
-        another = f"{command} compare configs/corpus_words.yaml {run.folder}"
-    own = {
+        follow_up = f"{command} compare configs/corpus_words.yaml {run.folder}"
+    predictions = {
         "sentiment": f'{command} predict {run.folder} "not bad at all"',
         "capitals": f'{command} predict {run.folder} "i saw it in new york"',
         "dates": f'{command} predict {run.folder} "May 3rd, 2004"',
         "language": f'{command} generate {run.folder} "this film"',
     }
-    first = [own[run.config.task]] if run.config.task in own else []
-    return [*first, another, f"{command} report {run.folder}"]
+    first = [predictions[run.config.task]] if run.config.task in predictions else []
+    return [*first, follow_up, f"{command} report {run.folder}"]

@@ -1,4 +1,4 @@
-"""A run is a folder: configuration, vocabulary, metrics, checkpoints."""
+"""The folder of a training run: configuration, vocabulary, metrics, checkpoints."""
 
 import json
 import os
@@ -38,27 +38,28 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """How long the run has taken so far, what came before a break included."""
+        """Time spent on the run so far, across interruptions."""
         return self.earlier_seconds + time.monotonic() - self.started
 
-    def how_to_resume(self) -> str:
-        starter = program("python")
-        if processes.several():
-            starter = f"{program('torchrun')} --nproc-per-node {processes.count()}"
-        return f"{starter} train.py --resume {self.folder}"
+    def resume_command(self) -> str:
+        """Return the shell command that resumes the run."""
+        launcher = program("python")
+        if processes.is_distributed():
+            launcher = f"{program('torchrun')} --nproc-per-node {processes.world_size()}"
+        return f"{launcher} train.py --resume {self.folder}"
 
     @classmethod
     def create(cls, config: Config, name: str) -> "Run":
-        """Claim the folder `config.run`, or a new one under runs/ that tells `name` and time.
+        """Create the folder `config.run`, or a new one below runs/ named by `name` and time.
 
-        Nothing is written yet, so that a run which never begins leaves its folder free. What the
-        configuration leaves to the machine, threads and device, is settled here.
+        The folder stays empty until `begin`, so that a run that fails before can be started again.
+        Threads and device are set to this machine's defaults unless they are configured.
         """
         device = device_of(config.training)
         folder = config.run or f"runs/{name}-{datetime.now():%Y%m%d-%H%M%S}"
-        folder = Path(processes.from_writer(folder))
-        if processes.writes():
-            _claim(folder)
+        folder = Path(processes.broadcast(folder))
+        if processes.is_main():
+            _create_folder(folder)
         training = config.training
         if training.threads is None:
             training = replace(training, threads=torch.get_num_threads())
@@ -67,45 +68,51 @@ class Run:
         return cls(folder, replace(config, training=training))
 
     @classmethod
-    def open(cls, folder: str | Path, given: Config | None = None) -> "Run":
-        """An existing run; a `given` configuration must be the run's own."""
+    def open(cls, folder: str | Path, expected: Config | None = None) -> "Run":
+        """Open an existing run.
+
+        Raises:
+            ValueError: `folder` is not a run, or its configuration differs from `expected`.
+        """
         run = cls(Path(folder), Config())
         if not run.settings.is_file():
-            raise ValueError(f"expected the folder of a run, got {folder}, without config.yaml")
+            raise ValueError(
+                f"expected the folder of a run, got {folder}, which has no config.yaml"
+            )
         run.config = load_config(run.settings)
-        if given is not None:
-            left = {"threads": None, "device": "auto"}
-            settled = {
+        if expected is not None:
+            unset = {"threads": None, "device": "auto"}
+            resolved = {
                 name: getattr(run.config.training, name)
-                for name, value in left.items()
-                if getattr(given.training, name) == value
+                for name, value in unset.items()
+                if getattr(expected.training, name) == value
             }
-            given = replace(given, training=replace(given.training, **settled))
-            check_same(given, flatten(run.config), folder)
-            run.config = given
+            expected = replace(expected, training=replace(expected.training, **resolved))
+            check_same(expected, flatten(run.config), folder)
+            run.config = expected
         return run
 
     @classmethod
-    def resume(cls, folder: str | Path, given: Config) -> "Run":
-        """A run that has begun and not finished."""
-        run = cls.open(folder, given)
+    def resume(cls, folder: str | Path, expected: Config) -> "Run":
+        """Open an unfinished run."""
+        run = cls.open(folder, expected)
         if run.result.exists():
             raise ValueError(f"expected an unfinished run, got {folder}, which has metrics.json")
         if not run.last.exists():
-            raise ValueError(f"expected {run.last} to go on from, which does not exist; train anew")
-        for part in run.folder.glob("*.part"):  # of a file that was being written when it died
+            raise ValueError(f"expected {run.last}, which does not exist; train a new run")
+        for part in run.folder.glob("*.part"):  # left by an interrupted write
             part.unlink(missing_ok=True)
         return run
 
     def begin(self, vocabulary: Vocabulary | None) -> None:
-        """Write what never changes in the run."""
+        """Write the configuration and the vocabulary."""
         save_config(self.config, self.settings)
         if vocabulary is not None:
             vocabulary.save(self.words)
 
     def load_vocabulary(self) -> Vocabulary:
         if not self.words.is_file():
-            raise ValueError(f"expected {self.words}, which does not exist; train again")
+            raise ValueError(f"expected {self.words}, which does not exist; train a new run")
         return Vocabulary.load(self.words)
 
     def write_epochs(self, history: list[dict[str, Any]]) -> None:
@@ -114,7 +121,7 @@ class Run:
 
     def read_epochs(self) -> list[dict[str, Any]]:
         if not self.epochs.is_file():
-            raise ValueError(f"expected {self.epochs}, which does not exist; train again")
+            raise ValueError(f"expected {self.epochs}, which does not exist; train a new run")
         return [json.loads(line) for line in self.epochs.read_text(encoding="utf-8").splitlines()]
 
     def write_result(self, result: dict[str, Any]) -> None:
@@ -124,30 +131,30 @@ class Run:
     def read_result(self) -> dict[str, Any]:
         if not self.result.is_file():
             raise ValueError(
-                f"expected a finished run, got {self.folder}, without metrics.json; "
-                f"finish it: {self.how_to_resume()}"
+                f"expected a finished run, got {self.folder}, which has no metrics.json; "
+                f"finish it with: {self.resume_command()}"
             )
         return json.loads(self.result.read_text(encoding="utf-8"))
 
 
-def _claim(folder: Path) -> None:
-    """See to it that a folder is there, empty, and can be written to."""
+def _create_folder(folder: Path) -> None:
+    """Create a folder, or check that it is empty, and that it is writable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise ValueError(
                 f"run: expected a new or empty folder, got {folder}, which holds files; "
-                f"name another one, or go on with that run: --resume {folder}"
+                f"choose another folder, or continue that run with --resume {folder}"
             )
         write_atomically(folder / "config.yaml", lambda _: None)
         (folder / "config.yaml").unlink()
     except OSError as error:
-        raise ValueError(f"run: expected a folder to write to, got {folder} ({error})") from None
+        raise ValueError(f"run: expected a writable folder, got {folder} ({error})") from None
 
 
 def program(name: str) -> str:
-    """How the user can call a program of this environment from here."""
-    beside = Path(sys.executable).with_name(name)
-    if not beside.exists() or shutil.which(name) == str(beside):
+    """Return the shortest command that runs a program of this Python environment."""
+    path = Path(sys.executable).with_name(name)
+    if not path.exists() or shutil.which(name) == str(path):
         return name
-    return os.path.relpath(beside)
+    return os.path.relpath(path)

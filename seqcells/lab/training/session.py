@@ -1,4 +1,4 @@
-"""A training from its beginning, or from where it was left, to its result."""
+"""One training run, new or resumed, from the data to the result."""
 
 from typing import Any
 
@@ -14,30 +14,30 @@ from seqcells.lab.training.termination import deferred_signals
 
 
 def train(run: Run, *, resumed: bool = False) -> dict[str, Any]:
-    """Train a run's model, test it, and return what `metrics.json` holds."""
+    """Train the model of a run, test it, and return the content of `metrics.json`."""
     config = run.config.training
     device = device_of(config)
     if device.type == "cuda":
         torch.cuda.set_device(device)
 
-    # Data: batches of examples of similar length. The words are those of the training texts.
+    # Data: batches of examples of similar length. The vocabulary comes from the training texts.
     task = task_of(run.config)
     data = task.load(run.load_vocabulary() if resumed and task.reads_text else None)
 
-    # Model: the seed decides its weights, whichever backend computes and however many processes.
+    # Model: initial weights depend only on the seed, not on the backend or number of processes.
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
     model = task.build(data.vocabulary)
-    if processes.number():
-        torch.manual_seed(config.seed + processes.number())  # dropout of its own
+    if processes.rank():
+        torch.manual_seed(config.seed + processes.rank())  # different dropout masks
 
-    # What it starts from is found on the CPU.
-    begun = None if resumed else task.begin(model, data.vocabulary)
-    if begun and processes.writes():
-        print(f"starting from {begun}")
+    # Pretrained weights, on the CPU.
+    source = None if resumed else task.begin(model, data.vocabulary)
+    if source and processes.is_main():
+        print(f"starting from {source}")
 
-    # Loop: keeps the best model on the validation examples, and where training stands.
-    if not resumed and processes.writes():
+    # Loop: saves the best model by validation loss, and the state of training.
+    if not resumed and processes.is_main():
         run.begin(data.vocabulary)
     trainer = Trainer(run, task, model.to(device), data)
     if resumed:
@@ -45,5 +45,5 @@ def train(run: Run, *, resumed: bool = False) -> dict[str, Any]:
     with deferred_signals() as interrupted:
         progress = trainer.fit(interrupted)
 
-        # Report: the test examples are read here, once.
+        # Report: the test split is read here only.
         return finish(run, data.vocabulary, progress, interrupted)

@@ -1,4 +1,4 @@
-"""How a run ends before its time: exceptions, signals, and the exit status of a command."""
+"""Early termination: exceptions, signals, and the exit status of a command."""
 
 import signal
 import sys
@@ -9,18 +9,18 @@ USER_ERROR, INTERRUPTED = 2, 130  # exit statuses
 
 
 class InterruptedRunError(Exception):
-    """A signal stopped the work between two batches."""
+    """Raised between two batches after a signal."""
 
 
 class NonFiniteLossError(ArithmeticError):
-    """A loss or a gradient is not finite."""
+    """Raised when a loss or a gradient is not finite."""
 
 
 @contextmanager
 def deferred_signals() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether SIGINT or SIGTERM has arrived.
+    """Yield a function that returns whether SIGINT or SIGTERM has arrived.
 
-    The first signal is only recorded. A second one has its usual effect at once.
+    The first signal is only recorded. The second has its default effect.
     """
     arrived = False
     handled = (signal.SIGINT, signal.SIGTERM)
@@ -44,12 +44,12 @@ def deferred_signals() -> Iterator[Callable[[], bool]]:
 
 
 def never_interrupted() -> bool:
-    """Stand in for the function of `deferred_signals` where signals are not deferred."""
+    """Return False: the default for callers that do not defer signals."""
     return False
 
 
 def command(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
-    """Run `main` and return the exit status. A user's error prints one line, no traceback."""
+    """Run `main` and return the exit status. User errors print one line without a traceback."""
     try:
         main(argv)
     except (ValueError, TypeError, OSError, ImportError, NonFiniteLossError) as error:

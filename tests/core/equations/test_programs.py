@@ -8,8 +8,8 @@ from parity import close, random
 import seqcells
 from seqcells.cells import table
 from seqcells.cells.base import GatedCell
-from seqcells.cells.write_kernels import WRITTEN
-from seqcells.equations.catalogue import BY_HAND, NUMBERS, RENAMED, kind_of
+from seqcells.cells.write_kernels import GENERATED_FILES
+from seqcells.equations.catalogue import BY_HAND, NUMBERS, RENAMED, kernel_of
 from seqcells.equations.program import Program, UntraceableError, differentiate
 from seqcells.equations.readable import Interpreted, readable
 from seqcells.equations.recording import kernel_weights, program
@@ -41,7 +41,7 @@ class Highway(seqcells.GatedCell):
 
 def test_the_generated_kernels_are_up_to_date():
     """Run `make kernels` after a change of a cell's equations or of the generator."""
-    for path, text in WRITTEN.items():
+    for path, text in GENERATED_FILES.items():
         assert path.read_text() == text()
 
 
@@ -57,19 +57,19 @@ def test_the_catalogue_and_the_table_have_the_same_kernels():
     assert set(NUMBERS) == set(table.EQUATIONS)
     for name, cell in table.EQUATIONS.items():
         assert cell.built_in_kernel() == name
-        assert kind_of(name).gates == len(cell.gates)
+        assert kernel_of(name).gates == len(cell.gates)
 
 
 @pytest.mark.parametrize("old", RENAMED)
 def test_a_kernel_is_found_by_its_old_name(old):
-    assert kind_of(old) == kind_of(RENAMED[old])
-    assert readable(f"triton {old}").program == readable(RENAMED[old]).program
+    assert kernel_of(old) == kernel_of(RENAMED[old])
+    assert readable(kernel_of(f"triton {old}")).program == readable(kernel_of(RENAMED[old])).program
 
 
 def test_a_kernel_is_linear_where_its_cell_is():
     for name, cell in table.EQUATIONS.items():
-        assert readable(name).linear == cell.linear
-    assert readable("min_gru").linear
+        assert readable(kernel_of(name)).linear == cell.linear
+    assert readable(kernel_of("min_gru")).linear
 
 
 def test_a_program_has_no_superfluous_operations():

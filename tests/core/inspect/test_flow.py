@@ -269,12 +269,12 @@ X = random(T, B, I)
     ("model", "inputs", "loss", "error", "words"),
     [
         (nn.Linear(I, H), X, None, ValueError, "expected a Recurrent, a layer.*got Linear"),
-        (make_cell("gru"), X[0], None, ValueError, "a cell goes into a Recurrent"),
+        (make_cell("gru"), X[0], None, ValueError, "wrap a cell in Recurrent"),
         (len, X, None, TypeError, r"expected a torch.nn.Module, got builtin"),
         (PLAIN, X, lambda result: result[0], ValueError, r"expected a scalar, got shape \(6, 3"),
         (PLAIN, X, lambda result: 1.0, TypeError, "expected a scalar tensor, got float"),
         (PLAIN, X, lambda _: torch.zeros(()), ValueError, "leave out detach"),
-        (nn.Sequential(PLAIN), X, None, ValueError, "loss: expected one .* tuple from the model"),
+        (nn.Sequential(PLAIN), X, None, ValueError, "loss: expected a function .* tuple from"),
         (PLAIN, "text", None, TypeError, "expected a tensor, got str"),
         (PLAIN, X[..., 1:], None, ValueError, "expected 4 features, got 3"),
         (

@@ -12,7 +12,7 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 
-from seqcells.equations.catalogue import kind_of
+from seqcells.equations.catalogue import kernel_of
 from seqcells.kernels import triton as kernels
 from seqcells.kernels.call import Call
 from seqcells.kernels.triton import launch, planning
@@ -50,12 +50,12 @@ def compiled(kernel, grid, *arguments, **constants):
 
 
 def call_of(cell, dtype, H):
-    kind, T, B, I = kind_of(cell), 2, 3, 4  # noqa: E741
+    kind, T, B, I = kernel_of(cell), 2, 3, 4  # noqa: E741
 
     def some(*shape):
         return torch.zeros(shape, dtype=dtype)
 
-    return Call(
+    return Call.of(
         cell,
         some(T, B, I),
         [some(B, H) for _ in range(kind.states)],

@@ -10,7 +10,7 @@ from parity import F64, leaves, relative_error
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 import seqcells
-from seqcells.equations.catalogue import kind_of
+from seqcells.equations.catalogue import kernel_of
 from seqcells.kernels import cpu
 
 pytestmark = pytest.mark.skipif(cpu.unavailable() is not None, reason=str(cpu.unavailable()))
@@ -72,7 +72,7 @@ class Case:
 
     def initial_state(self):
         widths = [3 if self.kind == "lstm_proj" else self.H]
-        widths += [self.H] * (kind_of(self.kind.removesuffix("_proj")).states - 1)
+        widths += [self.H] * (kernel_of(self.kind.removesuffix("_proj")).states - 1)
         layers = (4 if self.reverse else 1,) if self.packed else ()
         parts = [torch.randn(*layers, self.B, width, dtype=self.dtype) for width in widths]
         return tuple(parts) if len(parts) > 1 else parts[0]

@@ -18,7 +18,7 @@ from seqcells import (
     backend,
 )
 from seqcells.kernels import cpu
-from seqcells.modifiers.base import obstacle
+from seqcells.modifiers.base import unsupported_reason
 from seqcells.state import map_state
 
 T, B, I = 6, 5, 4  # noqa: E741
@@ -39,7 +39,7 @@ def factor(form, *shape):
 def noises(cell, state):
     """Yield every combination of the noise that the cell takes."""
     hidden = leaves(state)[0]
-    takes = [obstacle(cell, field) is None for field in ("hidden", "candidate", "zone")]
+    takes = [unsupported_reason(cell, field) is None for field in ("hidden", "candidate", "zone")]
     for forms in itertools.product(*(range(3) if taken else [ABSENT] for taken in takes)):
         if any(forms):
             read, drop, zone = forms

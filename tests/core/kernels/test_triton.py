@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import seqcells
 from seqcells import Noise, Recurrent, backend
-from seqcells.equations.catalogue import kind_of
+from seqcells.equations.catalogue import kernel_of
 from seqcells.equations.protocol import factor_of
 from seqcells.kernels import triton
 from seqcells.state import map_state
@@ -78,7 +78,7 @@ def test_results_and_gradients_equal_the_loop(kind, product, form, reverse, pref
     assert {name for name, _ in launched} == {"forward", "backward"}
     entangled = kind.endswith(("reset_before", "proj"))
     impossible = (*SLICED, "given") if entangled else SLICED if "norm" in kind else ()
-    has_product = kind_of(cell.built_in_kernel()).hidden
+    has_product = kernel_of(cell.built_in_kernel()).hidden
     expected = "resident" if product in impossible else product
     assert {made for _, made in launched} == {expected if has_product else "none"}
 
@@ -97,7 +97,7 @@ NOISY = [
 def test_results_and_gradients_with_noise_equal_the_loop(kind, product, form, prefer_plan):
     prefer_plan(product)
     cell = make_cell(kind, I, H)
-    kernel = kind_of(cell.built_in_kernel())
+    kernel = kernel_of(cell.built_in_kernel())
     state = random_state(cell, B)
     time = (T,) if form == "changing" else ()
 

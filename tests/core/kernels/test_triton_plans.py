@@ -13,7 +13,7 @@ from parity import backends_agree, random
 
 import seqcells
 from seqcells import Recurrent, backend
-from seqcells.equations.catalogue import kind_of
+from seqcells.equations.catalogue import kernel_of
 from seqcells.kernels import triton
 from seqcells.kernels.call import Call
 
@@ -49,7 +49,7 @@ def test_weights_that_do_not_fit_are_read_at_each_step(monkeypatch, launched):
 def call_of(kind, dtype, steps, batch, hidden_size):
     """Return a call of these sizes; it is never computed."""
     kernel = make_cell(kind, I, 6).built_in_kernel()
-    found = kind_of(kernel)
+    found = kernel_of(kernel)
 
     def some(*shape):
         return torch.empty(shape, dtype=dtype)
@@ -59,7 +59,7 @@ def call_of(kind, dtype, steps, batch, hidden_size):
     state = [some(batch, hidden_size)] * found.states
     weights = some(gates, I), weight_hh, None, None, None, None
     steps = some(steps, batch, I), state, *weights, [], None, None, [], None, None, None
-    return Call(kernel, *steps, False, False)
+    return Call.of(kernel, *steps, False, False)
 
 
 @pytest.mark.parametrize(

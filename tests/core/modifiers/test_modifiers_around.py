@@ -78,7 +78,7 @@ def test_zoneout_modifies_a_cell_of_a_user():
         now = noise.zone[t] * now + (1 - noise.zone[t]) * run.cell.cell(inputs[t], now)
     close(run(inputs, state, noise=noise)[1], now)
     for call in (run, run.eval()):
-        with pytest.raises(TypeError, match=r"Leaky has no initial_state: write one, or pass"):
+        with pytest.raises(TypeError, match=r"Leaky has no initial_state: implement it, or pass"):
             call(inputs)
 
 
@@ -135,7 +135,7 @@ def test_an_overridden_forward_is_used():
     for t in range(T):
         now = noise.zone[t] * now + (1 - noise.zone[t]) * cell(inputs[t], now)
     close(run(inputs, noise=noise)[1], now)
-    with pytest.raises(TypeError, match="DropConnect: expected a GatedCell without a forward"):
+    with pytest.raises(TypeError, match="DropConnect: expected a GatedCell that does not override"):
         DropConnect(cell, 0.5)
 
 

@@ -99,14 +99,14 @@ LSTM = make_cell("lstm")
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: Zoneout(LSTM, 1.2), ValueError, r"share: expected a share from 0 to 1, got 1\.2"),
+        (lambda: Zoneout(LSTM, 1.2), ValueError, r"share: expected a number from 0 to 1, got 1\.2"),
         (lambda: Zoneout(LSTM, "0.1"), TypeError, "share: expected a number, got str"),
-        (lambda: Zoneout(LSTM, (0.1, -1)), ValueError, r"share\[1\]: expected a share"),
+        (lambda: Zoneout(LSTM, (0.1, -1)), ValueError, r"share\[1\]: expected a number"),
         (lambda: Zoneout(LSTM, (0.1,)), ValueError, "share: expected one for each of 2 parts"),
         (lambda: Zoneout(make_cell("gru"), (0.1, 0.2)), TypeError, "share: expected a number for"),
         (lambda: DropConnect(LSTM, True), TypeError, "share: expected a number, got bool"),
         (lambda: DropConnect(seqcells.LSTM(I, H), 0.1), TypeError, "expected a cell.*got LSTM"),
-        (lambda: Zoneout(seqcells.LSTMCell, 0.1), TypeError, "make an instance of it"),
+        (lambda: Zoneout(seqcells.LSTMCell, 0.1), TypeError, "pass an instance"),
         (lambda: RecurrentDropout(Highway(I, H), 0.1), TypeError, "fourth argument.*got Highway"),
         (lambda: RecurrentDropout(nn.LSTMCell(I, H), 0.1), TypeError, "GatedCell.*got LSTMCell"),
         (lambda: VariationalDropout(nn.GRUCell(I, H), 0.1), TypeError, "GatedCell.*got GRUCell"),

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import seqcells
 from seqcells import Recurrent, backend, backends
-from seqcells.equations.catalogue import kind_of
+from seqcells.equations.catalogue import kernel_of
 from seqcells.kernels import cpu
 from seqcells.kernels.call import Call
 from seqcells.recurrence import choice
@@ -22,12 +22,12 @@ NATIVE = pytest.mark.skipif(cpu.unavailable() is not None, reason="no native cod
 
 def call_of(kernel):
     """Return a call of this kernel with zeros."""
-    kind = kind_of(kernel)
+    kind = kernel_of(kernel)
     state = [torch.zeros(B, H, dtype=torch.float64) for _ in range(kind.states)]
     weights = [torch.zeros(kind.gates * H, width, dtype=torch.float64) for width in (I, H)]
     inputs, nothing = torch.zeros(T, B, I, dtype=torch.float64), [None] * 4
     rest = [], None, None, [], None, None, None, False, False
-    return Call(kernel, inputs, state, *weights, *nothing, *rest)
+    return Call.of(kernel, inputs, state, *weights, *nothing, *rest)
 
 
 class Operators(TorchDispatchMode):

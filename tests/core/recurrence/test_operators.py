@@ -100,11 +100,12 @@ def with_noise(call):
 
 @pytest.mark.parametrize("form", ["lengths_resets_reverse", "packed"])
 def test_opcheck_accepts_noise_and_all_states(form):
-    call = with_noise(operators.Call(*arguments("lstm", form, grad=True)))
-    opcheck(operators.recurrence, tuple(call))
-    call = with_noise(operators.Call(*arguments("lstm", form)))
-    *results, kept = torch.ops.seqcells._train(*call)
-    rest = ([torch.randn_like(part) for part in results], *call, results[0], kept, True, True)
+    call = with_noise(operators.Call.of(*arguments("lstm", form, grad=True)))
+    opcheck(operators.recurrence, call.arguments)
+    call = with_noise(operators.Call.of(*arguments("lstm", form)))
+    *results, kept = torch.ops.seqcells._train(*call.arguments)
+    ends = [torch.randn_like(part) for part in results]
+    rest = (ends, *call.arguments, results[0], kept, True, True)
     opcheck(torch.ops.seqcells._backward.default, rest, test_utils=CHECKS)
 
 
@@ -119,18 +120,18 @@ def test_opcheck_accepts_the_operators_without_native_code(kind, form, monkeypat
 def test_an_unused_weight_has_a_gradient_of_zero(monkeypatch):
     """The operators of the readable loop return zeros even where a weight is infinite."""
     monkeypatch.setattr(cpu, "unavailable", lambda: "not built")
-    call = operators.Call(*arguments("lstm", "padded", grad=True))
+    call = operators.Call.of(*arguments("lstm", "padded", grad=True))
     weight = torch.full_like(call.weight_ih, float("inf")).requires_grad_()
     call = call._replace(inputs=call.inputs.detach()[:0].requires_grad_(), weight_ih=weight)
-    operators.recurrence(*call)[1].sum().backward()
+    operators.recurrence(*call.arguments)[1].sum().backward()
     assert not weight.grad.any()
 
 
 @GRID
 def test_results_and_gradients_equal_the_readable_loop(kind, form):
-    call = operators.Call(*arguments(kind, form, grad=True))
+    call = operators.Call.of(*arguments(kind, form, grad=True))
     sources = [part for part in call.tensors if part is not None]
-    found, expected = operators.recurrence(*call), operators.readable(call)
+    found, expected = operators.recurrence(*call.arguments), operators.readable(call)
     close(found, expected)
     upstream = [torch.randn_like(part) for part in found]
     close(
@@ -143,7 +144,7 @@ def test_results_and_gradients_equal_the_readable_loop(kind, form):
 @pytest.mark.parametrize("kind", CLASSIC)
 def test_each_gradient_alone_equals_the_readable_loop(kind, form):
     """One source at a time requires a gradient; the others are frozen."""
-    call = operators.Call(*arguments(kind, form))
+    call = operators.Call.of(*arguments(kind, form))
     for number in range(len(call.tensors)):
         tensors = [None if part is None else part.detach() for part in call.tensors]
         if tensors[number] is None:
@@ -151,7 +152,7 @@ def test_each_gradient_alone_equals_the_readable_loop(kind, form):
         tensors[number].requires_grad_()
         layout, given = call.split()
         one = operators.Call.join(layout, [*tensors, *given[len(tensors) :]])
-        found, expected = operators.recurrence(*one), operators.readable(one)
+        found, expected = operators.recurrence(*one.arguments), operators.readable(one)
         for result, other in zip(found, expected):
             (gradient,) = torch.autograd.grad(
                 result.square().sum(), tensors[number], allow_unused=True, retain_graph=True
@@ -167,11 +168,11 @@ def test_each_gradient_alone_equals_the_readable_loop(kind, form):
 @pytest.mark.parametrize("kind", CLASSIC)
 def test_transforms_equal_those_of_the_readable_loop(kind, form):
     """Transform the bare operator, as in an exported program."""
-    call = operators.Call(*arguments(kind, form))
+    call = operators.Call.of(*arguments(kind, form))
     along = torch.randn_like(call.inputs)
 
     def value(run, inputs):
-        return sum(part.square().sum() for part in run(*call._replace(inputs=inputs)))
+        return sum(part.square().sum() for part in run(*call._replace(inputs=inputs).arguments))
 
     def transformed(run):
         def of_inputs(inputs):
@@ -186,7 +187,7 @@ def test_transforms_equal_those_of_the_readable_loop(kind, form):
         first = torch.autograd.grad(of_inputs(leaf), leaf, create_graph=True)[0]
         yield torch.autograd.grad(first, leaf, torch.stack([first, along]), is_grads_batched=True)
         leaf = call.inputs.clone().requires_grad_()
-        outputs = run(*call._replace(inputs=leaf))[0]
+        outputs = run(*call._replace(inputs=leaf).arguments)[0]
         upstream, moving = torch.stack([outputs.detach().cos(), outputs.detach().sin()])
 
         def backward(upstream):
@@ -201,7 +202,10 @@ def test_transforms_equal_those_of_the_readable_loop(kind, form):
 
     answers = [
         list(transformed(run))
-        for run in (operators.recurrence, lambda *given: operators.readable(operators.Call(*given)))
+        for run in (
+            operators.recurrence,
+            lambda *given: operators.readable(operators.Call.of(*given)),
+        )
     ]
     for found, expected in zip(*answers):
         close(found, expected)
@@ -230,12 +234,12 @@ def spoilt(call):
 @pytest.mark.skipif(cpu.unavailable() is not None, reason="no native code here")
 @pytest.mark.parametrize("kind", CLASSIC)
 def test_sizes_that_do_not_fit_raise(kind):
-    call = operators.Call(*arguments(kind, "lengths_resets"))
-    operators.recurrence(*call)
+    call = operators.Call.of(*arguments(kind, "lengths_resets"))
+    operators.recurrence(*call.arguments)
     for spoiled in spoilt(call):
         with pytest.raises(ValueError, match=r"expected .*got"):
             operators.recurrence(*spoiled)
-    packed = operators.Call(*arguments(kind, "packed"))
+    packed = operators.Call.of(*arguments(kind, "packed"))
     for sizes in ([3, 2, 2], [3, 2, 3], [4, 2, 1, 1], [2, 3, 2, 1], [], [3, 3, 3, -1]):
         with pytest.raises(ValueError, match=r"batch_sizes: expected .*got"):
             operators.recurrence(*packed._replace(batch_sizes=torch.tensor(sizes)))

@@ -1,11 +1,11 @@
-// Backward through time. With L the loss, dh = dL/dh and so on, from the last step to the first:
+// Backward pass. With the loss L and dh = dL/dh etc., from the last step to the first:
 //
-//   dh += dL/dy_t                       what the outputs' readers ask for
+//   dh += dL/dy_t                       upstream gradient of the outputs
 //   dz, dh', dc' = the cell's gradient  elementwise (cells.hpp)
 //   dh' += W_hh^T dz                    step by step
 //
-// and for a chunk of steps at once, while it is in the cache, dx and dW (gradients.hpp). In a pair,
-// one thread makes these of the chunks that the other, on its way through time, leaves behind.
+// and, for a chunk of steps at once while it is in the cache, dx and dW (gradients.hpp). In a pair,
+// one thread runs the steps and the other computes dx and dW of the finished chunks.
 #pragma once
 #include "gradients.hpp"
 
@@ -16,11 +16,11 @@ struct Backward : Gradients<T> {
   using Base = Gradients<T>;
   using Rows = typename Base::Rows;
   using Chunk = typename Base::Chunk;
-  using Base::B, Base::H, Base::I, Base::R, Base::T_, Base::add_up, Base::at_once, Base::cell,
-      Base::chunk_rows, Base::clear, Base::dz_width, Base::flush, Base::hidden, Base::input_at,
-      Base::late, Base::late_at, Base::left_width, Base::local, Base::meetings, Base::p,
-      Base::pack, Base::parameters, Base::plan, Base::projection, Base::recurrent, Base::shared,
-      Base::sums, Base::units, Base::wants_weights;
+  using Base::B, Base::H, Base::I, Base::R, Base::T_, Base::at_once, Base::cell, Base::chunk_rows,
+      Base::clear, Base::dz_width, Base::flush, Base::hidden, Base::input_at, Base::late,
+      Base::late_at, Base::left_width, Base::local, Base::meetings, Base::needs_weight_gradients,
+      Base::p, Base::pack, Base::parameters, Base::plan, Base::projection, Base::recurrent,
+      Base::reduce_gradients, Base::shared, Base::sums, Base::units;
   using Base::Base;
 
   int run() {
@@ -40,20 +40,20 @@ struct Backward : Gradients<T> {
     if (p.grad_inputs) prefer_huge_pages(p.grad_inputs, T_ * B * I * sizeof(T));
     in_parallel(threads_of(plan), [&](int64_t thread, int64_t threads) {
       pack(thread, threads);
-      meet_all(threads);
-      in_shares(plan, meetings, thread, threads, [&](const Share &share) {
+      barrier_all(threads);
+      for_shares(plan, meetings, thread, threads, [&](const Share &share) {
         Rows rows = rows_of(share.group, share.seat);
-        share.runs() ? through_time(rows, share) : behind_time(rows, share);
+        share.runs() ? run_steps(rows, share) : flush_chunks(rows, share);
       });
-      if (!wants_weights() || plan.watch->stopped()) return;
-      meet_all(threads);
-      add_up(rows_of, thread, threads);
+      if (!needs_weight_gradients() || plan.watch->stopped()) return;
+      barrier_all(threads);
+      reduce_gradients(rows_of, thread, threads);
     });
     block().done();
     return 0;
   }
 
-  // Steps of a chunk, from `past` down to `first`, as they ran forward.
+  // Steps of a chunk, from `past` - 1 down to `first`, numbered in the order of the forward pass.
   struct Span {
     int64_t first, past, rows, number;
   };
@@ -68,7 +68,7 @@ struct Backward : Gradients<T> {
     return {first, s.first, rows, s.number + 1};
   }
 
-  void through_time(Rows &x, const Share &share) const {
+  void run_steps(Rows &x, const Share &share) const {
     const int64_t rows = share.count(B);
     for (int64_t j = 0; j < rows; ++j)
       if (share.takes(j)) start(x, j, share.row(j));
@@ -79,10 +79,10 @@ struct Backward : Gradients<T> {
       clear(x.projection_weights + k * units, share.columns(units));
     for (int n = 0; n < cell.parameters; ++n) clear(x.parameters + n * units, share.columns(units));
     share.meet();
-    Span last{0, 0, 0, -1}, one_before = last;  // chunks of a pair that may be unsettled
+    Span last{0, 0, 0, -1}, one_before = last;  // chunks of a pair that may be pending
     for (Span s = earlier({T_, 0, 0, -1}, share); s.past > 0; s = earlier(s, share)) {
       if (share.stops()) return;
-      if (one_before.number >= 0) settle(x, one_before, share);
+      if (one_before.number >= 0) flush_once(x, one_before, share);
       const Chunk &c = x.chunks[share.paired ? s.number % 2 : 0];
       for (int n = 0; n < cell.parameters; ++n)
         clear(c.parameters + n * units, share.columns(units));
@@ -98,14 +98,14 @@ struct Backward : Gradients<T> {
       share.meeting->relay.give(s.number);
       one_before = last, last = s;
     }
-    if (one_before.number >= 0) settle(x, one_before, share);
-    if (last.number >= 0) settle(x, last, share);
+    if (one_before.number >= 0) flush_once(x, one_before, share);
+    if (last.number >= 0) flush_once(x, last, share);
     for (int64_t j = 0; j < rows; ++j)
       if (share.takes(j)) finish(x, j, share.row(j));
   }
 
-  // Flushes a chunk unless the other thread does. In order: each adds to the last one's sums.
-  void settle(Rows &x, const Span &s, const Share &share) const {
+  // Flush a chunk unless the other thread does. In order, since chunks add to the same sums.
+  void flush_once(Rows &x, const Span &s, const Share &share) const {
     Relay &relay = share.meeting->relay;
     if (relay.begin(s.number)) {
       flush(x, x.chunks[s.number % 2], s.rows, share);
@@ -114,11 +114,11 @@ struct Backward : Gradients<T> {
     share.wait(relay.done, s.number + 1);
   }
 
-  void behind_time(Rows &x, const Share &share) const {
+  void flush_chunks(Rows &x, const Share &share) const {
     for (Span s = earlier({T_, 0, 0, -1}, share); s.past > 0; s = earlier(s, share)) {
       if (share.stops()) return;
       share.wait(share.meeting->relay.given, s.number + 1);
-      settle(x, s, share);
+      flush_once(x, s, share);
     }
   }
 
@@ -149,7 +149,7 @@ struct Backward : Gradients<T> {
     return static_cast<T *>(p.grad_inputs) + this->dense(t, r) * I;
   }
 
-  // Where the state before step t stands: in `fresh`, in the step before it, or in the first one.
+  // Location of the state before step t: `fresh`, the previous step, or the initial state.
   enum class Before { fresh, step, initial };
   Before before(int64_t t, int64_t previous, int64_t r) const {
     if (this->resets(t, r)) return Before::fresh;
@@ -159,7 +159,7 @@ struct Backward : Gradients<T> {
   void one_step(Rows &x, const Chunk &c, int64_t filled, int64_t t, int64_t previous, int64_t alive,
                 const Share &share) const {
     T *const left = c.left + filled * left_width(), *const dz = c.dz + filled * dz_width();
-    T *const through = p.read ? x.dseen : x.dh;  // the gradient by what the recurrent weights read
+    T *const through = p.read ? x.dscaled : x.dh;  // by the operand of the product
     for (int64_t j = 0; j < alive; ++j) {
       if (share.takes(j)) gather(x, left + j * left_width(), t, previous, j, share.row(j));
       if (p.grad_inputs) c.inputs_to[filled + j] = grad_input(t, share.row(j));
@@ -176,7 +176,7 @@ struct Backward : Gradients<T> {
       elementwise(x, row, t, previous, share.row(j), j);
     }
     share.meet();
-    if (cell.late_slots) through_late(x, through, t, alive, left, dz, share);
+    if (cell.late_slots) backward_late_product(x, through, t, alive, left, dz, share);
     if (cell.early()) {
       for (int64_t j = 0; j < alive; ++j) {
         x.from[j] = dz + j * dz_width() + cell.hidden_at() * units;
@@ -186,15 +186,15 @@ struct Backward : Gradients<T> {
     }
     share.meet();
     for (int64_t j = 0; j < alive; ++j)
-      if (share.takes(j)) settle_row(x, t, j, share.row(j));
+      if (share.takes(j)) finish_state_gradient(x, t, j, share.row(j));
   }
 
-  // By the state before: what passed by the cell, and where that was a fresh one, to there.
-  void settle_row(Rows &x, int64_t t, int64_t j, int64_t r) const {
+  // Complete the gradient by the old state, and move it to `fresh` for rows that were reset.
+  void finish_state_gradient(Rows &x, int64_t t, int64_t j, int64_t r) const {
     T *dh = x.dh + j * recurrent;
     if (p.read) {
-      const T *factor = this->noise(p.read, p.read_step, R, t, r), *dseen = x.dseen + j * recurrent;
-      for (int64_t u = 0; u < R; ++u) dh[u] += factor[u] * dseen[u];
+      const T *scale = this->noise(p.read, p.read_step, R, t, r), *grad = x.dscaled + j * recurrent;
+      for (int64_t u = 0; u < R; ++u) dh[u] += scale[u] * grad[u];
     }
     if (p.zone[0])
       for (int64_t u = 0; u < R; ++u) dh[u] += x.stays[j * recurrent + u];
@@ -207,7 +207,7 @@ struct Backward : Gradients<T> {
     for (int64_t u = 0; u < count; ++u) to[u] += from[u], from[u] = T(0);
   }
 
-  // What the step read, and what its output's readers ask for.
+  // Copy the operands of the step, and add the upstream gradients.
   void gather(Rows &x, T *row, int64_t t, int64_t previous, int64_t j, int64_t r) const {
     const Before from = before(t, previous, r);
     copy_padded(row,
@@ -230,7 +230,7 @@ struct Backward : Gradients<T> {
       const T *factor = this->noise(p.read, p.read_step, R, t, r);
       std::memcpy(x.before + j * recurrent, row, recurrent * sizeof(T));
       for (int64_t u = 0; u < R; ++u) row[u] *= factor[u];
-      clear(x.dseen + j * recurrent, {0, recurrent});
+      clear(x.dscaled + j * recurrent, {0, recurrent});
     }
     if (p.zone[0]) {
       const T *share = this->noise(p.zone[0], p.zone_step[0], R, t, r);
@@ -239,33 +239,33 @@ struct Backward : Gradients<T> {
     }
   }
 
-  // h = W_hr m: dm = W_hr^T dh, and dh is kept for dW_hr.
+  // h = W_hr m: compute dm = W_hr^T dh, and save dh for dW_hr.
   void unproject(Rows &x, const Chunk &c, int64_t filled, int64_t alive, const Share &share) const {
     const Columns mine = share.columns(units);
     for (int64_t j = 0; j < alive; ++j) {
-      T *dh = x.dh + j * recurrent, *kept = c.projected + (filled + j) * recurrent;
+      T *dh = x.dh + j * recurrent, *saved = c.projected + (filled + j) * recurrent;
       if (share.takes(j)) {
-        std::memcpy(kept, dh, recurrent * sizeof(T));
+        std::memcpy(saved, dh, recurrent * sizeof(T));
         clear(dh, {0, recurrent});
       }
-      x.from[j] = kept;
+      x.from[j] = saved;
       clear(x.to[j] = x.dm + j * units, mine);
     }
     share.meet();
     projection.multiply_back(alive, x.from, x.to, mine);
   }
 
-  // Between the products.
+  // Compute the elementwise part of a step for one row.
   void elementwise(Rows &x, BackwardRow<T> &row, int64_t t, int64_t previous, int64_t r,
                    int64_t j) const {
     row.projected = p.projection, row.parameters = parameters;
-    row.keep = this->kept(t, r), row.rows = row.keep + this->rows_at();
+    row.keep = this->saved_row(t, r), row.rows = row.keep + this->rows_at();
     row.dh = p.projection ? x.dm + j * units : x.dh + j * recurrent, row.dc = x.dc + j * units;
     if (cell.states > 1) {
       const Before from = before(t, previous, r);
       row.before_cell = x.before_cell;
       if (from == Before::step)
-        row.before_cell = this->kept(previous, r) + cell.blended_at(p.zone[0]) * units;
+        row.before_cell = this->saved_row(previous, r) + cell.blended_at(p.zone[0]) * units;
       else
         copy_padded(x.before_cell, this->row_of(from == Before::fresh ? p.fresh : p.state, 1, r),
                     H, units);
@@ -280,7 +280,7 @@ struct Backward : Gradients<T> {
     cell.backward(cell, row);
   }
 
-  void through_late(Rows &x, T *through, int64_t t, int64_t alive, T *left, T *dz,
+  void backward_late_product(Rows &x, T *through, int64_t t, int64_t alive, T *left, T *dz,
                     const Share &share) const {
     const Columns mine = share.columns(units);
     for (int64_t j = 0; j < alive; ++j) {
@@ -290,7 +290,7 @@ struct Backward : Gradients<T> {
     late.multiply_back(alive, x.from, x.to, mine);
     for (int64_t j = 0; j < alive; ++j) {
       T *row = left + j * left_width();
-      cell.backward_late({x.e + j * units, this->kept(t, share.row(j)), row, row + late_at(),
+      cell.backward_late({x.e + j * units, this->saved_row(t, share.row(j)), row, row + late_at(),
                           dz + j * dz_width(), through + j * recurrent, this->shared_units(mine)});
     }
     share.meet();

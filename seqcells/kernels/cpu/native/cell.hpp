@@ -1,27 +1,27 @@
-// A cell as the loops over time see it: sizes, and what happens between the products of a step.
+// Interface of a cell for the loops over time: sizes, and the elementwise part of a step.
 //
-// A row of sums z holds `slots` blocks of H units. The first `input_slots` of them take the
-// product with the input, the last `hidden_slots` the one with the hidden state; a slot that is in
-// both takes their sum. `input_gates`, `hidden_gates`: the gate, in the order of the weights' rows,
-// of each of these slots. Of the hidden slots the last `late_slots` take a product with what `gate`
-// makes in place of the hidden state.
+// A row of sums z holds `slots` blocks of H units. The first `input_slots` receive the input
+// product, the last `hidden_slots` the hidden product; a slot in both receives their sum.
+// `input_gates` and `hidden_gates` map these slots to gates, in the order of the weights' rows. The
+// last `late_slots` hidden slots receive a product with the result of `gate` in place of the hidden
+// state.
 #pragma once
 #include "vector.hpp"
 
 namespace SEQCELLS_VARIANT {
 
-// Values of a whole row are kept apart from those of each unit: a vector of the same number each.
+// Values per row are saved separately from values per unit, each as a vector of equal lanes.
 constexpr int ROW_WIDTH = 16;
 
-// The units of a row, or of a thread's share of it; blocks of a row are `block` units apart.
+// Range of units of a row that a thread computes. Blocks of a row are `block` units apart.
 struct Units {
   int64_t from, to, count, block;
 };
 
 template <class T>
 struct ForwardRow {
-  const T *sums, *parameters, *drop, *stays[2];  // stays: null, or what share of the state stays
-  T *h, *c, *keep, *rows, *temps;                // keep: null for inference
+  const T *sums, *parameters, *drop, *stays[2];  // stays: zoneout shares, or null
+  T *h, *c, *keep, *rows, *temps;                // keep: null in inference
   Units units;
 };
 
@@ -29,7 +29,7 @@ template <class T>
 struct BackwardRow {
   const T *before, *before_cell, *after, *keep, *rows, *parameters, *drop, *stays;
   T *dh, *dc, *dz, *dp, *temps;
-  T *m;  // of a projected state: where the unprojected one goes
+  T *m;  // output for the unprojected state, if projected
   bool projected;
   Units units;
 };
@@ -55,14 +55,14 @@ struct Cell {
   int hidden_at() const { return slots - hidden_slots; }  // the first slot with a hidden product
   int early() const { return hidden_slots - late_slots; }
 
-  // Where a share of the state before stays, the state after is not what the cell made: of both,
-  // what the backward pass reads is kept, the hidden state as made and the second part as it is.
+  // With zoneout, the new state differs from the cell's result. The backward pass reads the hidden
+  // state from the cell's result and the second part from the new state, so these are saved.
   int made_at() const { return kept; }
   int blended_at(bool zoned) const { return zoned ? kept + reads_after : kept_cell; }
   int kept_width(bool zoned) const { return kept + (zoned ? reads_after + (states > 1) : 0); }
 };
 
-// A vector of units from u on, with nothing past the last unit.
+// Return the vector of units from u on, with zeros in lanes past the last unit.
 template <class T>
 inline Vec<T> within(Vec<T> value, int64_t u, const Units &units) {
   for (int lane = 0; u + LANES<T> > units.count && lane < LANES<T>; ++lane)
@@ -70,7 +70,7 @@ inline Vec<T> within(Vec<T> value, int64_t u, const Units &units) {
   return value;
 }
 
-// The mean over a row, of what its vectors add up to.
+// Return the mean over a row from the sum of its vectors.
 template <class T>
 inline Vec<T> mean_of(Vec<T> sums, const Units &units) {
   T sum = 0;
@@ -78,7 +78,7 @@ inline Vec<T> mean_of(Vec<T> sums, const Units &units) {
   return sum / T(units.count) - Vec<T>{};
 }
 
-// Of the state before, a share stays; what the backward pass reads of what the cell made is kept.
+// Apply zoneout to the new state, and save what the backward pass reads.
 template <class T>
 inline void blend(const Cell<T> &cell, const ForwardRow<T> &row, int64_t u, const Vec<T> *before,
                   Vec<T> *state) {

@@ -1,4 +1,4 @@
-// The cells that source.py does not write: they have a product between their gates.
+// Hand-written cells: source.py cannot generate a cell with a product between its gates.
 #pragma once
 #include "functor.hpp"
 
@@ -36,7 +36,7 @@ struct GruResetBefore : Plain {
     grad[0] = dh * u;
   }
 
-  static V late_again(const V *keep, V h) { return keep[0] * h; }
+  static V recompute_late(const V *keep, V h) { return keep[0] * h; }
 
   static void backward_late(const V *keep, V h, V e, V &grad, V *dz) {
     const V r = keep[0];
@@ -77,7 +77,7 @@ struct MguResetBefore : Plain {
     grad[0] = dh * (T(1) - f);
   }
 
-  static V late_again(const V *keep, V h) { return keep[0] * h; }
+  static V recompute_late(const V *keep, V h) { return keep[0] * h; }
 
   static void backward_late(const V *keep, V h, V e, V &grad, V *dz) {
     const V f = keep[0];

@@ -1,11 +1,12 @@
-// Products with weights in the caller's own layout, for calls too short to pay for packing.
+// Products with unpacked weights, for calls too short to amortise packing.
 //
-// Weights are rows of `width` values, one for each unit of each gate. A forward product runs along
-// these rows: each sum is spread over the lanes of a register, and 16 units' registers are added up
-// into vectors of units at the end. A backward product adds multiples of the rows.
+// Weights are rows of `width` values, one row per unit of each gate. A forward product is a dot
+// product along these rows: each sum is spread over the lanes of a register, and the registers of
+// 16 units are reduced to vectors of units at the end. A backward product adds multiples of the
+// rows.
 //
-// Nothing is read outside the weights: a row's last vector ends with the row, and its lanes that
-// the vector before it holds as well are masked. Rows are therefore at least one vector wide.
+// No read is out of bounds: the last vector of a row ends with the row, and lanes that overlap the
+// previous vector are masked. Rows are therefore at least one vector wide.
 #pragma once
 #include "product.hpp"
 
@@ -13,16 +14,16 @@ namespace SEQCELLS_VARIANT {
 
 constexpr int GROUP = 16;  // units that a forward product writes at once
 
-// Rows of the batch in one tile. The fewer there are, the more weights a tile takes, so that there
-// are always enough independent sums to hide the latency of an addition.
+// Rows of the batch per tile. Tiles with fewer rows take more weights, so that there are always
+// enough independent sums to hide the latency of an addition.
 constexpr int DIRECT_ROWS = SUMS / 4;
-constexpr int wide(int rows, int most) {
+constexpr int tile_width(int rows, int most) {
   int width = most;
   while (width * rows > SUMS) width /= 2;
   return width;
 }
 
-// The lanes of a last vector that are not in the one before it: the last `count` ones.
+// Mask of the last `count` lanes, those of a last vector that the previous one does not contain.
 template <class T>
 inline typename Lanes<T>::Bits last_lanes(int64_t count) {
   typename Lanes<T>::Bits mask;
@@ -30,7 +31,8 @@ inline typename Lanes<T>::Bits last_lanes(int64_t count) {
   return mask;
 }
 
-// Sums of lanes that are `apart`: in lanes without that bit of a, in lanes with it of b.
+// Add pairs of lanes whose indices differ by `apart`: those of a in lanes without that bit, of b in
+// lanes with it.
 template <class T, int apart, std::size_t... i>
 inline Vec<T> add_apart(Vec<T> a, Vec<T> b, std::index_sequence<i...>) {
 #if __has_builtin(__builtin_shufflevector)
@@ -60,7 +62,7 @@ inline Vec<T> add_lanes(Vec<T> *vectors) {
 template <class T, int M>
 __attribute__((noinline)) void dot_tile(const T *const *rows, const T *weights, int64_t width,
                                         int64_t count, T *const *out, int64_t offset) {
-  constexpr int L = LANES<T>, N = wide(M, 8);
+  constexpr int L = LANES<T>, N = tile_width(M, 8);
   alignas(64) Vec<T> sums[M][GROUP];
   const T *row[M];
 #pragma GCC unroll 8
@@ -73,7 +75,7 @@ __attribute__((noinline)) void dot_tile(const T *const *rows, const T *weights, 
       weight[n] = weights + n * width;
     if (first + N > count)
       for (int n = 0; n < N; ++n)
-        if (first + n >= count) weight[n] = weights;  // any row: its sums are cleared below
+        if (first + n >= count) weight[n] = weights;  // any valid row: its sums are cleared below
     weights += first + N < count ? N * width : 0;
     Vec<T> sum[M][N];
     std::memset(&sum, 0, sizeof sum);
@@ -102,7 +104,7 @@ __attribute__((noinline)) void dot_tile(const T *const *rows, const T *weights, 
     }
   }
   for (int m = 0; m < M; ++m) {
-    for (int64_t n = count; n < GROUP; ++n) sums[m][n] = Vec<T>{};  // units past the last one
+    for (int64_t n = count; n < GROUP; ++n) sums[m][n] = Vec<T>{};  // units beyond the last one
     for (int n = 0; n < GROUP; n += L) {
       Vec<T> vectors[L];
 #pragma GCC unroll 16
@@ -113,8 +115,8 @@ __attribute__((noinline)) void dot_tile(const T *const *rows, const T *weights, 
   }
 }
 
-// out[m][k] += sum over u of rows[m][u] * weights[u][k], for N vectors of k, of which the last one
-// begins at `last` and counts in its last `fresh` lanes
+// out[m][k] += sum over u of rows[m][u] * weights[u][k], for N vectors of k. The last vector begins
+// at `last`, and only its last `fresh` lanes are used.
 template <class T, int M, int N>
 __attribute__((noinline)) void axpy_tile(const T *const *rows, int64_t offset, int64_t count,
                                          const T *weights, int64_t width, int64_t last,
@@ -153,12 +155,12 @@ __attribute__((noinline)) void axpy_tile(const T *const *rows, int64_t offset, i
         store(to, load(to) + sum[0][m][n]);
         continue;
       }
-      // The other lanes may be another thread's columns.
+      // The other lanes may belong to another thread.
       for (int64_t lane = L - fresh; lane < L; ++lane) to[lane] += sum[0][m][n][lane];
     }
 }
 
-// Calls `work` with the number of rows as a constant.
+// Call `work` with the number of rows as a constant.
 template <int M = DIRECT_ROWS, class Work>
 inline void for_rows(int64_t rows, const Work &work) {
   if constexpr (M == 0)
@@ -169,7 +171,7 @@ inline void for_rows(int64_t rows, const Work &work) {
     for_rows<M - 1>(rows, work);
 }
 
-// Calls `work(first row, number of rows as a constant)` for tiles of nearly equal height.
+// Call `work(first row, number of rows as a constant)` for tiles of nearly equal height.
 template <class Work>
 inline void for_tiles(int64_t count, const Work &work) {
   const int64_t tiles = (count + DIRECT_ROWS - 1) / DIRECT_ROWS;
@@ -191,7 +193,7 @@ void multiply_rows(int64_t count, const T *const *rows, const T *weights, int64_
     });
 }
 
-// The vectors of columns from `k` on, N of them or fewer; returns how many.
+// Compute at most N vectors of columns from `k` on; return their number.
 template <class T, int M, int N>
 int64_t axpy_panel(int64_t vectors, const T *const *rows, int64_t offset, int64_t count,
                    const T *weights, int64_t width, int64_t k, T *const *out) {
@@ -215,7 +217,7 @@ void multiply_columns(int64_t count, const T *const *rows, int64_t offset, const
   for (int64_t u = 0; u < units; u += BLOCK)
     for_tiles(count, [&](int64_t at, auto height) {
       for (int64_t k = from; k < to;)
-        k += L * axpy_panel<T, height, wide(height, 16)>(
+        k += L * axpy_panel<T, height, tile_width(height, 16)>(
                      (to - k + L - 1) / L, rows + at, offset + u,
                      units - u < BLOCK ? units - u : BLOCK, weights + u * width, width, k,
                      out + at);

@@ -1,10 +1,10 @@
-// Forward through time. Each group of threads runs its own rows from the first step to the last:
+// Forward pass. Each group of threads runs its own rows from the first step to the last:
 //
-//   z  = bias + W_ih x_t        for a chunk of steps at once, whose z stays in the cache
+//   z  = bias + W_ih x_t        for a chunk of steps at once, whose z fits into the cache
 //   z += W_hh h                 step by step
 //   h, c = cell(z, h, c)
 //
-// In a pair, one thread prepares chunks while the other runs through those that are ready.
+// In a pair, one thread prepares chunks while the other runs the steps of prepared chunks.
 #pragma once
 #include "weights.hpp"
 
@@ -16,7 +16,7 @@ struct Forward : Products<T> {
   using Base::B, Base::H, Base::L, Base::R, Base::T_, Base::cell, Base::hidden, Base::inward,
       Base::late, Base::most_rows, Base::p, Base::parameters, Base::plan, Base::projection,
       Base::recurrent, Base::sums, Base::units;
-  static constexpr int64_t CHUNK = 48, SHORT = 24;  // rows of z in a chunk, at least; in a pair's
+  static constexpr int64_t CHUNK = 48, SHORT = 24;  // least rows of z per chunk; in a pair
 
   T *bias;
   Meeting *meetings;
@@ -25,14 +25,14 @@ struct Forward : Products<T> {
       : Base(problem, plan, cell, chunks(problem, plan)) {}
 
   struct Rows {
-    T *sums[2], *state[2], *gated, *unprojected, *seen, *before, *temps;
-    T *noise[3], *panel;  // each thread's own
+    T *sums[2], *state[2], *gated, *unprojected, *scaled, *before, *temps;
+    T *noise[3], *panel;  // per thread, like `from` and `to`
     const T **from;
     T **to;
   };
 
   struct Chunk {
-    int64_t first, past, number;  // its steps, as they run
+    int64_t first, past, number;  // steps first to past - 1, in the order of the run
   };
 
   static int64_t chunk_rows(const Problem &p, const Plan &plan) {
@@ -59,7 +59,7 @@ struct Forward : Products<T> {
       x.state[part] = scratch.take<T>(rows * this->padded_width(part));
     if (cell.late_slots) x.gated = scratch.take<T>(rows * units);
     if (p.projection) x.unprojected = scratch.take<T>(rows * units);
-    if (p.read) x.seen = scratch.take<T>(rows * recurrent);
+    if (p.read) x.scaled = scratch.take<T>(rows * recurrent);
     if (p.zone[0] && p.projection) x.before = scratch.take<T>(rows * recurrent);
     x.temps = scratch.take<T>(cell.temps * units);
     for (T *&row : x.noise) row = scratch.take<T>(plan.seats() * units) + seat * units;
@@ -86,11 +86,11 @@ struct Forward : Products<T> {
     prefer_huge_pages(p.saved, T_ * B * this->kept_width() * sizeof(T));
     in_parallel(threads_of(plan), [&](int64_t thread, int64_t threads) {
       pack(thread, threads);
-      meet_all(threads);
-      in_shares(plan, meetings, thread, threads, [&](const Share &share) {
+      barrier_all(threads);
+      for_shares(plan, meetings, thread, threads, [&](const Share &share) {
         Scratch own(memory + count.used() + share.group * counted.used());
         Rows rows = local(own, share.seat);
-        share.runs() ? through_time(rows, share) : ahead_of_time(rows, share);
+        share.runs() ? run_steps(rows, share) : prepare_chunks(rows, share);
       });
     });
     block().done();
@@ -113,7 +113,7 @@ struct Forward : Products<T> {
     }
   }
 
-  void through_time(Rows &x, const Share &share) const {
+  void run_steps(Rows &x, const Share &share) const {
     const int64_t rows = share.count(B);
     for (int64_t j = 0; j < rows; ++j)
       if (share.takes(j)) start(x, p.state, j, share);
@@ -136,11 +136,11 @@ struct Forward : Products<T> {
       if (share.takes(j)) finish(x, j, share.row(j));
   }
 
-  void ahead_of_time(Rows &x, const Share &share) const {
+  void prepare_chunks(Rows &x, const Share &share) const {
     Relay &relay = share.meeting->relay;
     for (Chunk c = after({0, 0, -1}, share); c.first < T_; c = after(c, share)) {
       if (share.stops()) return;
-      share.wait(relay.done, c.number - 1);  // whose sums make room
+      share.wait(relay.done, c.number - 1);  // its buffer is free then
       if (!relay.begin(c.number)) continue;
       prepare(x, c, share);
       relay.give(c.number);
@@ -200,7 +200,7 @@ struct Forward : Products<T> {
       x.to[j] = z + j * sums();
     }
     if (p.resets) share.meet();
-    if (p.read) see(x, t, alive, share);
+    if (p.read) apply_read_factor(x, t, alive, share);
     if (cell.early())
       hidden.multiply(alive, x.from, x.to, cell.hidden_at() * units, mine, x.panel, down);
     if (cell.late_slots) {
@@ -212,7 +212,7 @@ struct Forward : Products<T> {
       late.multiply(alive, x.from, x.to, (cell.slots - cell.late_slots) * units, mine,
                     x.panel);
     } else {
-      share.meet();  // everyone has read the state that now changes
+      share.meet();  // the state changes only after all threads have read it
     }
     for (int64_t j = 0; j < alive; ++j) elementwise(x, j, t, share.row(j), mine);
     if (p.projection) project(x, t, alive, share);
@@ -225,11 +225,11 @@ struct Forward : Products<T> {
     share.meet();
   }
 
-  // What the recurrent weights read of the state, by its factor.
-  void see(Rows &x, int64_t t, int64_t alive, const Share &share) const {
+  // Multiply the state by the noise factor for the recurrent product.
+  void apply_read_factor(Rows &x, int64_t t, int64_t alive, const Share &share) const {
     for (int64_t j = 0; j < alive; ++j) {
       const T *factor = this->noise(p.read, p.read_step, R, t, share.row(j)), *from = x.from[j];
-      T *to = x.seen + j * recurrent;
+      T *to = x.scaled + j * recurrent;
       for (int64_t u = 0; share.takes(j) && u < R; ++u) to[u] = from[u] * factor[u];
       x.from[j] = to;
     }
@@ -259,14 +259,14 @@ struct Forward : Products<T> {
     }
   }
 
-  // Between the products.
+  // Compute the elementwise part of a step for one row.
   void elementwise(Rows &x, int64_t j, int64_t t, int64_t r, Columns mine) const {
     ForwardRow<T> row{};
     row.sums = x.to[j];
     row.parameters = parameters;
     row.h = p.projection ? x.unprojected + j * units : x.state[0] + j * recurrent;
     if (cell.states > 1) row.c = x.state[1] + j * units;
-    if (p.saved) row.keep = this->kept(t, r), row.rows = row.keep + this->rows_at();
+    if (p.saved) row.keep = this->saved_row(t, r), row.rows = row.keep + this->rows_at();
     if (cell.drops) row.drop = this->drop(t, r, x.noise[2]);
     for (int part = p.projection ? 1 : 0; part < cell.states; ++part)
       row.stays[part] = this->stays(part, t, r, x.noise[part]);

@@ -1,18 +1,18 @@
-// A `Cell` out of a functor: what a step does to one vector of units, forward and backward.
+// Builds a `Cell` from a functor that computes a step for one vector of units.
 //
-// forward:   z, the state before -> the state after, and `kept` values for the backward pass; of
-//            a cell of two parts of a state the second is among them, at `kept_cell`.
-// backward:  `grad` comes in as the loss's gradient by the state after and goes out as that part of
-//            the gradient by the state before which does not pass through z; `dz` is the gradient
-//            by z. The products add W_hh^T dz to the gradient by the hidden state. `after`, the
-//            hidden state after the step, is there for functors that read it.
-// p, dp:     what the step has of parameters beside the products, and their gradient.
-// drop:      the factor of a step's noise, of cells that take one (`drops`).
+// forward:   maps z and the old state to the new state and `kept` saved values. If the state has
+//            two parts, the second one is saved at index `kept_cell`.
+// backward:  `grad` is the gradient by the new state on entry. On return it is the gradient by the
+//            old state, without the part that passes through z. `dz` is the gradient by z. The
+//            products add W_hh^T dz to the gradient by the hidden state. `after` is the new hidden
+//            state, for functors that read it (`reads_after`).
+// p, dp:     parameters that the step reads outside the products, and their gradients.
+// drop:      factor of the step's noise, for cells that accept one (`drops`).
 //
-// One that takes means over the row goes through it in phases: it leaves in `sum` what is to be
-// averaged, finds the `mean` in later phases, and keeps in `temp` what these read. Of what it
-// keeps, `row` is the same for all units. `keep_phase` and the like say which phase stores each
-// value; the state is stored by the last.
+// A functor that needs means over a row runs in phases. It writes summands to `sum`, reads `mean`
+// in later phases, and passes values between phases in `temp`. Saved values in `row` are equal for
+// all units. `keep_phase` and similar members are the phase that stores each value. The last phase
+// stores the state.
 #pragma once
 #include <type_traits>
 
@@ -34,14 +34,14 @@ struct Plain {
   static constexpr First backward_temp_phase{}, backward_mean_phase{};
 };
 
-// Calls `work` with the number of each phase, as a constant.
+// Call `work` with the number of each phase as a constant.
 template <int phases, int phase = 0, class Work>
 inline void for_phases(const Work &work) {
   work(std::integral_constant<int, phase>());
   if constexpr (phase + 1 < phases) for_phases<phases, phase + 1>(work);
 }
 
-// Unrolled, so that values stay in registers.
+// Unrolled loop, so that arrays stay in registers.
 #define EACH(n, count) _Pragma("GCC unroll 64") for (int n = 0; n < (count); ++n)
 
 template <class T, class F>
@@ -144,13 +144,13 @@ void backward_late_row(const LateRow<T> &row) {
   constexpr int early = F::hidden_slots - F::late_slots;
   const int64_t block = row.units.block;
   for (int64_t u = row.units.from; u < row.units.to; u += LANES<T>) {
-    Vec<T> keep[F::kept], seen = load(row.left + u), grad = load(row.dh + u), dz[F::slots];
+    Vec<T> keep[F::kept], before = load(row.left + u), grad = load(row.dh + u), dz[F::slots];
     EACH(k, F::kept) keep[k] = load(row.keep + k * block + u);
     EACH(s, F::slots) dz[s] = load(row.dz + s * block + u);
-    F::backward_late(keep, seen, load(row.e + u), grad, dz);
+    F::backward_late(keep, before, load(row.e + u), grad, dz);
     for (int s = 0; s < early; ++s) store(row.dz + s * block + u, dz[s]);
     store(row.dh + u, grad);
-    store(row.gated + u, F::late_again(keep, seen));
+    store(row.gated + u, F::recompute_late(keep, before));
   }
 }
 

@@ -1,9 +1,9 @@
-// The products of the backward pass that need no order of time, for a few hundred rows at once:
+// Products of the backward pass that do not depend on the order of steps, for a chunk at once:
 //
 //   dx = W_ih^T dz        dW += dz [h', x, 1]^T
 //
-// where h' is the state before the step, and the column of ones makes the bias's gradient. Every
-// group of threads adds up a dW of its own; they are added in the groups' order at the end.
+// where h' is the state before the step, and the column of ones gives the bias gradient. Each group
+// of threads accumulates its own dW. They are added in group order at the end.
 #pragma once
 #include "outer.hpp"
 #include "weights.hpp"
@@ -16,10 +16,10 @@ struct Gradients : Products<T> {
   using Base::B, Base::H, Base::I, Base::L, Base::R, Base::T_, Base::cell, Base::hidden,
       Base::inward, Base::late, Base::most_rows, Base::p, Base::parameters, Base::plan,
       Base::projection, Base::recurrent, Base::sums, Base::units;
-  static constexpr int64_t CHUNK = 128, SHORT = 32;  // rows of a chunk, at least; of a pair's
+  static constexpr int64_t CHUNK = 128, SHORT = 32;  // least rows per chunk; in a pair
 
-  // Whether one chunk holds all rows of a group, so that gradients by weights are written once, at
-  // the end of the call. Over more rows, sums in scratch memory are as fast.
+  // Whether all rows of a group fit into one chunk, so that weight gradients are written once at
+  // the end of the call. For more rows, accumulating in scratch memory is as fast.
   const bool at_once;
   Meeting *meetings;
 
@@ -28,8 +28,8 @@ struct Gradients : Products<T> {
         at_once(plan.path != Path::packed &&
                 T_ * most_rows() <= (chunk_rows() < CHUNK ? chunk_rows() : CHUNK)) {}
 
-  // Rows of some steps: `left` holds [h', x, 1, what the late slots read], `dz` the gradients;
-  // `parameters` the gradient of the cell's own ones, summed over the rows.
+  // Rows of a chunk: `left` holds [h', x, 1, operand of the late slots], `dz` the gradients by z,
+  // `parameters` the gradients by the cell's parameters, summed over the rows.
   struct Chunk {
     T *left, *dz, *projected, *unprojected, *parameters;
     T **inputs_to;
@@ -38,13 +38,13 @@ struct Gradients : Products<T> {
   struct Rows {
     Chunk chunks[2];
     T *dx, *dh, *dc, *fresh[2], *dm, *e, *before_cell, *after;
-    T *before, *dseen, *stays, *temps, *noise[2];
+    T *before, *dscaled, *stays, *temps, *noise[2];
     T *weights, *projection_weights, *parameters;
-    const T **from;  // each thread's own
+    const T **from;  // per thread, like `to`
     T **to;
   };
 
-  bool wants_weights() const { return p.grad_weight_ih; }
+  bool needs_weight_gradients() const { return p.grad_weight_ih; }
   int64_t chunk_rows() const {
     const int64_t least = plan.pairs ? SHORT : CHUNK;
     return most_rows() > least ? most_rows() : least;
@@ -52,7 +52,8 @@ struct Gradients : Products<T> {
   int64_t input_at() const { return recurrent; }
   int64_t late_at() const { return recurrent + padded(I + 1); }
   int64_t left_width() const { return late_at() + (cell.late_slots ? units : 0) + 16; }
-  int64_t dz_width() const { return sums() + 16; }  // no power of two: it would share cache sets
+  // Padded, since rows that are a power of two apart collide in the cache.
+  int64_t dz_width() const { return sums() + 16; }
 
   void shared(Scratch &scratch) {
     for (Weights<T> *weights : {&inward, &hidden, &late, &projection})
@@ -81,15 +82,15 @@ struct Gradients : Products<T> {
       x.fresh[part] = take(rows * this->padded_width(part));
     if (cell.late_slots) x.e = take(rows * units);
     if (cell.reads_after) x.after = own(units);
-    if (p.read) x.before = take(rows * recurrent), x.dseen = take(rows * recurrent);
+    if (p.read) x.before = take(rows * recurrent), x.dscaled = take(rows * recurrent);
     if (p.zone[0]) x.stays = take(rows * recurrent);
     x.temps = take(cell.temps * units);
     for (T *&row : x.noise) row = own(units);
     if (p.projection) {
       x.dm = take(rows * units);
-      if (wants_weights() && !at_once) x.projection_weights = take(R * units);
+      if (needs_weight_gradients() && !at_once) x.projection_weights = take(R * units);
     }
-    if (wants_weights() && !at_once) x.weights = take(left_width() * sums());
+    if (needs_weight_gradients() && !at_once) x.weights = take(left_width() * sums());
     x.parameters = take(cell.parameters * units);
     x.from = scratch.take<const T *>(plan.seats() * chunk) + seat * chunk;
     x.to = scratch.take<T *>(plan.seats() * chunk) + seat * chunk;
@@ -107,7 +108,7 @@ struct Gradients : Products<T> {
     if (thread == 0) this->pack_constants();
   }
 
-  // The products that need no order of time.
+  // Compute the products of a chunk.
   void flush(Rows &x, const Chunk &c, int64_t rows, const Share &share) const {
     if (p.grad_inputs) input_gradients(x, c, rows, share);
     if (x.weights) {
@@ -140,7 +141,7 @@ struct Gradients : Products<T> {
       std::memcpy(c.inputs_to[j] + mine.from, x.to[j] + mine.from, (end - mine.from) * sizeof(T));
   }
 
-  // The weights that `count` columns of `left` meet, in these slots
+  // Accumulate the gradient of the weights between `count` columns of `left` and these slots.
   void add(Rows &x, const Chunk &c, int64_t rows, int64_t left, int64_t count, int slot, int slots,
            const Share &share) const {
     const Columns mine = share.columns(slots * units);
@@ -150,14 +151,14 @@ struct Gradients : Products<T> {
   }
 
   template <class RowsOf>
-  void add_up(const RowsOf &rows_of, int64_t thread, int64_t threads) const {
+  void reduce_gradients(const RowsOf &rows_of, int64_t thread, int64_t threads) const {
     const auto gradient = [](void *data) { return static_cast<T *>(data); };
     for (int64_t block = thread; block < units / 16; block += threads) {
       const int64_t first = block * 16, count = H - first < 16 ? H - first : 16;
       const auto add = [&](void *gradients, int64_t width, int gate, int64_t left, int64_t slot) {
         const int64_t at = slot * units + first;
         T *to = gradient(gradients) + (gate * H + first) * width;
-        if (!at_once) return sum_groups(rows_of, to, width, count, left * sums() + at);
+        if (!at_once) return add_groups(rows_of, to, width, count, left * sums() + at);
         for_groups(rows_of, [&](const Chunk &c, int64_t rows, bool more) {
           write_outer(rows, c.dz + at, dz_width(), count, c.left + left, left_width(), width, to,
                       more);
@@ -187,11 +188,11 @@ struct Gradients : Products<T> {
         T *to = gradient(p.grad_parameters) + k * H;
         for (int64_t u = 0; u < H; ++u) to[u] = n ? to[u] + from[u] : from[u];
       }
-    if (p.projection) add_up_projection(rows_of, gradient(p.grad_weight_hr), thread, threads);
+    if (p.projection) reduce_projection(rows_of, gradient(p.grad_weight_hr), thread, threads);
   }
 
   template <class RowsOf>
-  void add_up_projection(const RowsOf &rows_of, T *to, int64_t thread, int64_t threads) const {
+  void reduce_projection(const RowsOf &rows_of, T *to, int64_t thread, int64_t threads) const {
     for (int64_t r = thread * OUTER_ROWS; at_once && r < R; r += threads * OUTER_ROWS)
       for_groups(rows_of, [&](const Chunk &c, int64_t rows, bool more) {
         write_outer(rows, c.projected + r, recurrent, R - r < OUTER_ROWS ? R - r : OUTER_ROWS,
@@ -205,7 +206,7 @@ struct Gradients : Products<T> {
     }
   }
 
-  // Calls `work(chunk, its rows, whether it is a later one)` for the only chunk of each group.
+  // Call `work(chunk, number of rows, whether groups precede it)` for the one chunk of each group.
   template <class RowsOf, class Work>
   void for_groups(const RowsOf &rows_of, const Work &work) const {
     for (int64_t n = 0; n < plan.groups; ++n) {
@@ -215,9 +216,9 @@ struct Gradients : Products<T> {
     }
   }
 
-  // to[u][k] = the sum over all groups of their weights' gradient at [k][u]
+  // to[u][k] = sum over all groups of their weight gradient at [k][u]
   template <class RowsOf>
-  void sum_groups(const RowsOf &rows_of, T *to, int64_t width, int64_t count, int64_t at) const {
+  void add_groups(const RowsOf &rows_of, T *to, int64_t width, int64_t count, int64_t at) const {
     for (int64_t n = 0; n < plan.groups; ++n) {
       const T *from = rows_of(n, 0).weights + at;
       for (int64_t k = 0; k < width; ++k, from += sums())

@@ -1,15 +1,15 @@
-// A `Cell` that interprets a program, which needs no compiler.
+// A `Cell` that interprets a program, so that no compiler is needed at run time.
 //
-// `seqcells/kernels/cpu/encoding.py` writes the code: a cell's sizes, then for each direction its
-// phases, and in each phase what is loaded into registers, what is computed, and what is stored. A
-// register is a few vectors of units, so that reading an instruction costs little beside doing it.
+// `seqcells/kernels/cpu/encoding.py` writes the code: the sizes of the cell, then the phases of
+// each direction. A phase consists of loads into registers, instructions and stores. A register is
+// a few vectors of units, which amortises the cost of decoding an instruction.
 #pragma once
 #include "cell.hpp"
 #include "operations.hpp"
 
 namespace SEQCELLS_VARIANT {
 
-// In the order of encoding.py.
+// In the order of `KINDS` in encoding.py.
 enum Kind {
   Z, STATE, CELL, PARAMETER, DROP, KEEP, ROW, AFTER, GRAD, GRAD_CELL, DZ, DP, TEMP, MEAN, SUM,
   NUMBER, KINDS
@@ -32,7 +32,7 @@ struct Store {
   int32_t kind, index, from;
 };
 
-// Loads, instructions and stores that follow each other, read from the code.
+// A sequence of loads, instructions and stores, decoded from the code.
 struct Segment {
   const Load *loads, *loads_end;
   const Instruction *first, *last;
@@ -47,11 +47,11 @@ struct Segment {
   }
 };
 
-// The segments of a phase: one, unless its values are too many for the registers.
+// The segments of a phase: more than one if its values exceed the registers.
 struct PhaseCode {
   const int32_t *code;
 
-  // Returns the code that follows.
+  // Return the code after the phase.
   template <class Visit>
   const int32_t *each(Visit visit) const {
     const int32_t *at = code + 1;
@@ -80,10 +80,10 @@ struct Interpreted : Cell<T> {
   using V = Vec<T>;
   static constexpr int L = LANES<T>;
 
-  // Where the values of a row stand, by their kinds; what the loops above `row` do beside.
+  // Addresses of the values of a row by kind, and the state of the loops over its units.
   struct Memory {
     T *base[KINDS];
-    const T *stays;  // of the second part of the state, in the backward pass
+    const T *stays;  // zoneout shares of the second part of the state, in the backward pass
     const ForwardRow<T> *forward;
     const Cell<T> &cell;
     Units units;
@@ -118,7 +118,7 @@ struct Interpreted : Cell<T> {
     self(cell).phases(self(cell).backward_code, m);
   }
 
-  // code: how many phases and numbers, the numbers' places, the phases
+  // code: number of phases, number of constants, index of the first constant, the phases
   void phases(const int32_t *code, Memory &m) const {
     const int count = code[0], constants = code[1], first = code[2];
     code += 3;

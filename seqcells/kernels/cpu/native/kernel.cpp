@@ -1,4 +1,4 @@
-// The C interface: chooses the instruction set, orders the rows, and runs.
+// C interface: selects the instruction set, sorts the rows, plans the threads and runs the kernel.
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -32,7 +32,7 @@ struct Variant {
   bool runs;
 };
 
-// The best first.
+// In order of preference.
 const Variant *variants(int &count) {
   static const Variant all[] = {
 #ifdef SEQCELLS_X86
@@ -48,23 +48,23 @@ const Variant *variants(int &count) {
   return all;
 }
 
-const Variant *chosen(int64_t skip) {
+const Variant *supported_variant(int64_t skip) {
   int count;
   for (const Variant *v = variants(count), *end = v + count; v < end; ++v)
     if (v->runs && skip-- == 0) return v;
   return nullptr;
 }
 
-// Products below which a second thread is not worth waking, and, in one step of one row, below
-// which the threads are not worth bringing together.
-constexpr int64_t WAKING = 350000, MEETING = 60000;
+// Minimum number of multiplications of a call to wake a second thread, and of one step of one row
+// to synchronise the threads within the step.
+constexpr int64_t MIN_PARALLEL = 350000, MIN_SYNCHRONISED = 60000;
 
-// A single step of at most so many rows, whose recurrent weights are at least so many, divides the
-// units: threads with rows of their own would each read all weights.
+// A single step with at most FEW_ROWS rows and at least MANY_WEIGHTS recurrent weights divides the
+// units among threads. If it divided the rows, each thread would read all weights.
 constexpr int64_t FEW_ROWS = 48, MANY_WEIGHTS = 150000;
 
-// Nanoseconds for which threads go on looking for work. To wake one later costs as much again,
-// so that a pair is for programs that call in quick succession; its results are those of one.
+// Nanoseconds after a call during which OpenMP threads still spin. Waking one later costs about as
+// much again, so pairs are only used by calls in quick succession. Results do not depend on it.
 constexpr int64_t AWAKE = 500000;
 std::atomic<int64_t> last_end{0};
 
@@ -72,18 +72,18 @@ int64_t now() {
   return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// Rows make the best shares: threads that have their own never wait. Where there are too few of
-// them for a whole tile a thread, and steps are long, the threads divide the units instead; where
-// steps are short and threads to spare, they pair up.
+// Divide rows among threads if possible, since threads with separate rows never wait. If there are
+// fewer rows than a tile per thread, divide the units if steps are long; if steps are short and
+// threads are left, form pairs.
 void divide(const Problem &p, int64_t rows, Plan &plan) {
   const int64_t recurrent = p.weight_hh ? p.gates * p.hidden_size * p.hidden_size : 0;
   const int64_t step = recurrent + p.gates * p.hidden_size * p.input_size;
   plan.groups = plan.parts = 1;
   plan.pairs = plan.awake = false;
-  if (p.threads < 2 || rows * step < WAKING) return;
+  if (p.threads < 2 || rows * step < MIN_PARALLEL) return;
   const bool one = p.steps == 1 && p.batch <= FEW_ROWS && recurrent >= MANY_WEIGHTS;
   const bool divides = one && !p.whole_rows;
-  const bool meets = divides || (recurrent >= MEETING && (p.batch + 5) / 6 < p.threads);
+  const bool meets = divides || (recurrent >= MIN_SYNCHRONISED && (p.batch + 5) / 6 < p.threads);
   const int64_t wanted = divides ? 1 : meets ? (p.batch + 5) / 6 : p.batch;
   plan.groups = wanted < p.threads ? wanted : p.threads;
   const int64_t most = (p.hidden_size + 63) / 64, parts = p.threads / plan.groups;
@@ -92,7 +92,7 @@ void divide(const Problem &p, int64_t rows, Plan &plan) {
   plan.awake = plan.pairs && now() - last_end.load(std::memory_order_relaxed) < AWAKE;
 }
 
-// For tests, which choose a path and read which one the last call took.
+// For tests, which set the path and query which one the last call took.
 std::atomic<Path> path{Path::by_size};
 std::atomic<int64_t> last_reads{0};
 
@@ -109,7 +109,7 @@ class Rows {
     int64_t *place = start + T_;  // (T + 2,)
     for (int64_t t = 0; t < T_; ++t) alive[t] = p_.batch_sizes ? p_.batch_sizes[t] : B_;
     for (int64_t b = 0; b < B_; ++b) order[b] = b;
-    if (p_.lengths) by_length(order, length, alive, place);
+    if (p_.lengths) sort_by_length(order, length, alive, place);
     int64_t rows = 0;
     for (int64_t t = 0; t < T_; rows += alive[t++]) start[t] = rows;
     plan = {order, alive, start, 1, 1, false, false, nullptr, path.load(), rows};
@@ -118,8 +118,8 @@ class Rows {
   }
 
  private:
-  // Longest first, equal lengths in the caller's order.
-  void by_length(int64_t *order, int64_t *length, int64_t *alive, int64_t *place) {
+  // Sort by decreasing length. Rows of equal length keep the caller's order.
+  void sort_by_length(int64_t *order, int64_t *length, int64_t *alive, int64_t *place) {
     for (int64_t n = 0; n <= T_ + 1; ++n) place[n] = 0;
     for (int64_t b = 0; b < B_; ++b) {
       const int64_t given = p_.lengths[b];
@@ -141,15 +141,15 @@ class Rows {
   int64_t *memory_;
 };
 
-// The caller's interpreter: its lock is given up while a kernel runs, and a long kernel takes it
-// back from time to time to let Python handle signals, so that Ctrl-C stops it.
+// The Python interpreter of the caller. The GIL is released while a kernel runs. A long kernel
+// acquires it at intervals to let Python handle signals, so that Ctrl-C stops the kernel.
 struct Python {
   void *(*release)();
   void (*acquire)(void *);
-  int (*handle_signals)();  // not 0: the handler raised an exception
+  int (*handle_signals)();  // nonzero if the handler raised an exception
 } python{};
 
-constexpr int64_t BETWEEN_SIGNALS = 50000000;  // nanoseconds
+constexpr int64_t SIGNAL_INTERVAL = 50000000;  // nanoseconds
 
 struct Call : Watch {
   void *thread = nullptr;
@@ -157,7 +157,7 @@ struct Call : Watch {
   Call() {
     if (!python.release) return;
     interrupted = raised;
-    next = now() + BETWEEN_SIGNALS;
+    next = now() + SIGNAL_INTERVAL;
     thread = python.release();
   }
   ~Call() {
@@ -170,7 +170,7 @@ struct Call : Watch {
     python.acquire(call.thread);
     const bool raised = python.handle_signals() != 0;
     call.thread = python.release();
-    call.next = now() + BETWEEN_SIGNALS;
+    call.next = now() + SIGNAL_INTERVAL;
     return raised;
   }
 };
@@ -193,28 +193,29 @@ int run(const Problem &p, Function *function) {
 
 #define PUBLIC extern "C" __attribute__((visibility("default")))
 
-// Instruction sets that run here, the best first; null past the last.
+// Name of the supported instruction set `number`, in order of preference; null past the last one.
 PUBLIC const char *seqcells_variant(int64_t number) {
-  const Variant *variant = chosen(number);
+  const Variant *variant = supported_variant(number);
   return variant ? variant->name : nullptr;
 }
 
-// Functions of the Python interpreter that calls with its lock held; without them, none.
+// Set the interpreter's functions, if callers hold the GIL. By default the GIL is not touched.
 PUBLIC void seqcells_python(void *(*release)(), void (*acquire)(void *), int (*handle_signals)()) {
   python = {release, acquire, handle_signals};
 }
 
-// 0: done. 1: no memory. 2: no such cell or variant. 3: stopped by an exception, which is set.
+// Returns 0 on success, 1 if out of memory, 2 for an unknown cell or variant, 3 if interrupted by a
+// Python exception, which is set.
 PUBLIC int seqcells_forward(const Problem *p, int64_t number) {
-  const Variant *variant = chosen(number);
+  const Variant *variant = supported_variant(number);
   return variant ? run(*p, variant->forward) : 2;
 }
 PUBLIC int seqcells_backward(const Problem *p, int64_t number) {
-  const Variant *variant = chosen(number);
+  const Variant *variant = supported_variant(number);
   return variant ? run(*p, variant->backward) : 2;
 }
 
-// The members of `Problem` as "name:offset ", in order, and its size.
+// Return the members of `Problem` as "name:offset ", in order, and its size.
 PUBLIC const char *seqcells_members() {
   static char text[2048];
   int at = 0;
@@ -225,10 +226,10 @@ PUBLIC const char *seqcells_members() {
   std::snprintf(text + at, sizeof text - at, "%d", static_cast<int>(sizeof(Problem)));
   return text;
 }
-// For tests: how products read their weights from now on, by the number of a `Path`.
+// For tests: set how products read their weights, by the number of a `Path`.
 PUBLIC void seqcells_set_path(int64_t number) { path = static_cast<Path>(number); }
 
-// For tests: how the last call read its weights. A decimal digit for each of its products, with
-// inputs, hidden state, late slots and projection: 0 where there is none, or 1 + the number of a
-// `Reads`. Then 1 if it was a backward pass that wrote each gradient by weights once.
+// For tests: return how the last call read its weights. The decimal digits stand for the products
+// with inputs, hidden state, late slots and projection: 0 for none, or 1 + the number of a `Reads`.
+// The last digit is 1 if a backward pass wrote each weight gradient once.
 PUBLIC int64_t seqcells_last_reads() { return last_reads; }

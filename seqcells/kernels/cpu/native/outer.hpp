@@ -1,16 +1,18 @@
-// Gradients by weights in the caller's own layout, for calls whose rows all fit into one chunk.
+// Weight gradients written directly to the caller's tensors, for calls whose rows fit into one
+// chunk.
 //
-// A long call adds each chunk to sums in scratch memory, and copies these at the end. A short one
+// A long call accumulates chunks in scratch memory, and copies the sums at the end. A short call
 // writes every gradient once.
 #pragma once
 #include "product.hpp"
 
 namespace SEQCELLS_VARIANT {
 
-constexpr int OUTER_ROWS = 4;  // of weights in a tile
+constexpr int OUTER_ROWS = 4;  // rows of weights per tile
 
-// to[m][k] (+)= sum over r of left[r][m] * right[r][k], for N vectors of k: `rows` rows, and of the
-// last vector `last` columns. `left` may be read up to row OUTER_ROWS, `right` up to whole vectors.
+// to[m][k] (+)= sum over r of left[r][m] * right[r][k], for `rows` rows m and N vectors of k, the
+// last with `last` columns. `left` must be readable up to row OUTER_ROWS, `right` up to whole
+// vectors.
 template <class T, int N>
 inline void gradient_tile(int64_t count, const T *left, int64_t left_width, const T *right,
                           int64_t right_width, T *to, int64_t to_width, int64_t rows, int64_t last,
@@ -63,7 +65,7 @@ void write_outer(int64_t count, const T *left, int64_t left_width, int64_t rows,
   }
 }
 
-// to[u] = or += sum over r of rows[r][u], of 16 units or fewer
+// to[u] = or += sum over r of rows[r][u], for at most 16 units
 template <class T>
 void write_sums(int64_t count, const T *rows, int64_t width, int64_t units, T *to, bool add) {
   constexpr int L = LANES<T>;

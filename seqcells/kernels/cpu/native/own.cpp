@@ -1,4 +1,4 @@
-// A user's own cell, compiled for one instruction set (seqcells/kernels/cpu/compiler.py).
+// A user-defined cell, compiled for one instruction set (seqcells/kernels/cpu/compiler.py).
 #include SEQCELLS_CELLS_FROM
 
 #define PUBLIC extern "C" __attribute__((visibility("default")))

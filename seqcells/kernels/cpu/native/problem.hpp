@@ -1,5 +1,5 @@
-// What the caller hands over: one recurrence, forward or backward. Mirrored in library.py, which
-// compares names and offsets when it loads the library.
+// Arguments of a call: one recurrence, forward or backward. Mirrored in library.py, which compares
+// names and offsets when it loads the library.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -7,23 +7,23 @@
 namespace seqcells {
 
 struct Problem {
-  // In place of a cell that is built in: a Cell<T>, or the code of one for the interpreter.
+  // In place of a built-in cell: a Cell<T>, or its code and constants for the interpreter.
   const void *own;
   const int32_t *code;
   const double *numbers;
   int64_t cell, is_double, threads, reverse;
   int64_t steps, batch, gates, input_size, hidden_size, projection;  // T, B, G, I, H, P (or 0)
-  int64_t whole_rows;                    // the cell takes means over its units
+  int64_t whole_rows;                    // the cell computes means over its units
   int64_t input_step, input_row;         // strides of inputs, in elements
-  int64_t read_step, drop_step, zone_step[2];                 // of noise; 0: all steps have the same
+  int64_t read_step, drop_step, zone_step[2];                 // strides of noise; 0: per sequence
   const int64_t *lengths, *batch_sizes;                       // (B,) padded; (T,) packed; or null
   const uint8_t *resets;                                      // (T, B) or null
   const void *inputs;
   const void *weight_ih, *weight_hh, *bias_ih, *bias_hh, *weight_hr;
-  const void *parameters;  // (parameters, H), those that the step has beside the products
-  const void *read, *drop, *zone[2];  // (B, .) or (T, B, .) or null: factors, and shares that stay
+  const void *parameters;  // (parameters, H), read by the step outside the products
+  const void *read, *drop, *zone[2];  // (B, .) or (T, B, .) or null: factors, and zoneout shares
   const void *state[2], *fresh[2];
-  void *outputs, *final_state[2], *cells, *saved;  // cells: each step's second part of the state
+  void *outputs, *final_state[2], *cells, *saved;  // cells: second part of the state per step
   int64_t grad_step, grad_row;                    // strides of grad_outputs
   const void *grad_outputs, *grad_final[2], *grad_cells;
   void *grad_inputs, *grad_state[2], *grad_fresh[2];
@@ -43,36 +43,36 @@ struct Problem {
   _(grad_inputs) _(grad_state) _(grad_fresh) _(grad_weight_ih) _(grad_weight_hh)                 \
   _(grad_bias_ih) _(grad_bias_hh) _(grad_weight_hr) _(grad_parameters)
 
-// Stops a call early. The calling thread asks from time to time, the others read its answer. After
-// a stop no thread waits for another, and the results are incomplete.
+// Stops a call early. The calling thread polls at intervals, the others read the flag. After a stop
+// no thread waits for another, and the results are incomplete.
 struct Watch {
-  bool (*interrupted)(Watch &) = nullptr;  // null: nothing interrupts this call
-  int64_t next = 0;                        // when to ask again, in nanoseconds
+  bool (*interrupted)(Watch &) = nullptr;  // null: not interruptible
+  int64_t next = 0;                        // time of the next poll, in nanoseconds
   bool stop = false;
   int64_t reads = 0;  // how products read their weights, for tests
 
   bool stopped() const { return __atomic_load_n(&stop, __ATOMIC_RELAXED); }
-  bool ask() {
+  bool poll() {
     if (interrupted && interrupted(*this)) __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
     return stopped();
   }
 };
 
-// How products read their weights: as their sizes suggest, or in one way wherever it is possible.
+// Selects how products read their weights: by size, or in one way wherever it is possible.
 enum class Path { by_size, packed, streamed, direct };
 
-// Rows by falling length, so that the rows alive at a step are the first ones.
+// Rows sorted by decreasing length, so that the rows active at a step are the first ones.
 struct Plan {
-  const int64_t *order;  // (B,) the caller's row of each sorted row
-  const int64_t *alive;  // (T,) rows that take step t
-  const int64_t *start;  // (T,) rows of all steps before t
-  // Threads in groups: a group has its own rows, the `parts` threads of a group share its units.
-  // `pairs`: two may share a group's time instead, and do so if `awake`.
+  const int64_t *order;  // (B,) caller's row for each sorted row
+  const int64_t *alive;  // (T,) number of rows active at step t
+  const int64_t *start;  // (T,) number of rows of all steps before t
+  // Each group of threads has its own rows, and its `parts` threads divide the units. With `pairs`,
+  // two threads of a group may instead overlap work of different steps, and do so if `awake`.
   int64_t groups, parts;
   bool pairs, awake;
   Watch *watch;
   Path path;
-  int64_t rows;  // of all steps
+  int64_t rows;  // total over all steps
 
   int64_t most_rows(int64_t batch) const { return (batch + groups - 1) / groups; }
   int64_t seats() const { return pairs ? 2 : parts; }

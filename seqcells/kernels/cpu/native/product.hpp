@@ -1,7 +1,7 @@
-// Products with weights that are packed once and stay: rows += operand * weights.
+// Products with packed weights: rows += operand * weights.
 //
-// A panel holds N vectors of output columns, k after k: [K][N][lanes]. A tile of M rows keeps M * N
-// sums in registers while it runs down a panel.
+// A panel holds N vectors of output columns for each k: [K][N][lanes]. A tile of M rows keeps M * N
+// sums in registers along a panel.
 #pragma once
 #include "vector.hpp"
 
@@ -10,10 +10,10 @@ namespace SEQCELLS_VARIANT {
 template <int N>
 constexpr int ROWS = SUMS / N < 8 ? SUMS / N : 8;
 
-// The sums of a block start from zero, so that rounding grows with the block, not with the whole.
+// Sums of a block start from zero, so that rounding errors grow with the block size, not with K.
 constexpr int64_t BLOCK = 128;
 
-// Sums that are added to in turn, so that none waits for the one before: few sums are several.
+// Number of accumulators per sum, used in turn to hide the latency of an addition.
 constexpr int turns(int sums) { return sums < 4 ? 4 : sums < 8 ? 2 : 1; }
 
 // out[m][n * stride ...] += sum over k from first to last of rows[m][k] * panel[k][n]
@@ -56,7 +56,7 @@ __attribute__((noinline)) void tile(const T *const *rows, int64_t first, int64_t
     }
 }
 
-// The tile for m rows, chosen at run time.
+// Dispatch to the tile for m rows.
 template <class T, int N, int M = ROWS<N>>
 inline void tile_of(int64_t m, const T *const *rows, int64_t first, int64_t last, const T *panel,
                     T *const *out, int64_t offset, int64_t stride) {
@@ -68,7 +68,7 @@ inline void tile_of(int64_t m, const T *const *rows, int64_t first, int64_t last
     tile_of<T, N, M - 1>(m, rows, first, last, panel, out, offset, stride);
 }
 
-// Rows in tiles of nearly equal height: a lone last row would wait for the panel like a full tile.
+// Divide rows into tiles of nearly equal height: a tile of one row reads the panel like a full one.
 template <class T, int N>
 void sweep(int64_t count, const T *const *rows, int64_t K, const T *panel, T *const *out,
            int64_t offset, int64_t stride) {
@@ -82,17 +82,17 @@ void sweep(int64_t count, const T *const *rows, int64_t K, const T *panel, T *co
     }
 }
 
-// Columns of an output: a thread's part of them.
+// Range of output columns of a thread.
 struct Columns {
   int64_t from, to;
 };
 
-// Weights in panels of four column vectors at most. The vectors stand side by side in the output, or
-// `stride` apart: then a panel takes one vector out of each of N blocks, gates of the same units.
+// Weights in panels of at most four column vectors. The vectors are adjacent in the output, or
+// `stride` apart: then a panel holds one vector of each of N gates, for the same units.
 template <class T>
 struct Packed {
   T *data;
-  int64_t K, vectors, stride;  // vectors: in all; stride 0: side by side
+  int64_t K, vectors, stride;  // vectors: total; stride 0: adjacent
   int gates;
 
   static int64_t size(int64_t K, int64_t vectors) { return K * vectors * LANES<T>; }
@@ -102,8 +102,8 @@ struct Packed {
     return left < 4 ? left : 4;
   }
 
-  // rows[i] (K values) times the panels of these columns, added to out[i] + offset. In turn up
-  // and down the panels, a step finds in the cache what the one before it read last.
+  // Add rows[i] (K values) times the panels of these columns to out[i] + offset. Alternating the
+  // direction over the panels lets a step find the previous step's last panels in the cache.
   void multiply(int64_t count, const T *const *rows, T *const *out, int64_t offset, Columns columns,
                 bool down = false) const {
     const int64_t from = columns.from / LANES<T> * gates, last = columns.to / LANES<T> * gates;
@@ -147,7 +147,7 @@ struct Packed {
   }
 };
 
-// to[m][n ...] += sum_r left[r][m] * right[r][n ...]: a gradient by weights, over many rows
+// to[m][n ...] += sum_r left[r][m] * right[r][n ...]: a weight gradient over many rows
 template <class T, int M, int N>
 __attribute__((noinline)) void outer_tile(int64_t count, const T *left, int64_t left_width,
                                           const T *right, int64_t right_width, T *to,

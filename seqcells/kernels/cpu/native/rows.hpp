@@ -1,4 +1,4 @@
-// What both directions of time share: sizes, addresses, scratch memory, and the threads' rows.
+// Shared by both directions: sizes, addresses and scratch memory.
 #pragma once
 #include <cstdlib>
 #ifdef __linux__
@@ -19,10 +19,10 @@ namespace SEQCELLS_VARIANT {
 using seqcells::Path;
 using seqcells::Problem;
 
-// Rows in scratch memory are padded to 16 units, whatever the register's width.
+// Rows in scratch memory are padded to 16 units, independent of the register width.
 inline int64_t padded(int64_t units) { return (units + 15) / 16 * 16; }
 
-// Memory that is touched for the first time costs a page fault every 4 KiB; huge pages spare most.
+// The first access to memory costs a page fault per 4 KiB; huge pages avoid most of them.
 inline void prefer_huge_pages(void *memory, int64_t bytes) {
 #ifdef __linux__
   const uintptr_t page = 1 << 21, from = (reinterpret_cast<uintptr_t>(memory) + page - 1) / page * page;
@@ -33,7 +33,7 @@ inline void prefer_huge_pages(void *memory, int64_t bytes) {
 #endif
 }
 
-// One block of scratch memory, handed out in pieces; without memory it only counts.
+// Allocator of pieces of one memory block. Without memory it only computes the size.
 class Scratch {
  public:
   explicit Scratch(char *memory = nullptr) : memory_(memory) {}
@@ -54,7 +54,7 @@ class Scratch {
   int64_t used_ = 0;
 };
 
-// The calling thread's scratch memory: it stays for the next call, unless it is large.
+// Scratch memory of the calling thread. It is reused by the next call, unless it is large.
 class Block {
  public:
   char *of(int64_t bytes) {
@@ -104,7 +104,7 @@ struct Sizes {
   const Problem &p;
   const Plan &plan;
   const Cell<T> &cell;
-  const int64_t T_, B, I, H, units, R, recurrent;  // R: what the recurrent weights read, H or P
+  const int64_t T_, B, I, H, units, R, recurrent;  // R: width of the hidden state, H or P
   static constexpr int L = LANES<T>;
   T *parameters = nullptr, *ones = nullptr;
 
@@ -115,12 +115,12 @@ struct Sizes {
 
   int64_t sums() const { return cell.slots * units; }
   int64_t most_rows() const { return plan.most_rows(B); }
-  // What a step of a row keeps: blocks of units, then values of the whole row.
+  // Saved values per step and row: blocks of units, then values per row.
   int64_t rows_at() const { return cell.kept_width(p.zone[0]) * units; }
   int64_t kept_width() const { return rows_at() + cell.rows * ROW_WIDTH; }
   Units shared_units(Columns columns) const { return {columns.from, columns.to, H, units}; }
 
-  // Rows of the caller: of inputs, of upstream gradients, of outputs.
+  // Rows of the caller's inputs, upstream gradients and outputs.
   const T *input(int64_t t, int64_t r) const {
     const T *data = static_cast<const T *>(p.inputs);
     return p.batch_sizes ? data + (plan.start[t] + r) * I
@@ -136,24 +136,24 @@ struct Sizes {
   }
   T *output(int64_t t, int64_t r) const { return static_cast<T *>(p.outputs) + dense(t, r) * R; }
   T *cell_state(int64_t t, int64_t r) const { return static_cast<T *>(p.cells) + dense(t, r) * H; }
-  T *kept(int64_t t, int64_t r) const {
+  T *saved_row(int64_t t, int64_t r) const {
     return static_cast<T *>(p.saved) + (plan.start[t] + r) * kept_width();
   }
-  // Row r of a noise at a step; one that ends within a vector is copied to where it need not.
+  // Row r of a noise at step t. `whole` copies rows that do not fill their last vector.
   const T *noise(const void *data, int64_t step, int64_t width, int64_t t, int64_t r) const {
     return static_cast<const T *>(data) + t * step + plan.order[r] * width;
   }
-  const T *whole(const T *row, T *copy) const {
+  const T *padded_row(const T *row, T *copy) const {
     if (H % 16 == 0) return row;
     copy_padded(copy, row, H, units);
     return copy;
   }
   const T *drop(int64_t t, int64_t r, T *copy) const {
-    return p.drop ? whole(noise(p.drop, p.drop_step, H, t, r), copy) : ones;
+    return p.drop ? padded_row(noise(p.drop, p.drop_step, H, t, r), copy) : ones;
   }
   const T *stays(int part, int64_t t, int64_t r, T *copy) const {
     if (!p.zone[part]) return nullptr;
-    return whole(noise(p.zone[part], p.zone_step[part], H, t, r), copy);
+    return padded_row(noise(p.zone[part], p.zone_step[part], H, t, r), copy);
   }
   bool resets(int64_t t, int64_t r) const {
     return p.resets && p.resets[t * B + plan.order[r]];
@@ -167,7 +167,7 @@ struct Sizes {
     return static_cast<T *>(parts[part]) + plan.order[r] * state_width(part);
   }
 
-  // What the step reads beside sums and state: parameters, and a factor where none is given.
+  // Parameters of the step, and factors of one in place of missing noise.
   void take_constants(Scratch &scratch) {
     parameters = scratch.take<T>(cell.parameters * units);
     if (cell.drops) ones = scratch.take<T>(units);
@@ -180,7 +180,7 @@ struct Sizes {
 
   int64_t step(int64_t number) const { return p.reverse ? T_ - 1 - number : number; }
 
-  // The steps that row r takes are those before its end.
+  // Number of steps of row r.
   int64_t end(int64_t r) const {
     int64_t low = 0, high = T_;
     while (low < high) {

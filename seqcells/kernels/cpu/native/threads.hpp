@@ -1,4 +1,4 @@
-// The threads of a call: who takes which rows, and where they wait for each other.
+// Division of a call among threads, and their synchronisation.
 #pragma once
 #include <sched.h>
 
@@ -16,13 +16,13 @@ using seqcells::Watch;
 
 inline int64_t value_of(const int64_t &number) { return __atomic_load_n(&number, __ATOMIC_ACQUIRE); }
 
-// Waits until `number` is at least `least`, or until the call is stopped.
+// Wait until `number` is at least `least`, or until the call is stopped.
 inline void wait_for(const int64_t &number, int64_t least, const Watch &watch) {
   for (int spins = 0; value_of(number) < least && !watch.stopped(); ++spins)
     if (spins > 4000) sched_yield();
 }
 
-// Where the threads of a group wait for each other.
+// Barrier of the threads of a group.
 struct Barrier {
   alignas(64) int64_t arrived = 0;
   int64_t round = 0;
@@ -38,11 +38,11 @@ struct Barrier {
   }
 };
 
-// Work that comes in numbered pieces, of which a pair of threads has two in hand: whoever needs a
-// piece that nobody has begun begins it, so that neither depends on the other being awake.
+// Queue of numbered pieces of work between two threads, at most two at a time. A thread that needs
+// a piece which has not been started computes it itself, so neither waits for a sleeping thread.
 struct Relay {
   alignas(64) int64_t begun = 0;
-  alignas(64) int64_t given = 0;  // pieces that are handed over
+  alignas(64) int64_t given = 0;  // number of pieces handed over
   alignas(64) int64_t done = 0;
 
   bool begin(int64_t piece) {
@@ -58,32 +58,32 @@ struct Meeting {
   Relay relay;
 };
 
-// A thread's share of the work. A group takes every n-th row by falling length, so that all groups
-// end together. Where there are fewer rows than threads can use, the threads of a group divide
-// the columns of every product among them, and meet between the steps; or, where steps are too
-// short for that, a pair of them divides what depends on time from what does not.
+// A thread's share of the work. A group takes every n-th row by decreasing length, which balances
+// the groups. If there are fewer rows than threads, the threads of a group divide the columns of
+// every product and synchronise between steps. If steps are too short for that, one thread of a
+// pair runs the recurrence and the other the products that do not depend on it.
 struct Share {
-  int64_t group, groups, part, parts, seat;  // seat: which of the group's threads this is
+  int64_t group, groups, part, parts, seat;  // seat: index of the thread in its group
   Meeting *meeting;
   Watch *watch;
-  bool paired, calling;  // calling: the thread that the call came from
+  bool paired, calling;  // calling: this is the thread of the caller
 
   int64_t row(int64_t j) const { return group + j * groups; }
   int64_t count(int64_t alive) const { return (alive - group + groups - 1) / groups; }
   bool takes(int64_t j) const { return j % parts == part; }
-  bool runs() const { return !paired || seat == 0; }  // through time
+  bool runs() const { return !paired || seat == 0; }  // this thread runs the recurrence
   void meet() const {
     if (parts > 1) meeting->barrier.wait(parts, *watch);
   }
   void wait(const int64_t &number, int64_t least) const { wait_for(number, least, *watch); }
-  bool stops() const { return calling ? watch->ask() : watch->stopped(); }
-  Columns columns(int64_t width) const {  // in whole panels
+  bool stops() const { return calling ? watch->poll() : watch->stopped(); }
+  Columns columns(int64_t width) const {  // rounded to whole panels
     const int64_t blocks = (width + 63) / 64, end = blocks * (part + 1) / parts * 64;
     return {blocks * part / parts * 64, end < width ? end : width};
   }
 };
 
-// Runs `work(thread, threads)` on so many threads, or fewer.
+// Run `work(thread, threads)` on at most this number of threads.
 template <class Work>
 void in_parallel(int64_t threads, const Work &work) {
 #ifdef _OPENMP
@@ -97,8 +97,8 @@ void in_parallel(int64_t threads, const Work &work) {
   work(0, 1);
 }
 
-// Where all of them wait for each other.
-inline void meet_all(int64_t threads) {
+// Barrier of all threads of a call.
+inline void barrier_all(int64_t threads) {
 #ifdef _OPENMP
   if (threads > 1) {
 #pragma omp barrier
@@ -110,10 +110,10 @@ inline void meet_all(int64_t threads) {
 
 inline int64_t threads_of(const Plan &plan) { return plan.groups * (plan.awake ? 2 : plan.parts); }
 
-// Runs `work` for each share of this thread. A team that came out smaller than asked divides
-// neither columns nor time.
+// Run `work` for each share of this thread. If OpenMP provides fewer threads than requested, groups
+// divide neither columns nor time.
 template <class Work>
-void in_shares(const Plan &plan, Meeting *meetings, int64_t thread, int64_t threads,
+void for_shares(const Plan &plan, Meeting *meetings, int64_t thread, int64_t threads,
                const Work &work) {
   const bool whole = threads == threads_of(plan), paired = whole && plan.awake;
   const int64_t parts = whole && !paired ? plan.parts : 1, seats = paired ? 2 : parts;

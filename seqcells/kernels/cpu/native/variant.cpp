@@ -1,4 +1,4 @@
-// All cells for one instruction set: compiled once for each, with that set's flags.
+// All cells for one instruction set. Compiled once per instruction set, with its flags.
 #include "backward.hpp"
 #include "forward.hpp"
 #include "generated.hpp"
@@ -6,7 +6,8 @@
 
 namespace SEQCELLS_VARIANT {
 
-// By its number, its place in seqcells/equations/catalogue.py, unless the caller brings its own.
+// Return the cell of the caller, or the built-in cell by its index in
+// seqcells/equations/catalogue.py.
 template <class T>
 const Cell<T> *cell_for(const Problem &p) {
   if (p.own) return static_cast<const Cell<T> *>(p.own);

@@ -1,5 +1,5 @@
-// Vectors of one register, and the functions that gates are made of. Every variant of the
-// instruction set compiles this anew, in a namespace of its own.
+// SIMD vectors of one register and their elementary functions. Compiled once per instruction set,
+// each in its own namespace.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -20,7 +20,7 @@ constexpr int BYTES = 32;
 constexpr int BYTES = 16;
 #endif
 
-// Sums that a product may hold in registers: 32 registers, or 16.
+// Accumulators of a product that fit into registers, of which there are 32 or 16.
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int SUMS = 24;
 #else
@@ -35,7 +35,7 @@ struct Lanes<float> {
   typedef float V __attribute__((vector_size(BYTES)));
   typedef float Loose __attribute__((vector_size(BYTES), aligned(4), may_alias));
   typedef int32_t Bits __attribute__((vector_size(BYTES)));
-  static constexpr float round = 12582912.0f;  // 1.5 * 2^23: adding it leaves whole numbers
+  static constexpr float round = 12582912.0f;  // 1.5 * 2^23: adding it rounds to integers
   static constexpr float log2e = 1.44269504088896341f;
   static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
   static constexpr float lowest = -87.0f, highest = 88.0f, tanh_end = 10.0f;
@@ -55,7 +55,7 @@ struct Lanes<double> {
   static constexpr double ln2_high = 6.93145751953125e-1, ln2_low = 1.42860682030941723212e-6;
   static constexpr double lowest = -708.0, highest = 709.0, tanh_end = 20.0;
   static constexpr int mantissa = 52, bias = 1023;
-  // Taylor: the first term left out is below 1e-17
+  // Taylor series: the first omitted term is below 1e-17
   static constexpr double polynomial[] = {
       1 / 6227020800.0, 1 / 479001600.0, 1 / 39916800.0, 1 / 3628800.0, 1 / 362880.0, 1 / 40320.0,
       1 / 5040.0,       1 / 720.0,       1 / 120.0,      1 / 24.0,      1 / 6.0,      1 / 2.0};
@@ -76,7 +76,7 @@ inline void store(T *to, Vec<T> value) {
   *reinterpret_cast<typename Lanes<T>::Loose *>(to) = value;
 }
 
-// Lane by lane from both: the lower halves, or the upper ones.
+// Interleave the lower halves of a and b, or the upper halves.
 template <class T, bool upper, std::size_t... i>
 inline Vec<T> interleave(Vec<T> a, Vec<T> b, std::index_sequence<i...>) {
 #if __has_builtin(__builtin_shufflevector)
@@ -87,7 +87,7 @@ inline Vec<T> interleave(Vec<T> a, Vec<T> b, std::index_sequence<i...>) {
 #endif
 }
 
-// As many vectors as lanes: a square matrix, whose transpose is log2(lanes) perfect shuffles.
+// Transpose a square matrix of as many vectors as lanes, by log2(lanes) perfect shuffles.
 template <class T>
 inline void transpose(Vec<T> *rows) {
   constexpr int L = LANES<T>;
@@ -105,7 +105,7 @@ inline void transpose(Vec<T> *rows) {
   }
 }
 
-// 2^n and exp(r) - 1 with x = n ln(2) + r, both to the last bit or so.
+// Compute 2^n and exp(r) - 1 for x = n ln(2) + r, with errors of about one unit in the last place.
 template <class T>
 inline void split_exp(Vec<T> x, Vec<T> &power, Vec<T> &fraction) {
   using L = Lanes<T>;
@@ -136,7 +136,7 @@ inline Vec<T> sigmoid(Vec<T> x) {
 }
 
 template <class T>
-inline Vec<T> tanh(Vec<T> x) {  // by exp(2x) - 1, so that small values keep all their digits
+inline Vec<T> tanh(Vec<T> x) {  // from exp(2x) - 1, which is accurate for small x
   Vec<T> power, fraction;
   split_exp<T>(T(2) * clamp<T>(x, -Lanes<T>::tanh_end, Lanes<T>::tanh_end), power, fraction);
   const Vec<T> less_one = power * fraction + (power - T(1));
@@ -158,7 +158,7 @@ inline Vec<T> softplus(Vec<T> x) {
 
 template <class T>
 inline Vec<T> sqrt(Vec<T> x) {
-  T lanes[LANES<T>];  // through memory, for compilers to find one instruction for all lanes
+  T lanes[LANES<T>];  // through memory, which compilers vectorise
   std::memcpy(lanes, &x, sizeof x);
   for (T &lane : lanes) lane = std::sqrt(lane);
   std::memcpy(&x, lanes, sizeof x);

@@ -1,4 +1,4 @@
-// The weights of one product: packed for the call, packed panel by panel, or read where they lie.
+// The weights of one product: packed per call, packed panel by panel, or unpacked.
 #pragma once
 #include "direct.hpp"
 #include "rows.hpp"
@@ -9,16 +9,16 @@ enum class Reads { packed, streamed, direct };
 
 template <class T>
 struct Weights {
-  const T *data;                // rows of `width` values, `count` rows for each gate
-  int64_t width, count, block;  // block: units of a slot in a row of sums, with padding
-  const int *gates;             // the gate of each slot
+  const T *data;                // rows of `width` values, `count` rows per gate
+  int64_t width, count, block;  // block: padded units per slot in a row of sums
+  const int *gates;             // gate of each slot
   int slots;
   Reads reads;
   Packed<T> packed;
 
   static constexpr int L = LANES<T>;
 
-  // For sums = rows * weights^T: a panel takes one vector of each slot, of the same units.
+  // For sums = rows * weights^T: a panel holds a vector of each slot, for the same units.
   void take(Scratch &scratch) {
     const int64_t vectors = block / L * slots;
     const bool packs = reads == Reads::packed;
@@ -26,7 +26,7 @@ struct Weights {
     packed = {memory, width, vectors, slots > 1 ? block : 0, slots};
   }
 
-  // The size of the buffer for one panel that a thread needs to multiply.
+  // Size of the panel buffer that each thread needs to multiply.
   int64_t panel_size() const {
     return reads == Reads::streamed ? Packed<T>::size(width, slots > 1 ? slots : 4) : 0;
   }
@@ -46,7 +46,7 @@ struct Weights {
       multiply_rows(rows, from, row(slot), width, columns.from, end, out, offset + slot * block);
   }
 
-  // For gradients = sums * weights: a row of the panel for each unit of each slot.
+  // For gradients = sums * weights: a panel has one row per unit of each slot.
   void take_back(Scratch &scratch, int64_t columns) {
     const int64_t vectors = columns / L, K = slots ? (slots - 1) * block + count : 0;
     const bool packs = reads != Reads::direct;
@@ -74,14 +74,14 @@ struct Weights {
   }
 
  private:
-  // One vector of units of each slot.
+  // Pack one vector of units of each slot.
   void fill(const Packed<T> &to, int64_t place, int64_t group) const {
     const int64_t lanes = count - group * L < 0 ? 0 : count - group * L;
     for (int slot = 0; slot < slots; ++slot)
       to.fill(place * slots + slot, 0, width, row(slot) + group * L * width, 1, width, lanes);
   }
 
-  // Each panel is used as soon as it is packed, while it is in the cache.
+  // Use each panel right after packing it, while it is in the cache.
   void stream(int64_t rows, const T *const *from, T *const *out, int64_t offset, Columns columns,
               T *panel) const {
     const int64_t last = columns.to / L;
@@ -97,11 +97,11 @@ struct Weights {
   const T *row(int slot) const { return data + gates[slot] * count * width; }
 };
 
-// The fastest way to read `rows` rows of weights in a forward product. `batch_rows` counts the rows
-// of all steps, `passes` how often all weights are read. A direct product is slower than a packed
-// one for each row of the batch: it adds up the lanes of every sum, however wide the weights are.
-// Packing large weights costs about twice as much, as they have to be written to memory.
-// Measured with AVX-512; narrower registers break even at as many rows of the batch, or more.
+// Choose how a forward product reads `rows` rows of weights. `batch_rows` is the number of rows of
+// all steps, `passes` the number of times that all weights are read. A direct product is slower
+// than a packed one per row of the batch, since it reduces the lanes of every sum. Packing large
+// weights costs about twice as much per weight, since they are written to memory. Thresholds were
+// measured with AVX-512; narrower registers break even at the same number of rows or more.
 template <class T>
 Reads forward_reads(int64_t batch_rows, int64_t passes, int64_t rows, int64_t width) {
   constexpr int64_t LARGE = 512 << 10;
@@ -112,20 +112,20 @@ Reads forward_reads(int64_t batch_rows, int64_t passes, int64_t rows, int64_t wi
   return passes <= (large ? 2 : 1) ? Reads::streamed : Reads::packed;
 }
 
-// The same for a backward product. It reads vectors of the same rows in either layout; packed rows
-// lie closer together, which pays off over many tiles of the batch.
+// The same for a backward product. It reads vectors of the same rows in either layout. Packed rows
+// are closer in memory, which pays off over many tiles of the batch.
 template <class T>
 Reads backward_reads(int64_t batch_rows, int64_t width) {
   constexpr int64_t MOST = 128;
   return width >= LANES<T> && batch_rows <= MOST ? Reads::direct : Reads::packed;
 }
 
-// The weights of all products of a call.
+// Weights of all products of a call.
 template <class T>
 struct Products : Sizes<T> {
   Weights<T> inward, hidden, late, projection;
 
-  // chunks: passes over the weights of the inputs; 0: of a backward pass.
+  // chunks: passes over the input weights in a forward pass; 0 for a backward pass.
   Products(const Problem &problem, const Plan &plan, const Cell<T> &cell, int64_t chunks)
       : Sizes<T>(problem, plan, cell) {
     const int64_t I = this->I, H = this->H, R = this->R, units = this->units;
@@ -149,7 +149,7 @@ struct Products : Sizes<T> {
                       T_);
   }
 
-  // For tests: a digit for each of the four products, 0 where a call has none, or 1 + `Reads`.
+  // For tests: a digit for each of the four products, 0 for none, or 1 + `Reads`.
   int64_t reads() const {
     int64_t digits = 0;
     for (const Weights<T> *weights : {&inward, &hidden, &late, &projection})

@@ -1,4 +1,4 @@
-"""The tasks, one file each. `task_of` gives a configuration's."""
+"""Tasks, one per file."""
 
 from seqcells.lab.training.config import Config
 from seqcells.lab.training.tasks.adding import Adding
@@ -22,7 +22,7 @@ TASKS = {
 
 
 def task_of(config: Config) -> Task:
-    """The task that a configuration names."""
+    """Create the task of a configuration."""
     return TASKS[config.task](config)
 
 

@@ -1,4 +1,4 @@
-"""The adding problem: many to one, over a long time (Hochreiter & Schmidhuber 1997)."""
+"""The adding problem: many to one, over long distances (Hochreiter & Schmidhuber 1997)."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ from seqcells.lab.training.config import Config
 from seqcells.lab.training.tasks.base import Judgement, judge_numbers
 from seqcells.lab.training.tasks.generated import GeneratedTask
 
-TOLERANCE = 0.04  # an answer nearer than that is right (Martens & Sutskever 2011)
+TOLERANCE = 0.04  # largest error of a correct answer (Martens & Sutskever 2011)
 
 
 class Adding(GeneratedTask):
-    """Each step brings a number out of [0, 1] and a mark; what is the sum of the two marked ones?
+    """Predict the sum of the two marked numbers in a sequence of numbers from [0, 1].
 
-    One mark stands in either half, so the first number must be kept for a quarter of the steps at
-    least and half of them on average. Always to say 1 is wrong by 0.167 in the mean square.
+    Each half of the sequence has one mark, so the distance between marks is half of the steps on
+    average. Always predicting 1 has a mean squared error of 0.167.
     """
 
     def __init__(self, config: Config):

@@ -1,4 +1,4 @@
-"""What a model is trained for: where its data come from, and how its outputs are judged."""
+"""The interface of a task: its data, its model, and the loss of the model's outputs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Batches(Protocol):
-    """An epoch's batches: the same for the same number, from any place in the epoch."""
+    """Reproducible batches: an epoch depends only on its number and can start at any batch."""
 
     def __len__(self) -> int: ...
 
@@ -31,7 +31,7 @@ class Batches(Protocol):
 
 @dataclass
 class TrainingData:
-    """What training sees. The test examples are not among it: see `Task.load_split`."""
+    """Training and validation data. `Task.load_split` loads the test split."""
 
     vocabulary: Vocabulary | None
     train: Batches
@@ -39,93 +39,93 @@ class TrainingData:
 
 
 class Judgement(NamedTuple):
-    """How a model does on a batch: the loss, summed over its labels, and how many are right."""
+    """Loss of a batch, summed over its labels, and number of correct answers."""
 
     loss: Tensor
-    correct: Tensor | None = None  # None where no answer is right or wrong
-    state: Any = None  # what the batch ends with, for the next one to go on from
-    penalty: Tensor | float = 0.0  # a sum as well, to be learnt beside the loss
+    correct: Tensor | None = None  # None if the task has no accuracy
+    state: Any = None  # final state, the initial state of the next batch
+    penalty: Tensor | float = 0.0  # added to the loss in training, also a sum over labels
 
 
 class Task(ABC):
-    """One kind of training."""
+    """Base class of tasks."""
 
-    reads_text = True  # and has a vocabulary
-    uses_all_parameters = True  # in every batch
-    answers = False  # texts, one by one
+    reads_text = True  # the task has a vocabulary
+    uses_all_parameters = True  # every batch gives every parameter a gradient
+    answers = False  # the task implements `answer`
 
     def __init__(self, config: Config):
         self.config = config
 
     @property
     def batch_size(self) -> int:
-        """How many examples all processes together learn from at once."""
-        return self.config.training.batch_size * processes.count()
+        """The number of examples per batch over all processes."""
+        return self.config.training.batch_size * processes.world_size()
 
     @abstractmethod
     def load(self, vocabulary: Vocabulary | None = None) -> TrainingData:
-        """The training and validation batches; the words are counted unless they are given."""
+        """Load training and validation data; build the vocabulary if it is None."""
 
     @abstractmethod
     def load_split(self, vocabulary: Vocabulary | None, split: str) -> Batches:
-        """The batches of `"test"` or `"validation"` alone, to evaluate on."""
+        """Load the batches of the split `"test"` or `"validation"`."""
 
     @abstractmethod
     def build(self, vocabulary: Vocabulary | None) -> nn.Module:
-        """The model; torch's random state decides its weights."""
+        """Build the model, with weights from torch's default generator."""
 
     def judge(
         self, model: nn.Module, batch: Batch, state: Any = None, smoothing: float = 0.0
     ) -> Judgement:
-        """Run the model over a batch, going on from `state`, and compare it with the labels."""
+        """Run the model on a batch, from the initial `state`, and compute its loss."""
         return judge_classes(model(batch.inputs, batch.lengths), batch.labels, smoothing)
 
     def load_best(self, run: Run, vocabulary: Vocabulary | None) -> nn.Module:
-        """The best model of a run of this task, ready to predict."""
+        """Load the best model of a run of this task, in evaluation mode."""
         content = load_checkpoint(run.best, run.config)
         model = self.build(vocabulary)
         model.load_state_dict(content["model"])
         return model.eval()
 
     def begin(self, model: nn.Module, vocabulary: Vocabulary | None) -> str | None:
-        """Give a fresh model what it is to start from; return what that was, for a person."""
+        """Load pretrained weights into a new model; return a description of their source."""
         return None
 
     def answer(self, model: nn.Module, vocabulary: Vocabulary, text: str) -> str:
-        """What a trained model says of a text, in a line, where the task `answers`."""
+        """Return a trained model's answer to a text in one line."""
         raise NotImplementedError
 
     def count(self, batch: Batch) -> int:
-        """How many labels a batch has."""
+        """Return the number of labels in a batch."""
         return int((batch.labels != IGNORED).sum())
 
     def scores(self, loss: float, correct: int, count: int) -> dict[str, float]:
-        """The figures of `count` labels, so many of them right, with the sum of their losses."""
+        """Compute scores from the summed `loss` and the `correct` answers of `count` labels."""
         return {"accuracy": correct / count, "loss": loss / count}
 
 
 @torch.no_grad()
-def logits_of(model: nn.Module, batches: Iterable[Batch]) -> Tensor:
-    """What `model` says of every example `(N,)`, in the order of the examples, on the CPU."""
+def predict_logits(model: nn.Module, batches: Iterable[Batch]) -> Tensor:
+    """Return the logits `(N,)` of all examples, in the order of the examples, on the CPU."""
     device = next(model.parameters()).device
-    found = [
+    results = [
         (batch.indices, model(batch.inputs.to(device), batch.lengths.to(device)))
         for batch in batches
     ]
-    logits = torch.empty(sum(len(indices) for indices, _ in found))
-    for indices, values in found:
+    logits = torch.empty(sum(len(indices) for indices, _ in results))
+    for indices, values in results:
         logits[indices] = values.cpu()
     return logits
 
 
 def describe(scores: dict[str, float]) -> str:
-    """Scores for a person to read."""
+    """Format scores."""
     forms = {"accuracy": "{:.2%}", "perplexity": "{:.2f}"}
     return ", ".join(f"{name} {forms.get(name, '{:.4f}').format(scores[name])}" for name in scores)
 
 
 def judge_classes(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Judgement:
-    """Cross-entropy of logits `(..., C)` against labels `(...)`, leaving out what is `IGNORED`."""
+    """Cross-entropy of logits `(..., C)` and labels `(...)`, without labels `IGNORED`."""
     logits, labels = logits.flatten(0, -2), labels.flatten()
     loss = F.cross_entropy(
         logits, labels, ignore_index=IGNORED, label_smoothing=smoothing, reduction="sum"
@@ -134,19 +134,19 @@ def judge_classes(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Jud
     return Judgement(loss, correct.sum())
 
 
-def judge_sides(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Judgement:
-    """Cross-entropy of log-odds `(B,)` against labels 0 or 1, or what lies between."""
-    wanted = labels.to(logits.dtype) * (1 - smoothing) + smoothing / 2
-    loss = F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum")
+def judge_binary(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Judgement:
+    """Binary cross-entropy of log-odds `(B,)` and labels from 0 to 1."""
+    targets = labels.to(logits.dtype) * (1 - smoothing) + smoothing / 2
+    loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
     return Judgement(loss, ((logits > 0) == (labels > 0.5)).sum())
 
 
-def judge_numbers(values: Tensor, wanted: Tensor, tolerance: float) -> Judgement:
-    """Squared errors; right is what is nearer than `tolerance`."""
-    error = values - wanted
+def judge_numbers(values: Tensor, targets: Tensor, tolerance: float) -> Judgement:
+    """Squared error; an answer is correct if its error is below `tolerance`."""
+    error = values - targets
     correct = (error.detach().abs() < tolerance).sum()
     return Judgement(error.square().sum(), correct)
 
 
-def tokens_of(batch: Batch) -> int:
+def count_tokens(batch: Batch) -> int:
     return int(torch.sum(batch.lengths))

@@ -1,4 +1,4 @@
-"""Many to many, aligned: which words of a text in lower case began with a capital?"""
+"""Capitalisation (truecasing) of lower-case text: many to many, aligned."""
 
 import torch
 from torch import nn
@@ -13,10 +13,10 @@ LOWER, CAPITALISED, UPPER = range(3)
 
 
 class Capitals(ReviewTask):
-    """A tag a word: none, its first letter, or all of several are capitals.
+    """One tag per word: lower case, first letter upper case, or all upper case.
 
-    What a text loses with its capitals (names, beginnings of sentences, shouting) has to be told
-    from the words around; the labels come for free.
+    Names, sentence beginnings and emphasis are inferred from the context. Labels come from the
+    original text.
     """
 
     answers = True

@@ -1,4 +1,4 @@
-"""Copying memory: many to many, with a long wait in between (Hochreiter & Schmidhuber 1997)."""
+"""Copying memory: many to many, after a long delay (Hochreiter & Schmidhuber 1997)."""
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,10 @@ BLANK, SIGNAL = SYMBOLS + 1, SYMBOLS + 2  # 0 is padding
 
 
 class Copying(GeneratedTask):
-    """Ten symbols, `data.steps` blanks, a signal; then the symbols again, in order.
+    """Read ten symbols, `data.steps` blanks and a signal, then repeat the symbols in order.
 
-    As in Arjovsky et al. (2016), but that only the ten answers count. Without memory each is right
-    one time in eight, with a loss of log 8 = 2.079.
+    As in Arjovsky et al. (2016), except that only the ten answers have labels. Without memory, one
+    in eight is correct and the loss is log 8 = 2.079.
     """
 
     def make(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Many to many, of another length: a date as people write it, to a date as computers do."""
+"""Date normalisation with an encoder-decoder: many to many, of another length."""
 
 import random
 from datetime import date, timedelta
@@ -14,16 +14,16 @@ from seqcells.lab.text.vocabulary import Vocabulary
 from seqcells.lab.training.tasks.base import Judgement, Task, TrainingData, judge_classes
 
 FIRST, DAYS = date(1900, 1, 1), 73_000  # until 2099
-EVALUATED = 1000
+EVALUATION_EXAMPLES = 1000
 LENGTH = len("2004-05-03")
 MONTHS = "January February March April May June July August September October November December"
 WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"
 
 
 class Dates(Task):
-    """ "3 May 2004", "Monday, May 3rd, 2004", "3.5.2004" and the like to "2004-05-03".
+    """Convert "3 May 2004", "Monday, May 3rd, 2004", "3.5.2004", ... to "2004-05-03".
 
-    An answer is right if all of its characters are, written greedily one after the other.
+    A greedily decoded answer is correct if all of its characters are.
     """
 
     answers = True
@@ -35,11 +35,11 @@ class Dates(Task):
             vocabulary = Vocabulary.of_characters(texts)
         training = self.config.training
         train = _batches(pairs["train"], vocabulary, self.batch_size, training.seed)
-        validation = _batches(pairs["validation"], vocabulary, EVALUATED, None)
+        validation = _batches(pairs["validation"], vocabulary, EVALUATION_EXAMPLES, None)
         return TrainingData(vocabulary, train, validation)
 
     def load_split(self, vocabulary: Vocabulary, split: str) -> BucketedBatches:
-        return _batches(self._pairs()[split], vocabulary, EVALUATED, None)
+        return _batches(self._pairs()[split], vocabulary, EVALUATION_EXAMPLES, None)
 
     def build(self, vocabulary: Vocabulary) -> nn.Module:
         return EncoderDecoder(self.config.model, len(vocabulary))
@@ -52,10 +52,10 @@ class Dates(Task):
         if model.training:
             return judgement
         written = model.write(batch.inputs, batch.lengths, len(batch.labels))
-        whole = torch.full_like(batch.labels, END)
-        whole[: len(written)] = written
-        right = (whole == batch.labels).all(0).sum()
-        return judgement._replace(correct=right * len(batch.labels))
+        padded = torch.full_like(batch.labels, END)
+        padded[: len(written)] = written
+        correct = (padded == batch.labels).all(0).sum()
+        return judgement._replace(correct=correct * len(batch.labels))
 
     def answer(self, model: nn.Module, vocabulary: Vocabulary, text: str) -> str:
         tokens = torch.tensor(vocabulary.encode(text)).unsqueeze(1)
@@ -63,21 +63,25 @@ class Dates(Task):
         return vocabulary.join(number for number in written[:, 0].tolist() if number != END)
 
     def _pairs(self) -> dict[str, list[tuple[str, str]]]:
-        """Days of one split stand in no other one."""
+        """Return (text, ISO date) pairs of each split; splits have no days in common."""
         days = list(range(DAYS))
         random.Random(0).shuffle(days)
-        sizes = {"validation": EVALUATED, "test": EVALUATED, "train": self.config.data.examples}
+        sizes = {
+            "validation": EVALUATION_EXAMPLES,
+            "test": EVALUATION_EXAMPLES,
+            "train": self.config.data.examples,
+        }
         pairs, first = {}, 0
         for split, size in sizes.items():
             chosen = days[first : first + size]
             rng = random.Random(split)
-            pairs[split] = [write(FIRST + timedelta(day), rng) for day in chosen]
+            pairs[split] = [format_date(FIRST + timedelta(day), rng) for day in chosen]
             first += size
         return pairs
 
 
-def write(day: date, rng: random.Random) -> tuple[str, str]:
-    """A date as somebody might write it, and in full by ISO 8601."""
+def format_date(day: date, rng: random.Random) -> tuple[str, str]:
+    """Return a date in a random written form and in ISO 8601."""
     month, number = MONTHS.split()[day.month - 1], day.day
     weekday = WEEKDAYS.split()[day.weekday()]
     ending = "th" if number in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
@@ -100,10 +104,10 @@ def write(day: date, rng: random.Random) -> tuple[str, str]:
 def _batches(
     pairs: list[tuple[str, str]], vocabulary: Vocabulary, batch_size: int, seed: int | None
 ) -> BucketedBatches:
-    read, written = zip(*pairs)
+    texts, dates = zip(*pairs)
     return BucketedBatches(
-        list(map(vocabulary.encode, read)),
-        [[*vocabulary.encode(text), END] for text in written],
+        list(map(vocabulary.encode, texts)),
+        [[*vocabulary.encode(text), END] for text in dates],
         batch_size=batch_size,
         seed=seed or 0,
         shuffle=seed is not None,

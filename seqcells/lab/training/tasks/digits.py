@@ -1,4 +1,4 @@
-"""Sequential digits: a picture, pixel by pixel (Le et al. 2015, in small)."""
+"""Sequential digits: images read pixel by pixel (as Le et al. 2015, with smaller images)."""
 
 from collections.abc import Iterator
 
@@ -10,50 +10,50 @@ from seqcells.lab.text.batches import Batch, check_start
 from seqcells.lab.training.tasks.base import Task, TrainingData
 
 PARTS = {"train": slice(0, 1197), "validation": slice(1197, 1397), "test": slice(1397, None)}
-BRIGHTEST = 16.0
+MAX_PIXEL = 16.0
 SPLIT_SEED = 0
 
 
 class Digits(Task):
     """Scikit-learn's 1,797 handwritten digits of 8 x 8 pixels, read as 64 steps of one number.
 
-    Which digit it was shows at the end only if the first rows are still remembered.
+    With the readout `last`, the state has to carry the first rows to the end.
     """
 
     reads_text = False
 
     def load(self, vocabulary: None = None) -> TrainingData:
         training = self.config.training
-        train = Pictures(*_read("train"), self.batch_size, training.seed)
+        train = Images(*_read("train"), self.batch_size, training.seed)
         return TrainingData(None, train, self.load_split(None, "validation"))
 
-    def load_split(self, vocabulary: None, split: str) -> "Pictures":
-        return Pictures(*_read(split), self.batch_size, None)
+    def load_split(self, vocabulary: None, split: str) -> "Images":
+        return Images(*_read(split), self.batch_size, None)
 
     def build(self, vocabulary: None) -> nn.Module:
         return SequenceReader(self.config.model, input_size=1, outputs=10)
 
 
-class Pictures:
-    """Pictures `(N, T)` in batches, with a seed in another order every epoch."""
+class Images:
+    """Batches of images `(N, T)`, shuffled every epoch unless `seed` is None."""
 
-    def __init__(self, pictures: Tensor, labels: Tensor, batch_size: int, seed: int | None):
-        self.pictures, self.labels, self.batch_size, self.seed = pictures, labels, batch_size, seed
+    def __init__(self, images: Tensor, labels: Tensor, batch_size: int, seed: int | None):
+        self.images, self.labels, self.batch_size, self.seed = images, labels, batch_size, seed
 
     def __len__(self) -> int:
-        return -(-len(self.pictures) // self.batch_size)
+        return -(-len(self.images) // self.batch_size)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of epoch `number`, without the first `start` of them."""
+        """Iterate over the batches of epoch `number`, without the first `start`."""
         check_start(start, len(self))
-        order = torch.arange(len(self.pictures))
+        order = torch.arange(len(self.images))
         if self.seed is not None:
             generator = torch.Generator().manual_seed(self.seed + number * 1_000_003)
             order = torch.randperm(len(order), generator=generator)
         return map(self._batch, order.split(self.batch_size)[start:])
 
     def _batch(self, chosen: Tensor) -> Batch:
-        inputs = self.pictures[chosen].T.unsqueeze(-1)
+        inputs = self.images[chosen].T.unsqueeze(-1)
         lengths = torch.full((len(chosen),), len(inputs))
         return Batch(inputs, lengths, self.labels[chosen], chosen)
 
@@ -61,7 +61,7 @@ class Pictures:
 def _read(split: str) -> tuple[Tensor, Tensor]:
     from sklearn.datasets import load_digits
 
-    pictures, labels = map(torch.from_numpy, load_digits(return_X_y=True))
+    images, labels = map(torch.from_numpy, load_digits(return_X_y=True))
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(SPLIT_SEED))
     chosen = order[PARTS[split]]
-    return (pictures[chosen] / BRIGHTEST).float(), labels[chosen].long()
+    return (images[chosen] / MAX_PIXEL).float(), labels[chosen].long()

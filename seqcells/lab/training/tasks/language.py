@@ -1,4 +1,4 @@
-"""Many to many, aligned: which word, or character, comes next? And one to many: to write."""
+"""Language modelling: predict the next word or character."""
 
 import math
 from typing import Any
@@ -13,28 +13,28 @@ from seqcells.lab.text.reviews import Review
 from seqcells.lab.text.streams import END, TextStreams
 from seqcells.lab.text.vocabulary import Vocabulary
 from seqcells.lab.training.tasks.base import Judgement, Task, TrainingData
-from seqcells.lab.training.tasks.reviews import count_words, read_reviews
+from seqcells.lab.training.tasks.reviews import build_vocabulary, read_reviews
 
 EVALUATION_STREAMS = 64
-MOST = 100.0  # of a loss whose exponential is written
-MIN_CHARACTERS = 5  # a character that is rarer is unknown
+MAX_LOSS = 100.0  # the perplexity of a larger loss is clipped, as it may overflow
+MIN_FREQUENCY = 5  # rarer characters are unknown
 
 
 class Language(Task):
-    """Reviews as streams, read in windows; the state goes on from window to window.
+    """Language model on streams of reviews, with truncated backpropagation through time.
 
-    Gradients flow back within a window only (truncated backpropagation through time, Williams &
-    Peng 1990). Each review begins from a fresh state.
+    The state carries over between windows, gradients do not (Williams & Peng 1990). Each review
+    starts from the initial state.
     """
 
-    uses_all_parameters = False  # a batch need not hold a rare word
+    uses_all_parameters = False  # clusters of rare words may have no labels in a batch
 
     def load(self, vocabulary: Vocabulary | None = None) -> TrainingData:
         data = self.config.data
         reviews = read_reviews(data, ("train", "validation"))
         train = reviews["train"] + reviews["unsupervised"]
         if vocabulary is None:
-            vocabulary = self._count(train)
+            vocabulary = self._build_vocabulary(train)
         return TrainingData(
             vocabulary,
             TextStreams(
@@ -43,11 +43,11 @@ class Language(Task):
                 steps=data.steps,
                 seed=self.config.training.seed,
             ),
-            self._to_evaluate(reviews["validation"], vocabulary),
+            self._evaluation_streams(reviews["validation"], vocabulary),
         )
 
     def load_split(self, vocabulary: Vocabulary, split: str) -> TextStreams:
-        return self._to_evaluate(read_reviews(self.config.data, (split,))[split], vocabulary)
+        return self._evaluation_streams(read_reviews(self.config.data, (split,))[split], vocabulary)
 
     def build(self, vocabulary: Vocabulary) -> nn.Module:
         return LanguageModel(self.config.model, len(vocabulary))
@@ -57,24 +57,25 @@ class Language(Task):
     ) -> Judgement:
         directions, state = model(batch.inputs, state, batch.resets)
         loss = 0.0
-        for hidden, labels in zip(directions, [batch.labels, labels_before(batch)]):
+        for hidden, labels in zip(directions, [batch.labels, previous_labels(batch)]):
             loss = loss + model.next.loss(hidden, labels, IGNORED)
         return Judgement(loss, state=state)
 
     def count(self, batch: Batch) -> int:
-        wanted = [batch.labels, labels_before(batch)][: 1 + self.config.model.bidirectional]
-        return sum(int((labels != IGNORED).sum()) for labels in wanted)
+        directions = 1 + self.config.model.bidirectional
+        targets = [batch.labels, previous_labels(batch)][:directions]
+        return sum(int((labels != IGNORED).sum()) for labels in targets)
 
     def scores(self, loss: float, correct: int, count: int) -> dict[str, float]:
-        return {"perplexity": math.exp(min(loss / count, MOST)), "loss": loss / count}
+        return {"perplexity": math.exp(min(loss / count, MAX_LOSS)), "loss": loss / count}
 
-    def _count(self, reviews: list[Review]) -> Vocabulary:
+    def _build_vocabulary(self, reviews: list[Review]) -> Vocabulary:
         if self.config.data.unit == "words":
-            return count_words(reviews, self.config.data)
+            return build_vocabulary(reviews, self.config.data)
         texts = (review.text for review in reviews)
-        return Vocabulary.of_characters(texts, min_frequency=MIN_CHARACTERS)
+        return Vocabulary.of_characters(texts, min_frequency=MIN_FREQUENCY)
 
-    def _to_evaluate(self, reviews: list[Review], vocabulary: Vocabulary) -> TextStreams:
+    def _evaluation_streams(self, reviews: list[Review], vocabulary: Vocabulary) -> TextStreams:
         return TextStreams(
             self._encode(reviews, vocabulary),
             batch_size=EVALUATION_STREAMS,
@@ -88,9 +89,9 @@ class Language(Task):
         return [vocabulary.encode(review.text) for review in bar]
 
 
-def labels_before(batch: Batch) -> Tensor:
-    """For the backward direction: the token before each, none at the beginning of a text."""
-    before = torch.cat(
+def previous_labels(batch: Batch) -> Tensor:
+    """Return the labels of the backward direction: previous tokens, `IGNORED` at text starts."""
+    previous = torch.cat(
         [batch.inputs.new_full((1, batch.inputs.shape[1]), IGNORED), batch.inputs[:-1]]
     )
-    return before.where((batch.inputs != END) & (batch.labels != IGNORED), IGNORED)
+    return previous.where((batch.inputs != END) & (batch.labels != IGNORED), IGNORED)

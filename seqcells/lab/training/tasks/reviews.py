@@ -1,4 +1,4 @@
-"""The reviews that a configuration names, split; shared by all tasks that read them."""
+"""Loading and splitting of reviews, shared by all tasks that read them."""
 
 import os
 import sys
@@ -15,41 +15,43 @@ from seqcells.lab.training.config import DataConfig
 from seqcells.lab.training.tasks.base import Task, TrainingData
 
 EVALUATION_BATCH = 256
-SPLIT_SEED = 0  # the validation films stay the same whatever training.seed is
+SPLIT_SEED = 0  # the validation split does not depend on training.seed
 
 
 class ReviewTask(Task):
-    """Reviews as examples in batches of similar length; a subclass gives each one its labels."""
+    """Base class of tasks with one review per example, batched by similar length."""
 
     @abstractmethod
     def example(
         self, review: Review, vocabulary: Vocabulary
     ) -> tuple[list[int], int | float | list[int]]:
-        """A review's tokens, and its label or labels."""
+        """Return the tokens of a review and its label or labels."""
 
-    def taught(self, unlabelled: list[Review]) -> list[Review]:
-        """Those of the unlabelled reviews to learn from, with labels from elsewhere."""
+    def pseudo_label(self, unlabelled: list[Review]) -> list[Review]:
+        """Return unlabelled reviews with predicted labels, or none of them."""
         return []
 
     def load(self, vocabulary: Vocabulary | None = None) -> TrainingData:
         reviews = read_reviews(self.config.data, ("train", "validation"))
         if vocabulary is None:
-            known = reviews["train"] + reviews["unsupervised"]
-            vocabulary = count_words(known, self.config.data)
+            texts = reviews["train"] + reviews["unsupervised"]
+            vocabulary = build_vocabulary(texts, self.config.data)
         train = self._batches(
-            reviews["train"] + self.taught(reviews["unsupervised"]),
+            reviews["train"] + self.pseudo_label(reviews["unsupervised"]),
             vocabulary,
             batch_size=self.batch_size,
             seed=self.config.training.seed,
         )
-        return TrainingData(vocabulary, train, self.to_evaluate(reviews["validation"], vocabulary))
+        return TrainingData(
+            vocabulary, train, self.evaluation_batches(reviews["validation"], vocabulary)
+        )
 
     def load_split(self, vocabulary: Vocabulary, split: str) -> BucketedBatches:
         reviews = read_reviews(self.config.data, (split,))
-        return self.to_evaluate(reviews[split], vocabulary)
+        return self.evaluation_batches(reviews[split], vocabulary)
 
-    def to_evaluate(self, reviews: list[Review], vocabulary: Vocabulary) -> BucketedBatches:
-        """Batches of these reviews; a batch's indices are places among them."""
+    def evaluation_batches(self, reviews: list[Review], vocabulary: Vocabulary) -> BucketedBatches:
+        """Batch reviews for evaluation; the indices of a batch are positions in `reviews`."""
         return self._batches(
             reviews, vocabulary, batch_size=EVALUATION_BATCH, seed=0, shuffle=False
         )
@@ -67,7 +69,7 @@ class ReviewTask(Task):
 
 
 def read_reviews(config: DataConfig, splits: tuple[str, ...]) -> dict[str, list[Review]]:
-    """The reviews of these splits; beside training ones, `"unsupervised"` if they are wanted."""
+    """Return the reviews of the splits, and `"unsupervised"` reviews for training if configured."""
     if config.source == "corpus":
         return make_corpus() | {"unsupervised": []}
     files = {"train" if split == "validation" else split for split in splits}
@@ -76,16 +78,16 @@ def read_reviews(config: DataConfig, splits: tuple[str, ...]) -> dict[str, list[
     path = config.path or os.environ.get("SEQCELLS_IMDB") or None
     reviews = read_imdb(path, splits=sorted(files), progress=sys.stderr.isatty())
     if "train" in reviews:
-        known = reviews["train"]
+        labelled = reviews["train"]
         if config.validation_by == "review":
-            known = [review._replace(group=str(place)) for place, review in enumerate(known)]
+            labelled = [review._replace(group=str(n)) for n, review in enumerate(labelled)]
         reviews["train"], reviews["validation"] = split_by_group(
-            known, config.validation_share, SPLIT_SEED
+            labelled, config.validation_share, SPLIT_SEED
         )
     return {"unsupervised": []} | reviews
 
 
-def count_words(reviews: list[Review], config: DataConfig) -> Vocabulary:
+def build_vocabulary(reviews: list[Review], config: DataConfig) -> Vocabulary:
     return Vocabulary.build(
         [review.text for review in reviews],
         max_size=config.vocabulary_size,
@@ -95,5 +97,5 @@ def count_words(reviews: list[Review], config: DataConfig) -> Vocabulary:
 
 
 def encode(text: str, vocabulary: Vocabulary, config: DataConfig) -> list[int]:
-    """One text as the numbers that a model sees."""
+    """Encode and truncate a text as input of a model."""
     return truncate(vocabulary.encode(text), config.max_tokens, config.truncate)

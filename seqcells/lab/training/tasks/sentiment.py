@@ -1,4 +1,4 @@
-"""Many to one: is a review positive?"""
+"""Sentiment classification of reviews: many to one."""
 
 from typing import Any
 
@@ -13,29 +13,33 @@ from seqcells.lab.text.vocabulary import Vocabulary
 from seqcells.lab.training import processes
 from seqcells.lab.training.config import COUNTED
 from seqcells.lab.training.devices import device_of
+from seqcells.lab.training.initialisation import (
+    start_from_file,
+    start_from_neighbours,
+    start_from_run,
+)
 from seqcells.lab.training.runs import Run
-from seqcells.lab.training.starting import start_from_file, start_from_neighbours, start_from_run
-from seqcells.lab.training.tasks.base import Judgement, TrainingData, judge_sides, logits_of
+from seqcells.lab.training.tasks.base import Judgement, TrainingData, judge_binary, predict_logits
 from seqcells.lab.training.tasks.reviews import ReviewTask, encode, read_reviews
 
 
 class Sentiment(ReviewTask):
-    """One label a text, 1 for positive."""
+    """Binary classification: label 1 for positive reviews."""
 
     def load(self, vocabulary: Vocabulary | None = None) -> TrainingData:
-        earlier = self.config.training.start_from
-        if vocabulary is None and earlier is not None:
-            vocabulary = Run.open(earlier).load_vocabulary()
+        pretrained = self.config.training.start_from
+        if vocabulary is None and pretrained is not None:
+            vocabulary = Run.open(pretrained).load_vocabulary()
         return super().load(vocabulary)
 
-    def taught(self, unlabelled: list[Review]) -> list[Review]:
+    def pseudo_label(self, unlabelled: list[Review]) -> list[Review]:
         teachers = [Run.open(folder) for folder in self.config.training.teachers]
         if not teachers:
             return []
         device = device_of(self.config.training)
-        shares = [answers(teacher, unlabelled, device) for teacher in teachers]
-        means = torch.stack(shares).mean(0).tolist()
-        return [review._replace(label=s) for review, s in zip(unlabelled, means)]
+        predictions = [predict(teacher, unlabelled, device) for teacher in teachers]
+        means = torch.stack(predictions).mean(0).tolist()
+        return [review._replace(label=mean) for review, mean in zip(unlabelled, means)]
 
     def example(self, review: Review, vocabulary: Vocabulary) -> tuple[list[int], int | float]:
         return encode(review.text, vocabulary, self.config.data), review.label
@@ -48,9 +52,9 @@ class Sentiment(ReviewTask):
             return start_from_run(model, Run.open(self.config.training.start_from))
         vectors = self.config.data.vectors
         if vectors == COUNTED:
-            reviews = read_reviews(self.config.data, ("train",))
-            known = reviews["train"] + reviews["unsupervised"]
-            texts = [vocabulary.encode(review.text) for review in known]
+            splits = read_reviews(self.config.data, ("train",))
+            reviews = splits["train"] + splits["unsupervised"]
+            texts = [vocabulary.encode(review.text) for review in reviews]
             return start_from_neighbours(model.inputs, texts)
         if vectors is not None:
             return start_from_file(model.inputs, vectors, vocabulary)
@@ -61,18 +65,18 @@ class Sentiment(ReviewTask):
     ) -> Judgement:
         size = self.config.training.adversarial
         if not (size and model.training):
-            return judge_sides(model(batch.inputs, batch.lengths), batch.labels, smoothing)
+            return judge_binary(model(batch.inputs, batch.lengths), batch.labels, smoothing)
         vectors = model.inputs(batch.inputs)
         logits = model.classify(vectors, batch.lengths)
-        judgement = judge_sides(logits, batch.labels, smoothing)
-        # Other words are dropped the second time.
+        judgement = judge_binary(logits, batch.labels, smoothing)
+        # The second pass has new dropout masks.
         moved = model.inputs(batch.inputs) + perturbation(judgement.loss, vectors, size)
-        penalty = judge_sides(model.classify(moved, batch.lengths), batch.labels, smoothing).loss
+        penalty = judge_binary(model.classify(moved, batch.lengths), batch.labels, smoothing).loss
         return judgement._replace(penalty=penalty)
 
 
 def perturbation(loss: Tensor, vectors: Tensor, size: float) -> Tensor:
-    """Return an adversarial move of a batch's word vectors `(T, B, E)`.
+    """Return an adversarial perturbation of a batch's word vectors `(T, B, E)`.
 
     As in Miyato et al. (2017), section 3, it follows the gradient of the loss within each text. Its
     norm over the text is `size` times the mean norm of the vectors; the paper normalises each
@@ -85,16 +89,16 @@ def perturbation(loss: Tensor, vectors: Tensor, size: float) -> Tensor:
     return size * (length.sum() / words) * gradient / norm.clamp(min=torch.finfo(norm.dtype).tiny)
 
 
-def answers(run: Run, reviews: list[Review], device: torch.device) -> Tensor:
-    """How likely each review is positive, as the model of an earlier run has it."""
+def predict(run: Run, reviews: list[Review], device: torch.device) -> Tensor:
+    """Return the probability of "positive" of each review by the model of a run."""
     if run.config.task != "sentiment":
         raise ValueError(
             f"training.teachers: expected runs of the task sentiment, got {run.folder}, "
-            f"which learned {run.config.task}"
+            f"a run of the task {run.config.task}"
         )
     task, vocabulary = Sentiment(run.config), run.load_vocabulary()
     model = task.load_best(run, vocabulary).to(device)
-    batches = task.to_evaluate([review._replace(label=0) for review in reviews], vocabulary)
-    silent = None if processes.writes() else True
-    bar = tqdm(batches.epoch(0), "asking teachers", len(batches), disable=silent)
-    return logits_of(model, bar).sigmoid()
+    batches = task.evaluation_batches([review._replace(label=0) for review in reviews], vocabulary)
+    silent = None if processes.is_main() else True
+    bar = tqdm(batches.epoch(0), "predicting labels", len(batches), disable=silent)
+    return predict_logits(model, bar).sigmoid()

@@ -1,10 +1,10 @@
-"""Axes hold what is drawn, and say truly where it stands."""
+"""Axes include all values, and ticks are at the positions of their labels."""
 
 import re
 
 import pytest
 
-from seqcells.lab.report.charts import LEFT, RIGHT, TOP, WIDTH, Axis, Chart
+from seqcells.lab.report.svg import LEFT, RIGHT, TOP, WIDTH, Axis, Chart
 
 SHARES = [[0.9151, 0.847, 0.9851], [0.0, 0.69], [1.0, 1.0], [0.0, 0.0], [0.993, 1.0]]
 OTHERS = [[0.00021, 0.00019], [-70, 0], [3.1, 303.2], [45_000.0, 64_000.0]]
@@ -12,7 +12,7 @@ AXES = [*((values, True) for values in SHARES), *((values, False) for values in 
 
 
 @pytest.mark.parametrize(("values", "percent"), AXES)
-def test_ticks_tell_their_places(values, percent):
+def test_tick_labels_equal_values(values, percent):
     axis = Axis.around("anything", values, percent=percent)
     assert axis.low - 1e-12 <= min(values) <= max(values) <= axis.high + 1e-12
     assert not percent or 0 <= axis.low < axis.high <= 1
@@ -20,8 +20,8 @@ def test_ticks_tell_their_places(values, percent):
     assert 2 <= len(ticks) <= 7
     for value, text in ticks:
         assert axis.low - 1e-9 <= value <= axis.high + 1e-9
-        written = float(text.rstrip("%").replace(",", "")) / (100 if percent else 1)
-        assert written == pytest.approx(abs(value), abs=1e-9)
+        labelled = float(text.rstrip("%").replace(",", "")) / (100 if percent else 1)
+        assert labelled == pytest.approx(abs(value), abs=1e-9)
 
 
 @pytest.mark.parametrize(("last", "most"), [(1, 2), (2, 2), (12, 12), (167, 167)])
@@ -32,13 +32,13 @@ def test_whole_axes_have_whole_ticks(last, most):
 
 
 def test_powers_of_ten():
-    axis = Axis.of_powers("norm", [3e-12, 0.7])
+    axis = Axis.logarithmic("norm", [3e-12, 0.7])
     assert (axis.low, axis.high) == (1e-12, 1)
     assert [text for _, text in axis.ticks()] == ["10⁻¹²", "10⁻⁹", "10⁻⁶", "10⁻³", "10⁰"]
-    assert axis.share(1e-6) == pytest.approx(0.5)
+    assert axis.position(1e-6) == pytest.approx(0.5)
 
 
-def test_points_stand_where_the_axes_say():
+def test_points_follow_the_axes():
     x, y = Axis.around("x", [0, 10]), Axis.around("y", [0, 1])
     page = Chart("title", x, y).line([0, 10], [0, 1], "<name>", titles=["a & b", "c"]).__html__()
     (first, last) = re.search(r'points="(.*?)"', page)[1].split()

@@ -1,4 +1,4 @@
-"""Figures that are read late, as those of a GPU are, and steps that float16 leaves out."""
+"""Metrics that are read several batches late, as on a GPU, and steps skipped in float16."""
 
 import math
 
@@ -27,8 +27,8 @@ def assert_same_weights(first, second):
 
 
 @pytest.fixture
-def make_late(make_trainer):
-    """A trainer that reads every third batch; an epoch has eight."""
+def make_deferred(make_trainer):
+    """Return a function that makes a trainer that reads metrics every three batches, of eight."""
 
     def make(**settings):
         trainer = make_trainer(**settings)
@@ -39,20 +39,20 @@ def make_late(make_trainer):
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
-def test_to_read_late_changes_no_figure(accumulate, make_trainer, make_late):
-    early = make_trainer(accumulate=accumulate)
-    early.fit()
-    late = make_late(accumulate=accumulate)
-    late.fit()
-    assert_same_weights(early, late)
-    assert timeless(early) == timeless(late)
+def test_deferred_metrics_equal_immediate_metrics(accumulate, make_trainer, make_deferred):
+    immediate = make_trainer(accumulate=accumulate)
+    immediate.fit()
+    deferred = make_deferred(accumulate=accumulate)
+    deferred.fit()
+    assert_same_weights(immediate, deferred)
+    assert timeless(immediate) == timeless(deferred)
 
 
 @pytest.mark.parametrize("count", [2, 7, 10])
-def test_a_run_that_is_read_late_goes_on_exactly(count, make_late, reopen):
-    whole = make_late()
+def test_run_with_deferred_metrics_resumes_exactly(count, make_deferred, reopen):
+    whole = make_deferred()
     whole.fit()
-    broken = make_late()
+    broken = make_deferred()
     calls = iter(range(100))
     with pytest.raises(InterruptedRunError):
         broken.fit(lambda: next(calls) >= count)
@@ -64,16 +64,16 @@ def test_a_run_that_is_read_late_goes_on_exactly(count, make_late, reopen):
 
 
 def break_at(trainer, number, value=torch.nan):
-    """Let the gradient leave the numbers in the batch of this number, and those after it."""
+    """Multiply gradients by `value` from batch `number` on."""
     batches = iter(range(1, 100))
     trainer.model.head.weight.register_hook(
         lambda gradient: gradient * value if next(batches) >= number else gradient
     )
 
 
-@pytest.mark.parametrize("interrupted", [False, True], ids=["read in its turn", "to be saved"])
-def test_the_batch_is_named_and_broken_weights_are_not_saved(interrupted, make_late):
-    trainer = make_late()
+@pytest.mark.parametrize("interrupted", [False, True], ids=["read", "saved"])
+def test_error_names_the_batch_and_no_weights_are_saved(interrupted, make_deferred):
+    trainer = make_deferred()
     trainer.save()
     good = trainer.run.last.read_bytes()
     break_at(trainer, 5)
@@ -86,8 +86,8 @@ def test_the_batch_is_named_and_broken_weights_are_not_saved(interrupted, make_l
     assert not trainer.run.best.exists()
 
 
-def test_what_breaks_at_the_end_of_an_epoch_is_not_kept(make_late):
-    trainer = make_late()
+def test_non_finite_last_batches_are_not_saved(make_deferred):
+    trainer = make_deferred()
     break_at(trainer, 8)  # two batches after the last reading
     with pytest.raises(NonFiniteLossError, match="epoch 1, batch 8"):
         trainer.fit()
@@ -102,7 +102,7 @@ def test_metrics_belong_to_their_batches():
     assert pending.read() == []
 
 
-def test_float16_learns_nearly_the_same(make_trainer):
+def test_float16_is_close_to_float32(make_trainer):
     settings = {"model": {"embedding_dropout": 0.0, "dropout": 0.0}, "epochs": 1}
     exact, mixed = (make_trainer(precision=kind, **settings) for kind in ("float32", "float16"))
     for trainer in (exact, mixed):
@@ -113,7 +113,7 @@ def test_float16_learns_nearly_the_same(make_trainer):
     assert {value.dtype for value in mixed.model.parameters()} == {torch.float32}
 
 
-def test_a_step_that_overflows_is_left_out(make_trainer):
+def test_overflowing_step_is_skipped(make_trainer):
     trainer = make_trainer(precision="float16", warmup=0.0)
     batch = next(trainer.data.train.epoch(1))
     before = trainer.model.head.weight.detach().clone()
@@ -130,7 +130,7 @@ def test_a_step_that_overflows_is_left_out(make_trainer):
     assert trainer.learner.scaler.get_scale() == scale == 2.0**15
 
 
-def test_a_run_that_only_overflows_ends(make_trainer):
+def test_run_with_only_overflows_raises(make_trainer):
     trainer = make_trainer(precision="float16", epochs=9, patience=9)
     break_at(trainer, 1)
     with pytest.raises(NonFiniteLossError, match=r"expected a finite gradient norm, got nan"):
@@ -138,7 +138,7 @@ def test_a_run_that_only_overflows_ends(make_trainer):
     assert 30 < 8 * (trainer.progress.epoch - 1) + trainer.progress.sums.skipped < 50
 
 
-def test_float16_goes_on_exactly(make_trainer, reopen):
+def test_float16_resumes_exactly(make_trainer, reopen):
     whole = make_trainer(precision="float16", epochs=1)
     whole.learner.scaler.set_growth_interval(3)
     whole.fit()
@@ -154,9 +154,7 @@ def test_float16_goes_on_exactly(make_trainer, reopen):
     assert resumed.learner.scaler.state_dict() == whole.learner.scaler.state_dict()
 
 
-def test_a_run_of_a_gpu_predicts_and_goes_on_without_one(
-    make_trainer, reopen, train_main, capfd, monkeypatch
-):
+def test_run_from_a_gpu_resumes_on_the_cpu(make_trainer, reopen, train_main, capfd, monkeypatch):
     monkeypatch.setattr("torch.accelerator.device_count", lambda: 0)
     trainer = make_trainer(epochs=1)
     with pytest.raises(InterruptedRunError):
@@ -171,7 +169,10 @@ def test_a_run_of_a_gpu_predicts_and_goes_on_without_one(
 
     arguments = ["--resume", str(folder)]
     assert command(train_main, arguments) == 2
-    assert "training.device: expected auto, or cpu, the only one here" in capfd.readouterr().err
+    assert (
+        "training.device: expected auto or cpu, the devices of this machine"
+        in capfd.readouterr().err
+    )
     assert command(train_main, [*arguments, "--training.device=cpu"]) == 0
     run = type(trainer.run).open(folder)
     assert run.config.training.device == "cuda"
@@ -179,7 +180,7 @@ def test_a_run_of_a_gpu_predicts_and_goes_on_without_one(
     load_best(run, run.load_vocabulary())
 
 
-def test_the_generators_of_the_device_are_part_of_a_checkpoint(monkeypatch):
+def test_checkpoints_include_device_generators(monkeypatch):
     class Generators:
         state = torch.arange(3)
 
@@ -198,7 +199,7 @@ def test_the_generators_of_the_device_are_part_of_a_checkpoint(monkeypatch):
     assert "cuda" not in random_states(torch.device("cpu"))
 
 
-def test_batches_stay_where_they_are_on_the_cpu(make_trainer):
+def test_transfer_to_the_cpu_does_not_copy(make_trainer):
     batch = next(make_trainer().data.train.epoch(1))
     moved = Transfer(torch.device("cpu"))(batch)
     assert all(one is other for one, other in zip(batch, moved))

@@ -1,4 +1,4 @@
-"""Charts as inline SVG: quiet, legible at the width of a phone, coloured by the page's own CSS."""
+"""Charts as inline SVG, styled by the CSS of the page."""
 
 import math
 from collections.abc import Sequence
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT, FLAT = 360, 200, 140
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 8, 38
-COLOURS = 6  # that the page's style sheet names
+WIDTH, HEIGHT, LOW_HEIGHT = 360, 200, 140
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 8, 38  # margins
+COLOURS = 6  # classes c0 to c5 in style.css
 TICKS = 4
-RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
 class Axis:
-    """From `low` to `high`; its ticks stand at multiples of `step`, or at powers of ten."""
+    """An axis from `low` to `high`, with ticks at multiples of `step` or at powers of ten."""
 
     label: str
     low: float
@@ -28,7 +28,7 @@ class Axis:
     def around(
         cls, label: str, values: Sequence[float], *, percent: bool = False, whole: bool = False
     ) -> "Axis":
-        """With round ends that hold all the values."""
+        """Create an axis with round limits that include all values."""
         low, high = min(values), max(values)
         step = _round_step((high - low or abs(high) or 1) / TICKS)
         step = max(1, round(step)) if whole else step
@@ -41,15 +41,15 @@ class Axis:
         return cls(label, low, high, step, percent)
 
     @classmethod
-    def of_powers(cls, label: str, values: Sequence[float]) -> "Axis":
-        """Logarithmic, between powers of ten."""
+    def logarithmic(cls, label: str, values: Sequence[float]) -> "Axis":
+        """Create a logarithmic axis between powers of ten."""
         low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
         high = max(high, low + 1)
         step = math.ceil((high - low) / (TICKS + 1))
         return cls(label, 10.0**low, 10.0**high, step, log=True)
 
-    def share(self, value: float) -> float:
-        """Where a value stands, 0 at the low end and 1 at the high one."""
+    def position(self, value: float) -> float:
+        """Return the relative position of a value: 0 at `low`, 1 at `high`."""
         low, high = self.low, self.high
         if self.log:
             low, high, value = math.log10(low), math.log10(high), math.log10(value)
@@ -58,12 +58,14 @@ class Axis:
     def ticks(self) -> list[tuple[float, str]]:
         if self.log:
             powers = range(round(math.log10(self.low)), round(math.log10(self.high)) + 1)
-            return [(10.0**n, "10" + str(n).translate(RAISED)) for n in powers[:: int(self.step)]]
+            return [
+                (10.0**n, "10" + str(n).translate(SUPERSCRIPT)) for n in powers[:: int(self.step)]
+            ]
         first, last = math.ceil(self.low / self.step - 1e-9), self.high / self.step + 1e-9
         values = [number * self.step for number in range(first, math.floor(last) + 1)]
-        return [(value, self._written(value)) for value in values]
+        return [(value, self._format(value)) for value in values]
 
-    def _written(self, value: float) -> str:
+    def _format(self, value: float) -> str:
         scale = 100 if self.percent else 1
         digits = max(0, -math.floor(math.log10(self.step * scale) + 1e-9))
         return f"{abs(value) * scale:,.{digits}f}{'%' if self.percent else ''}"
@@ -74,23 +76,23 @@ def _round_step(rough: float) -> float:
     return next(one * power for one in (1, 2, 5, 10) if one * power >= rough * 0.999)
 
 
-def style_of(colour: int) -> str:
-    """The classes of a line of this number; past the last colour they begin anew, dashed."""
+def line_style(colour: int) -> str:
+    """Return the CSS classes of a line; after the last colour, lines are dashed."""
     return f"c{colour % COLOURS}" + (" dashed" if colour // COLOURS % 2 else "")
 
 
 def key(name: str, colour: int) -> Markup:
-    """What tells the name of the lines of this number."""
-    return Markup('<span class="key {}">{}</span>').format(style_of(colour), name)
+    """Return a legend entry."""
+    return Markup('<span class="key {}">{}</span>').format(line_style(colour), name)
 
 
 class Chart:
-    """One picture with its title and its keys; a template shows it as it is."""
+    """A chart with title and legend, rendered by `__html__` in templates."""
 
     def __init__(self, title: str, x: Axis, y: Axis, height: int = HEIGHT):
         self.title, self.x, self.y, self.height = title, x, y, height
         self._keys: list[Markup] = []
-        self._drawn: list[Markup] = []
+        self._elements: list[Markup] = []
 
     def line(
         self,
@@ -101,12 +103,12 @@ class Chart:
         colour: int = 0,
         titles: Sequence[str] = (),
     ) -> "Chart":
-        """A line through the points; with `titles` each has a mark that tells its own."""
-        style = style_of(colour)
-        places = [self._place(x, y) for x, y in zip(xs, ys)]
-        points = " ".join(f"{across:.1f},{down:.1f}" for across, down in places)
+        """Draw a line; with `titles`, also a marker with a tooltip at each point."""
+        style = line_style(colour)
+        pixels = [self._to_pixels(x, y) for x, y in zip(xs, ys)]
+        points = " ".join(f"{across:.1f},{down:.1f}" for across, down in pixels)
         self._add('<polyline class="line {}" points="{}"/>', style, points)
-        for (across, down), title in zip(places, titles):
+        for (across, down), title in zip(pixels, titles):
             circle = (
                 '<circle class="mark {}" cx="{:.1f}" cy="{:.1f}" r="2.6"><title>{}</title></circle>'
             )
@@ -116,9 +118,9 @@ class Chart:
         return self
 
     def whiskers(self, xs: Sequence[float], ends: Sequence[tuple[float, float]]) -> "Chart":
-        """An upright line from the low to the high end at each place."""
+        """Draw a vertical error bar from the low to the high end at each x."""
         for x, (low, high) in zip(xs, ends):
-            (across, bottom), (_, top) = self._place(x, low), self._place(x, high)
+            (across, bottom), (_, top) = self._to_pixels(x, low), self._to_pixels(x, high)
             line = '<path class="whisker" d="M{:.1f} {:.1f}V{:.1f}"/>'
             self._add(line, across, bottom, top)
         return self
@@ -126,9 +128,9 @@ class Chart:
     def bars(
         self, edges: Sequence[tuple[float, float]], heights: Sequence[float], titles: Sequence[str]
     ) -> "Chart":
-        """Pale bars from the lower edge of the picture up to these heights."""
+        """Draw pale bars from the x axis up to the heights."""
         for (left, right), height, title in zip(edges, heights, titles):
-            (start, top), (end, _) = self._place(left, height), self._place(right, height)
+            (start, top), (end, _) = self._to_pixels(left, height), self._to_pixels(right, height)
             bar = (
                 '<rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">'
                 "<title>{}</title></rect>"
@@ -137,28 +139,28 @@ class Chart:
             self._add(bar, start + 1, top, *size, title)
         return self
 
-    def across(self, y: float) -> "Chart":
-        """A thin rule at a height."""
-        (left, down), (right, _) = self._place(self.x.low, y), self._place(self.x.high, y)
+    def horizontal(self, y: float) -> "Chart":
+        """Draw a thin horizontal line."""
+        (left, down), (right, _) = self._to_pixels(self.x.low, y), self._to_pixels(self.x.high, y)
         self._add('<path class="rule" d="M{:.1f} {:.1f}H{:.1f}"/>', left, down, right)
         return self
 
-    def upright(self, x: float, title: str) -> "Chart":
-        """A thin rule at a place."""
-        across, down = self._place(x, self.y.low)
+    def vertical(self, x: float, title: str) -> "Chart":
+        """Draw a thin vertical line with a tooltip."""
+        across, down = self._to_pixels(x, self.y.low)
         line = '<path class="rule" d="M{:.1f} {:.1f}V{}"><title>{}</title></path>'
         self._add(line, across, down, TOP, title)
         return self
 
     def diagonal(self) -> "Chart":
-        """A thin rule from the low ends to the high ones."""
-        ends = *self._place(self.x.low, self.y.low), *self._place(self.x.high, self.y.high)
+        """Draw a thin line from the lower left to the upper right corner."""
+        ends = *self._to_pixels(self.x.low, self.y.low), *self._to_pixels(self.x.high, self.y.high)
         self._add('<path class="rule" d="M{:.1f} {:.1f}L{:.1f} {:.1f}"/>', *ends)
         return self
 
     def __html__(self) -> Markup:
         picture = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}</svg>').format(
-            WIDTH, self.height, self.title, self._axes(), Markup().join(self._drawn)
+            WIDTH, self.height, self.title, self._axes(), Markup().join(self._elements)
         )
         caption = Markup("<figcaption>{} {}</figcaption>").format(
             self.title, Markup(" ").join(self._keys)
@@ -166,21 +168,21 @@ class Chart:
         return Markup("<figure>{}{}</figure>").format(caption, picture)
 
     def _add(self, form: str, *values: object) -> None:
-        self._drawn.append(Markup(form).format(*values))
+        self._elements.append(Markup(form).format(*values))
 
-    def _place(self, x: float, y: float) -> tuple[float, float]:
-        across = LEFT + self.x.share(x) * (WIDTH - LEFT - RIGHT)
-        return across, self.height - BOTTOM - self.y.share(y) * (self.height - TOP - BOTTOM)
+    def _to_pixels(self, x: float, y: float) -> tuple[float, float]:
+        across = LEFT + self.x.position(x) * (WIDTH - LEFT - RIGHT)
+        return across, self.height - BOTTOM - self.y.position(y) * (self.height - TOP - BOTTOM)
 
     def _axes(self) -> Markup:
         bottom, middle = self.height - BOTTOM, (self.height - BOTTOM + TOP) / 2
         parts = []
         for value, text in self.y.ticks():
-            _, down = self._place(self.x.low, value)
+            _, down = self._to_pixels(self.x.low, value)
             parts.append(f'<path class="grid" d="M{LEFT} {down:.1f}H{WIDTH - RIGHT}"/>')
             parts.append(f'<text class="y" x="{LEFT - 6}" y="{down + 3.5:.1f}">{text}</text>')
         for value, text in self.x.ticks():
-            across, _ = self._place(value, self.y.low)
+            across, _ = self._to_pixels(value, self.y.low)
             parts.append(f'<text class="x" x="{across:.1f}" y="{bottom + 15}">{text}</text>')
         parts.append(f'<path class="base" d="M{LEFT} {bottom}H{WIDTH - RIGHT}"/>')
         label = f'<text class="x label" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{self.height - 5}">'

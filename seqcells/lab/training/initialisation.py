@@ -1,4 +1,4 @@
-"""What a model may know before it is trained: word vectors, or another model's recurrence."""
+"""Initialise models from word vectors or from a trained language model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def start_from_file(inputs: WordInputs, path: str, vocabulary: Vocabulary) -> str:
-    """Copy word vectors from a text file; say how many words were found."""
+    """Copy word vectors from a text file; return a description with the number of words found."""
     vectors, found = read_vectors(path, vocabulary.words, progress=sys.stderr.isatty())
     words = inputs.words
     if vectors.shape[1] != words.embedding_dim:
@@ -34,11 +34,11 @@ def start_from_file(inputs: WordInputs, path: str, vocabulary: Vocabulary) -> st
 
 
 def start_from_neighbours(inputs: WordInputs, texts: Sequence[Sequence[int]]) -> str:
-    """Give words, pairs, ... vectors by what stands near them; scaled as those they replace.
+    """Set word and n-gram vectors from co-occurrence counts, with the scale of the initial ones.
 
-    Words that `texts` never show keep the vectors they have.
+    Words that do not occur in `texts` keep their vectors.
     """
-    from seqcells.lab.text.neighbours import Neighbours  # and SciPy with it, which others can spare
+    from seqcells.lab.text.neighbours import Neighbours  # imported here because it imports SciPy
 
     words = inputs.words
     neighbours = Neighbours(
@@ -49,35 +49,35 @@ def start_from_neighbours(inputs: WordInputs, texts: Sequence[Sequence[int]]) ->
     with torch.no_grad():
         words.weight[seen] = neighbours.words[seen] * scale
         if inputs.ngrams is not None:
-            inputs.ngrams.vectors.weight.copy_(_of_ngrams(inputs, neighbours) * scale)
+            inputs.ngrams.vectors.weight.copy_(_ngram_vectors(inputs, neighbours) * scale)
     return f"vectors of {int(seen.sum()):,} words, by their neighbours in {len(texts):,} texts"
 
 
-def _of_ngrams(inputs: WordInputs, neighbours: Neighbours) -> Tensor:
+def _ngram_vectors(inputs: WordInputs, neighbours: Neighbours) -> Tensor:
     ngrams, total = inputs.ngrams, 0.0
-    for place in range(ngrams.longest - 1):
+    for index in range(ngrams.longest - 1):
         total = total + neighbours.ngrams(
-            lambda tokens, place=place: ngrams.buckets(tokens)[place],
-            words=place + 2,
+            lambda tokens, index=index: ngrams.buckets(tokens)[index],
+            words=index + 2,
             numbers=ngrams.vectors.num_embeddings,
         )
     return total
 
 
 def start_from_run(model: nn.Module, run: Run) -> str:
-    """Copy the word vectors and the recurrence of a language model that was trained before.
+    """Copy the word vectors and the recurrence of a trained language model.
 
-    Vectors of word pairs, which it need not have, stay as they are.
+    N-gram vectors are not copied.
     """
     weights = load_checkpoint(run.best, run.config)["model"]
-    own = model.state_dict()
-    wanted = [name for name in own if name.startswith(("inputs.words.", "recurrent."))]
-    for name in wanted:
-        if name not in weights or weights[name].shape != own[name].shape:
+    state = model.state_dict()
+    copied = [name for name in state if name.startswith(("inputs.words.", "recurrent."))]
+    for name in copied:
+        if name not in weights or weights[name].shape != state[name].shape:
             got = f"shape {tuple(weights[name].shape)}" if name in weights else "none"
             raise ValueError(
-                f"training.start_from: expected {name} of shape {tuple(own[name].shape)} in "
-                f"{run.folder}, got {got}; give model.cell, sizes and directions as there"
+                f"training.start_from: expected {name} of shape {tuple(state[name].shape)} in "
+                f"{run.folder}, got {got}; use the same model.cell, sizes and directions"
             )
-    model.load_state_dict({name: weights[name] for name in wanted}, strict=False)
+    model.load_state_dict({name: weights[name] for name in copied}, strict=False)
     return f"words and recurrence from {run.folder}"

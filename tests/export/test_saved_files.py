@@ -1,4 +1,4 @@
-"""What an earlier version saved still loads, and computes the same."""
+"""Backward compatibility: files of an earlier version load and give the same results."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ SAVED = Path(__file__).parents[1] / "saved"
 PREDICTED = [0.50392628, 0.50329852]
 
 
-def test_a_state_dict():
+def test_state_dict():
     saved = torch.load(SAVED / "stack.pt")
     peephole = seqcells.Zoneout(seqcells.LearnedState(seqcells.PeepholeLSTMCell(8, 4)), 0.1)
     pair = seqcells.GRUCell(3, 4), seqcells.LayerNormGRUCell(3, 4)
@@ -22,8 +22,8 @@ def test_a_state_dict():
 
 
 @pytest.mark.parametrize("backend", ["auto", "reference"])
-def test_an_exported_program(backend):
-    """Among its kernels are a cell with parameters, one written by hand, and a user's own."""
+def test_exported_program(backend):
+    """The program has a cell with parameters, a handwritten kernel and a user-defined cell."""
     saved = torch.load(SAVED / "program_outputs.pt")
     program = torch.export.load(SAVED / "program.pt2").module()
     with seqcells.backend(backend):
@@ -31,6 +31,6 @@ def test_an_exported_program(backend):
     torch.testing.assert_close(outputs, saved["outputs"])
 
 
-def test_a_run_predicts():
-    found = seqcells.load(SAVED / "run").predict(["not bad at all", "a good film"])
-    torch.testing.assert_close(found, torch.tensor(PREDICTED))
+def test_run_predicts():
+    predicted = seqcells.load(SAVED / "run").predict(["not bad at all", "a good film"])
+    torch.testing.assert_close(predicted, torch.tensor(PREDICTED))
