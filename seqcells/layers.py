@@ -1,4 +1,4 @@
-"""Drop-ins for `torch.nn.RNN`, `GRU` and `LSTM`: depth, direction, dropout, packed input."""
+"""Drop-in replacements for `torch.nn.RNN`, `GRU` and `LSTM`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from seqcells.state import (
 
 
 class _Layers(nn.RNNBase):
-    """Layers and directions of one cell. The parameters are torch's, the recurrence is ours."""
+    """Base class: layers and directions of one cell, with torch's parameters."""
 
     weight_ih_l0: Tensor
 
@@ -70,7 +70,7 @@ class _Layers(nn.RNNBase):
         )
 
     def _mode(self) -> str:
-        """torch's name for the equations."""
+        """Return torch's name of the equations."""
         raise NotImplementedError
 
     def forward(
@@ -81,38 +81,36 @@ class _Layers(nn.RNNBase):
         lengths: Tensor | Sequence[int] | None = None,
         resets: Tensor | None = None,
     ) -> tuple[Tensor | PackedSequence, Any]:
-        """Run all layers over a sequence; L layers, D directions, H hidden (or projected) units.
+        """Run all layers over a sequence: L layers, D directions, H hidden (or projected) units.
 
         Args:
             input: `(T, B, I)`, with `batch_first` `(B, T, I)`, without a batch `(T, I)`, or a
                 `PackedSequence`.
             hx: the initial state of every layer and direction `(L*D, B, H)`, for the LSTM a pair
-                `(h_0, c_0)`; zero when left out.
-            lengths: `(B,)` whole numbers up to T, in any order, zeros allowed: as if packed, but
-                the output stays padded, with zeros past each length.
-            resets: bool, shaped as the input's first two dimensions; where true, the state starts
-                anew from zero before that step, in each direction's own order.
+                `(h_0, c_0)`. The default is zero.
+            lengths: `(B,)`, integers from 0 to T in any order. Results equal those of a packed
+                input, but the output is padded, with zeros beyond each length.
+            resets: bool, in the shape of the input's first two dimensions. Where true, the state
+                is set to zero before that step, in the order of each direction.
 
-        Under autocast the arithmetic is float32, and the results have the types that torch.nn's
-        layers give: autocast's own for the RNN, and for the LSTM unless packed; else the type of
-        the initial state, which is the input's where there is none. float64 stays float64.
+        Under autocast the arithmetic is float32, and the results have the dtypes of torch.nn's
+        layers: autocast's dtype for the RNN, and for the LSTM unless packed. Otherwise they have
+        the dtype of the initial state, by default that of the input. float64 is not converted.
 
         Returns:
-            output: `(T, B, D*H)`, laid out as the input, packed if it was packed.
-            h_n: each row's final state, shaped as `hx`.
+            output: `(T, B, D*H)`, in the layout of the input, packed if the input is packed.
+            h_n: each row's state after its last step, in the shape of `hx`.
 
         Raises:
-            TypeError: a state, lengths or resets of the wrong kind.
-            ValueError: a shape, size, dtype or length that does not fit.
+            TypeError: a state, lengths or resets of the wrong type.
+            ValueError: a shape, size, dtype or length that does not match.
         """
         if isinstance(input, PackedSequence):
             return self._run_packed(input, hx, lengths, resets)
-        sequence = self._prepare(input, hx, lengths, resets)
-        output, state = self._run(*sequence)
-        batched = input.dim() == 3
-        if not batched:
+        output, state = self._run(*self._prepare(input, hx, lengths, resets))
+        if input.dim() == 2:
             state = map_state(lambda part: part.squeeze(1), state)
-        return restore_layout(output, batched, self.batch_first), state
+        return restore_layout(output, input.dim() == 3, self.batch_first), state
 
     def _prepare(
         self, input: Tensor, hx: Any, lengths: Any, resets: Tensor | None
@@ -129,8 +127,8 @@ class _Layers(nn.RNNBase):
     ) -> tuple[PackedSequence, Any]:
         if lengths is not None or resets is not None:
             raise ValueError(
-                "lengths, resets: expected neither with a PackedSequence, which has its own "
-                "lengths; pad it (pad_packed_sequence) and pass both"
+                "lengths, resets: expected None with a PackedSequence, which has its own lengths; "
+                "pad it with pad_packed_sequence and pass both"
             )
         data, batch_sizes, sorted_indices, unsorted_indices = input
         self._check_input(data, (2,))
@@ -152,14 +150,13 @@ class _Layers(nn.RNNBase):
         batch_sizes: Tensor | None = None,
         compute: Callable[[Request], tuple[State, State]] = compute,
     ) -> tuple[Tensor, Any]:
-        """Run each layer in each direction over a sequence, time first or packed."""
+        """Run each layer and direction over a sequence, time first or packed."""
         cell = EQUATIONS[self.mode.lower()]
         left = iter(zip(states, self._weights()))
-        directions = 2 if self.bidirectional else 1
         final_states: list[State] = []
         for layer in range(self.num_layers):
             outputs = []
-            for direction in range(directions):
+            for direction in range(1 + self.bidirectional):
                 state, weights = next(left)
                 fresh = None if resets is None else map_state(torch.zeros_like, state)
                 steps = lengths, batch_sizes, resets, direction == 1
@@ -182,9 +179,9 @@ class _Layers(nn.RNNBase):
         return input, tuple(final_state) if self.mode == "LSTM" else final_state
 
     def _weights(self) -> list[Weights]:
-        """The weights of each layer and direction, looked up by name as they are now."""
+        """Return the current weights of each layer and direction, by name."""
         biases = () if self.bias else (None, None)
-        own = self._parameters  # where a parametrization or a mask stands in, the name is not here
+        own = self._parameters  # without the names of parametrized weights
         found: list[list[Any]] = [
             [own[name] if name in own else getattr(self, name) for name in names]
             for names in self._all_weights
@@ -192,7 +189,7 @@ class _Layers(nn.RNNBase):
         return [Weights(*weights[:2], *biases, *weights[2:]) for weights in found]
 
     def _initial_states(self, hx: Any, batch_size: int, input: Tensor) -> list[State]:
-        """The state of each layer and direction."""
+        """Return the initial state of each layer and direction."""
         rows, width = len(self._all_weights), self.proj_size or self.hidden_size
         if hx is None:
             cell = input.new_zeros(batch_size, self.hidden_size)
@@ -206,16 +203,15 @@ class _Layers(nn.RNNBase):
         return [LSTMState(*parts) for parts in zip(hidden.unbind(0), cell.unbind(0))]
 
     def _autocast_dtype(self, output: Tensor, packed: bool) -> torch.dtype:
-        """What torch.nn's layer gives (see `forward`); `output` has the initial state's dtype."""
+        """Return the dtype of the results under autocast (see `forward`)."""
         if self.mode == "GRU" or (self.mode == "LSTM" and packed) or output.dtype == torch.float64:
             return output.dtype
         return torch.get_autocast_dtype(output.device.type)
 
     def _check_input(self, input: Tensor, ranks: tuple[int, ...]) -> None:
         if not isinstance(input, Tensor):
-            raise TypeError(
-                f"input: expected a tensor or a PackedSequence, got {type(input).__name__}"
-            )
+            kind = type(input).__name__
+            raise TypeError(f"input: expected a tensor or a PackedSequence, got {kind}")
         if input.dim() not in ranks or input.shape[-1] != self.input_size:
             layout = "(B, T, I)" if self.batch_first else "(T, B, I)"
             raise ValueError(
@@ -229,14 +225,14 @@ class _Layers(nn.RNNBase):
 
 
 class RNN(_Layers):
-    r"""Simple recurrent layers, a drop-in for `torch.nn.RNN`.
+    r"""Simple recurrent layers, a drop-in replacement for `torch.nn.RNN`.
 
     Each layer and direction computes `RNNCell`'s equations, `h = phi(W_ih x + W_hh h' + b)`, with
     phi the tanh or the relu. Arguments, parameters, their names and initial values, results and
-    state dicts are torch's; beyond torch, the call takes `lengths` and `resets`.
+    state dicts are those of torch. In addition, the call takes `lengths` and `resets`.
 
     Raises:
-        TypeError, ValueError: sizes, dropout or a nonlinearity that cannot be.
+        TypeError, ValueError: invalid sizes, dropout or nonlinearity.
     """
 
     def __init__(
@@ -274,15 +270,15 @@ class RNN(_Layers):
 
 
 class GRU(_Layers):
-    r"""Gated recurrent units, a drop-in for `torch.nn.GRU`.
+    r"""Gated recurrent units, a drop-in replacement for `torch.nn.GRU`.
 
     Each layer and direction computes `GRUCell`'s equations with `reset_after=True`, as torch and
-    cuDNN; the published form runs through `Recurrent(GRUCell(..., reset_after=False))`.
-    Arguments, parameters, their names and initial values, results and state dicts are torch's;
-    beyond torch, the call takes `lengths` and `resets`.
+    cuDNN do. The published form runs through `Recurrent(GRUCell(..., reset_after=False))`.
+    Arguments, parameters, their names and initial values, results and state dicts are those of
+    torch. In addition, the call takes `lengths` and `resets`.
 
     Raises:
-        TypeError, ValueError: sizes or dropout that cannot be.
+        TypeError, ValueError: invalid sizes or dropout.
     """
 
     def _mode(self) -> str:
@@ -290,14 +286,14 @@ class GRU(_Layers):
 
 
 class LSTM(_Layers):
-    r"""Long short-term memory, a drop-in for `torch.nn.LSTM`.
+    r"""Long short-term memory, a drop-in replacement for `torch.nn.LSTM`.
 
-    Each layer and direction computes `LSTMCell`'s equations. Arguments, parameters, their names
-    and initial values, results and state dicts are torch's; beyond torch, the call takes
+    Each layer and direction computes `LSTMCell`'s equations. Arguments, parameters, their names and
+    initial values, results and state dicts are those of torch. In addition, the call takes
     `lengths` and `resets`.
 
     Raises:
-        TypeError, ValueError: sizes or dropout that cannot be.
+        TypeError, ValueError: invalid sizes or dropout.
     """
 
     def _mode(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -78,6 +79,19 @@ class Noise(NamedTuple):
             )
         )
 
+    def beside(self, other: Noise) -> Noise:
+        """Old name of `combine`."""
+        warnings.warn(_RENAMED.format("beside", "combine"), DeprecationWarning, stacklevel=2)
+        return self.combine(other)
+
+    def carried(self, drawn: Noise, state: State) -> Noise:
+        """Old name of `carry_over`."""
+        warnings.warn(_RENAMED.format("carried", "carry_over"), DeprecationWarning, stacklevel=2)
+        return self.carry_over(drawn, state)
+
+
+_RENAMED = "Noise.{} is deprecated; use Noise.{}"
+
 
 def _ranks(state: State) -> tuple[Any, ...]:
     """Return the rank of each field of a noise without the time dimension."""
@@ -118,7 +132,9 @@ def step_with_noise(
     The cell gets the noise only if it applies to the inside of the step: the method `step` of a
     subclass need not take the argument.
     """
-    inside = noise is not None and (noise.hidden is not None or noise.candidate is not None)
+    if noise is None:
+        return cell.step(weights, from_input, state)
+    inside = noise.hidden is not None or noise.candidate is not None
     new, gates = cell.step(weights, from_input, state, *([noise] if inside else []))
     return apply_zoneout(noise, state, new), gates
 

@@ -131,7 +131,6 @@ def program_of(name: str) -> Program:
 
 
 @constant
-@functools.lru_cache(maxsize=CACHED)
 def kernel_of(argument: str) -> Kernel:
     """Return the kernel that an operator's argument states.
 
@@ -141,6 +140,11 @@ def kernel_of(argument: str) -> Kernel:
     Raises:
         ValueError: neither.
     """
+    return _kernel_of(argument)
+
+
+@functools.lru_cache(maxsize=CACHED)
+def _kernel_of(argument: str) -> Kernel:
     backend, _, name = argument.partition(" ")
     if backend not in PREFIXES:
         backend, name = "", argument

@@ -1,4 +1,4 @@
-"""Looking inside a recurrence: every state and every gate, by name, at every step."""
+"""States and named gates of a recurrence at every step."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from seqcells.state import State, map_state
 
 
 class Trace(NamedTuple):
-    """What a recurrence computed, laid out as its input, zero past each length.
+    """States and gates of a recurrence, in the layout of its input, zero beyond each length.
 
     Attributes:
         outputs: `(T, B, H)`.
-        final_state: each row's state at its own end.
-        states: the state after each step: the cell's own form, each part `(T, B, ...)`.
-        gates: name to `(T, B, H)`.
+        final_state: each row's state after its last step.
+        states: the state after each step, in the cell's structure, with tensors `(T, B, ...)`.
+        gates: `(T, B, H)` by name.
     """
 
     outputs: Tensor
@@ -41,27 +41,27 @@ def trace(
     resets: Tensor | None = None,
     noise: Noise | None = None,
 ) -> Trace | dict[str, Trace]:
-    """Run `recurrent` and keep everything: `trace(...).gates["forget"]` is `(T, B, H)`.
+    """Run `recurrent` and return the states and gates of all steps.
 
-    The arguments are those of the call. The equations are the cell's own, run by the readable loop,
-    and autograd follows as it does there. What is shown of a modified cell is as its noise made it,
-    but for the gates: they stand as `activate` computed them, a candidate before its dropout.
+    For example, `trace(...).gates["forget"]` is `(T, B, H)`. The arguments are those of a call. The
+    readable loop runs the equations, and the results are differentiable. States of a modified cell
+    include its noise. Gates are those that `activate` returns, a candidate before its dropout.
 
     Returns:
-        A `Trace`; of layers one for each layer and direction, by torch's names: `"l0"`,
-        `"l0_reverse"`, `"l1"`, ...
+        A `Trace`. For layers, a dict with one for each layer and direction, by torch's names:
+        `"l0"`, `"l0_reverse"`, `"l1"`, ...
 
     Raises:
-        TypeError: neither a `Recurrent` nor our layers, or a cell that names no gates.
-        ValueError: as the call; an input of no steps.
+        TypeError: `recurrent` is no `Recurrent` or layer of seqcells, or its cell names no gates.
+        ValueError: as a call; an input without steps.
     """
     if isinstance(recurrent, RNN | GRU | LSTM):
         if noise is not None:
-            raise TypeError("noise: expected none, layers have no modifiers")
+            raise TypeError("noise: expected None, since layers have no modifiers")
         return _trace_layers(recurrent, inputs, initial_state, lengths, resets)
     if not isinstance(recurrent, Recurrent):
         raise TypeError(
-            f"recurrent: expected a Recurrent or layers of ours, got {type(recurrent).__name__}"
+            f"recurrent: expected a Recurrent or layers of seqcells, got {type(recurrent).__name__}"
         )
     cell = recurrent.cell
     if not is_fusible(cell):
@@ -77,27 +77,27 @@ def trace(
 def _trace_layers(
     layers: RNN | GRU | LSTM, inputs: Tensor, state: State, lengths: Any, resets: Tensor | None
 ) -> dict[str, Trace]:
-    """Run the layers as a call does, and record each recurrence."""
+    """Run the layers as a call does and record each recurrence."""
     if not isinstance(inputs, Tensor):
         raise TypeError(f"inputs: expected a padded tensor, got {type(inputs).__name__}")
     sequence, batched = layers._prepare(inputs, state, lengths, resets), inputs.dim() == 3
     traces: dict[str, Trace] = {}
     names = (names[0].removeprefix("weight_ih_") for names in layers._all_weights)
 
-    def recorded(request: Request) -> tuple[Tensor, State]:
-        kept, final = _traced(request)
+    def record(request: Request) -> tuple[Tensor, State]:
+        recorded, final = _traced(request)
         after = final if batched else map_state(lambda part: part.squeeze(0), final)
-        shown = map_state(lambda part: restore_layout(part, batched, layers.batch_first), kept)
+        shown = map_state(lambda part: restore_layout(part, batched, layers.batch_first), recorded)
         gates = dict(zip(request.cell.gates, shown[2]))
         traces[next(names)] = Trace(shown[0], after, shown[1], gates)
-        return kept[0], final
+        return recorded[0], final
 
-    layers._run(*sequence, compute=recorded)
+    layers._run(*sequence, compute=record)
     return traces
 
 
 def _traced(request: Request) -> tuple[tuple[Tensor, State, tuple[Tensor, ...]], State]:
-    """Outputs, states and gates of every step, and the final state, by the readable loop."""
+    """Return outputs, states and gates of all steps, and the final state."""
     if not len(request.inputs):
         raise ValueError("inputs: expected at least one step, got none")
     weights, noise = apply_weight_factor(request.weights, request.noise)

@@ -1,4 +1,4 @@
-"""What a backend implements."""
+"""The protocol of backends."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from seqcells.kernels.call import Call
 
 
 class Backend(Protocol):
-    """Computes calls. Each backend is a module or package of `seqcells.kernels` with these names.
+    """Computes calls. A backend is a module or package of `seqcells.kernels` with these names.
 
-    A call that reaches `forward` is validated: `refuses` returned None, its tensors
-    have one dtype and device, and their sizes fit together (`kernels.checks`).
+    A call that reaches `forward` is validated: `refuses` returned None, its tensors have one dtype
+    and device, and their sizes match (`kernels.checks`).
 
     Attributes:
-        NAME: as `seqcells.backend` takes it.
-        DTYPES: the dtypes of its tensors.
-        SAVES_TENSOR: what `forward` saves for `backward` is one tensor of `saved_columns` columns,
-            so that the operators `_train` and `_backward` can pass it on. Otherwise `forward` saves
-            an object of its own, and only eager calls run on the backend.
+        NAME: its name in `seqcells.backend`.
+        DTYPES: the supported dtypes.
+        SAVES_TENSOR: whether `forward` saves one tensor of `saved_columns` columns for `backward`,
+            which the operators `_train` and `_backward` pass on. Otherwise it saves an object, and
+            the backend runs eager calls only.
     """
 
     NAME: str
@@ -31,24 +31,25 @@ class Backend(Protocol):
     SAVES_TENSOR: bool
 
     def unavailable(self) -> str | None:
-        """Return why the backend cannot run on this machine, and what to do; None if it can."""
+        """Return why the backend cannot run on this machine and what to do; None if it can."""
 
     def description(self) -> str:
-        """Return what it runs on, for `seqcells.backends`."""
+        """Return the hardware that it uses, for `seqcells.backends`."""
 
     def refuses_kernel(self, kernel: Kernel) -> str | None:
-        """Return why it cannot run a kernel here, and what to do; None if it can."""
+        """Return why it does not support a kernel and what to do; None if it does."""
 
     def refuses(self, call: Call) -> str | None:
-        """Return why it cannot run a call here, and what to do; None if it can."""
+        """Return why it does not support a call and what to do; None if it does."""
 
     def saved_columns(self, call: Call) -> int:
         """Return the width of the saved tensor."""
 
     def forward(self, call: Call, *, train: bool) -> list[Any]:
-        """Return `[outputs, *final_state]`, with `call.cells` every step's second state part.
+        """Return `[outputs, *final_state]`; a single step has no outputs.
 
-        With `train` what is saved for the backward pass comes last. A single step has no outputs.
+        `call.cells` appends the second tensor of the state after every step, and `train` the values
+        saved for the backward pass.
         """
 
     def backward(
@@ -59,7 +60,7 @@ class Backend(Protocol):
         saved: Any,
         wanted: Sequence[bool],
     ) -> list[Tensor | None]:
-        """Return the gradients of `call.tensors`; None for those that are not wanted.
+        """Return the gradients of `call.tensors`; None where `wanted` is False.
 
-        `grads` are those of the results, None for zero; `outputs` is the first result.
+        `grads` are the gradients of the results, None for zero. `outputs` is the first result.
         """

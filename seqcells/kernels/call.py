@@ -1,4 +1,4 @@
-"""One recurrence as a kernel computes it."""
+"""The call: a recurrence as kernels compute it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 
 from seqcells.equations.catalogue import Kernel, kernel_of
 
-# The parts of a call that are not tensors: kernel, numbers of state parts, of fresh parts and of
-# zone parts, reverse, cells.
+# The parts of a call that are not tensors: the kernel; the numbers of tensors in state, fresh and
+# zone; reverse; cells.
 Layout = tuple[Kernel, int, int, int, bool, bool]
 
 
@@ -20,13 +20,13 @@ class Call(NamedTuple):
     Attributes:
         inputs: `(T, B, I)`; packed `(N, I)` with `batch_sizes`, on the CPU; outside the operator
             also a single step `(B, I)`, which has no outputs beside the final state.
-        state: a tensor for each part of the cell's state, the hidden state first.
-        parameters: `(n, H)`, what the step reads beside the products.
-        fresh: with `resets`, the parts of the state that a reset restarts from.
-        read: the factor on the hidden state that the product reads, a `Noise`'s `hidden`.
-        drop: the factor that the kernel's program reads.
-        zone: for each part of the state the share of its old value that stays, or nothing.
-        cells: return the second part of every step's state as well.
+        state: the tensors of the cell's state, the hidden state first.
+        parameters: `(n, H)`, numbers per unit that the step reads in addition to the products.
+        fresh: with `resets`, the tensors of the state after a reset.
+        read: factor on the hidden state as the recurrent product reads it: `Noise.hidden`.
+        drop: factor that the kernel's program reads: `Noise.candidate`, or `hidden`.
+        zone: `Noise.zone`, one tensor per tensor of the state, or empty.
+        cells: also return the second tensor of the state after every step.
     """
 
     kernel: Kernel
@@ -50,17 +50,17 @@ class Call(NamedTuple):
 
     @classmethod
     def of(cls, kernel: str, *parts: Any) -> Self:
-        """Return the call that an operator's arguments state."""
+        """Return the call with these arguments of an operator."""
         return cls(kernel_of(kernel), *parts)
 
     @property
     def arguments(self) -> tuple[Any, ...]:
-        """The call as an operator takes it."""
+        """The arguments of an operator for this call."""
         return (self.kernel.argument, *self[1:])
 
     @property
     def single(self) -> bool:
-        """Whether this is one step, without a dimension of time."""
+        """Whether this is one step, without a time dimension."""
         return self.inputs.dim() == 2 and self.batch_sizes is None
 
     @property
@@ -72,28 +72,28 @@ class Call(NamedTuple):
 
     @property
     def weights(self) -> tuple[Any, ...]:
-        """The six tensors, some of them None, that the products and the step read."""
+        """The six tensors, some of them None, of the products and the step."""
         return self[3:9]
 
     @property
     def tensors(self) -> list[Tensor | None]:
-        """The tensors that can be differentiated, in the order of the gradients."""
+        """The differentiable tensors, in the order of the gradients."""
         return [self.inputs, *self.state, *self.weights, *self.fresh]
 
     @property
     def noise(self) -> list[Tensor | None]:
-        """The factors and shares."""
+        """The tensors of the noise."""
         return [self.read, self.drop, *self.zone]
 
     def split(self) -> tuple[Layout, list[Tensor | None]]:
-        """Return the layout and all tensors, those that can be differentiated first."""
+        """Return the layout and all tensors, the differentiable ones first."""
         others = [*self.noise, self.lengths, self.batch_sizes, self.resets]
         parts = len(self.state), len(self.fresh), len(self.zone)
         return (self.kernel, *parts, self.reverse, self.cells), [*self.tensors, *others]
 
     @classmethod
     def join(cls, layout: Layout, tensors: Sequence[Any]) -> Self:
-        """Return the call that `split` took apart."""
+        """Return the call with this layout and these tensors: the inverse of `split`."""
         kernel, states, fresh, zones, reverse, cells = layout
         weights, restarts = 1 + states, 7 + states
         noise = restarts + fresh
@@ -115,5 +115,5 @@ class Call(NamedTuple):
 
 
 def time_stride(noise: Tensor | None) -> int:
-    """Return the numbers between two steps of a noise, 0 if all steps have the same."""
+    """Return the distance between two steps of a noise; 0 if it applies to all steps."""
     return 0 if noise is None or noise.dim() < 3 else noise.shape[1:].numel()

@@ -1,4 +1,4 @@
-"""Validate calls before native code, which trusts their sizes."""
+"""Validation of calls before native code, which trusts their sizes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from seqcells.kernels.call import Call
 
 
 def check(call: Call) -> None:
-    """Raise a ValueError unless all sizes, dtypes and devices of a call fit together."""
+    """Raise a ValueError unless all sizes, dtypes and devices of a call match."""
     place, dtype = call.inputs.get_device(), call.inputs.dtype
     for tensor in (*call.tensors, *call.noise):
         if tensor is not None and (tensor.dtype != dtype or tensor.get_device() != place):
@@ -30,7 +30,7 @@ def check(call: Call) -> None:
 
 
 def check_sizes(call: Call) -> None:
-    """Raise a ValueError unless all sizes of a call fit together."""
+    """Raise a ValueError unless all sizes of a call match."""
     kernel = call.kernel
     if len(call.state) != kernel.states:
         raise ValueError(f"state: expected {kernel.states} tensors, got {len(call.state)}")

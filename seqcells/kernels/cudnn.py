@@ -1,7 +1,7 @@
 """PyTorch's own layers as a backend of plain cells: cuDNN, where the tensors are on a GPU.
 
 One layer in one direction is computed as `torch.nn` has it computed. What these layers cannot do,
-`obstacle` says: they take no lengths, no resets, no noise, and tell the last state alone.
+`refusal` says: they take no lengths, no resets, no noise, and tell the last state alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A call's gradients: by a backend, by the operators, or by the readable loop."""
+"""Gradients of a call, by a backend, the operators or the readable loop."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from seqcells.equations.readable import readable as equations_of
 from seqcells.kernels.backend import Backend
 from seqcells.kernels.call import Call
 from seqcells.noise import Noise
-from seqcells.recurrence.choice import own_backend, transformed
+from seqcells.recurrence.choice import is_transformed, own_backend
 from seqcells.recurrence.reference import reference
 from seqcells.recurrence.request import Request
 from seqcells.state import flat_state, form_state
 
 
 def readable(call: Call) -> list[Tensor]:
-    """`recurrence` by the readable loop: differentiable in every way."""
+    """Compute a call by the readable loop, which supports every transform and derivative."""
     cell = equations_of(call.kernel)
     form = cell.initial_state(0)
     noise = Noise(call.read, call.drop, form_state(form, list(call.zone)) if call.zone else None)
@@ -44,8 +44,8 @@ def readable(call: Call) -> list[Tensor]:
     return [first, *flat_state(final), *rest]
 
 
-def watched() -> bool:
-    """Whether something in eager mode watches operators: a mode, a profiler, a tracer."""
+def is_observed() -> bool:
+    """Return whether a mode, a profiler or a tracer observes operators in eager mode."""
     return (
         torch._C._len_torch_dispatch_stack() > 0
         or torch._C._len_torch_function_stack() > 0
@@ -54,15 +54,15 @@ def watched() -> bool:
     )
 
 
-def named(backend: Backend, call: Call) -> Call:
-    """Return the call with a kernel that selects the backend, unless it is the device's own."""
+def with_backend(backend: Backend, call: Call) -> Call:
+    """Return the call with a kernel that names the backend, unless it is the device's own."""
     if own_backend(call.inputs) == backend.NAME:
         return call
     return call._replace(kernel=call.kernel._replace(backend=backend.NAME))
 
 
 class Recurrence(torch.autograd.Function):
-    """A call on a backend, or with None by the operators, for autograd."""
+    """A call as an autograd function, on a backend or, with None, by the operators."""
 
     @staticmethod
     def forward(ctx: Any, backend: Backend | None, call: Call, *_: Tensor) -> tuple[Tensor, ...]:
@@ -73,16 +73,16 @@ class Recurrence(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.backend = backend
         ctx.layout, tensors = call.split()
-        ctx.own, kept = (None, saved) if isinstance(saved, Tensor) else (saved, None)
-        ctx.save_for_backward(results[0], kept, *tensors)
+        ctx.graph, tensor = (None, saved) if isinstance(saved, Tensor) else (saved, None)
+        ctx.save_for_backward(results[0], tensor, *tensors)
         return tuple(results)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         outputs, saved, *tensors = ctx.saved_tensors
         call = Call.join(ctx.layout, tensors)
-        wanted, own = ctx.needs_input_grad[2:], saved if ctx.own is None else ctx.own
-        return None, None, *gradients(ctx.backend, call, grads, outputs, own, wanted)
+        wanted, saved = ctx.needs_input_grad[2:], saved if ctx.graph is None else ctx.graph
+        return None, None, *gradients(ctx.backend, call, grads, outputs, saved, wanted)
 
 
 def gradients(
@@ -93,15 +93,15 @@ def gradients(
     saved: Any,
     wanted: Sequence[bool],
 ) -> list[Tensor | None]:
-    """Return the gradients of `call.tensors`, in a way that whoever asks can follow."""
+    """Return the gradients of `call.tensors`, differentiable themselves if that is required."""
     if differentiated(grads):
-        return read_backward(call, grads, wanted, torch.is_grad_enabled())
+        return readable_backward(call, grads, wanted, torch.is_grad_enabled())
     if backend is not None and (not isinstance(saved, Tensor) or unobserved(grads)):
         return backend.backward(call, grads, outputs, saved, wanted)
     if call.single:
-        return read_backward(call, grads, wanted, create_graph=False)
+        return readable_backward(call, grads, wanted, create_graph=False)
     if backend is not None:
-        call = named(backend, call)
+        call = with_backend(backend, call)
     parts = len(call.state)
     weights = any(wanted[1 + parts : 7 + parts])
     found = torch.ops.seqcells._backward(grads, *call.arguments, outputs, saved, wanted[0], weights)
@@ -109,17 +109,17 @@ def gradients(
 
 
 def differentiated(grads: Sequence[Tensor | None]) -> bool:
-    """Whether the backward pass is itself differentiated or transformed."""
-    return torch.is_grad_enabled() or transformed() or batched(grads)
+    """Return whether the backward pass is itself differentiated or is_transformed."""
+    return torch.is_grad_enabled() or is_transformed() or batched(grads)
 
 
 def unobserved(grads: Sequence[Tensor | None]) -> bool:
-    """Whether nothing has to see the backward pass as an operator."""
-    return all(grad is None or type(grad) is Tensor for grad in grads) and not watched()
+    """Return whether nothing observes the backward pass as an operator."""
+    return all(grad is None or type(grad) is Tensor for grad in grads) and not is_observed()
 
 
 def batched(grads: Sequence[Tensor | None]) -> bool:
-    """Whether `torch.autograd.grad(..., is_grads_batched=True)` asks, by a vmap of its own."""
+    """Return whether the gradients are batched: `torch.autograd.grad(is_grads_batched=True)`."""
     if torch.compiler.is_compiling():
         return False
     for grad in grads:
@@ -128,10 +128,10 @@ def batched(grads: Sequence[Tensor | None]) -> bool:
     return False
 
 
-def read_backward(
+def readable_backward(
     call: Call, grads: Sequence[Tensor | None], wanted: Sequence[bool], create_graph: bool
 ) -> list[Tensor | None]:
-    """The gradients of the `wanted` tensors, which require them, by the readable loop."""
+    """Return the gradients of the `wanted` tensors, which require them, by the readable loop."""
     layout, tensors = call.split()
     with torch.enable_grad():
         aliases = [

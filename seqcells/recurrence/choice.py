@@ -1,4 +1,4 @@
-"""The one place that decides what computes a request, by stated conditions."""
+"""Selection of the backend that computes a request."""
 
 from __future__ import annotations
 
@@ -25,44 +25,45 @@ BACKENDS: dict[str, Backend] = {"cpu": cpu, "triton": triton, "cudnn": cudnn}
 OWN = {"cpu": "cpu", "cuda": "triton"}  # each device's backend
 NAMES = ("auto", "reference", *BACKENDS)
 
-FEW_UNITS = {"rnn_tanh": 256, "rnn_relu": 256, "gru": 128, "lstm": 128}  # cuDNN keeps their weights
-SHORT = 32  # steps: launching a Triton kernel takes as long as this many steps of cuDNN
-BRIEF = ("rnn_tanh", "rnn_relu")  # one step takes four operators, as fast as a kernel
+# Up to this many units, cuDNN holds the weights on chip for a whole sequence.
+FEW_UNITS = {"rnn_tanh": 256, "rnn_relu": 256, "gru": 128, "lstm": 128}
+SHORT = 32  # launching a Triton kernel takes as long as this many steps of cuDNN
+BRIEF = ("rnn_tanh", "rnn_relu")  # one step is four operators, as fast as a kernel from Python
 REDUCED = (torch.float16, torch.bfloat16)
-TRANSFORMED = "a transform of torch.func or forward-mode differentiation has to see every step"
+TRANSFORMED = "transforms of torch.func and forward-mode differentiation need every step"
 
 # A plain global: `torch.compile` guards on it, which it cannot do with a ContextVar.
-_asked = "auto"
+_requested = "auto"
 
 
 @contextmanager
 def backend(name: str) -> Iterator[None]:
-    """Choose what computes recurrences, for all threads, as long as the context is open.
+    """Select the backend that computes recurrences, in all threads, within the context.
 
-    - `"auto"`, the default: the fastest that can run the call.
-    - `"reference"`: the readable loop. Compiled or exported it is spelt out step by step.
+    - `"auto"`, the default: the fastest backend that supports the call.
+    - `"reference"`: the readable loop. A compiled or exported graph contains every step.
     - `"cpu"`: the C++ kernels.
     - `"triton"`: the kernels for GPUs.
-    - `"cudnn"`: PyTorch's own layers on a GPU, for plain RNN, GRU and LSTM.
+    - `"cudnn"`: PyTorch's layers on a GPU, for plain RNN, GRU and LSTM.
 
-    A call that a named backend cannot run raises a RuntimeError with the reason.
+    A call that the named backend does not support raises a RuntimeError with the reason.
 
     Raises:
-        ValueError: another name.
+        ValueError: an unknown name.
     """
-    global _asked
+    global _requested
     if name not in NAMES:
         raise ValueError(f"backend: expected one of {', '.join(NAMES)}, got {name!r}")
-    before = _asked
-    _asked = name
+    before = _requested
+    _requested = name
     try:
         yield
     finally:
-        _asked = before
+        _requested = before
 
 
 def backends() -> dict[str, str]:
-    """Return for each backend whether this machine has it, or why not."""
+    """Return the availability of each backend on this machine, with the reason if it is missing."""
     found = {"reference": "available: the readable loop, any cell on any device"}
     for name, module in BACKENDS.items():
         reason = module.unavailable()
@@ -71,27 +72,27 @@ def backends() -> dict[str, str]:
 
 
 def refuse(reason: str | None) -> None:
-    """Raise if a backend is asked for by name and there is a reason why it cannot run the call.
+    """Raise if a backend was requested by name and there is a reason against it.
 
     Raises:
         RuntimeError: with the reason and the remedy.
     """
-    if reason and _asked in BACKENDS:
-        name = f"backend({_asked!r})"
+    if reason and _requested in BACKENDS:
+        name = f"backend({_requested!r})"
         raise RuntimeError(f"{name} cannot run this: {reason}; or use backend('auto')")
 
 
-# What computes a request: a backend with its call, or None for the readable loop; a dtype to
-# convert the request to before choosing again; whether a graph is made, which needs an operator.
+# The backend and its call, or None for the readable loop; the dtype to convert the request to, if
+# that has to be done first; whether a graph is compiled, which needs the operator.
 Choice = tuple[Backend | None, Call | None, torch.dtype | None, bool]
 LOOP: Choice = (None, None, None, False)
 
 
-def is_brief(request: Request) -> bool:
-    """Return whether a request is one step that trains no slower without a kernel.
+def is_faster_without_kernel(request: Request) -> bool:
+    """Return whether a request is one training step that is faster without a kernel.
 
-    These operators record their gradients in C++, as those of `torch.nn.RNNCell`; that of a kernel
-    is recorded from Python, which takes longer than such a step.
+    PyTorch records the gradients of its own operators in C++, as for `torch.nn.RNNCell`. The
+    gradient of a kernel is recorded in Python, which takes longer than such a step.
     """
     cell, _, inputs, _, _, noise, lengths, sizes, resets, _, _ = request
     return (
@@ -99,7 +100,7 @@ def is_brief(request: Request) -> bool:
         and (inputs.dim() == 2 or inputs.shape[0] == 1)
         and inputs.is_cpu
         and inputs.dtype not in REDUCED
-        and _asked == "auto"
+        and _requested == "auto"
         and torch.is_grad_enabled()
         and noise is None
         and lengths is None
@@ -113,44 +114,44 @@ def is_brief(request: Request) -> bool:
 def choose(request: Request) -> Choice:
     """Return the backend that computes a request, and its call.
 
-    The backend asked for by name; by default the device's own, the C++ kernels on the CPU and
-    Triton on a GPU, or cuDNN where `_prefers_cudnn` says so. The readable loop computes cells
-    without a kernel, what a transform has to see step by step, and single steps in which kernels
-    are slower: in a compiled graph, on a GPU, in reduced precision. A call that is compiled or
-    exported gets the operator of its device, whether or not this machine could run it.
+    A backend requested by name takes precedence. The default is the device's own: the C++ kernels
+    on the CPU, Triton on a GPU, or cuDNN if `_prefers_cudnn`. The readable loop computes cells
+    without a kernel, calls under a transform, and single steps for which kernels are slower: in a
+    compiled graph, on a GPU, in reduced precision. Compiling or exporting a call does not require
+    that this machine can run its operator.
 
     Autocast and reduced precision on the CPU convert the request: kernels there compute in float32.
 
     Raises:
-        RuntimeError: a backend is asked for by name that cannot run the request.
+        RuntimeError: the requested backend does not support the request.
     """
     cell, inputs = request.cell, request.inputs
     compiling, casts = torch.compiler.is_compiling(), autocast(inputs)
     slower = compiling or casts or not inputs.is_cpu or inputs.dtype in REDUCED
-    if request.single and slower and _asked == "auto":
+    if request.single and slower and _requested == "auto":
         return LOOP
-    seen = not compiling and transformed()
+    transforms = not compiling and is_transformed()
     kernel: Kernel | None
     if (name := cell.built_in_kernel()) is not None:
         kernel = kernel_of(name)
     else:
-        kernel, reason = (None, TRANSFORMED) if seen else _recorded_kernel(cell)
+        kernel, reason = (None, TRANSFORMED) if transforms else _recorded_kernel(cell)
         if kernel is None:
             refuse(reason)
             return LOOP
     if casts:
         return None, None, _autocast_dtype(inputs), False
-    call, left_over = _call_of(request, kernel)
-    if left_over:
-        refuse(f"the kernel of {type(cell).__name__} takes no noise.{left_over}")
-    if seen:
+    call, unsupported = _call_of(request, kernel)
+    if unsupported:
+        refuse(f"the kernel of {type(cell).__name__} does not support noise.{unsupported}")
+    if transforms:
         refuse(TRANSFORMED)
-    if left_over or seen or _asked == "reference":
+    if unsupported or transforms or _requested == "reference":
         return LOOP
-    name = _compiled_backend(call) if compiling else _asked
+    name = _compiled_backend(call) if compiling else _requested
     if name == "auto":
         name = _automatic_backend(call) if inputs.is_cuda else "cpu"
-    if not compiling and (why := obstacle(name, call)) is not None:
+    if not compiling and (why := refusal(name, call)) is not None:
         refuse(why)
         return LOOP
     if name == "cpu" and inputs.dtype in REDUCED:
@@ -159,7 +160,7 @@ def choose(request: Request) -> Choice:
 
 
 def _call_of(request: Request, kernel: Kernel) -> tuple[Call, str]:
-    """The request as a kernel computes it, and the name of a noise that it does not take."""
+    """Return the request as a call, and the name of a noise that the kernel does not support."""
     weights, inputs = request.weights, request.inputs
     if not kernel.unchanged:
         weights = kernel_weights(kernel, request.cell, weights)
@@ -167,42 +168,43 @@ def _call_of(request: Request, kernel: Kernel) -> tuple[Call, str]:
     if request.batch_sizes is None:
         rows = inputs.shape[-2]
         state, fresh = _for_rows(state, rows), _for_rows(fresh, rows)
-    read, drop, zone, left_over = _factors(request.cell, request.noise, kernel)
+    read, drop, zone, unsupported = _factors(request.cell, request.noise, kernel)
     cells = request.all_states and len(state) > 1
     steps = request.lengths, request.batch_sizes, request.resets, request.reverse, cells
     parts: list[Any] = [*weights, fresh, read, drop, zone, *steps]
-    return Call(kernel, inputs, state, *parts), left_over
+    return Call(kernel, inputs, state, *parts), unsupported
 
 
 def _for_rows(parts: list[Tensor], rows: int) -> list[Tensor]:
-    """The parts of a state; those of one that stands for all rows are expanded."""
+    """Return the parts of a state, expanded to all rows if there is one row."""
     return [part if part.shape[0] == rows else part.expand(rows, -1) for part in parts]
 
 
 def _recorded_kernel(cell: Any) -> tuple[Kernel | None, str]:
-    """The kernel made of a user's own equations, or None and the reason."""
+    """Return the kernel of a cell that is not built in, or None and the reason."""
     kernel, reason = kernel_for(cell)
-    native = _asked == "auto" and cell._any_parameter().device.type != "cuda"
-    if kernel is not None and native and _missing("cpu", kernel):
+    native = _requested == "auto" and cell._any_parameter().device.type != "cuda"
+    if kernel is not None and native and _missing("cpu", kernel.argument):
         kernel = kernel.interpreted()  # there is no compiler
     return kernel, reason
 
 
 def _compiled_backend(call: Call) -> str:
+    """Return the backend of a call in a compiled graph."""
     own = own_backend(call.inputs)
-    if _asked not in ("auto", own):
-        refuse(f"what is compiled for these tensors runs on {own!r}")
-    refuse(_missing(own, call.kernel))
+    if _requested not in ("auto", own):
+        refuse(f"a compiled graph of these tensors runs on {own!r}")
+    refuse(_missing(own, call.kernel.argument))
     return own
 
 
 def _automatic_backend(call: Call) -> str:
-    """The faster backend for a call on a GPU."""
-    return "cudnn" if obstacle("cudnn", call) is None and _prefers_cudnn(call) else "triton"
+    """Return the faster backend for a call on a GPU."""
+    return "cudnn" if refusal("cudnn", call) is None and _prefers_cudnn(call) else "triton"
 
 
 def own_backend(inputs: Tensor) -> str:
-    """Return the name of the device's own backend; an unknown device is treated as a CPU."""
+    """Return the name of the device's own backend. Unknown devices are treated as a CPU."""
     return OWN.get(inputs.device.type, "cpu")
 
 
@@ -212,10 +214,10 @@ def selected(call: Call) -> Backend | None:
 
 
 def _prefers_cudnn(call: Call) -> bool:
-    """Whether cuDNN is faster for a call that it can run (benchmarks/RESULTS.md).
+    """Return whether cuDNN is faster for a call that it supports (benchmarks/RESULTS.md).
 
-    In float32 it keeps the weights of few units on the GPU for a whole sequence. Beyond, and in
-    bfloat16, it launches several kernels at each step, where Triton launches one in all.
+    In float32 it holds the weights of few units on chip for a whole sequence. For more units, and
+    in bfloat16, it launches several kernels per step; Triton launches one for the whole sequence.
     """
     if call.steps < SHORT or call.inputs.dtype in (torch.float16, torch.float64):
         return True
@@ -228,20 +230,21 @@ def _prefers_cudnn(call: Call) -> bool:
 
 
 def _autocast_dtype(inputs: Tensor) -> torch.dtype:
-    """Autocast's own dtype on a GPU, whose kernels hold sums and states in float32 all the same."""
-    on_gpu = inputs.is_cuda and triton.unavailable() is None and _asked != "reference"
-    if on_gpu or _asked == "triton":
+    """Return autocast's dtype on a GPU, whose kernels hold sums and states in float32 anyway."""
+    on_gpu = inputs.is_cuda and triton.unavailable() is None and _requested != "reference"
+    if on_gpu or _requested == "triton":
         return torch.get_autocast_dtype(inputs.device.type)
     return torch.float32
 
 
 @constant
-def _missing(name: str, kernel: Kernel) -> str | None:
-    return BACKENDS[name].refuses_kernel(kernel)
+def _missing(name: str, kernel: str) -> str | None:
+    """Return why a backend does not support a kernel; the compiler passes strings only."""
+    return BACKENDS[name].refuses_kernel(kernel_of(kernel))
 
 
-def obstacle(name: str, call: Call) -> str | None:
-    """Return why a backend cannot run a call on its tensors, and what to do; None if it can."""
+def refusal(name: str, call: Call) -> str | None:
+    """Return why a backend does not support a call and what to do; None if it does."""
     inputs = call.inputs
     dtype, place = inputs.dtype, inputs.get_device()
     if dtype not in triton.DTYPES:
@@ -265,19 +268,19 @@ def obstacle(name: str, call: Call) -> str | None:
     return BACKENDS[name].refuses(call)
 
 
-def transformed() -> bool:
-    """Whether functorch or forward-mode differentiation sees the call."""
+def is_transformed() -> bool:
+    """Return whether torch.func or forward-mode differentiation transforms the call."""
     return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
 
 
 def _factors(
     cell: Any, noise: Noise | None, kernel: Kernel
 ) -> tuple[Tensor | None, Tensor | None, list[Tensor], str]:
-    """The noise as a call takes it, and the name of a part that the kernel does not take."""
+    """Return a call's noise, and the name of a part that the kernel does not support."""
     if noise is None:
         return None, None, [], ""
     factors = {"hidden": noise.hidden, "candidate": noise.candidate}
     read = factors.pop("hidden") if kernel.hidden else None
     drop = factors.pop(factor_of(cell)) if kernel.drops else None
-    left_over = [name for name, factor in factors.items() if factor is not None]
-    return read, drop, flat_state(noise.zone), left_over[0] if left_over else ""
+    unsupported = [name for name, factor in factors.items() if factor is not None]
+    return read, drop, flat_state(noise.zone), unsupported[0] if unsupported else ""

@@ -1,4 +1,4 @@
-"""Compute a request: choose, run, and return states in the cell's own form."""
+"""Computation of a request by the backend that `choose` returns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from seqcells.noise import apply_weight_factor
 from seqcells.recurrence import operators
-from seqcells.recurrence.choice import choose, is_brief
+from seqcells.recurrence.choice import choose, is_faster_without_kernel
 from seqcells.recurrence.plain import compute_plain
 from seqcells.recurrence.reference import reference
 from seqcells.recurrence.request import Request
@@ -15,20 +15,21 @@ from seqcells.state import State, first_tensor, form_state, map_state
 
 
 def compute(request: Request) -> tuple[State, State]:
-    """Run a gated cell's equations, with the request's weights and noise.
+    """Run a gated cell over a sequence or one step.
 
-    Autocast changes nothing on the CPU where there is a kernel: the arithmetic is float32, as it is
-    for float16 and bfloat16. A GPU's kernels multiply in autocast's own type, and hold sums and
-    states in float32. The results have the state's dtype.
+    On the CPU, kernels compute in float32 under autocast and for float16 and bfloat16. On a GPU
+    they multiply in autocast's dtype, with sums and states in float32. The results have the state's
+    dtype.
 
     Returns:
-        The outputs `(T, B, H)`, or with `all_states` the states, each part so; zero past each
-        length. And each row's state at its own end. Of a single step, `(B, H)`.
+        Outputs `(T, B, H)`, zero beyond each length, and each row's state after its last step. With
+        `all_states` the states of all steps take the place of the outputs. A single step returns
+        `(B, H)`.
 
     Raises:
-        RuntimeError: a backend is asked for by name that cannot run the request.
+        RuntimeError: the requested backend does not support the request.
     """
-    if is_brief(request):
+    if is_faster_without_kernel(request):
         return _brief_step(request)
     if (results := compute_plain(request)) is not None:
         if request.inputs.dim() == 2:
@@ -54,7 +55,7 @@ def compute(request: Request) -> tuple[State, State]:
 
 
 def _brief_step(request: Request) -> tuple[State, State]:
-    """Run one step of the readable loop."""
+    """Run one step of the readable loop, of a sequence of one step too."""
     if request.inputs.dim() == 2:
         return reference(request)
     outputs, final = reference(request._replace(inputs=request.inputs[0]))
@@ -62,7 +63,7 @@ def _brief_step(request: Request) -> tuple[State, State]:
 
 
 def _converted(request: Request, dtype: torch.dtype) -> tuple[State, State]:
-    """Compute in this dtype, float64 as it came, without autocast."""
+    """Compute in this dtype without autocast. float64 is not converted."""
 
     def convert(tensor: Tensor) -> Tensor:
         return tensor if tensor.dtype == torch.float64 else tensor.to(dtype)

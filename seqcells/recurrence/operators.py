@@ -1,20 +1,20 @@
-"""The recurrence as operators, which every part of PyTorch sees as one: `torch.ops.seqcells`.
+"""The recurrence as PyTorch operators: `torch.ops.seqcells`.
 
-`recurrence` is specified by the readable loop and computed by a backend. Beside it stand `_train`,
-which also returns what is saved for the backward pass, and `_backward`. In a graph that is compiled
-or exported each is one node, however long the sequence.
+The readable loop specifies `recurrence`, and a backend computes it. `_train` also returns the saved
+tensor, which `_backward` reads. Each is one node of a compiled or exported graph, whatever the
+length of the sequence.
 
-A call is answered, in this order:
+Implementation by kind of call, in order of precedence:
 
-    vmap, grad, jvp: functorch's transforms      by the readable loop, which they see through
-    forward-mode differentiation                 by the readable loop
-    a gradient is wanted                         by `_train`; its backward pass by `_backward` or,
-                                                 if that is to be differentiated, the readable loop
-    no gradient is wanted                        by `recurrence` itself: nothing is saved
+    transforms of torch.func (vmap, grad, jvp)   readable loop
+    forward-mode differentiation                 readable loop
+    gradients required                           `_train`, then `_backward`, or the readable loop
+                                                 if the backward pass is differentiated
+    otherwise                                    `recurrence`, which saves nothing
 
-Each operator runs on the backend that its kernel's name asks for (`"cudnn lstm"`), or else on its
-device's own; without one, as the readable loop. When nothing observes the call, the dispatcher is
-bypassed: its overhead dominates short calls.
+Each operator runs on the backend that its kernel names (`"cudnn lstm"`), else on the device's own,
+else as the readable loop. If nothing observes the call, `run` bypasses the dispatcher, whose
+overhead dominates short calls.
 """
 
 from __future__ import annotations
@@ -30,17 +30,23 @@ from torch.utils.flop_counter import register_flop_formula
 from seqcells.kernels.backend import Backend
 from seqcells.kernels.call import Call
 from seqcells.kernels.checks import check, check_sizes
-from seqcells.recurrence.autograd import Recurrence, named, read_backward, readable, watched
+from seqcells.recurrence.autograd import (
+    Recurrence,
+    is_observed,
+    readable,
+    readable_backward,
+    with_backend,
+)
 from seqcells.recurrence.choice import selected
 from seqcells.recurrence.shapes import (
     backward_flops,
-    backward_shapes,
-    empty_saved,
+    empty_saved_tensor,
+    fake_backward,
+    fake_forward,
+    fake_train,
     flops,
-    forward_shapes,
-    nothing,
-    train_shapes,
-    wanted_gradients,
+    missing_gradient,
+    required_gradients,
 )
 
 _ARGUMENTS = (
@@ -65,9 +71,9 @@ _backward = torch.ops.seqcells._backward.default
 
 
 def run(backend: Backend, call: Call, compiling: bool) -> list[Tensor]:
-    """Run a validated call on a backend: `recurrence`'s results, of a single step the state's."""
-    if compiling or watched():
-        results = recurrence(*named(backend, call.with_time()).arguments)
+    """Run a validated call on a backend: `[outputs, *final_state]`, or a single step's state."""
+    if compiling or is_observed():
+        results = recurrence(*with_backend(backend, call.with_time()).arguments)
         return results[1:] if call.single else results
     check_sizes(call)
     if not torch.is_grad_enabled():
@@ -84,7 +90,7 @@ def run(backend: Backend, call: Call, compiling: bool) -> list[Tensor]:
 
 
 def _runner(arguments: Sequence[Any]) -> tuple[Backend | None, Call]:
-    """The backend that runs these arguments, None for the readable loop, and its call."""
+    """Return the backend of an operator's call, None for the readable loop, and the call."""
     call = Call.of(*arguments)
     backend = selected(call)
     if backend is not None and (
@@ -94,7 +100,7 @@ def _runner(arguments: Sequence[Any]) -> tuple[Backend | None, Call]:
     return backend, call
 
 
-# The operators: their implementations by dispatch key. Arguments are `Call`'s.
+# Implementations of the operators by dispatch key. The arguments are those of `Call.of`.
 
 
 def _differentiable(keys: Any, *arguments: Any) -> list[Tensor]:
@@ -121,7 +127,7 @@ def _transformed(*arguments: Any) -> list[Tensor]:
 def _forward(*arguments: Any) -> list[Tensor]:
     backend, call = _runner(arguments)
     if backend is None:
-        return [_own(result) for result in readable(call)]
+        return [_detached_copy(result) for result in readable(call)]
     check(call)
     return backend.forward(call, train=False)
 
@@ -129,7 +135,7 @@ def _forward(*arguments: Any) -> list[Tensor]:
 def _forward_train(*arguments: Any) -> list[Tensor]:
     backend, call = _runner(arguments)
     if backend is None:
-        return [*_forward(*arguments), empty_saved(Call.of(*arguments))]
+        return [*_forward(*arguments), empty_saved_tensor(Call.of(*arguments))]
     check(call)
     return backend.forward(call, train=True)
 
@@ -137,7 +143,7 @@ def _forward_train(*arguments: Any) -> list[Tensor]:
 def _backward_through_time(grads: Sequence[Tensor | None], *arguments: Any) -> list[Tensor]:
     *given, outputs, saved, need_inputs, need_weights = arguments
     backend, call = _runner(given)
-    wanted = wanted_gradients(call, need_inputs, need_weights)
+    wanted = required_gradients(call, need_inputs, need_weights)
     if backend is not None:
         found = backend.backward(call, grads, outputs, saved, wanted)
     else:
@@ -147,27 +153,27 @@ def _backward_through_time(grads: Sequence[Tensor | None], *arguments: Any) -> l
             for tensor, want in zip(tensors, wanted)
         ]
         call = Call.join(layout, [*leaves, *tensors[len(leaves) :]])
-        gradients = read_backward(call, grads, wanted, create_graph=False)
+        gradients = readable_backward(call, grads, wanted, create_graph=False)
         found = [
             None
             if leaf is None or not want
-            else _own(torch.zeros_like(leaf) if grad is None else grad)
+            else _detached_copy(torch.zeros_like(leaf) if grad is None else grad)
             for leaf, grad, want in zip(leaves, gradients, wanted)
         ]
-    return [nothing(call) if grad is None else grad for grad in found]
+    return [missing_gradient(call) if grad is None else grad for grad in found]
 
 
-def _own(result: Tensor) -> Tensor:
-    """The same in memory of its own, as an operator's results have to be."""
+def _detached_copy(result: Tensor) -> Tensor:
+    """Return a copy without a graph: operators must not return views of their arguments."""
     return result.detach().clone(memory_format=torch.contiguous_format)
 
 
 _library.impl("recurrence", _differentiable, "Autograd", with_keyset=True)
 _library.impl("recurrence", _transformed, "FuncTorchDynamicLayerFrontMode")
 _OPERATORS: tuple[tuple[str, Callable[..., Any], Callable[..., Any], Callable[..., int]], ...] = (
-    ("recurrence", _forward, forward_shapes, flops),
-    ("_train", _forward_train, train_shapes, flops),
-    ("_backward", _backward_through_time, backward_shapes, backward_flops),
+    ("recurrence", _forward, fake_forward, flops),
+    ("_train", _forward_train, fake_train, flops),
+    ("_backward", _backward_through_time, fake_backward, backward_flops),
 )
 for _name, _kernel, _shapes, _count in _OPERATORS:
     register_flop_formula(getattr(torch.ops.seqcells, _name))(_count)

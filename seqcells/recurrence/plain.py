@@ -1,10 +1,10 @@
-"""Plain calls on the CPU: the shortest way from a request to the kernel.
+"""Fast path of plain calls on the CPU.
 
-The kernel computes a step of a small cell in one to four microseconds; choosing a backend and
+A kernel computes a step of a small cell in one to four microseconds. Choosing a backend and
 describing the call take several times as long. A call is plain if it has no lengths, resets, noise
-or projection, and its cell is built in. The first such call checks every condition that `choose`
-and `check` would test, and caches the result in a `Plan`. Later calls compare their tensors with
-the plan in one native call.
+or projection, and its cell is built in. The first such call validates every condition that `choose`
+and `check` test, and caches a `Plan`. Later calls compare their tensors with the plan in one native
+call.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from seqcells.kernels.call import Call
 from seqcells.kernels.cpu import library
 from seqcells.kernels.cpu.library import Problem
 from seqcells.recurrence import choice
-from seqcells.recurrence.autograd import differentiated, gradients, unobserved, watched
+from seqcells.recurrence.autograd import differentiated, gradients, is_observed, unobserved
 from seqcells.recurrence.plan import Plan, Tensors, distinct, plan_of
 from seqcells.recurrence.request import Request
 
-# By the id of weight_ih, the number of tensors, and whether inputs and state require gradients. A
-# plan holds no tensor and serves every call that its guard admits, so a reused id does no harm.
+# Keys: id of weight_ih, number of tensors, whether inputs and state require gradients. A plan holds
+# no tensor and is valid for every call that its guard admits, so a reused id does no harm.
 PLANS: dict[tuple[int, int, bool, bool], Plan] = {}
 MOST_PLANS = 1024
 
 
 def compute_plain(request: Request) -> list[Tensor] | None:
-    """Return `[outputs, *final_state]`, of a single step the final state; None if not plain."""
+    """Return `[outputs, *final_state]`, or `final_state` of a single step; None if not plain."""
     cell, weights, inputs, state, _, noise, lengths, sizes, resets, reverse, all_states = request
     if (
         torch.compiler.is_compiling()
@@ -38,10 +38,10 @@ def compute_plain(request: Request) -> list[Tensor] | None:
         or sizes is not None
         or resets is not None
         or all_states
-        or choice._asked not in ("auto", "cpu")
-        or choice.transformed()
+        or choice._requested not in ("auto", "cpu")
+        or choice.is_transformed()
         or torch.is_autocast_enabled("cpu")
-        or watched()
+        or is_observed()
     ):
         return None
     name = cell.built_in_kernel()
@@ -95,7 +95,7 @@ def _forward(plan: Plan, reverse: bool, tensors: Tensors, train: bool) -> list[T
 
 
 def _problem(plan: Plan, reverse: bool, tensors: Tensors) -> Problem:
-    """Describe a call: its varying sizes, and the tensors that it reads."""
+    """Describe a call's varying sizes and the tensors that it reads."""
     inputs, hidden, other, weight_ih, weight_hh, bias_ih, bias_hh = tensors
     problem, shape = Problem.from_buffer_copy(plan.template), inputs.shape
     rows = shape[-2]
@@ -118,7 +118,7 @@ def _problem(plan: Plan, reverse: bool, tensors: Tensors) -> Problem:
 
 
 class PlainRecurrence(torch.autograd.Function):
-    """A plain call, for autograd."""
+    """A plain call as an autograd function."""
 
     @staticmethod
     def forward(ctx: Any, plan: Plan, reverse: bool, *tensors: Any) -> tuple[Tensor, ...]:
@@ -154,7 +154,10 @@ def _backward(
     saved: Tensor,
     wanted: tuple[bool, ...],
 ) -> list[Tensor | None]:
-    """The gradients of the tensors; the state's are by-products, the weights' come together."""
+    """Return the gradients of the tensors.
+
+    The kernel always computes those of the state, and those of all weights or none.
+    """
     inputs, hidden, other, weight_ih, weight_hh, bias_ih, bias_hh = tensors
     problem = _problem(plan, reverse, tensors)
     problem.outputs, problem.saved = outputs.data_ptr(), saved.data_ptr()
@@ -194,5 +197,5 @@ def _backward(
     return found
 
 
-# `apply` without what it does for transforms of torch.func: of a plain call there are none.
+# `Function.apply` without its handling of torch.func: a plain call is under no transform.
 record = super(torch.autograd.Function, PlainRecurrence).apply

@@ -1,4 +1,4 @@
-"""Plans of plain calls: validated once, for all tensors that a guard admits."""
+"""Cached validation of plain calls."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ Tensors = tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor, Tensor | None, Te
 
 
 class Plan(NamedTuple):
-    """A validated plain call, for all tensors that its guard admits.
+    """A validated plain call, valid for all tensors that its guard admits.
 
     Attributes:
-        admits: the check of torch's compiled graphs. It compares each tensor's type, dispatch keys,
-            dtype, device, requires_grad, sizes and strides; the time and the batch may vary.
-        template: the bytes of a `Problem` with all members that do not vary.
-        requires_grad: whether any of the tensors does.
+        admits: the guard of torch's compiled graphs. It compares each tensor's type, dispatch keys,
+            dtype, device, requires_grad, sizes and strides; time and batch size may vary.
+        template: the bytes of a `Problem`, with every member that is the same in all calls.
+        features: number of inputs I.
+        requires_grad: whether any tensor requires gradients.
     """
 
     kernel: Kernel
@@ -35,7 +36,7 @@ class Plan(NamedTuple):
 
 
 def plan_of(name: str, tensors: Tensors) -> Plan | None:
-    """Validate a call; None if it is not plain."""
+    """Validate a call and return its plan; None if the call is not plain."""
     kernel = kernel_of(name)
     if not kernel.unchanged or cpu.unavailable() is not None:
         return None
@@ -77,10 +78,9 @@ def plan_of(name: str, tensors: Tensors) -> Plan | None:
 
 
 def _guard(tensors: tuple[Tensor, ...], varying: int) -> Any:
-    """Return a check of tensors against these.
+    """Return a guard on these tensors.
 
-    In the first ones, the inputs and the state, the time and the batch may vary: all sizes but the
-    last, and the stride of the time.
+    The first `varying` ones, inputs and state, may have another number of steps and rows.
     """
     sizes: list[list[int | None]] = [list(tensor.shape) for tensor in tensors]
     strides: list[list[int | None]] = [list(tensor.stride()) for tensor in tensors]
@@ -101,7 +101,7 @@ def _template(kernel: Kernel, dtype: torch.dtype, features: int, units: int) -> 
 
 
 def distinct(tensors: Tensors) -> tuple[Tensor, ...]:
-    """Return the tensors that a guard compares: each one once, and none that is None."""
+    """Return the distinct tensors of a call; a guard rejects duplicates."""
     inputs, hidden, other, weight_ih, weight_hh, bias_ih, bias_hh = tensors
     weights: tuple[Any, ...] = weight_ih, weight_hh, bias_ih, bias_hh
     if bias_ih is None or bias_hh is None:

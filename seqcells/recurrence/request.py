@@ -1,4 +1,4 @@
-"""What is asked of a recurrence."""
+"""The request: one recurrence to compute."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from seqcells.state import State, map_state
 class Request(NamedTuple):
     """A gated cell over a sequence, with the weights and the noise of that sequence.
 
-    Everything is validated: lengths and resets against the inputs, states against the cell's own,
-    noise against the states.
+    All fields are validated: lengths and resets against the inputs, states against the cell, noise
+    against the states.
 
     Attributes:
         cell: the equations.
-        weights: the cell's, or a layer's.
+        weights: those of the cell or layer.
         inputs: `(T, B, I)`; packed `(N, I)` with `batch_sizes`; a single step `(B, I)`.
-        state: the state to start from, in the cell's own form.
-        fresh: the state that a reset restarts from; None without resets.
-        noise: what the cell's modifiers drew, or None.
-        lengths: `(B,)`. What stands past a length reaches nothing.
+        state: the initial state, in the cell's structure.
+        fresh: the state after a reset; None without resets.
+        noise: the noise drawn by the cell's modifiers, or None.
+        lengths: `(B,)`. Inputs beyond a length have no effect.
         batch_sizes: `(T,)`, on the CPU, of a packed sequence.
         resets: `(T, B)`.
         reverse: run from the last step to the first.
-        all_states: return every step's state in place of the outputs.
+        all_states: return the states of all steps in place of the outputs.
     """
 
     cell: Any
@@ -46,11 +46,11 @@ class Request(NamedTuple):
 
     @property
     def single(self) -> bool:
-        """Whether this is one step, without a dimension of time."""
+        """Whether this is one step, without a time dimension."""
         return self.inputs.dim() == 2 and self.batch_sizes is None
 
     def map(self, convert: Callable[[Tensor], Tensor]) -> Self:
-        """Convert everything that enters the arithmetic."""
+        """Return the request with weights, inputs, states and noise converted."""
         weights: Any = [part if part is None else convert(part) for part in self.weights]
         return self._replace(
             weights=Weights(*weights),

@@ -1,4 +1,4 @@
-"""What the operators return without computing it: shapes, and the number of operations."""
+"""Fake implementations and operation counts of the operators."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from seqcells.kernels.call import Call
 from seqcells.recurrence.choice import selected
 
 
-def forward_shapes(*arguments: Any) -> list[Tensor]:
-    """The results of `recurrence`, empty."""
+def fake_forward(*arguments: Any) -> list[Tensor]:
+    """Return empty results of `recurrence`."""
     call = Call.of(*arguments)
     rows = call.inputs.shape[:-1]
     outputs = call.inputs.new_empty((*rows, call.state[0].shape[1]))
@@ -21,37 +21,37 @@ def forward_shapes(*arguments: Any) -> list[Tensor]:
     return [outputs, *(part.new_empty(part.shape) for part in call.state), *cells]
 
 
-def train_shapes(*arguments: Any) -> list[Tensor]:
-    """The results of `_train`, empty."""
-    return [*forward_shapes(*arguments), empty_saved(Call.of(*arguments))]
+def fake_train(*arguments: Any) -> list[Tensor]:
+    """Return empty results of `_train`."""
+    return [*fake_forward(*arguments), empty_saved_tensor(Call.of(*arguments))]
 
 
-def backward_shapes(grads: Sequence[Tensor | None], *arguments: Any) -> list[Tensor]:
-    """The results of `_backward`, empty."""
+def fake_backward(grads: Sequence[Tensor | None], *arguments: Any) -> list[Tensor]:
+    """Return empty results of `_backward`."""
     *given, _, _, need_inputs, need_weights = arguments
     call = Call.of(*given)
     return [
-        nothing(call) if tensor is None or not want else tensor.new_empty(tensor.shape)
-        for tensor, want in zip(call.tensors, wanted_gradients(call, need_inputs, need_weights))
+        missing_gradient(call) if tensor is None or not want else tensor.new_empty(tensor.shape)
+        for tensor, want in zip(call.tensors, required_gradients(call, need_inputs, need_weights))
     ]
 
 
-def empty_saved(call: Call) -> Tensor:
-    """Buffer for saved values, its shape the same on every machine; only kernels fill it."""
+def empty_saved_tensor(call: Call) -> Tensor:
+    """Return the buffer of saved values. Its shape is the same on every machine."""
     backend = selected(call)
     saves = backend is not None and backend.SAVES_TENSOR
     columns = backend.saved_columns(call) if backend and saves else 0
     return call.inputs.new_empty(math.prod(call.inputs.shape[:-1]), columns)
 
 
-def wanted_gradients(call: Call, need_inputs: bool, need_weights: bool) -> list[bool]:
-    """Which of the call's tensors `_backward` returns a gradient for."""
+def required_gradients(call: Call, need_inputs: bool, need_weights: bool) -> list[bool]:
+    """Return for each tensor of a call whether `_backward` returns its gradient."""
     weights = [weight is not None and need_weights for weight in call.weights]
     return [need_inputs, *[True] * len(call.state), *weights, *[True] * len(call.fresh)]
 
 
-def nothing(call: Call) -> Tensor:
-    """A tensor in the place of a gradient that is not wanted."""
+def missing_gradient(call: Call) -> Tensor:
+    """Return an empty tensor in place of a gradient that is not required."""
     return call.inputs.new_empty(0)
 
 
@@ -64,5 +64,5 @@ def flops(*shapes: Any, **options: Any) -> int:
 
 
 def backward_flops(grads: Any, *shapes: Any, **options: Any) -> int:
-    """The same for `_backward`: two products for each one of the forward pass."""
+    """Count those of `_backward`: two products for each one of the forward pass."""
     return 2 * flops(*shapes, **options)

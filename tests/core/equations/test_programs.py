@@ -81,7 +81,7 @@ def test_a_program_equals_its_cell(kind):
     cell = make_cell(kind, 3, H)
     found = program(cell)
     assert Program.parse(str(found)) == found
-    weights = kernel_weights(cell.built_in_kernel(), cell, cell.weights())
+    weights = kernel_weights(kernel_of(cell.built_in_kernel()), cell, cell.weights())
     inputs, state = random(2, 3), cell.initial_state(2)
     state = type(state)(*map(torch.randn_like, state)) if isinstance(state, tuple) else random(2, H)
     from_input = cell.from_inputs(weights, inputs)

@@ -42,7 +42,7 @@ def test_results_and_gradients_equal_the_compiled_kernel(kind, form, units):
     state = leaves(cell.initial_state(B))
     weights = [
         None if part is None else part.detach()
-        for part in kernel_weights(kernel, cell, cell.weights())
+        for part in kernel_weights(kernel_of(kernel), cell, cell.weights())
     ]
     tensors = [random(T, B, I), *map(torch.randn_like, state), *weights]
     noise, steps = (None, None, []), (None, None, None, False)

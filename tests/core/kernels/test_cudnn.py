@@ -17,7 +17,7 @@ RESETS = call_options(T, LENGTHS)["resets"]["resets"]
 
 def on_the_cpu(monkeypatch):
     monkeypatch.setattr(cudnn, "unavailable", lambda: None)
-    monkeypatch.setattr(choice, "obstacle", lambda name, call: choice.BACKENDS[name].refuses(call))
+    monkeypatch.setattr(choice, "refusal", lambda name, call: choice.BACKENDS[name].refuses(call))
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])

@@ -177,3 +177,12 @@ def test_bad_input_raises():
             call(inputs)
     with pytest.raises(TypeError, match="expected a tuple of 2"):
         cell(random(B, I), random(B, H))
+
+
+def test_old_names_of_noise_methods_still_work():
+    noise, other = Noise(hidden=torch.full((2, 3), 2.0)), Noise(hidden=torch.full((2, 3), 3.0))
+    with pytest.warns(DeprecationWarning, match=r"use Noise\.combine"):
+        assert torch.equal(noise.beside(other).hidden, noise.combine(other).hidden)
+    with pytest.warns(DeprecationWarning, match=r"use Noise\.carry_over"):
+        carried = noise.carried(other, torch.zeros(2, 3))
+    assert torch.equal(carried.hidden, noise.hidden)

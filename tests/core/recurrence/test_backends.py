@@ -14,7 +14,7 @@ from seqcells.equations.catalogue import kernel_of
 from seqcells.kernels import cpu
 from seqcells.kernels.call import Call
 from seqcells.recurrence import choice
-from seqcells.recurrence.choice import obstacle
+from seqcells.recurrence.choice import refusal
 
 T, B, I, H = 5, 3, 4, 5  # noqa: E741
 NATIVE = pytest.mark.skipif(cpu.unavailable() is not None, reason="no native code on this machine")
@@ -180,10 +180,10 @@ def test_errors_name_the_obstacle():
     with backend("cpu"):
         with pytest.raises(RuntimeError, match="float32, float64"):
             Recurrent(make_cell("gru", I, H, dtype=torch.complex64))(inputs.to(torch.complex64))
-        with pytest.raises(RuntimeError, match="a transform of"):
+        with pytest.raises(RuntimeError, match="transforms of"):
             torch.vmap(lambda x: recurrent(x)[0])(inputs.unsqueeze(0))
     mixed = call_of("lstm")._replace(weight_hh=torch.zeros(4 * H, H))
-    assert "one dtype, got torch.float64 and torch.float32" in obstacle("cpu", mixed)
+    assert "one dtype, got torch.float64 and torch.float32" in refusal("cpu", mixed)
 
 
 def test_without_native_code_the_loop_runs(monkeypatch):
@@ -216,7 +216,7 @@ def test_backends_reports_this_machine():
 
 def test_contexts_nest_and_end_after_an_error():
     def chosen():
-        return choice._asked
+        return choice._requested
 
     assert chosen() == "auto"
     with backend("reference"):

@@ -7,6 +7,7 @@ from parity import F64, close, leaves, random, random_state
 from torch.autograd import forward_ad
 from torch.library import opcheck
 
+from seqcells.equations.catalogue import kernel_of
 from seqcells.equations.recording import kernel_weights
 from seqcells.kernels import cpu
 from seqcells.recurrence import operators
@@ -33,7 +34,7 @@ def arguments(kind, form, grad=False, **options):
     state, fresh = leaves(random_state(cell, B)), leaves(random_state(cell, B))
     for tensor in (inputs, *state, *fresh):
         tensor.requires_grad_(grad)
-    weights = kernel_weights(cell.built_in_kernel(), cell, cell.weights())
+    weights = kernel_weights(kernel_of(cell.built_in_kernel()), cell, cell.weights())
     weights = [
         part if part is None or (part.is_leaf and grad) else part.detach().requires_grad_(grad)
         for part in weights
@@ -238,11 +239,11 @@ def test_sizes_that_do_not_fit_raise(kind):
     operators.recurrence(*call.arguments)
     for spoiled in spoilt(call):
         with pytest.raises(ValueError, match=r"expected .*got"):
-            operators.recurrence(*spoiled)
+            operators.recurrence(*spoiled.arguments)
     packed = operators.Call.of(*arguments(kind, "packed"))
     for sizes in ([3, 2, 2], [3, 2, 3], [4, 2, 1, 1], [2, 3, 2, 1], [], [3, 3, 3, -1]):
         with pytest.raises(ValueError, match=r"batch_sizes: expected .*got"):
-            operators.recurrence(*packed._replace(batch_sizes=torch.tensor(sizes)))
+            operators.recurrence(*packed._replace(batch_sizes=torch.tensor(sizes)).arguments)
 
 
 @pytest.mark.skipif(cpu.unavailable() is not None, reason="no native code here")

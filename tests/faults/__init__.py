@@ -1,0 +1,1 @@
+"""Deliberate faults, to measure what the tests catch: `python -m tests.faults`."""

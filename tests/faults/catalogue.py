@@ -1,0 +1,181 @@
+"""The deliberate faults.
+
+Each fault replaces one piece of code. `test_faults.py` verifies that every piece still occurs once
+in its file, so that the list cannot fall behind the code.
+"""
+
+from typing import NamedTuple
+
+
+class Fault(NamedTuple):
+    """A replacement in a source file that some test must catch."""
+
+    path: str  # below seqcells/
+    original: str
+    replacement: str
+
+
+CELLS = [
+    Fault(
+        "cells/lstm.py", "input * scale_candidate(candidate", "output * scale_candidate(candidate"
+    ),
+    Fault("cells/lstm.py", "hidden = output * torch.tanh(cell)", "hidden = output * cell"),
+    Fault("cells/gru.py", "(1 - update) * scale", "update * scale"),
+    Fault("cells/rnn.py", '"relu": torch.relu', '"relu": torch.sigmoid'),
+    Fault("cells/peephole.py", "peephole_output * cell", "peephole_output * state.cell"),
+    Fault("cells/coupled.py", "(1 - forget) * scale", "forget * scale"),
+    Fault("cells/light.py", "hidden = torch.tanh(cell)", "hidden = cell"),
+    Fault("cells/mgu.py", "gate * hidden_candidate", "hidden_candidate"),
+    Fault("cells/indrnn.py", "weights.weight_hh * scale_hidden(state", "scale_hidden(state"),
+    Fault(
+        "cells/layer_norm.py", "hidden = output * torch.tanh(normed)", "hidden = output * normed"
+    ),
+    Fault("cells/base.py", "weights.weight_hh, weights.bias_hh)", "weights.weight_hh)"),
+    Fault("cells/base.py", "bound = 1 / math.sqrt", "bound = 2 / math.sqrt"),
+]
+
+MODIFIERS = [
+    Fault("modifiers/zoneout.py", "if self.training and 0 <", "if 0 <"),
+    Fault(
+        "modifiers/dropout.py",
+        "hidden.new_ones(hidden.shape)",
+        "hidden.new_ones(steps, *hidden.shape)",
+    ),
+    Fault(
+        "noise.py", "share * before + (1 - share) * after", "share * after + (1 - share) * before"
+    ),
+]
+
+TIME = [
+    Fault("recurrence/loop.py", "reversed(range(steps)) if reverse", "range(steps) if reverse"),
+    Fault("recurrence/loop.py", "select_state(reset, fresh_state, state)", "state"),
+    Fault("recurrence/loop.py", "new = select_state(valid, new, before)", "new = new"),
+    Fault("recurrence/scan.py", "decay.masked_fill(padding, 1)", "decay"),
+    Fault("recurrence/scan.py", "decay[0] * grad_addend[0]", "grad_addend[0]"),
+    Fault(
+        "sequences.py", "(batch_sizes.unsqueeze(1) > rows)", "(batch_sizes.unsqueeze(1) >= rows)"
+    ),
+    Fault("sequences.py", "if least < 0 or most > steps:", "if least < 0 or most > steps + 1:"),
+    Fault("sequences.py", "unsqueeze(1) < lengths", "unsqueeze(1) <= lengths"),
+    Fault(
+        "layers.py",
+        "steps = lengths, batch_sizes, resets, direction == 1",
+        "steps = lengths, batch_sizes, resets, False",
+    ),
+    Fault("layers.py", "layer < self.num_layers - 1", "layer <= self.num_layers"),
+    Fault("layers.py", "part.index_select(1, unsorted_indices)", "part"),
+    Fault("stack.py", "outputs = outputs + inputs", "outputs = outputs"),
+    Fault("stack.py", "batch_first=batch_first, reverse=True", "batch_first=batch_first"),
+]
+
+PATH = [
+    Fault(
+        "recurrence/plan.py",
+        "stride[:-2] = [None] * (len(stride) - 2)",
+        "stride[:-1] = [None] * (len(stride) - 1)",
+    ),
+    Fault("recurrence/plan.py", "or tensor.is_neg()", ""),
+    Fault("recurrence/plain.py", "plan.kernel.name != name", "False"),
+    Fault("recurrence/plain.py", "if not differentiated(grads) and", "if"),
+    Fault(
+        "recurrence/plain.py",
+        "problem.bias_hh = bias_hh.data_ptr()",
+        "problem.bias_hh = bias_ih.data_ptr()",
+    ),
+    Fault("recurrence/choice.py", "if unsupported or transforms or", "if transforms or"),
+    Fault(
+        "recurrence/choice.py",
+        "state, fresh = _for_rows(state, rows), _for_rows(fresh, rows)",
+        "pass",
+    ),
+    Fault("recurrence/autograd.py", "if differentiated(grads):", "if False:"),
+    Fault(
+        "recurrence/shapes.py",
+        "return 2 * flops(*shapes, **options)",
+        "return flops(*shapes, **options)",
+    ),
+    Fault(
+        "recurrence/operators.py",
+        "if any(part is not None and part.requires_grad for part in call.noise):",
+        "if False:",
+    ),
+    Fault(
+        "recurrence/compute.py",
+        "map_state(lambda part: part.to(own), (outputs, final))",
+        "(outputs, final)",
+    ),
+    Fault("equations/cache.py", "found is None or not found.holds(cell)", "found is None"),
+]
+
+NATIVE = [
+    Fault("kernels/cpu/native/forward.hpp", "t = p.lengths ? this->end(r) : T_;", "t = T_;"),
+    Fault(
+        "kernels/cpu/native/forward.hpp",
+        "start(x, p.fresh, j, share);",
+        "start(x, p.state, j, share);",
+    ),
+    Fault("kernels/cpu/native/forward.hpp", "to[u] = from[u] * factor[u];", "to[u] = from[u];"),
+    Fault(
+        "kernels/cpu/native/forward.hpp",
+        "bias[(cell.hidden_at() + s) * units + u] +=",
+        "bias[(cell.hidden_at() + s) * units + u] =",
+    ),
+    Fault(
+        "kernels/cpu/native/backward.hpp", "move(dh, x.fresh[0] + j * recurrent, recurrent);", ""
+    ),
+    Fault(
+        "kernels/cpu/native/backward.hpp",
+        "return previous >= 0 && r < plan.alive[previous]",
+        "return previous >= 0",
+    ),
+    Fault(
+        "kernels/cpu/native/backward.hpp",
+        "row[input_at() + I] = T(1);",
+        "row[input_at() + I] = T(0);",
+    ),
+    Fault("kernels/cpu/native/backward.hpp", "x.dc[j * units + u] += dy[u];", ""),
+    Fault(
+        "kernels/cpu/native/backward.hpp",
+        "stays[u] = share[u] * dh[u], dh[u] -= stays[u];",
+        "stays[u] = share[u] * dh[u];",
+    ),
+]
+
+TRITON = []
+
+LAB = [
+    Fault(
+        "lab/training/optimisation.py",
+        "if first:\n            self.optimiser.zero_grad()",
+        "if last:\n            self.optimiser.zero_grad()",
+    ),
+    Fault(
+        "lab/training/optimisation.py",
+        "norm = clip_grad_norm_(parameters, self.config.clip_norm or math.inf)",
+        "norm = clip_grad_norm_(parameters, math.inf)",
+    ),
+    Fault("lab/training/optimisation.py", 'self.steps = content["steps"]', "self.steps = 0"),
+    Fault("lab/training/optimisation.py", "detach_state(judgement.state)", "None"),
+    Fault(
+        "lab/training/loop.py",
+        'better = validation["loss"] < progress.best_loss',
+        'better = validation["loss"] > progress.best_loss',
+    ),
+    Fault(
+        "lab/training/loop.py", "batches.epoch(epoch, start=sums.batches)", "batches.epoch(epoch)"
+    ),
+    Fault("lab/training/loop.py", 'restore_random_states(local["random"], device)', "pass"),
+    Fault(
+        "lab/training/loop.py",
+        "        self.learner.state = None\n        self.save()",
+        "        self.save()",
+    ),
+    Fault(
+        "lab/text/batches.py",
+        'random.Random(f"{self.seed} {number}")',
+        'random.Random(f"{self.seed}")',
+    ),
+    Fault("lab/text/batches.py", "self.labels[:, rows]", "self.labels"),
+]
+
+FAULTS = [*CELLS, *MODIFIERS, *TIME, *PATH, *NATIVE, *TRITON, *LAB]
