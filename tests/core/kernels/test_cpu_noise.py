@@ -1,11 +1,9 @@
-"""The kernel with noise equals the loop: every factor and share, alone and together."""
-
-import itertools
+"""The kernel with noise equals the loop: every factor and share, and every two together."""
 
 import pytest
 import torch
 from cell_table import CELLS, make_cell
-from pairwise import pairs_of
+from pairwise import pairs_of, pairwise
 from parity import F64, backends_agree, call_options, close, leaves, random
 
 from seqcells import (
@@ -37,10 +35,10 @@ def factor(form, *shape):
 
 
 def noises(cell, state):
-    """Yield every combination of the noise that the cell takes."""
+    """Yield combinations of the noise that the cell takes: every pair of forms."""
     hidden = leaves(state)[0]
     takes = [unsupported_reason(cell, field) is None for field in ("hidden", "candidate", "zone")]
-    for forms in itertools.product(*(range(3) if taken else [ABSENT] for taken in takes)):
+    for forms in pairwise(*(range(3) if taken else [ABSENT] for taken in takes)):
         if any(forms):
             read, drop, zone = forms
             shares = map_state(lambda part, zone=zone: factor(zone, *part.shape), state)

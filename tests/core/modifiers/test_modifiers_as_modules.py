@@ -68,7 +68,9 @@ def test_autocast_keeps_the_dtype_of_the_state(kind):
     close(outputs, exact, 0.05)
 
 
-@pytest.mark.parametrize("modifier", ["recurrent", "learned", "composed"])
+@pytest.mark.parametrize(
+    "modifier", ["recurrent", "composed", pytest.param("learned", marks=pytest.mark.slow)]
+)
 def test_modified_cells_compile_in_one_graph(modifier):
     torch.compiler.reset()
     run, inputs = Recurrent(make_modified(modifier, "lstm")), random(3, 2, I)

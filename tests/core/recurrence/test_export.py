@@ -52,8 +52,13 @@ def targets(program):
     return [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
 
 
-@pytest.mark.parametrize("strict", [True, False], ids=["strict", "non_strict"])
-@pytest.mark.parametrize("kind", MODELS)
+STRICT = [
+    pytest.param(kind, True, marks=[] if kind in ("lstm", "recurrent") else pytest.mark.slow)
+    for kind in MODELS
+]
+
+
+@pytest.mark.parametrize(("kind", "strict"), [*STRICT, *((kind, False) for kind in MODELS)])
 def test_a_program_has_one_node_per_layer_for_all_shapes(kind, strict):
     model = Reader(MODELS[kind]())
     program = exported(model, strict)
