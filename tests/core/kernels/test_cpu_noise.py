@@ -130,5 +130,5 @@ def test_noise_that_a_kernel_does_not_take_runs_as_the_loop():
     recurrent = Recurrent(Ignoring(I, 16, dtype=F64))
     noise, inputs = Noise(candidate=factor(CONSTANT, B, 16)), random(T, B, I)
     recurrent(inputs, noise=noise)
-    with backend("cpu"), pytest.raises(RuntimeError, match=r"takes no noise\.candidate"):
+    with backend("cpu"), pytest.raises(RuntimeError, match=r"does not support noise\.candidate"):
         recurrent(inputs, noise=noise)
