@@ -12,7 +12,7 @@ BIN    := .venv/bin
 # Processes that the tests start load bytecode in place of compiling sources.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: train test test-all lint docs kernels sanitize clean
+.PHONY: train test quick test-all lint docs kernels sanitize clean
 
 NATIVE := $(wildcard seqcells/kernels/cpu/native/*)
 
@@ -31,7 +31,10 @@ lint: .venv/ready
 
 # One worker per core; a worker that runs out of tests takes some from another.
 WORKERS := -n logical --maxprocesses 8 --dist worksteal
-test: lint
+test: .venv/ready
+	$(MAKE) --no-print-directory -j 2 lint quick
+
+quick: .venv/ready
 	$(BIN)/python -m pytest -m 'not slow' $(WORKERS) --durations=10 $(ARGS)
 
 test-all: lint

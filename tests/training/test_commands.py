@@ -322,9 +322,9 @@ def start(*arguments, **options):
     )
 
 
-def test_interrupted_process_resumes_in_another(in_folder, train_main, capfd):
+def test_interrupted_process_resumes_in_another(in_folder):
     script, config = str(ROOT / "train.py"), write_config(in_folder, "recurrent")
-    assert command(train_main, [config, "--run=unbroken"]) == 0
+    unbroken = start(script, config, "--run=unbroken")
     broken = start(script, config, "--run=broken")
     assert broken.stdout.readline().startswith("epoch 1/2")
     broken.send_signal(signal.SIGINT)
@@ -340,6 +340,7 @@ def test_interrupted_process_resumes_in_another(in_folder, train_main, capfd):
     output, error = resumed.communicate(timeout=120)
     assert resumed.returncode == 0, error
     assert "test accuracy" in output
+    unbroken.communicate(timeout=120)
     for name in ("best.pt", "last.pt"):
         first, second = (
             torch.load(Path(run, name), weights_only=True)["model"]
@@ -360,6 +361,7 @@ def test_saved_model_predicts_without_torchtext(finished):
     assert output.endswith("It is good, not bad.\n")
 
 
+@pytest.mark.slow
 def test_script_error_is_one_line(in_folder):
     process = start(str(ROOT / "train.py"), "--training.epochs=-1")
     output, error = process.communicate(timeout=60)

@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from seqcells.lab.training import command
-
 ROOT = Path(__file__).parents[2]
 SETTINGS = """
 model: {cell: gru, embedding_size: 8, hidden_size: 8, readout: [max]}
@@ -65,14 +63,11 @@ def assert_alike(first, second):
     assert one["test_loss"] == pytest.approx(other["test_loss"], rel=1e-4)
 
 
-def test_two_processes_equal_one_with_twice_the_batch_size(
-    settings, train_main, monkeypatch, capfd
-):
+def test_two_processes_equal_one_with_twice_the_batch_size(settings):
     """3,000 texts in batches of 31 + 31: the last batch is smaller, shards differ in tokens."""
     output = run(2, "small.yaml", "--run=two", "--training.batch_size=31", folder=settings)
     assert output.count("epoch 1/2") == output.count("test accuracy") == 1
-    monkeypatch.chdir(settings)
-    assert command(train_main, ["small.yaml", "--run=one", "--training.batch_size=62"]) == 0
+    run(1, "small.yaml", "--run=one", "--training.batch_size=62", folder=settings)
     assert_alike(settings / "one", settings / "two")
     assert json.loads((settings / "two/metrics.json").read_text())["processes"] == 2
 

@@ -159,7 +159,7 @@ def test_tracing_does_not_change_a_layer():
 
 def test_unsupported_arguments_of_layers_raise():
     layers, inputs = make_layers("gru")[0], random(T, B, I)
-    with pytest.raises(TypeError, match="noise: expected none"):
+    with pytest.raises(TypeError, match="noise: expected None"):
         trace(layers, inputs, noise=Noise())
     with pytest.raises(TypeError, match="expected a padded tensor, got PackedSequence"):
         trace(layers, nn.utils.rnn.pack_sequence([inputs[:, 0]]))

@@ -124,7 +124,7 @@ def test_results_and_gradients_with_noise_equal_the_loop(kind, product, form, pr
         ("gru", "streamed", (40, 33)),
         ("peephole_lstm", "given", (20, 150)),
         ("layer_norm_lstm", "given", (70, 20)),
-        ("indrnn_tanh", "given", (20, 150)),
+        pytest.param("indrnn_tanh", "given", (20, 150), marks=pytest.mark.slow),
     ],
 )
 def test_several_programs_equal_the_loop(kind, product, sizes, prefer_plan):

@@ -249,7 +249,8 @@ def test_a_transform_inside_a_compiled_function_compiles():
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*is deprecated")
-@pytest.mark.parametrize("kind", ["recurrent_gru", pytest.param("stack", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["recurrent_gru", "stack"])
 def test_results_under_inductor_are_equal(kind):
     torch.compiler.reset()
     model = ready(kind) if kind == "stack" else MODELS[kind]()  # inductor runs a C++ compiler

@@ -94,6 +94,7 @@ print("agreed")
 """
 
 
+@pytest.mark.slow
 def test_a_saved_program_computes_the_same_in_another_process(tmp_path):
     model, cases = Reader(MODELS["gru"]()), tmp_path / "cases.pt"
     programs = [tmp_path / "strict.pt2", tmp_path / "non_strict.pt2"]
