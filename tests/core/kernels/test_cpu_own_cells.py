@@ -237,6 +237,7 @@ def test_other_processes_reuse_the_compiled_kernel(monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in cache_folder().iterdir()} == stamps
 
 
+@pytest.mark.slow
 def test_an_exported_program_runs_in_another_process(tmp_path, monkeypatch):
     for kind in (Blend, Interpreted):
         recurrent, inputs = seqcells.Recurrent(kind(I, H)), torch.randn(T, B, I)
