@@ -9,7 +9,10 @@ DATA   ?=
 ARGS   ?=
 BIN    := .venv/bin
 
-.PHONY: train test test-all lint docs kernels sanitize clean
+# Processes that the tests start load bytecode in place of compiling sources.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: train test quick test-all lint docs kernels sanitize clean
 
 NATIVE := $(wildcard seqcells/kernels/cpu/native/*)
 
@@ -26,11 +29,16 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint
-	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+# One worker per core; a worker that runs out of tests takes some from another.
+WORKERS := -n logical --maxprocesses 8 --dist worksteal
+test: .venv/ready
+	$(MAKE) --no-print-directory -j 2 lint quick
+
+quick: .venv/ready
+	$(BIN)/python -m pytest -m 'not slow' $(WORKERS) --durations=10 $(ARGS)
 
 test-all: lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --durations=10 $(ARGS)
 
 docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
@@ -40,7 +48,8 @@ kernels: .venv/ready
 
 # Instrumented build: checks memory accesses and undefined behaviour (shifts, casts).
 SANITIZED := build/sanitized
-NATIVE_TESTS := kernel.py interpreter.py noise_kernels.py all_states.py
+NATIVE_TESTS := $(addprefix kernels/test_cpu,.py _interpreter.py _noise.py)
+NATIVE_TESTS += recurrence/test_all_states.py
 sanitize: .venv/ready
 	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
 	cp -r seqcells tests setup.py setup.cfg pyproject.toml README.md LICENSE $(SANITIZED)
@@ -49,7 +58,7 @@ sanitize: .venv/ready
 	  $(abspath $(BIN))/python setup.py --quiet build_ext --inplace
 	cd $(SANITIZED) && PYTHONPATH=. ASAN_OPTIONS=detect_leaks=0 \
 	  LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libstdc++.so)" \
-	  $(abspath $(BIN))/python -m pytest $(addprefix tests/core/test_,$(NATIVE_TESTS)) \
+	  $(abspath $(BIN))/python -m pytest $(addprefix tests/core/,$(NATIVE_TESTS)) \
 	    -m 'not slow' -p no:faulthandler $(ARGS)
 
 clean:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import speed, training
+from benchmarks import memory, speed, training
 from benchmarks.picture import draw
 from benchmarks.shapes import FAMILIES, SHAPES
 from benchmarks.table import Row
@@ -126,7 +126,14 @@ def test_training(monkeypatch, tmp_path, capsys):
     assert rows[0][4] == rows[1][4]  # the loss
 
 
-def test_memory():
+def test_memory_of_one_layer():
+    shape = tiny(SHAPES["ragged"])
+    for library in ("torch.nn", "seqcells"):
+        assert memory.grow(library, "LSTM", shape, True, steps=1, threads=1) >= 0
+
+
+@pytest.mark.slow
+def test_memory_prints_a_row_per_mode():
     run = subprocess.run(
         [sys.executable, "-c", MEMORY], cwd=ROOT, capture_output=True, text=True, check=True
     )

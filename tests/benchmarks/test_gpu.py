@@ -34,6 +34,18 @@ def on_cpu(monkeypatch):
 
 
 @pytest.mark.usefixtures("on_cpu")
+def test_a_compiled_loop_is_measured_where_rows_are_full(capsys):
+    gpu.main(["--rounds", "1", "--only", "lstm,float32,inference"])
+    rows = rows_of(capsys.readouterr().out)
+    assert [row[0].startswith("ragged") for row in rows] == [False, True]
+    for _, _, _, kernel, cudnn, _, loop, *_ in rows:
+        assert float(kernel) > 0 < float(loop)
+        assert cudnn == "-"
+    assert [row[7] == "-" for row in rows] == [False, True]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("on_cpu")
 def test_every_row_and_every_answer(capsys):
     gpu.main(["--rounds", "1"])
     printed = capsys.readouterr().out

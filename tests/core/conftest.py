@@ -5,7 +5,7 @@ from hypothesis import settings
 import seqcells
 from seqcells.kernels import cpu
 
-# The machine may be busy, and a test that fails today has to fail tomorrow.
+# No deadlines, because the machine may be busy; the same examples in every run.
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
 
@@ -17,8 +17,39 @@ def _seeded():
 
 @pytest.fixture(params=["reference", "cpu"])
 def each_backend(request):
-    """The test once on each backend: by name, so that a call it cannot run is no silent pass."""
+    """Run the test on each backend by name: a call that the backend cannot run is an error."""
     if request.param == "cpu" and cpu.unavailable():
         pytest.skip("no native code on this machine")
     with seqcells.backend(request.param):
         yield
+
+
+@pytest.fixture
+def prefer_plan(monkeypatch):
+    """Return a function that has Triton's kernels multiply in one way wherever it is possible."""
+    from seqcells.kernels.triton import planning  # imports Triton
+
+    plans = planning.plans
+
+    def prefer(product):
+        def preferred_first(*arguments):
+            return iter(sorted(plans(*arguments), key=lambda plan: plan.product != product))
+
+        monkeypatch.setattr(planning, "plans", preferred_first)
+
+    return prefer
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """Return the kernels that are launched, and the kind of each one's recurrent product."""
+    from seqcells.kernels.triton import launch  # imports Triton
+
+    seen, run = [], launch.launch
+
+    def counted(kernel, *arguments, **constants):
+        seen.append((kernel.fn.__name__, constants["PRODUCT"]))
+        run(kernel, *arguments, **constants)
+
+    monkeypatch.setattr(launch, "launch", counted)
+    return seen

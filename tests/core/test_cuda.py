@@ -1,16 +1,17 @@
-"""On a GPU: layers against torch.nn, cells against the readable loop, and nothing that waits."""
+"""On a GPU, layers equal torch.nn, cells equal the readable loop, and no step synchronizes.
+
+Without a GPU, `tests/conftest.py` excludes this file.
+"""
 
 from itertools import product
 
 import pytest
 import torch
-from core_helpers import KERNEL_CELLS, LAYERS, leaves, make_cell, make_layers, prefer_plan
-from test_kernel import error
-from test_layers import parity
+from cell_table import CELLS, LAYERS, make_cell, make_layers
+from layer_parity import assert_equals_torch
+from parity import leaves, relative_error
 
 import seqcells
-
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 FORMS = {"padded": "padded", "lengths": "lengths", "packed": "unsorted"}
@@ -22,7 +23,7 @@ SLACK = 4.0  # times the readable loop's own error against float64, and one unit
 
 
 def in_reach(kind, dtype):
-    """Whether a cell's result is no luck: in a short type it is where a relu opens."""
+    """Whether results are comparable: in a short type, rounding decides where a relu opens."""
     return dtype == "f32" or "relu" not in kind
 
 
@@ -41,7 +42,7 @@ def _without_tf32():
 
 
 def skip_without(name):
-    """Skip, and say why, where the machine has no such backend."""
+    """Skip with the reason where the machine has no such backend."""
     state = seqcells.backends().get(name, "not available: no such backend")
     if name != "auto" and not state.startswith("available"):
         pytest.skip(f"{name}: {state}")
@@ -55,7 +56,7 @@ def each_backend(request):
 
 
 class Refusals:
-    """Run what a backend runs; of the rest, remember that it said so and what."""
+    """Run what a backend supports, and record the errors of the rest."""
 
     def __init__(self):
         self.ran, self.said = 0, []
@@ -70,20 +71,20 @@ class Refusals:
             self.said.append(str(refusal))
 
     def settle(self):
-        """A test in which nothing ran is skipped, with the reason."""
+        """Skip a test in which nothing ran, with the reason."""
         if not self.ran:
             pytest.skip(self.said[0])
 
 
-# torch.nn's layers in bfloat16, whose weights PyTorch does not put into one block.
+# PyTorch does not put the weights of its own bfloat16 layers into one block.
 @pytest.mark.filterwarnings("ignore:RNN module weights are not part of single contiguous chunk")
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("kind", "dtype"), OF_TORCH)
-def test_layers_are_torchs(each_backend, kind, form, dtype):
+def test_layers_equal_torch(each_backend, kind, form, dtype):
     run = Refusals()
     for layers, ways, bias, first, hx in product((1, 2), *[(True, False)] * 4):
         run(
-            parity,
+            assert_equals_torch,
             kind,
             FORMS[form],
             hx=hx,
@@ -100,7 +101,7 @@ def test_layers_are_torchs(each_backend, kind, form, dtype):
 
 
 def everything(backend, cell, inputs, dtype, **options):
-    """Outputs, final states and all gradients, by name, in the dtype that is asked for."""
+    """Return outputs, final states and all gradients by name in the given dtype."""
     recurrent = seqcells.Recurrent(cell, reverse=options.pop("reverse")).to(dtype)
     recurrent.zero_grad()
     leaf = inputs.to(dtype, copy=True).requires_grad_()
@@ -117,7 +118,7 @@ def everything(backend, cell, inputs, dtype, **options):
 
 
 def agree(backend, kind, dtype, **options):
-    """The backend errs at most `SLACK` times as much as the readable loop, as on the CPU."""
+    """Require errors of at most `SLACK` times those of the readable loop, as on the CPU."""
     small = {"proj_size": 20} if kind == "lstm_proj" else {}
     cell = make_cell(kind, I, H, dtype=dtype, device="cuda", **small)
     inputs = torch.randn(T, B, I).to("cuda", dtype)
@@ -131,16 +132,16 @@ def compare(backend, kind, cell, inputs, dtype, **options):
     for name, value in found.items():
         assert value.dtype == dtype, name
         slack = 3 * SLACK if "norm" in kind else SLACK
-        allowed = slack * (error(loop[name], exact[name]) + torch.finfo(dtype).eps)
+        allowed = slack * (relative_error(loop[name], exact[name]) + torch.finfo(dtype).eps)
         if backend != "triton" and kind in CUDNN:
             allowed = max(allowed, CUDNN_ERROR)
-        assert error(value, exact[name]) <= allowed, (name, options)
+        assert relative_error(value, exact[name]) <= allowed, (name, options)
 
 
 @pytest.mark.parametrize(
-    ("kind", "dtype"), [pair for pair in product(KERNEL_CELLS, DTYPES) if in_reach(*pair)]
+    ("kind", "dtype"), [pair for pair in product(CELLS, DTYPES) if in_reach(*pair)]
 )
-def test_cells_are_the_readable_loops(each_backend, kind, dtype):
+def test_cells_equal_the_loop(each_backend, kind, dtype):
     run = Refusals()
     lengths = torch.tensor([9, 0, 3, 7, 1], device="cuda")
     resets = torch.rand(T, B, device="cuda") < 0.2
@@ -159,10 +160,10 @@ def test_cells_are_the_readable_loops(each_backend, kind, dtype):
 @pytest.mark.parametrize("product", ["resident", "memory", "split", "streamed", "given"])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", ["rnn_tanh", "gru", "peephole_lstm", *NORMED])
-def test_each_way_to_multiply(kind, dtype, product, monkeypatch):
-    """Of several slices and several groups of rows, ragged, with restarts, in both directions."""
+def test_each_kind_of_product_equals_the_loop(kind, dtype, product, prefer_plan):
+    """Several slices and groups of rows, with lengths and resets, in both directions."""
     skip_without("triton")
-    prefer_plan(product, monkeypatch)
+    prefer_plan(product)
     rows, units = 40, 72
     cell = make_cell(kind, I, units, dtype=DTYPES[dtype], device="cuda")
     inputs = torch.randn(T, rows, I).to("cuda", DTYPES[dtype])
@@ -176,8 +177,8 @@ def test_each_way_to_multiply(kind, dtype, product, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["rnn_tanh", "rnn_relu", "gru", "lstm"])
 @pytest.mark.parametrize("bias", [True, False])
-def test_cudnn_s_results_are_those_of_torch_nn(kind, bias):
-    """To the last bit, with the weights where a layer has them and where a cell has them."""
+def test_cudnn_equals_torch_nn(kind, bias):
+    """To the last bit, for the weights of a layer and of a cell."""
     skip_without("cudnn")
     ours, theirs = make_layers(kind, I, H, dtype=torch.float32, bias=bias, device="cuda")
     theirs.load_state_dict(ours.state_dict())
@@ -194,7 +195,7 @@ def test_cudnn_s_results_are_those_of_torch_nn(kind, bias):
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_weights_go_to_cudnn_in_one_block(bias):
-    """Else PyTorch copies them at each call, and warns."""
+    """Otherwise PyTorch copies them in each call, and warns."""
     skip_without("cudnn")
     layer = seqcells.LSTM(I, H, 2, bias=bias, bidirectional=True, dtype=torch.bfloat16)
     inputs = torch.randn(T, B, I, device="cuda", dtype=torch.bfloat16)
@@ -204,15 +205,15 @@ def test_weights_go_to_cudnn_in_one_block(bias):
 
 @pytest.mark.parametrize("name", ["triton", "cudnn"])
 @pytest.mark.parametrize("kind", ["rnn_tanh", "gru", "lstm"])
-def test_what_the_kernels_are_for_they_run(name, kind):
+def test_the_kernels_run_layers(name, kind):
     skip_without(name)
     with seqcells.backend(name):
-        parity(kind, "padded", dtype=torch.float32, device="cuda")
+        assert_equals_torch(kind, "padded", dtype=torch.float32, device="cuda")
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature")
 @pytest.mark.parametrize("name", ["auto", "triton"])
-def test_a_training_step_never_waits_for_the_device(name):
+def test_a_training_step_never_synchronizes(name):
     skip_without(name)
     layer = seqcells.LSTM(I, H).to("cuda")
     optimiser = torch.optim.Adam(layer.parameters())
@@ -226,7 +227,7 @@ def test_a_training_step_never_waits_for_the_device(name):
             outputs.square().mean().backward()
         optimiser.step()
 
-    step()  # what is made once may wait
+    step()  # the first step may synchronize
     torch.cuda.set_sync_debug_mode("error")
     try:
         step()

@@ -1,10 +1,10 @@
-"""Properties of the pure functions on ragged sequences, over shapes and lengths drawn at random."""
+"""Properties of the functions on ragged sequences, over random shapes and lengths."""
 
 import pytest
 import torch
-from core_helpers import F64, random, same
 from hypothesis import given
 from hypothesis import strategies as st
+from parity import F64, random, same
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from seqcells import LSTMState, detach_state
@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 @st.composite
 def ragged(draw, least=0, rows=0):
-    """Lengths of a batch, and a number of steps that holds them."""
+    """Draw the lengths of a batch, and a number of steps that is long enough."""
     lengths = draw(st.lists(st.integers(least, 7), min_size=rows, max_size=6))
     steps = max(lengths, default=0) + draw(st.integers(0, 3))
     return torch.tensor(lengths, dtype=torch.int64), steps
@@ -73,7 +73,7 @@ def test_unpack_inverts_pack(case, shape):
 
 
 @given(ragged(least=1, rows=1), features)
-def test_pack_and_unpack_are_torchs(case, shape):
+def test_pack_and_unpack_equal_torchs(case, shape):
     lengths, steps = case
     lengths = lengths.sort(descending=True).values
     padded = random(steps, len(lengths), *(shape or [1]))
@@ -99,7 +99,7 @@ def test_pack_and_unpack_pass_gradients(case):
 
 
 @given(ragged(), st.sampled_from([torch.int64, torch.int32, torch.int16, torch.uint8, None]))
-def test_good_lengths_are_taken_in_any_form(case, dtype):
+def test_lengths_of_any_integer_dtype_are_accepted(case, dtype):
     lengths, steps = case
     form = lengths.tolist() if dtype is None else lengths.to(dtype)
     found = check_lengths(form, steps, len(lengths), CPU)
@@ -108,7 +108,7 @@ def test_good_lengths_are_taken_in_any_form(case, dtype):
 
 
 @given(ragged(rows=1), st.data())
-def test_a_length_out_of_range_is_refused(case, data):
+def test_a_length_out_of_range_raises(case, data):
     lengths, steps = case
     row = data.draw(st.integers(0, len(lengths) - 1))
     bad = data.draw(st.one_of(st.integers(-9, -1), st.integers(steps + 1, steps + 9)))
@@ -120,27 +120,27 @@ def test_a_length_out_of_range_is_refused(case, data):
 
 
 @given(ragged(), st.integers(1, 3))
-def test_a_wrong_number_of_lengths_is_refused(case, more):
+def test_a_wrong_number_of_lengths_raises(case, more):
     lengths, steps = case
     with pytest.raises(ValueError, match="expected one for each row"):
         check_lengths(lengths, steps, len(lengths) + more, CPU)
 
 
 @given(ragged(rows=1), st.sampled_from([torch.float32, torch.float64, torch.bool]))
-def test_lengths_that_are_no_whole_numbers_are_refused(case, dtype):
+def test_lengths_that_are_not_integers_raise(case, dtype):
     lengths, steps = case
     with pytest.raises(TypeError, match=r"expected whole numbers, got torch\."):
         check_lengths(lengths.to(dtype), steps, len(lengths), CPU)
 
 
-def test_lengths_that_cannot_be_read_for_nothing_are_not_read():
+def test_lengths_on_another_device_are_not_read():
     unread = torch.empty(3, dtype=torch.int32, device="meta")
     found = check_lengths(unread, 5, 3, torch.device("meta"))
     assert found.is_meta
     assert found.dtype == torch.int64
 
 
-def test_detach_state_takes_any_state():
+def test_detach_state_detaches_any_state():
     tensor = random(2, 3).requires_grad_() * 1
     state = (tensor, [LSTMState(tensor, tensor)])
     detached = detach_state(state)
@@ -153,6 +153,6 @@ def test_detach_state_takes_any_state():
         detach_state({"hidden": tensor})
 
 
-def test_the_default_dtype_plays_no_part():
+def test_the_default_dtype_is_not_used():
     assert valid_steps(torch.tensor([1]), 2).dtype == torch.bool
     assert unpack(torch.ones(1, dtype=F64), torch.tensor([1]), 2).dtype == F64

@@ -1,12 +1,12 @@
-"""Any cells in depth, held to a composition by hand."""
+"""A `Stack` of any cells equals a composition of loops."""
 
 import copy
 
 import pytest
 import torch
 import torch.nn.functional as F
-from core_helpers import F64, close, leaves, make_cell, random, same
-from invented_cells import Leaky, by_hand, function
+from cell_table import Leaky, function, make_cell
+from parity import F64, by_hand, close, leaves, random, same
 from torch import nn
 
 import seqcells
@@ -17,7 +17,7 @@ LENGTHS = [3, 5, 0]
 
 
 def cells():
-    """Each layer its own cell and size; the second and the last in both directions."""
+    """Return layers of different cells and sizes; the second and the last are bidirectional."""
     return [
         nn.GRUCell(4, 5, dtype=F64),
         (make_cell("lstm", 5, 3), make_cell("gru_reset_before", 5, 4)),
@@ -27,13 +27,13 @@ def cells():
 
 
 def runs(entry):
-    """The layer's recurrences by hand, one or two."""
+    """Return the cells of a layer, each with its direction."""
     pair = entry if isinstance(entry, tuple) else (entry,)
     return [(cell, reverse) for cell, reverse in zip(pair, (False, True))]
 
 
 def composed(entries, inputs, lengths=None, resets=None, states=None, change=lambda n, x, y: y):
-    """The stack by hand; `change` sees each layer's number, input and output."""
+    """Run the stack layer by layer; `change` maps each layer's number, input and output."""
     final = []
     for number, entry in enumerate(entries):
         start = [None] * 2 if states is None else states[number]
@@ -56,7 +56,7 @@ def some_resets():
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "ragged"])
 @pytest.mark.parametrize("resets", [None, some_resets()], ids=["no_resets", "resets"])
-def test_equals_the_composition_by_hand(lengths, resets):
+def test_outputs_and_final_state_equal_the_composition(lengths, resets):
     entries, inputs = cells(), random(T, B, 4)
     outputs, final = Stack(entries)(inputs, None, lengths, resets)
     expected, last = composed(entries, inputs, lengths, resets)
@@ -67,7 +67,7 @@ def test_equals_the_composition_by_hand(lengths, resets):
     assert isinstance(final[1][0], seqcells.LSTMState)
 
 
-def test_states_go_in_and_come_out_in_one_form():
+def test_the_final_state_is_a_valid_initial_state():
     entries, inputs = cells(), random(T, B, 4)
     stack = Stack(entries)
     _, state = stack(random(T, B, 4))
@@ -80,7 +80,7 @@ def test_states_go_in_and_come_out_in_one_form():
     same(stack(inputs, (None, None, None, None)), stack(inputs))
 
 
-def test_a_carried_state_continues_one_way_stacks():
+def test_a_carried_state_continues_a_unidirectional_stack():
     stack = Stack([make_cell("lstm", 4, 5), Leaky5(), nn.GRUCell(5, 2, dtype=F64)])
     inputs = random(T, B, 4)
     outputs, final = stack(inputs)
@@ -97,7 +97,7 @@ class Leaky5(Leaky):
 
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "ragged"])
-def test_residuals_where_the_widths_agree(lengths):
+def test_residuals_are_added_where_the_widths_agree(lengths):
     entries = [
         make_cell("gru", 4, 4),
         make_cell("rnn_tanh", 4, 6),
@@ -115,7 +115,7 @@ def test_residuals_where_the_widths_agree(lengths):
         assert not outputs[~valid].any()
 
 
-def test_dropout_between_layers_under_a_seed_and_off_in_eval():
+def test_dropout_runs_between_layers_and_not_in_eval():
     entries, inputs = cells(), random(T, B, 4)
     stack = Stack(entries, dropout=0.5)
     torch.manual_seed(4)
@@ -138,7 +138,7 @@ def test_dropout_comes_after_the_residual():
     close(outputs, composed(entries, inputs, change=change)[0])
 
 
-def test_layouts():
+def test_batch_first_and_unbatched_input_are_equal():
     entries, inputs, resets = cells(), random(T, B, 4), some_resets()
     outputs, final = Stack(entries)(inputs, None, LENGTHS, resets)
     found = Stack(entries, batch_first=True)(inputs.transpose(0, 1), None, LENGTHS, resets.T)
@@ -150,14 +150,14 @@ def test_layouts():
     close(leaves(alone[1]), [part[0] for part in leaves(final)])
 
 
-def test_one_layer_is_a_recurrent():
+def test_one_layer_equals_a_recurrent():
     cell, inputs = make_cell("lstm"), random(T, B, 4)
     outputs, (final,) = Stack([cell])(inputs)
     same(outputs, Recurrent(cell)(inputs)[0])
     same(final, Recurrent(cell)(inputs)[1])
 
 
-def test_where_things_are():
+def test_layers_have_the_documented_names():
     stack = Stack([make_cell("gru"), (make_cell("gru", 5, 3), make_cell("gru", 5, 3))])
     assert isinstance(stack.layers[0], Recurrent)
     forward, backward = stack.layers[1]
@@ -170,14 +170,14 @@ def test_where_things_are():
     same(twice(inputs), stack(inputs))
 
 
-def test_functions_and_module_lists_are_taken():
+def test_functions_and_module_lists_are_accepted():
     inputs = random(T, B, 4)
     close(Stack([function])(inputs)[0], by_hand(function, inputs)[0])
     listed = nn.ModuleList([make_cell("gru"), make_cell("gru", 5, 2)])
     assert Stack(listed)(inputs)[0].shape == (T, B, 2)
 
 
-def test_the_gradients_reach_every_layer():
+def test_gradients_reach_every_layer():
     stack = Stack(cells(), dropout=0.2)
     stack(random(T, B, 4))[0].square().sum().backward()
     assert all(parameter.grad.any() for parameter in stack.parameters())
@@ -210,6 +210,6 @@ GRU = make_cell("gru", 4, 4)
         (lambda: Stack([GRU, make_cell("gru", 5)])(random(T, B, 4)), ValueError, "5 features"),
     ],
 )
-def test_bad_input(make, error, words):
+def test_bad_input_raises(make, error, words):
     with pytest.raises(error, match=words):
         make()

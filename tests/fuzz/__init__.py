@@ -1,11 +1,11 @@
-"""Random cells, shapes, settings and modes against the readable loop.
+"""Compare random cells, shapes, settings and modes with the readable loop.
 
 python -m tests.fuzz [SECONDS] [SEED]
 
-Each case is drawn from a seed of its own. The default backend and the readable loop compute it, and
-outputs, final states and gradients are compared: first, after a constant of the cell has changed,
-and again. A case that differs is printed with its seed and its parts;
-`python -m tests.fuzz 0 SEED` runs it alone. The exit status is 1 if any case differs.
+Each case has its own seed. The default backend and the readable loop compute it, and outputs, final
+states and gradients are compared: at first, after a constant of the cell has changed, and again.
+A case that differs is printed with its seed and its parts; `python -m tests.fuzz 0 SEED` runs it
+alone. The exit status is 1 if any case differs.
 """
 
 import random
@@ -21,11 +21,11 @@ __all__ = ["Case", "Random", "fuzz", "main"]
 SECONDS = 60.0
 
 
-def fuzz(seconds: float, seed: int, progress: bool = True) -> tuple[int, list[str]]:
-    """Return the number of cases run and the findings. Run one case if `seconds` is 0."""
+def fuzz(seconds: float, seed: int, progress: bool = True, least: int = 1) -> tuple[int, list[str]]:
+    """Run cases for some seconds, and at least `least`; return their number and the findings."""
     started, count, findings = time.monotonic(), 0, []
     with tqdm(unit=" cases", disable=not progress or None) as bar:
-        while count == 0 or time.monotonic() - started < seconds:
+        while count < least or time.monotonic() - started < seconds:
             case = Case(seed + count)
             try:
                 found = case.differences()

@@ -88,6 +88,7 @@ def test_loaded_vocabulary_equals_saved(tmp_path, vocabulary):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_loading_and_encoding_need_no_torchtext(tmp_path, vocabulary):
     vocabulary.save(tmp_path / "vocabulary.json")
     script = """

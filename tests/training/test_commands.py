@@ -361,6 +361,7 @@ def test_saved_model_predicts_without_torchtext(finished):
     assert output.endswith("It is good, not bad.\n")
 
 
+@pytest.mark.slow
 def test_script_error_is_one_line(in_folder):
     process = start(str(ROOT / "train.py"), "--training.epochs=-1")
     output, error = process.communicate(timeout=60)

@@ -117,7 +117,7 @@ def test_loss_is_equal_without_reading_labels(vocabulary, monkeypatch):
     hidden, labels = torch.randn(5, 8, 20).double(), torch.randint(vocabulary, (5, 8))
     labels[3:, 2:] = IGNORED
     readable_loss = head.loss(hidden, labels, IGNORED)
-    monkeypatch.setattr("seqcells.lab.models.language.readable", lambda _: False)
+    monkeypatch.setattr("seqcells.lab.models.language.is_host_readable", lambda _: False)
     torch.testing.assert_close(head.loss(hidden, labels, IGNORED), readable_loss)
     counted = labels != IGNORED
     torch.testing.assert_close(readable_loss, head.losses(hidden[counted], labels[counted]).sum())

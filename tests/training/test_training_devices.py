@@ -133,7 +133,7 @@ def test_steps_do_not_synchronise(name, small_corpus):
     task = parts.get("task", name if name in TASK_NAMES else "sentiment")
     config = Config(
         task=task,
-        data=DataConfig(**{"max_tokens": 12} | parts.get("data", {})),
+        data=DataConfig(**{"max_tokens": 6} | parts.get("data", {})),
         model=ModelConfig(**SIZES | parts.get("model", {})),
         training=TrainingConfig(batch_size=16, **parts.get("training", {})),
     )
