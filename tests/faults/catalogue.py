@@ -141,7 +141,31 @@ NATIVE = [
     ),
 ]
 
-TRITON = []
+TRITON = [
+    Fault("kernels/triton/recurrence.py", "h = h * noise_at(read", "h = h + 0 * noise_at(read"),
+    Fault(
+        "kernels/triton/recurrence.py",
+        "total += hidden[s - HIDDEN_AT]",
+        "total = hidden[s - HIDDEN_AT]",
+    ),
+    Fault(
+        "kernels/triton/gradient.py",
+        "again = restarts(resets, t, rows, taken, B)",
+        "again = taken & False",
+    ),
+    Fault("kernels/triton/gradient.py", "taken & (n == 0) & ~again", "taken & (n == 0)"),
+    Fault("kernels/triton/gradient.py", "seen = before_h * reading", "seen = before_h"),
+    Fault(
+        "kernels/triton/launch.py",
+        "dz[:, : kernel.gates * H] @ call.weight_ih",
+        "dz[:, : kernel.gates * H] @ -call.weight_ih",
+    ),
+    Fault(
+        "kernels/triton/shapes.py",
+        "lengths = call.lengths.to(torch.int64).clamp(0, call.inputs.shape[0])",
+        "lengths = call.lengths.to(torch.int64).clamp(1, call.inputs.shape[0])",
+    ),
+]
 
 LAB = [
     Fault(
