@@ -27,7 +27,7 @@ def affine(P, which, value):
 
 
 def blocks(P, h, x, count):
-    """What comes from the input and from the hidden state, gate by gate."""
+    """Return the products with the input and the hidden state, gate by gate."""
     from_x = np.split(affine(P, "ih", x), count)
     return zip(from_x, np.split(affine(P, "hh", h), count))
 

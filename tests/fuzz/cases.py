@@ -1,4 +1,4 @@
-"""Random cases: what surrounds a cell, the mode it runs in, and the comparison with the loop."""
+"""Random cases of a cell, its arguments and its mode, compared with the readable loop."""
 
 import copy
 import random
@@ -14,14 +14,14 @@ from tests.fuzz.cells import Random, random_cell
 TOLERANCE, LARGE = 1e-7, 1e8
 SINGLE_TOLERANCE = 1e-4  # in float32; more where the loop itself is less exact
 
-# How a case runs, and how often. Compiling and exporting take much longer than the others.
+# Relative frequency of each mode. Compiling and exporting take much longer than the others.
 MODES = {"gradients": 80, "inference mode": 5, "vmap": 4, "func.grad": 3, "stack": 6}
 MODES |= {"compile": 1, "export": 1}
 DETERMINISTIC = ("vmap", "func.grad", "compile", "export")
 
 
 def modified(draw, cell):
-    """The cell, in some cases with a modifier around it, and the modifier's name."""
+    """Return the cell, in some cases with a modifier around it, and the modifier's name."""
     kinds = ["Zoneout", "LearnedState"]
     kinds += ["VariationalDropout"] * (cell.weights().weight_hh is not None)
     kind = draw.choice([None] * 6 + kinds)
@@ -32,7 +32,7 @@ def modified(draw, cell):
 
 
 class Case:
-    """Everything that a seed decides."""
+    """A case, determined by its seed."""
 
     def __init__(self, seed):
         draw = self.draw = random.Random(seed)
@@ -45,7 +45,9 @@ class Case:
         cell, around = modified(draw, self.own)
         self.recurrent = seqcells.Recurrent(cell, reverse=draw.random() < 0.3)
         training = draw.random() < 0.7 and self.mode not in DETERMINISTIC
-        training = training and self.dtype == torch.float64  # else masks hide the loop's own error
+        training = (
+            training and self.dtype == torch.float64
+        )  # masks would hide the error of the loop
         self.recurrent.train(training)
         if self.mode == "stack":
             other, _ = random_cell(draw, units, features, self.dtype)
@@ -76,7 +78,7 @@ class Case:
         )
 
     def differences(self) -> str:
-        """What differs from the readable loop, or nothing."""
+        """Describe the first difference from the readable loop; "" if there is none."""
         for turn in range(3):
             if turn and isinstance(self.own, Random):
                 self.own.change(self.draw)
@@ -86,13 +88,13 @@ class Case:
                 if differ(found, expected, tolerance):
                     where = f"turn {turn}, result {number} of {len(ours)}"
                     if found is None or expected is None or found.shape != expected.shape:
-                        return f"{where}: {found} instead of {expected}"
+                        return f"{where}: expected {expected}, got {found}"
                     worst = (found - expected).abs().max().item()
                     return f"{where}: off by {worst:.1e} of {expected.abs().max().item():.1e}"
         return ""
 
     def tolerance(self, loop: list[Tensor | None], turn: int) -> float:
-        """What rounding explains: in float32 a multiple of the loop's own error."""
+        """Return the tolerance for rounding: in float32 a multiple of the error of the loop."""
         if self.dtype == torch.float64:
             return TOLERANCE
         exact = copy.copy(self)
@@ -111,8 +113,8 @@ class Case:
         return float("inf") if error > 1e-3 else max(SINGLE_TOLERANCE, 100 * error)
 
     def compute(self, backend: str, turn: int) -> list[Tensor | None]:
-        """Outputs, final states and gradients."""
-        torch.manual_seed(turn)  # of the masks
+        """Return outputs, final states and gradients."""
+        torch.manual_seed(turn)  # for the masks
         with ExitStack() as contexts:
             contexts.enter_context(seqcells.backend(backend))
             if self.autocast:
@@ -137,7 +139,7 @@ class Case:
                 with torch.no_grad():
                     exported = torch.export.export(module, arguments, self.options, strict=False)
                     found = self.run(exported.module(), self.inputs, self.state)
-                # Exporting leaves nothing behind: the eager results come after it.
+                # The eager results come last: exporting must not affect them.
                 return [*found, *self.gradients(self.recurrent, turn)]
             if self.mode == "export":
                 with torch.no_grad():
@@ -165,7 +167,7 @@ class Case:
         return [part.detach() for part in results] + grads
 
     def batched(self, backend: str) -> list[Tensor]:
-        """Three inputs at once; the loop takes them one by one."""
+        """Run three inputs by vmap, or one after another by the loop."""
         inputs = torch.stack([self.inputs, 0.5 * self.inputs, -self.inputs])
         with torch.no_grad():
             if backend == "auto":
@@ -178,7 +180,7 @@ class Case:
         return [torch.stack(parts) for parts in zip(*found)]
 
     def functional(self, backend: str) -> list[Tensor]:
-        """The gradient by `torch.func`; the loop's by autograd."""
+        """Return the gradient by `torch.func`, or by autograd for the loop."""
 
         def total(inputs):
             results = self.run(self.recurrent, inputs, self.state)
@@ -197,7 +199,7 @@ def leaves(state) -> list[Tensor]:
 
 
 def weighted(results: list[Tensor], seed: int) -> Tensor:
-    """A sum of all results, each number with its own weight."""
+    """Return a randomly weighted sum of all results."""
     weights = torch.Generator().manual_seed(seed)
     return sum(
         (part * torch.rand(part.shape, generator=weights).to(part)).sum() for part in results
@@ -214,5 +216,5 @@ def differ(found: Tensor | None, expected: Tensor | None, tolerance: float) -> b
         return False
     largest = expected.abs().max()
     if not largest <= LARGE:
-        return False  # where rounding decides, nothing is to be compared
+        return False  # dominated by rounding
     return not bool(((found - expected).abs() <= tolerance * (1 + largest)).all())

@@ -1,4 +1,4 @@
-"""Random cells: those of seqcells, and a user's own of random operations."""
+"""Random cells: built-in ones, and user cells of random operations."""
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +28,7 @@ BUILT_IN = {
 
 
 class Random(seqcells.GatedCell):
-    """A cell whose `activate` computes a `recipe`: operations, with their operands by number."""
+    """A cell whose `activate` computes a `recipe`: operations and the numbers of operands."""
 
     def __init__(self, *sizes, gates, parts, recipe, results, **options):
         self.gates = tuple(f"gate{n}" for n in range(gates))
@@ -51,7 +51,7 @@ class Random(seqcells.GatedCell):
         return (new[0] if self.parts == 1 else new), tuple(values[:count])
 
     def apply(self, name, a, b):
-        # One by one: a table of functions cannot be followed, and the cell would not be recorded.
+        # No table of functions: recording cannot follow it.
         width = a.shape[-1:]
         if name == "add":
             return a + b

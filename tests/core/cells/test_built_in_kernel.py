@@ -1,4 +1,4 @@
-"""Which cells have a built-in kernel: those that do not override the equations."""
+"""Only cells that do not override the equations have a built-in kernel."""
 
 import copy
 
