@@ -156,7 +156,7 @@ def test_cells_are_the_readable_loops(each_backend, kind, dtype):
     run.settle()
 
 
-@pytest.mark.parametrize("product", ["resident", "memory", "split", "streamed", "given"])
+@pytest.mark.parametrize("product", ["resident", "memory", "split", "streamed", "external"])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", ["rnn_tanh", "gru", "peephole_lstm", *NORMED])
 def test_each_way_to_multiply(kind, dtype, product, monkeypatch):
@@ -193,7 +193,7 @@ def test_cudnn_s_results_are_those_of_torch_nn(kind, bias):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_weights_go_to_cudnn_in_one_block(bias):
+def test_weights_go_to_cudnn_flatten_weights(bias):
     """Else PyTorch copies them at each call, and warns."""
     skip_without("cudnn")
     layer = seqcells.LSTM(I, H, 2, bias=bias, bidirectional=True, dtype=torch.bfloat16)

@@ -8,13 +8,13 @@ import seqcells
 from seqcells.cells.base import GatedCell
 from seqcells.cells.table import CELLS, EQUATIONS
 from seqcells.cells.write_kernels import GENERATED_FILES
-from seqcells.equations.catalogue import BY_HAND, NUMBERS, RENAMED, kernel_of
+from seqcells.equations.catalogue import HANDWRITTEN, NUMBERS, RENAMED, kernel_of
 from seqcells.equations.program import Program, UntraceableError, differentiate
-from seqcells.equations.readable import Interpreted, readable
+from seqcells.equations.readable import ProgramEquations, equations_of
 from seqcells.equations.recording import kernel_weights, program
 
 H = 4
-GENERATED = [kind for kind in KERNEL_CELLS if kind not in (*BY_HAND, "lstm_proj")]
+GENERATED = [kind for kind in KERNEL_CELLS if kind not in (*HANDWRITTEN, "lstm_proj")]
 
 HIGHWAY = """gates 2 hidden 1 states 1 parameters 0
 v0 = add x0 h0
@@ -60,13 +60,16 @@ def test_the_catalogue_and_the_table_have_the_same_kernels():
 @pytest.mark.parametrize("old", RENAMED)
 def test_a_kernel_has_its_old_name_too(old):
     assert kernel_of(old) == kernel_of(RENAMED[old])
-    assert readable(kernel_of(f"triton {old}")).program == readable(kernel_of(RENAMED[old])).program
+    assert (
+        equations_of(kernel_of(f"triton {old}")).program
+        == equations_of(kernel_of(RENAMED[old])).program
+    )
 
 
 def test_a_kernel_is_linear_where_its_cell_is():
     for name, cell in EQUATIONS.items():
-        assert readable(kernel_of(name)).linear == cell.linear
-    assert readable(kernel_of("min_gru")).linear
+        assert equations_of(kernel_of(name)).linear == cell.linear
+    assert equations_of(kernel_of("min_gru")).linear
 
 
 def test_a_program_is_as_a_person_would_write_it():
@@ -82,7 +85,7 @@ def test_a_program_computes_what_the_cell_does(kind):
     inputs, state = random(2, 3), cell.initial_state(2)
     state = type(state)(*map(torch.randn_like, state)) if isinstance(state, tuple) else random(2, H)
     from_input = cell.from_inputs(weights, inputs)
-    close(Interpreted(found).step(weights, from_input, state)[0], cell(inputs, state))
+    close(ProgramEquations(found).step(weights, from_input, state)[0], cell(inputs, state))
 
 
 @pytest.mark.parametrize("kind", GENERATED)
@@ -146,7 +149,9 @@ def test_what_an_activate_may_be_made_of(name):
     cell = simple(SAYABLE[name]).double()
     inputs, state = random(2, 3), random(2, H)
     weights = cell.weights()
-    ours = Interpreted(program(cell)).step(weights, cell.from_inputs(weights, inputs), state)[0]
+    ours = ProgramEquations(program(cell)).step(weights, cell.from_inputs(weights, inputs), state)[
+        0
+    ]
     close(ours, cell(inputs, state))
 
 

@@ -45,7 +45,7 @@ OPTIONS = {
     "resets": {"lengths": LENGTHS, "resets": RESETS},
 }
 SLICED = ("split", "streamed")
-PRODUCTS = ("resident", "memory", *SLICED, "given")
+PRODUCTS = ("resident", "memory", *SLICED, "external")
 
 
 @pytest.fixture(
@@ -106,7 +106,7 @@ QUICK = {
     ("resident", "resets", False),
     ("memory", "resets", True),
     ("split", "resets", True),
-    ("given", "lengths", True),
+    ("external", "lengths", True),
 }
 CASES = [
     pytest.param(*case, marks=[] if case in QUICK else pytest.mark.slow)
@@ -123,7 +123,7 @@ def test_they_compute_what_the_loop_does(kind, product, form, reverse, monkeypat
     both(Recurrent(cell, reverse=reverse), random(T, B, I), state=state, **OPTIONS[form])
     assert {name for name, _ in launched} == {"forward", "backward"}
     entangled = kind.endswith(("reset_before", "proj"))
-    impossible = (*SLICED, "given") if entangled else SLICED if "norm" in kind else ()
+    impossible = (*SLICED, "external") if entangled else SLICED if "norm" in kind else ()
     has_product = kernel_of(cell.built_in_kernel()).hidden
     expected = "resident" if product in impossible else product
     assert {made for _, made in launched} == {expected if has_product else "none"}
@@ -141,7 +141,7 @@ def test_with_noise(kind, product):
         return torch.rand(*time, B, width, dtype=F64)
 
     hidden = kernel.hidden or factor_of(cell) == "hidden"
-    candidate = kernel.drops and factor_of(cell) == "candidate"
+    candidate = kernel.takes_drop and factor_of(cell) == "candidate"
     noise = Noise(
         factor(leaves(state)[0].shape[1]) if hidden else None,
         factor(H) if candidate else None,
@@ -158,9 +158,9 @@ def test_with_noise(kind, product):
         ("gru_reset_before", "memory", (20, 70)),
         ("peephole_lstm", "split", (20, 70)),
         ("gru", "streamed", (40, 33)),
-        ("peephole_lstm", "given", (20, 150)),
-        ("layer_norm_lstm", "given", (70, 20)),
-        ("indrnn_tanh", "given", (20, 150)),
+        ("peephole_lstm", "external", (20, 150)),
+        ("layer_norm_lstm", "external", (70, 20)),
+        ("indrnn_tanh", "external", (20, 150)),
     ],
 )
 def test_of_many_programs(kind, product, sizes, monkeypatch):
@@ -312,11 +312,11 @@ def test_no_steps_and_no_rows(product):
 def test_weights_that_turn_out_too_large_are_read_at_each_step(monkeypatch, launched):
     from triton.runtime.errors import OutOfResources
 
-    from seqcells.kernels.triton import launch, shapes
+    from seqcells.kernels.triton import launch, problem
 
     run = launch.launch
-    monkeypatch.setattr(shapes, "TOO_LARGE", known := set())
-    monkeypatch.setattr(launch, "TOO_LARGE", known)
+    monkeypatch.setattr(problem, "OVERSIZED_PLANS", known := set())
+    monkeypatch.setattr(launch, "OVERSIZED_PLANS", known)
 
     def full(kernel, *arguments, **constants):
         if constants["PRODUCT"] != "memory":
@@ -355,19 +355,19 @@ def call_of(kind, dtype, steps, batch, hidden_size):
         ("gru", torch.bfloat16, 256, 512, "streamed"),
         ("gru", torch.bfloat16, 4096, 64, "resident"),
         ("gru", torch.float32, 4096, 256, "memory"),
-        ("gru", torch.float32, 4096, 512, "given"),
+        ("gru", torch.float32, 4096, 512, "external"),
         ("layer_norm_lstm", torch.float32, 64, 128, "memory"),
-        ("layer_norm_lstm", torch.float32, 64, 512, "given"),
+        ("layer_norm_lstm", torch.float32, 64, 512, "external"),
         ("gru_reset_before", torch.float32, 64, 512, "memory"),
         ("min_gru", torch.float32, 64, 512, "none"),
     ],
 )
 def test_plans_by_size(kind, dtype, batch, hidden_size, expected):
     """On a GPU with 132 multiprocessors, each with 227 KiB of shared memory."""
-    from seqcells.kernels.triton import shapes
+    from seqcells.kernels.triton import problem
 
     call = call_of(kind, dtype, 1, batch, hidden_size)
-    assert shapes.Shape(call).plan.product == expected
+    assert problem.Problem(call).plan.product == expected
 
 
 @pytest.mark.parametrize(
@@ -389,16 +389,16 @@ def test_where_cudnn_is_preferred(kind, dtype, steps, batch, hidden_size, expect
 
 def test_rows_are_sorted_and_end_early(monkeypatch):
     """A program's loop is as long as its longest row: rows of similar length share one."""
-    from seqcells.kernels.triton import shapes
+    from seqcells.kernels.triton import problem
 
     shape = {}
-    make = shapes.Rows.of
+    make = problem.Rows.of
 
     def remembered(call):
         shape["rows"] = make(call)
         return shape["rows"]
 
-    monkeypatch.setattr(shapes.Rows, "of", remembered)
+    monkeypatch.setattr(problem.Rows, "of", remembered)
     with backend("triton"):
         Recurrent(make_cell("lstm", I, H))(random(T, B, I), lengths=torch.tensor(LENGTHS))
     assert shape["rows"].order.tolist() == [2, 0, 4, 3, 1]
@@ -411,7 +411,7 @@ def test_by_name_on_tensors_that_it_cannot_take():
 
 
 def test_without_triton(monkeypatch):
-    monkeypatch.setattr(triton.machine, "installed", lambda: False)
+    monkeypatch.setattr(triton.availability, "installed", lambda: False)
     assert "pip install triton" in seqcells.backends()["triton"]
     with backend("triton"), pytest.raises(RuntimeError, match="pip install triton"):
         Recurrent(make_cell("gru", I, H))(random(T, B, I))
