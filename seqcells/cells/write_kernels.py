@@ -7,9 +7,9 @@ from pathlib import Path
 
 from seqcells import equations
 from seqcells.cells.table import EQUATIONS
-from seqcells.equations.catalogue import BY_HAND
+from seqcells.equations.catalogue import HANDWRITTEN
 from seqcells.equations.program import Program
-from seqcells.equations.recording import trace
+from seqcells.equations.recording import record
 from seqcells.kernels.cpu.compiler import NATIVE
 from seqcells.kernels.cpu.encoding import operations_header
 from seqcells.kernels.cpu.source import Functor, source_of, struct_name
@@ -24,7 +24,7 @@ CATALOGUE_HEAD = """\
 
 def programs() -> dict[str, Program]:
     """Return the program of each generated kernel, by name."""
-    return {name: trace(cell)[0] for name, cell in EQUATIONS.items() if name not in BY_HAND}
+    return {name: record(cell)[0] for name, cell in EQUATIONS.items() if name not in HANDWRITTEN}
 
 
 def catalogue_module() -> str:
@@ -32,7 +32,7 @@ def catalogue_module() -> str:
     texts = "".join(f'    "{name}": """\\\n{text}""",\n' for name, text in programs().items())
     cells = {name: EQUATIONS[name] for name in programs()}
     parameters = {
-        name: tuple((parameter, len(getattr(cell, parameter))) for parameter in trace(cell)[1])
+        name: tuple((parameter, len(getattr(cell, parameter))) for parameter in record(cell)[1])
         for name, cell in cells.items()
     }
     rows = "".join(f'    "{name}": {counts!r},\n' for name, counts in parameters.items() if counts)
@@ -49,7 +49,7 @@ def functors_header() -> str:
         name: Functor(struct_name(name), program, projects=name == "lstm")
         for name, program in programs().items()
     }
-    return source_of(functors, tuple(map(struct_name, BY_HAND)))
+    return source_of(functors, tuple(map(struct_name, HANDWRITTEN)))
 
 
 # Path -> function that returns the content of the generated file.

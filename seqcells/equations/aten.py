@@ -1,4 +1,4 @@
-"""The operators of PyTorch that a `Program` supports, in its own operations."""
+"""Translate PyTorch operators to the operations of a `Program`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from seqcells.equations.program import UntraceableError, Writer
 
 aten = torch.ops.aten
 
-# Operators that are one operation of a program, with the same operands.
-SAME = {
+# Operators that translate to one operation with the same operands.
+SINGLE = {
     aten.add.Tensor: "add",
     aten.add.Scalar: "add",
     aten.sub.Tensor: "sub",
@@ -32,8 +32,8 @@ SAME = {
     aten.rsqrt.default: "rsqrt",
 }
 
-# Operators that are several operations of a program.
-SEVERAL: dict[Any, Callable[..., str]] = {
+# Operators that translate to several operations.
+COMPOSITE: dict[Any, Callable[..., str]] = {
     aten.rsub.Scalar: lambda w, a, b: w("sub", b, a),
     aten.reciprocal.default: lambda w, a: w("div", "1.0", a),
     aten.square.default: lambda w, a: w("mul", a, a),
@@ -43,25 +43,32 @@ SEVERAL: dict[Any, Callable[..., str]] = {
         "where_positive", a, a, w("mul", a, slope)
     ),
     aten.elu.default: lambda w, a, alpha="1.0": w(
-        "where_positive", a, a, w("mul", alpha, w("sub", w("exp", _negative(w, a)), "1.0"))
+        "where_positive", a, a, w("mul", alpha, w("sub", w("exp", _negative_part(w, a)), "1.0"))
     ),
-    aten.clamp.default: lambda w, a, low=None, high=None: _clamped(w, a, low, high),
-    aten.clamp_min.default: lambda w, a, low: _clamped(w, a, low, None),
-    aten.clamp_max.default: lambda w, a, high: _clamped(w, a, None, high),
-    aten.hardtanh.default: lambda w, a, low="-1.0", high="1.0": _within(w, a, low, high),
-    aten.maximum.default: lambda w, a, b: _larger(w, a, b, a, b),
-    aten.minimum.default: lambda w, a, b: _larger(w, a, b, b, a),
+    aten.clamp.default: lambda w, a, low=None, high=None: _clamp(w, a, low, high),
+    aten.clamp_min.default: lambda w, a, low: _clamp(w, a, low, None),
+    aten.clamp_max.default: lambda w, a, high: _clamp(w, a, None, high),
+    aten.hardtanh.default: lambda w, a, low="-1.0", high="1.0": _hardtanh(w, a, low, high),
+    aten.maximum.default: lambda w, a, b: _select_larger(w, a, b, a, b),
+    aten.minimum.default: lambda w, a, b: _select_larger(w, a, b, b, a),
 }
 
-# Operators over a row.
+# Reductions over a row.
 REDUCTIONS = (aten.mean.dim, aten.sum.dim_IntList, aten.native_layer_norm.default)
 
-# Operators that only move units.
-MOVES = (aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, aten.cat.default)
+# Operators that only rearrange units.
+REARRANGEMENTS = (
+    aten.split.Tensor,
+    aten.split_with_sizes.default,
+    aten.chunk.default,
+    aten.cat.default,
+)
 SLICES = (aten.slice.Tensor, aten.clone.default, aten.alias.default)
 
-ALL = (*SAME, *SEVERAL, *REDUCTIONS, *MOVES, *SLICES)
-KNOWN = ", ".join(sorted({str(op).split(".")[1].removeprefix("native_") for op in ALL}))
+SUPPORTED = (*SINGLE, *COMPOSITE, *REDUCTIONS, *REARRANGEMENTS, *SLICES)
+SUPPORTED_NAMES = ", ".join(
+    sorted({str(op).split(".")[1].removeprefix("native_") for op in SUPPORTED})
+)
 
 
 def _power(write: Writer, value: str, exponent: str) -> str:
@@ -74,11 +81,11 @@ def _power(write: Writer, value: str, exponent: str) -> str:
     return result
 
 
-# Where two branches meet, the gradient is PyTorch's: at a bound, `clamp` passes it on and
-# `hardtanh` does not; of two equal values, `maximum` and `minimum` give each one half.
+# Gradients at ties match PyTorch: at a bound, `clamp` passes the gradient on, and `hardtanh` does
+# not. If both values are equal, `maximum` and `minimum` give each one half.
 
 
-def _clamped(write: Writer, value: str, low: str | None, high: str | None) -> str:
+def _clamp(write: Writer, value: str, low: str | None, high: str | None) -> str:
     if low is not None:
         value = write("where_positive", write("sub", low, value), low, value)
     if high is not None:
@@ -86,18 +93,18 @@ def _clamped(write: Writer, value: str, low: str | None, high: str | None) -> st
     return value
 
 
-def _within(write: Writer, value: str, low: str, high: str) -> str:
+def _hardtanh(write: Writer, value: str, low: str, high: str) -> str:
     value = write("where_positive", write("sub", value, low), value, low)
     return write("where_positive", write("sub", high, value), value, high)
 
 
-def _larger(write: Writer, a: str, b: str, if_larger: str, if_smaller: str) -> str:
-    """Return one of two values by which of `a` and `b` is larger, or their mean."""
+def _select_larger(write: Writer, a: str, b: str, if_larger: str, if_smaller: str) -> str:
+    """Return `if_larger` where a > b, `if_smaller` where a < b, else the mean of a and b."""
     equal = write("mul", "0.5", write("add", a, b))
     smaller = write("where_positive", write("sub", b, a), if_smaller, equal)
     return write("where_positive", write("sub", a, b), if_larger, smaller)
 
 
-def _negative(write: Writer, value: str) -> str:
-    """Return the value where it is at most 0, else 0, so that its exponential is finite."""
+def _negative_part(write: Writer, value: str) -> str:
+    """Return min(value, 0), whose exponential is finite."""
     return write("where_positive", value, "0.0", value)

@@ -1,4 +1,4 @@
-"""The cache of recorded cells: each recording, and whether it still holds."""
+"""Cache of recorded cells, validated against the values that the equations read."""
 
 from __future__ import annotations
 
@@ -8,121 +8,133 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from seqcells.equations.catalogue import COMPILED, Kernel, constant, kernel_of
+from seqcells.equations.catalogue import COMPILED, Kernel, assume_constant, kernel_of
 from seqcells.equations.dependencies import Dependencies
 from seqcells.equations.program import UntraceableError
 from seqcells.equations.protocol import Recordable, has_matrix
-from seqcells.equations.recording import RECORDED, trace
+from seqcells.equations.recording import RECORDINGS, record
 from seqcells.equations.step import step_of
 
 
-class Found(NamedTuple):
-    """The result of recording a cell, with what it was recorded from."""
+class Recording(NamedTuple):
+    """The result of recording a cell, and the values that it depends on.
 
-    made_from: Any
+    Attributes:
+        fingerprint: the cell's class, plain attributes and parameter shapes.
+        kernel: None if the cell cannot be recorded, for the `reason`.
+        parameters: names of the parameters that the kernel reads outside the products.
+        dependencies: the values that the equations read; None if the cell cannot be recorded.
+        snapshot: these values at the time of recording.
+    """
+
+    fingerprint: Any
     kernel: Kernel | None = None
     reason: str = ""
-    names: Sequence[str] = ()  # of the parameters that the kernel reads
-    reads: Dependencies | None = None  # of a recorded cell
-    values: Any = None  # their snapshot
+    parameters: Sequence[str] = ()
+    dependencies: Dependencies | None = None
+    snapshot: Any = None
 
-    def holds(self, cell: Recordable) -> bool:
-        """Whether recording the cell would give the same result."""
-        if self.made_from != _plain(cell):
+    def is_valid(self, cell: Recordable) -> bool:
+        """Return whether recording the cell again would give the same result."""
+        if self.fingerprint != _fingerprint(cell):
             return False
-        if self.reads is None:  # not recorded: the loop is right, whatever has changed
+        if self.dependencies is None:  # the fallback to the loop is always valid
             return True
         try:
-            return self.reads.snapshot() == self.values
+            return self.dependencies.snapshot() == self.snapshot
         except (UntraceableError, AttributeError, KeyError, ValueError):
-            return False  # something that was read has gone, or cannot be followed any more
+            return False  # a dependency was deleted or can no longer be followed
 
 
 def kernel_for(cell: Recordable) -> tuple[Kernel | None, str]:
-    """Return the kernel of a cell's own equations, or None and the reason.
+    """Return the kernel of a cell's equations, or None and the reason.
 
-    The cell is recorded when it is first run, and again whenever anything that its `activate` read
-    has changed (`equations.dependencies`). A cell whose reads cannot be followed is not recorded.
+    The cell is recorded on its first run, and again after a value that its `activate` reads has
+    changed (`equations.dependencies`). Cells whose reads cannot be followed are not recorded.
     """
-    kernel, reason = _recorded(cell)
+    kernel, reason = _cached_kernel(cell)
     if kernel is not None and torch.compiler.is_dynamo_compiling():
-        if reason := _unguarded(cell):
+        if reason := _unguarded_read(cell):
             return None, reason
-        _read_again(cell)
+        _guard_reads(cell)
     return kernel, reason
 
 
-def _read_again(cell: Recordable) -> None:
+def _guard_reads(cell: Recordable) -> None:
     """Run `activate` under Dynamo so that the graph is guarded on what it reads.
 
-    Dynamo makes a number that has changed symbolic, without a guard on its value; comparing it adds
-    one.
+    Dynamo makes numbers that have changed symbolic, without a guard on their values. The comparison
+    adds a guard.
     """
     for path, value in _numbers(cell):
-        found: Any = cell
+        current: Any = cell
         for attribute in path:
-            found = getattr(found, attribute)
-        if found != value:
-            raise AssertionError(f"expected {'.'.join(path)} to be {value} while it is compiled")
+            current = getattr(current, attribute)
+        if current != value:
+            raise AssertionError(
+                f"expected {'.'.join(path)} to be {value} during compilation, got {current}"
+            )
     sums = cell._any_parameter().new_zeros(1, len(cell.gates) * cell.hidden_size)
     state = cell.initial_state(1, device=sums.device, dtype=sums.dtype)
     cell.activate(sums, sums if has_matrix(cell) else None, state)
 
 
-@constant
+@assume_constant
 def _numbers(cell: Recordable) -> tuple[tuple[tuple[str, ...], float], ...]:
-    """Return the numbers that `activate` reads from the cell, by their paths."""
-    reads = RECORDED[cell].reads.reads.items()
-    found = ((tuple(name.split(".")[1:]), get()) for (root, name), get in reads if root == id(cell))
-    return tuple((path, value) for path, value in found if type(value) in (int, float))
+    """Return the attribute path and the value of each number that `activate` reads on the cell."""
+    getters = RECORDINGS[cell].dependencies.getters.items()
+    reads = [
+        (tuple(name.split(".")[1:]), get()) for (root, name), get in getters if root == id(cell)
+    ]
+    return tuple((path, value) for path, value in reads if type(value) in (int, float))
 
 
-@constant
-def _unguarded(cell: Recordable) -> str:
-    """Return why no guard of a compiled graph covers a value that `activate` reads, or ""."""
-    for (root, name), get in RECORDED[cell].reads.reads.items():
-        value, own = get(), root == id(cell)
-        if isinstance(value, (list, dict)) or (type(value) in (int, float) and not own):
+@assume_constant
+def _unguarded_read(cell: Recordable) -> str:
+    """Return why `torch.compile` cannot guard a value that `activate` reads, or ""."""
+    for (root, name), get in RECORDINGS[cell].dependencies.getters.items():
+        value, on_cell = get(), root == id(cell)
+        if isinstance(value, (list, dict)) or (type(value) in (int, float) and not on_cell):
             return (
                 f"{name}: torch.compile does not guard the value of numbers outside the cell or in "
-                "lists and dicts; keep it as a number on self"
+                "lists and dicts; make it an attribute of the cell that is a number"
             )
     return ""
 
 
-@constant
-def _recorded(cell: Recordable) -> tuple[Kernel | None, str]:
-    if torch._C._len_torch_dispatch_stack():  # as of an export, whose tensors hold no numbers
+@assume_constant
+def _cached_kernel(cell: Recordable) -> tuple[Kernel | None, str]:
+    if torch._C._len_torch_dispatch_stack():  # in an export, tensors are fake
         with _disable_current_modes(), torch._C.DisableTorchFunction():
-            return _recorded(cell)
-    found: Found | None = RECORDED.get(cell)
-    if found is None or not found.holds(cell):
-        found = RECORDED[cell] = _found(cell)
-    return found.kernel, found.reason
+            return _cached_kernel(cell)
+    recording: Recording | None = RECORDINGS.get(cell)
+    if recording is None or not recording.is_valid(cell):
+        recording = RECORDINGS[cell] = _record(cell)
+    return recording.kernel, recording.reason
 
 
-def _plain(cell: Recordable) -> Any:
-    """Return the cell's class, plain attributes and parameter shapes, cheap to compare."""
+def _fingerprint(cell: Recordable) -> Any:
+    """Return the cell's class, plain attributes and parameter shapes: cheap to compare."""
     plain = (bool, int, float, str)
     attributes = [(name, value) for name, value in vars(cell).items() if type(value) in plain]
-    own = [(name, value) for name, value in cell._parameters.items() if value is not None]
-    return type(cell), attributes, [(name, value.dtype, value.shape) for name, value in own]
+    parameters = [(name, value) for name, value in cell._parameters.items() if value is not None]
+    return type(cell), attributes, [(name, value.dtype, value.shape) for name, value in parameters]
 
 
-def _found(cell: Recordable) -> Found:
-    made_from = _plain(cell)
+def _record(cell: Recordable) -> Recording:
+    fingerprint = _fingerprint(cell)
     try:
         if name := cell.overridden():
-            raise UntraceableError(f"{type(cell).__name__} has a {name} of its own")
-        reads = Dependencies.of(cell)
-        values = reads.snapshot()
-        found, names = trace(cell)
-        step_of(found)
+            raise UntraceableError(f"{type(cell).__name__} overrides {name}")
+        dependencies = Dependencies.of(cell)
+        snapshot = dependencies.snapshot()
+        program, parameters = record(cell)
+        step_of(program)
     except UntraceableError as reason:
-        return Found(made_from, reason=str(reason))
+        return Recording(fingerprint, reason=str(reason))
     except RecursionError:
-        return Found(
-            made_from, reason="activate reads values that are nested too deeply for a kernel"
+        return Recording(
+            fingerprint, reason="activate reads values that are nested too deeply for a kernel"
         )
-    kernel = kernel_of(f"{COMPILED}{found}" if cell.compiles else str(found))
-    return Found(made_from, kernel, "", names, reads, values)
+    kernel = kernel_of(f"{COMPILED}{program}" if cell.compiles else str(program))
+    return Recording(fingerprint, kernel, "", parameters, dependencies, snapshot)

@@ -1,4 +1,4 @@
-"""Kernels by name, and the sizes of each."""
+"""The catalogue of kernels: names, sizes and properties."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from seqcells.equations.built_in import PARAMETERS, PROGRAMS
-from seqcells.equations.program import CACHED, Program
+from seqcells.equations.program import CACHE_SIZE, Program
 from seqcells.equations.step import step_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def constant(function: Function) -> Function:
-    """Mark a function that the compiler calls instead of tracing it.
+def assume_constant(function: Function) -> Function:
+    """Mark a function that `torch.compile` calls at compile time instead of tracing it.
 
-    As `torch.compiler.assume_constant_result`, which imports all of Dynamo: a second.
+    Same as `torch.compiler.assume_constant_result`, without importing Dynamo, which takes a second.
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
@@ -26,15 +26,16 @@ class Kernel(NamedTuple):
     """A kernel: its equations and its sizes.
 
     Attributes:
-        name: of a built-in kernel, or the text of a program.
-        backend: the backend that an operator's argument selects; "" for the device's own.
-        number: of a built-in kernel in native code; None for another.
-        saved: values saved per unit and step for the backward pass. Zoneout saves more (`zoned`).
-        parameters: numbers per unit that the step reads beside the products.
+        name: name of a built-in kernel, or the text of a program.
+        backend: backend that an operator's argument selects; "" for the device's default.
+        number: number of a built-in kernel in native code; None for other kernels.
+        saved: values saved per unit and step for the backward pass, without those of zoneout
+            (`zoneout_saved`).
+        parameters: numbers per unit that the step reads outside the products.
         hidden: whether there is a product with the hidden state.
-        reads_after: whether the backward pass reads the hidden state after the step.
-        drops: whether the step takes a factor.
-        whole_rows: whether a unit reads the mean over its row.
+        reads_new_hidden: whether the backward pass reads the hidden state after the step.
+        takes_drop: whether the step reads the factor `drop`.
+        whole_rows: whether the step computes means over whole rows.
         rows: values saved per row and step.
     """
 
@@ -46,72 +47,72 @@ class Kernel(NamedTuple):
     saved: int
     parameters: int = 0
     hidden: bool = True
-    reads_after: bool = False
-    drops: bool = False
+    reads_new_hidden: bool = False
+    takes_drop: bool = False
     whole_rows: bool = False
     rows: int = 0
 
     @property
     def argument(self) -> str:
-        """The kernel as the operators of `torch.ops.seqcells` take it."""
+        """The argument `kernel` of the operators of `torch.ops.seqcells`."""
         return f"{self.backend} {self.name}".lstrip()
 
     @property
-    def by_hand(self) -> bool:
-        """Whether the kernel is written by hand, and so has no program."""
-        return self.name in BY_HAND
+    def handwritten(self) -> bool:
+        """Whether the kernel is handwritten and has no program."""
+        return self.name in HANDWRITTEN
 
     @property
-    def unchanged(self) -> bool:
-        """Whether the kernel takes a cell's weights as the cell has them."""
-        return self.name in PRODUCTS_ALONE
+    def weights_unchanged(self) -> bool:
+        """Whether the kernel uses the cell's weights without conversion."""
+        return self.name in WEIGHTS_UNCHANGED
 
     @property
     def compiled(self) -> bool:
-        """Whether native code is compiled for the program; otherwise the program is interpreted."""
+        """Whether native code is compiled for the program, instead of interpreting it."""
         return self.name.startswith(COMPILED)
 
     @property
     def program(self) -> Program:
-        """The program of a kernel that is not written by hand."""
+        """The program of a kernel that is not handwritten."""
         return program_of(self.name)
 
     def interpreted(self) -> Kernel:
-        """Return the same kernel, not compiled."""
+        """Return the same kernel, interpreted instead of compiled."""
         return kernel_of(self.name.removeprefix(COMPILED))
 
-    def zoned(self) -> int:
-        """Number of further values saved per unit and step for zoneout.
+    def zoneout_saved(self) -> int:
+        """Return the number of additional values saved per unit and step with zoneout.
 
-        They are the hidden state before zoneout, if the backward pass reads it, and the second
-        part of the state after it.
+        These are the hidden state before zoneout, if the backward pass reads it, and the second
+        part of the state after zoneout.
         """
-        return self.reads_after + (self.states > 1)
+        return self.reads_new_hidden + (self.states > 1)
 
 
-# Kernels written by hand, in native/cells.hpp: a second product stands between their gates.
-BY_HAND: dict[str, dict[str, Any]] = {
-    "gru_reset_before": {"gates": 3, "states": 1, "saved": 3, "drops": True},
-    "mgu_reset_before": {"gates": 2, "states": 1, "saved": 2, "drops": True},
+# Handwritten kernels (native/cells.hpp). One of their products reads the result of a gate.
+HANDWRITTEN: dict[str, dict[str, Any]] = {
+    "gru_reset_before": {"gates": 3, "states": 1, "saved": 3, "takes_drop": True},
+    "mgu_reset_before": {"gates": 2, "states": 1, "saved": 2, "takes_drop": True},
 }
 
 # The built-in kernels in the order of SEQCELLS_CELLS in native/generated.hpp.
-NUMBERS = {name: number for number, name in enumerate((*PROGRAMS, *BY_HAND))}
+NUMBERS = {name: number for number, name in enumerate((*PROGRAMS, *HANDWRITTEN))}
 
-# Built-in kernels that take a cell's weights as they are.
-PRODUCTS_ALONE = tuple(
+# Built-in kernels that use the cell's weights without conversion.
+WEIGHTS_UNCHANGED = tuple(
     name
     for name in NUMBERS
-    if name in BY_HAND or (name not in PARAMETERS and Program.parse(PROGRAMS[name]).hidden)
+    if name in HANDWRITTEN or (name not in PARAMETERS and Program.parse(PROGRAMS[name]).hidden)
 )
 
-# Prefix of a program's text that is to be compiled; without it the program is interpreted.
+# Prefix of a program's text that selects compilation instead of interpretation.
 COMPILED = "compiled "
 
-# Prefixes of a kernel's name that select another backend than the device's own.
-PREFIXES = ("triton", "cudnn")
+# Prefixes of a kernel's name that select a backend other than the device's default.
+BACKEND_PREFIXES = ("triton", "cudnn")
 
-# Names in programs that were exported by version 0.1.0.
+# Kernel names in models exported by version 0.1.0.
 RENAMED = {
     "lstm_peephole": "peephole_lstm",
     "lstm_coupled": "coupled_lstm",
@@ -122,36 +123,37 @@ RENAMED = {
 
 
 def program_of(name: str) -> Program:
-    """Return the program of a built-in kernel that is not written by hand, or of a text.
+    """Return the program with the name of a built-in kernel, or with this text.
 
     Raises:
-        ValueError: neither.
+        ValueError: `name` is neither a built-in kernel with a program nor the text of a program.
     """
     return Program.parse(PROGRAMS.get(name, name.removeprefix(COMPILED)))
 
 
-@constant
+@assume_constant
 def kernel_of(argument: str) -> Kernel:
-    """Return the kernel that an operator's argument states.
+    """Return the kernel of an operator's argument.
 
-    It is the name of a built-in kernel, or the text of a program, after the name of a backend if it
-    selects one.
+    Args:
+        argument: the name of a built-in kernel or the text of a program, optionally after the name
+            of a backend and a space.
 
     Raises:
-        ValueError: neither.
+        ValueError: `argument` is neither.
     """
     return _kernel_of(argument)
 
 
-@functools.lru_cache(maxsize=CACHED)
+@functools.lru_cache(maxsize=CACHE_SIZE)
 def _kernel_of(argument: str) -> Kernel:
     backend, _, name = argument.partition(" ")
-    if backend not in PREFIXES:
+    if backend not in BACKEND_PREFIXES:
         backend, name = "", argument
     name = RENAMED.get(name, name)
     number = NUMBERS.get(name)
-    if name in BY_HAND:
-        return Kernel(name, backend, number, **BY_HAND[name])
+    if name in HANDWRITTEN:
+        return Kernel(name, backend, number, **HANDWRITTEN[name])
     program = program_of(name)
     step = step_of(program)
     return Kernel(
@@ -160,11 +162,11 @@ def _kernel_of(argument: str) -> Kernel:
         number,
         program.gates,
         program.states,
-        step.kept,
+        step.saved,
         program.parameters,
         program.hidden,
-        step.reads_after,
-        program.drops,
+        step.reads_new_hidden,
+        program.takes_drop,
         program.whole_rows,
         step.rows,
     )

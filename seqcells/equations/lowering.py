@@ -1,9 +1,8 @@
 """Lower a `Program` to the ordered phases of a step, forward and backward.
 
-A step goes through the units of a row once. If it takes means over the row, it goes through once
-for each level of them: a *phase*. A value that a later phase reads is stored in a row of its own,
-a `temp`. The C++ that `source.py` writes and the interpreter in native/interpreter.hpp both follow
-these phases.
+A *phase* is one pass over the units of a row. A step has one phase, and one more for each level of
+nested means over the row. A value that a later phase reads is stored in a buffer, a `temp`. The C++
+written by `source.py` and the interpreter in native/interpreter.hpp run these phases.
 """
 
 from __future__ import annotations
@@ -14,23 +13,26 @@ from typing import NamedTuple
 from seqcells.equations.operations import OPERATIONS
 from seqcells.equations.program import is_number, postorder
 
-# The most operations for which a value is recomputed instead of stored in a temp.
+# Values that take at most this many cheap operations are recomputed instead of stored in a temp.
 CHEAP = 2
 
-# An operand or a target: a kind, as `z`, `state`, `keep`, and which of them. `v` is a value of the
-# same phase, `number` a constant.
+# An operand or a target: a kind such as `z`, `state` or `saved`, and an index. The kind `v` is a
+# value of the same phase, `number` a constant.
 Place = tuple[str, float]
 
 
 class Phase(NamedTuple):
-    """Values in order, each by its number, operation and operands; then what is stored where."""
+    """Values in order, each with number, operation and operands; then targets and their values."""
 
     values: list[tuple[int, str, list[Place]]]
     stores: list[tuple[Place, Place]]
 
 
 class Lowered(NamedTuple):
-    """The phases of one direction; `temps` and `means` hold the phase that stores or sums each."""
+    """The phases of one direction.
+
+    `temps` and `means` hold the phase that stores each temp and the phase that sums each mean.
+    """
 
     phases: list[Phase]
     temps: list[int]
@@ -52,10 +54,9 @@ def lower(
     results: Mapping[Place, str],
     last: Sequence[str] = (),
 ) -> Lowered:
-    """Return the phases that compute the `results`, by their targets, from what is `known`.
+    """Return the phases that compute the `results` from the `known` values.
 
-    Targets of the kinds in `last` are stored in the last phase: they take the place of something
-    that others read.
+    Targets of the kinds in `last` are stored in the last phase, since they overwrite operands.
     """
     return _Lowering(values, known).lower(results, last)
 
@@ -64,34 +65,34 @@ class _Lowering:
     def __init__(self, values: Sequence[tuple[str, ...]], known: Mapping[str, Place]) -> None:
         self.values = values
         self.known = known
-        self.levels: dict[str, int] = {}  # the first phase in which a value can be computed
+        self.levels: dict[str, int] = {}  # first phase that can compute a value
         self.costs: dict[str, int] = {}  # operations to recompute a value in another phase
         for n, (operation, *operands) in enumerate(values):
             if (name := f"v{n}") in known:
                 continue
-            own = CHEAP + 1 if OPERATIONS[operation].costly else 1
-            cost = own + sum(self.costs.get(operand, 0) for operand in operands)
+            own_cost = CHEAP + 1 if OPERATIONS[operation].costly else 1
+            cost = own_cost + sum(self.costs.get(operand, 0) for operand in operands)
             self.costs[name] = min(cost, CHEAP + 1)
             self.levels[name] = max(map(self.level, operands)) + (operation == "mean")
         self.temps: dict[str, int] = {}
         self.means: dict[str, int] = {}
-        self.wanted: list[dict[Place, str]] = []
+        self.requested: list[dict[Place, str]] = []
 
     def level(self, name: str) -> int:
         return self.levels.get(name, 0)
 
     def lower(self, results: Mapping[Place, str], last: Sequence[str]) -> Lowered:
         count = 1 + max(map(self.level, results.values()), default=0)
-        self.wanted = [{} for _ in range(count)]
+        self.requested = [{} for _ in range(count)]
         for target, name in results.items():
-            self.wanted[-1 if target[0] in last else self.level(name)][target] = name
+            self.requested[-1 if target[0] in last else self.level(name)][target] = name
         phases = [self.phase(number) for number in reversed(range(count))][::-1]
         temps = [self.level(name) for name in self.temps]
         means = [self.level(name) - 1 for name in self.means]
         return Lowered(phases, temps, means)
 
     def phase(self, number: int) -> Phase:
-        wanted, places = self.wanted[number], dict[str, Place]()
+        requested, places = self.requested[number], dict[str, Place]()
         computed: list[tuple[int, str, list[Place]]] = []
 
         def operands(name: str) -> Sequence[str]:
@@ -100,16 +101,16 @@ class _Lowering:
                 return ()
             return self.values[int(name[1:])][1:]
 
-        for name in postorder(wanted.values(), operands):
+        for name in postorder(requested.values(), operands):
             if name not in places:
                 n = int(name[1:])
                 operation, *read = self.values[n]
                 computed.append((n, operation, [places[operand] for operand in read]))
                 places[name] = "v", n
-        return Phase(computed, [(target, places[name]) for target, name in wanted.items()])
+        return Phase(computed, [(target, places[name]) for target, name in requested.items()])
 
     def place(self, name: str, number: int) -> Place | None:
-        """Return where a phase reads a value; None for one that it computes.
+        """Return the place from which a phase reads a value; None if the phase computes it.
 
         Requests a mean or a temp from an earlier phase.
         """
@@ -120,10 +121,10 @@ class _Lowering:
         operation, *operands = self.values[int(name[1:])]
         if operation == "mean":
             at = self.means.setdefault(name, len(self.means))
-            self.wanted[self.level(name) - 1]["sum", at] = operands[0]
+            self.requested[self.level(name) - 1]["sum", at] = operands[0]
             return "mean", at
         if (level := self.level(name)) < number and self.costs[name] > CHEAP:
             at = self.temps.setdefault(name, len(self.temps))
-            self.wanted[level]["temp", at] = name
+            self.requested[level]["temp", at] = name
             return "temp", at
         return None

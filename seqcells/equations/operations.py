@@ -1,4 +1,4 @@
-"""The operations of a `Program`: one row for each, with everything that depends on it.
+"""The operations of a `Program`: one table row defines each operation completely.
 
 To add an operation, add a row and run `make kernels`.
 """
@@ -22,40 +22,40 @@ class Operation(NamedTuple):
 
     Attributes:
         arity: the number of operands.
-        meaning: the function of tensors that it computes.
+        function: the function of tensors.
         gradient: the gradients by the operands. Its arguments are `write`, the name of the
             gradient by the result, the name of the result, and the names of the operands.
         cpp: the C++ expression, with the operands as `{0}`, `{1}`, `{2}`.
-        triton: the expression in Triton. An operation without code of its own is split over
-            phases (`equations.lowering`).
-        costly: worth saving for the backward pass, where the others are recomputed.
-        scalars: the C++ also takes numbers that are no vectors.
+        triton: the Triton expression. An operation without an expression is divided into phases
+            (`equations.lowering`).
+        costly: whether the result is saved for the backward pass instead of recomputed.
+        accepts_scalars: whether the C++ expression accepts scalars as well as vectors.
     """
 
     name: str
     arity: int
-    meaning: Callable[..., Any]
+    function: Callable[..., Any]
     gradient: Gradient
     cpp: str = ""
     triton: str = ""
     costly: bool = False
-    scalars: bool = False
+    accepts_scalars: bool = False
 
 
-def _by_divisor(w: Write, g: str, y: str, a: str, b: str) -> tuple[str, ...]:
+def _grad_div(w: Write, g: str, y: str, a: str, b: str) -> tuple[str, ...]:
     return w("div", g, b), w("neg", w("div", w("mul", g, y), b))
 
 
-def _by_absolute(w: Write, g: str, y: str, a: str) -> tuple[str, ...]:
+def _grad_abs(w: Write, g: str, y: str, a: str) -> tuple[str, ...]:
     below = w("where_positive", w("neg", a), w("neg", g), "0.0")
     return (w("where_positive", a, g, below),)
 
 
-def _by_branches(w: Write, g: str, y: str, a: str, b: str, c: str) -> tuple[str, ...]:
+def _grad_where(w: Write, g: str, y: str, a: str, b: str, c: str) -> tuple[str, ...]:
     return "0.0", w("where_positive", a, g, "0.0"), w("where_positive", a, "0.0", g)
 
 
-_ROWS = (
+_OPERATIONS = (
     Operation(
         "add",
         2,
@@ -63,7 +63,7 @@ _ROWS = (
         lambda w, g, y, a, b: (g, g),
         cpp="{0} + {1}",
         triton="{0} + {1}",
-        scalars=True,
+        accepts_scalars=True,
     ),
     Operation(
         "sub",
@@ -72,7 +72,7 @@ _ROWS = (
         lambda w, g, y, a, b: (g, w("neg", g)),
         cpp="{0} - {1}",
         triton="{0} - {1}",
-        scalars=True,
+        accepts_scalars=True,
     ),
     Operation(
         "mul",
@@ -81,17 +81,17 @@ _ROWS = (
         lambda w, g, y, a, b: (w("mul", g, b), w("mul", g, a)),
         cpp="{0} * {1}",
         triton="{0} * {1}",
-        scalars=True,
+        accepts_scalars=True,
     ),
     Operation(
         "div",
         2,
         operator.truediv,
-        _by_divisor,
+        _grad_div,
         cpp="{0} / {1}",
         triton="{0} / {1}",
         costly=True,
-        scalars=True,
+        accepts_scalars=True,
     ),
     Operation(
         "neg",
@@ -100,13 +100,13 @@ _ROWS = (
         lambda w, g, y, a: (w("neg", g),),
         cpp="-{0}",
         triton="-{0}",
-        scalars=True,
+        accepts_scalars=True,
     ),
     Operation(
         "abs",
         1,
         torch.abs,
-        _by_absolute,
+        _grad_abs,
         cpp="{0} < V{{}} ? -{0} : {0}",
         triton="tl.abs({0})",
     ),
@@ -172,8 +172,8 @@ _ROWS = (
         triton="1.0 / tl.sqrt({0})",
         costly=True,
     ),
-    # The mean over a row of H units. Every unit reads it, so that the gradient by a unit is the sum
-    # of the gradients by all results, divided by H: their mean.
+    # The mean over a row of H units. Every unit reads it, so the gradient by a unit is the sum of
+    # the gradients by all results divided by H, which is their mean.
     Operation(
         "mean",
         1,
@@ -185,14 +185,14 @@ _ROWS = (
         "where_positive",  # a > 0 ? b : c
         3,
         lambda a, b, c: torch.where(a > 0, b, c),
-        _by_branches,
+        _grad_where,
         cpp="{0} > V{{}} ? {1} : {2}",
         triton="tl.where({0} > 0, {1}, {2})",
     ),
 )
-OPERATIONS = {row.name: row for row in _ROWS}
+OPERATIONS = {row.name: row for row in _OPERATIONS}
 
-# The interpreter's number of each operation, which native/operations.hpp has in the same order.
+# Opcodes of the interpreter, in the order of native/operations.hpp.
 OPCODES = {
     name: number for number, name in enumerate(n for n, row in OPERATIONS.items() if row.cpp)
 }

@@ -1,4 +1,4 @@
-"""The interface of cells towards equations and kernels."""
+"""The interface of cells that equations and kernels use."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from seqcells.state import State
 
 
 class Weights(NamedTuple):
-    """A cell's weights as one sequence uses them: fetched once, the same at every step."""
+    """A cell's weights for one sequence: fetched once and equal at every step."""
 
     weight_ih: Tensor
-    weight_hh: Any  # the cell's own: a matrix, a vector, None
+    weight_hh: Any  # a matrix, a vector or None
     bias_ih: Tensor | None = None
     bias_hh: Tensor | None = None
     weight_hr: Tensor | None = None
-    parameters: Tensor | None = None  # for a kernel: those that the step reads beside the products
+    parameters: Tensor | None = None  # of a kernel: read outside the products
 
 
 class Recordable(Protocol):
@@ -40,7 +40,7 @@ class Recordable(Protocol):
         """One step: `(weights, from_input, state, *noise) -> (state, gates)`."""
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...] | None]:
-        """Return the shape of each parameter by its name, None for one that is missing."""
+        """Return the shape of each parameter by its name; None for a missing one."""
 
     def weights(self) -> Weights:
         """Return the weights of one sequence."""
@@ -55,29 +55,29 @@ class Recordable(Protocol):
         """Return the state before the first step."""
 
     def overridden(self) -> str | None:
-        """Return a method besides `activate` that differs from the base class's, if any."""
+        """Return the name of an overridden method other than `activate`; None if there is none."""
 
     def _any_parameter(self) -> Tensor: ...
 
 
 def has_matrix(cell: Recordable) -> bool:
-    """Whether there is a product with the hidden state; a vector is one number per unit."""
+    """Return whether weight_hh is a matrix. A vector holds one number per unit."""
     shape = cell.parameter_shapes()["weight_hh"]
     return shape is not None and len(shape) == 2
 
 
 def factor_of(cell: Recordable) -> str:
-    """Return the part of a `Noise` that is `d0` in the cell's program.
+    """Return the name of the part of a `Noise` that is `d0` in the cell's program.
 
-    It is the candidate, except in cells whose hidden state is multiplied by a vector. There no
-    product reads the hidden state, and its factor is part of the elementwise equations.
+    It is "hidden" if weight_hh is a vector: no matrix product reads the hidden state, so its factor
+    is part of the elementwise equations. Otherwise it is "candidate".
     """
     shape = cell.parameter_shapes()["weight_hh"]
     return "hidden" if shape is not None and len(shape) == 1 else "candidate"
 
 
 def takes(function: Callable[..., Any], count: int) -> bool:
-    """Whether the function can be called with this number of arguments."""
+    """Return whether the function accepts this number of positional arguments."""
     try:
         inspect.signature(function).bind(*[None] * count)
     except TypeError:

@@ -1,4 +1,4 @@
-"""The equations of each kernel in PyTorch, for the readable loop."""
+"""The equations of each kernel in PyTorch, used by the readable loop."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqcells.equations.catalogue import Kernel
-from seqcells.equations.program import CACHED, Program, differentiate
+from seqcells.equations.program import CACHE_SIZE, Program, differentiate
 from seqcells.equations.protocol import Weights
 from seqcells.noise import Noise, drop_args, scale_candidate, scale_hidden
 from seqcells.state import State, first_tensor, flat_state, form_state
 
 
-@functools.lru_cache(maxsize=CACHED)
-def readable(kernel: Kernel) -> Readable:
+@functools.lru_cache(maxsize=CACHE_SIZE)
+def equations_of(kernel: Kernel) -> Equations:
     """Return the equations of a kernel."""
-    return ResetBefore() if kernel.by_hand else Interpreted(kernel.program)
+    return ResetBeforeEquations() if kernel.handwritten else ProgramEquations(kernel.program)
 
 
-class Readable:
-    """A cell over time without weights of its own."""
+class Equations:
+    """Base class: the interface of a cell that the loop over time uses, without weights."""
 
     states = 1
     linear = False
 
     def initial_state(self, batch_size: int) -> State:
-        """Return a state of the kernel's form, with no columns."""
+        """Return a state with the structure of the kernel's state, and no columns."""
         parts = (torch.empty(batch_size, 0),) * self.states
         return parts if len(parts) > 1 else parts[0]
 
@@ -45,11 +45,11 @@ class Readable:
         raise NotImplementedError
 
 
-class Interpreted(Readable):
-    """The step of a program.
+class ProgramEquations(Equations):
+    """The equations of a program.
 
-    `linear`: the state after the step is `a * state + b`, with a and b of the input alone, so that
-    a scan computes it (`LinearCell`).
+    `linear` states whether the new state is `a * state + b`, with a and b functions of the input
+    only. Then a scan computes the recurrence (`LinearCell`).
     """
 
     def __init__(self, program: Program) -> None:
@@ -67,8 +67,8 @@ class Interpreted(Readable):
             "d0": (*drop_args(noise), 1.0)[0]
         }
         if self.program.hidden:
-            seen = scale_hidden(parts[0], noise)
-            known |= self._gates("h", F.linear(seen, weights.weight_hh, weights.bias_hh))
+            scaled = scale_hidden(parts[0], noise)
+            known |= self._gates("h", F.linear(scaled, weights.weight_hh, weights.bias_hh))
         if weights.parameters is not None:
             known |= {f"p{n}": row for n, row in enumerate(weights.parameters)}
         results = self.program.run(known)
@@ -77,9 +77,11 @@ class Interpreted(Readable):
         return form_state(state, results), ()
 
     def coefficients(self, from_input: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, ...]]:
-        """Return a and b for the input's products of one step or of all; no gates."""
+        """Return a and b for the input products of one step or of all steps, and no gates."""
         if self._decay is None:
-            raise ValueError("expected a program that is linear in the state")
+            raise ValueError(
+                "expected a program that is linear in the state, got another; use `step`"
+            )
         known = self._gates("x", from_input) | {"d0": 1.0, "g0": 1.0, "s0": 0.0}
         (decay,), (addend,) = (part.run(known) for part in (self._decay, self.program))
         return (decay, addend), ()
@@ -90,7 +92,7 @@ class Interpreted(Readable):
 
 
 def _decay(program: Program) -> Program | None:
-    """Return the gradient by the state, if it is a function of the input alone."""
+    """Return the gradient by the state; None if it is not a function of the input only."""
     if program.hidden or program.parameters or program.states > 1:
         return None
     write, gradients = differentiate(program)
@@ -99,8 +101,8 @@ def _decay(program: Program) -> Program | None:
     return None if "s0" in operands | set(decay.results) else decay
 
 
-class ResetBefore(Readable):
-    """A GRU or MGU whose reset acts before the product. No program states a second product."""
+class ResetBeforeEquations(Equations):
+    """A GRU or MGU whose reset acts before the candidate's product."""
 
     def step(
         self, weights: Weights, from_input: Tensor, state: Tensor, noise: Noise | None = None
@@ -113,8 +115,8 @@ def reset_before_step(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Compute one step of a GRU or MGU whose reset acts before the candidate's product.
 
-    The first gate resets. The GRU's second one says how much of the state stays; the MGU's one
-    gate also says how much of it is replaced.
+    The first gate is the reset. The GRU's second gate is the share of the state that stays. The
+    MGU's only gate is also the share that is replaced.
     """
     H = state.shape[-1]
     parts = (from_input.shape[-1] - H, H)
@@ -123,10 +125,10 @@ def reset_before_step(
         (None, None) if weights.bias_hh is None else weights.bias_hh.split(parts)
     )
     input_gates, input_candidate = from_input.split(parts, dim=-1)
-    seen = scale_hidden(state, noise)
-    gates = torch.sigmoid(input_gates + F.linear(seen, weight_gates, bias_gates)).split(H, dim=-1)
-    from_reset = F.linear(gates[0] * seen, weight_candidate, bias_candidate)
+    scaled = scale_hidden(state, noise)
+    gates = torch.sigmoid(input_gates + F.linear(scaled, weight_gates, bias_gates)).split(H, dim=-1)
+    from_reset = F.linear(gates[0] * scaled, weight_candidate, bias_candidate)
     candidate = torch.tanh(input_candidate + from_reset)
-    stays, enters = (gates[1], 1 - gates[1]) if len(gates) > 1 else (1 - gates[0], gates[0])
-    hidden = enters * scale_candidate(candidate, *drop_args(noise)) + stays * state
+    keep, replace = (gates[1], 1 - gates[1]) if len(gates) > 1 else (1 - gates[0], gates[0])
+    hidden = replace * scale_candidate(candidate, *drop_args(noise)) + keep * state
     return hidden, (*gates, candidate)

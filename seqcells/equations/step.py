@@ -1,4 +1,4 @@
-"""A `Program` in both directions, and the values saved for the backward pass."""
+"""Lower a `Program` in both directions, and select the values saved for the backward pass."""
 
 from __future__ import annotations
 
@@ -8,26 +8,35 @@ from typing import NamedTuple
 
 from seqcells.equations.lowering import Lowered, Place, lower
 from seqcells.equations.operations import OPERATIONS
-from seqcells.equations.program import CACHED, Program, differentiate, is_number, postorder
+from seqcells.equations.program import CACHE_SIZE, Program, differentiate, is_number, postorder
 
 
 class Slots(NamedTuple):
-    """The sums that a step reads. A gate that only adds its two products has one sum."""
+    """The sums that a step reads, as gates whose products each sum contains.
+
+    Attributes:
+        separate: gates with one slot per product.
+        shared: gates that only add their two products, with one slot for the sum.
+        input_only: gates without a product with the hidden state.
+    """
 
     separate: tuple[int, ...] = ()
     shared: tuple[int, ...] = ()
-    inward: tuple[int, ...] = ()  # of gates without a product with the hidden state
+    input_only: tuple[int, ...] = ()
 
     @property
     def total(self) -> int:
+        """The number of slots."""
         return len(self.separate) + len(self.inputs)
 
     @property
     def inputs(self) -> tuple[int, ...]:
-        return self.separate + self.shared + self.inward
+        """The gates of the slots with an input product, which come first."""
+        return self.separate + self.shared + self.input_only
 
     @property
     def hidden(self) -> tuple[int, ...]:
+        """The gates of the slots with a hidden product, which come last."""
         return self.shared + self.separate
 
     def of(self, kind: str, gate: int) -> int:
@@ -38,30 +47,31 @@ class Slots(NamedTuple):
 
 
 def slots_of(program: Program) -> Slots:
+    """Return the slots of a program: shared if every use adds both products of the gate."""
     if not program.hidden:
-        return Slots(inward=tuple(range(program.gates)))
-    alone = set()
+        return Slots(input_only=tuple(range(program.gates)))
+    separate_names = set()
     for operation, *operands in program.values:
         gates = {name[1:] for name in operands if name[0] in "xh"}
         kinds = sorted(name[0] for name in operands)
         if operation != "add" or len(gates) != 1 or kinds != ["h", "x"]:
-            alone |= gates
-    alone |= {name[1:] for name in program.results if name[0] in "xh"}
-    separate = tuple(gate for gate in range(program.gates) if str(gate) in alone)
+            separate_names |= gates
+    separate_names |= {name[1:] for name in program.results if name[0] in "xh"}
+    separate = tuple(gate for gate in range(program.gates) if str(gate) in separate_names)
     return Slots(separate, tuple(gate for gate in range(program.gates) if gate not in separate))
 
 
-@functools.lru_cache(maxsize=CACHED)
+@functools.lru_cache(maxsize=CACHE_SIZE)
 def step_of(program: Program) -> Step:
-    """Return the step of a program, from a cache."""
+    """Return the cached step of a program."""
     return Step(program)
 
 
 class Step:
-    """A program in both directions, `forward` and `backward`.
+    """The phases of a program, `forward` and `backward`.
 
-    The backward pass reads `kept` values saved per unit and step, `rows` values saved per row and
-    step and, with `reads_after`, the hidden state after the step.
+    The backward pass reads `saved` values per unit and step, `rows` values per row and step, and if
+    `reads_new_hidden` the hidden state after the step.
     """
 
     def __init__(self, program: Program) -> None:
@@ -71,89 +81,96 @@ class Step:
         self._values = writer.values
         self._saved: dict[str, None] = dict.fromkeys(program.results[1:])
         self._rows: dict[str, None] = {}
-        self._row_values = self._rows_alone()
-        self._lacks: list[set[str] | None] = [None] * len(self._values)  # results of `_lacking`
-        self._end = 0  # past the last of them
-        self.reads_after = False
-        for needed in self._needed():
-            self._provide(needed)
+        self._row_values = self._find_row_values()
+        # Cached results of `_missing` by value, all None from `_missing_end` on.
+        self._missing_cache: list[set[str] | None] = [None] * len(self._values)
+        self._missing_end = 0
+        self.reads_new_hidden = False
+        for name in self._needed():
+            self._ensure(name)
         self.forward = self._forward()
         self.backward = self._backward()
 
     @property
-    def kept(self) -> int:
+    def saved(self) -> int:
+        """The number of values saved per unit and step."""
         return len(self._saved)
 
     @property
     def rows(self) -> int:
+        """The number of values saved per row and step."""
         return len(self._rows)
 
     @property
-    def kept_cell(self) -> int:
+    def saved_cell(self) -> int:
         """The index of the state's second part among the saved values."""
         return [*self._saved].index(self.program.results[1]) if self.program.states > 1 else 0
 
     def unprojected(self) -> Lowered:
-        """Return how the hidden state is recomputed from the saved values."""
-        return lower(self._values, self._kept(), {("result", 0): self.program.results[0]})
+        """Return the phases that recompute the hidden state from the saved values."""
+        return lower(self._values, self._saved_places(), {("result", 0): self.program.results[0]})
 
     def _forward(self) -> Lowered:
         results: dict[Place, str] = {}
         results |= {("state", n): name for n, name in enumerate(self.program.results)}
-        results |= {("keep", n): name for n, name in enumerate(self._saved)}
+        results |= {("saved", n): name for n, name in enumerate(self._saved)}
         results |= {("row", n): name for n, name in enumerate(self._rows)}
-        known = self._sums() | self._given() | self._parts("s", "state", self.program.states)
+        known = self._sums() | self._step_inputs() | self._parts("s", "state", self.program.states)
         return lower(self._values, known, results, last=("state",))
 
     def _backward(self) -> Lowered:
-        known = self._kept() | self._given() | self._parts("s", "before", self.program.states)
+        known = (
+            self._saved_places()
+            | self._step_inputs()
+            | self._parts("s", "before", self.program.states)
+        )
         known |= self._parts("g", "grad", self.program.states)
-        found: dict[Place, str] = {}
+        inputs: dict[Place, str] = {}
         for kind, gates in (("x", self.slots.inputs), ("h", self.slots.separate)):
             for gate in gates:
-                found["dz", self.slots.of(kind, gate)] = f"{kind}{gate}"
-        found |= {("dp", n): f"p{n}" for n in range(self.program.parameters)}
-        found |= {("grad", n): f"s{n}" for n in range(self.program.states)}
-        results = {target: self._gradients[name] for target, name in found.items()}
+                inputs["dz", self.slots.of(kind, gate)] = f"{kind}{gate}"
+        inputs |= {("dp", n): f"p{n}" for n in range(self.program.parameters)}
+        inputs |= {("grad", n): f"s{n}" for n in range(self.program.states)}
+        results = {target: self._gradients[name] for target, name in inputs.items()}
         return lower(self._values, known, results, last=("grad",))
 
-    # The inputs of a direction, by their names in the program.
+    # Places of the inputs of a direction, by their names in the program.
 
     def _parts(self, kind: str, place: str, count: int) -> dict[str, Place]:
         return {f"{kind}{n}": (place, n) for n in range(count)}
 
-    def _given(self) -> dict[str, Place]:
+    def _step_inputs(self) -> dict[str, Place]:
         return self._parts("p", "p", self.program.parameters) | {"d0": ("drop", 0)}
 
     def _sums(self) -> dict[str, Place]:
-        found: dict[str, Place] = {}
+        places: dict[str, Place] = {}
         for gate in self.slots.separate:
-            found |= {f"{kind}{gate}": ("z", self.slots.of(kind, gate)) for kind in "xh"}
-        found |= {f"x{gate}": ("z", self.slots.of("x", gate)) for gate in self.slots.inward}
+            places |= {f"{kind}{gate}": ("z", self.slots.of(kind, gate)) for kind in "xh"}
+        places |= {f"x{gate}": ("z", self.slots.of("x", gate)) for gate in self.slots.input_only}
         for n, value in enumerate(self._values):
             if self._is_sum(value):
-                found[f"v{n}"] = "z", self.slots.of("x", int(value[1][1:]))
-        return found
+                places[f"v{n}"] = "z", self.slots.of("x", int(value[1][1:]))
+        return places
 
-    def _kept(self) -> dict[str, Place]:
-        found: dict[str, Place] = {}
-        if self.reads_after:
-            found[self.program.results[0]] = "after", 0
-        found |= {name: ("row", n) for n, name in enumerate(self._rows)}
-        return found | {name: ("keep", n) for n, name in enumerate(self._saved)}
+    def _saved_places(self) -> dict[str, Place]:
+        places: dict[str, Place] = {}
+        if self.reads_new_hidden:
+            places[self.program.results[0]] = "after", 0
+        places |= {name: ("row", n) for n, name in enumerate(self._rows)}
+        return places | {name: ("saved", n) for n, name in enumerate(self._saved)}
 
     def _is_sum(self, value: tuple[str, ...]) -> bool:
         return value[0] == "add" and value[1][0] == "x" and int(value[1][1:]) in self.slots.shared
 
-    # A value is saved if recomputing it is costly and no part of the state is equal to it, or if it
+    # A value is saved if recomputing it is costly and no part of the state equals it, or if it
     # cannot be recomputed from the other saved values.
 
     def _needed(self) -> list[str]:
         """Return the forward values and sums that the gradient reads."""
-        own = len(self.program.values)
+        count = len(self.program.values)
 
         def is_forward(name: str) -> bool:
-            return name[0] in "xh" or (name[0] == "v" and int(name[1:]) < own)
+            return name[0] in "xh" or (name[0] == "v" and int(name[1:]) < count)
 
         def operands(name: str) -> Sequence[str]:
             leaf = name[0] != "v" or is_forward(name)
@@ -161,59 +178,59 @@ class Step:
 
         return [*filter(is_forward, postorder(self._gradients.values(), operands))]
 
-    def _rows_alone(self) -> set[str]:
-        """Return the values that are the same for all units of a row."""
-        found: set[str] = set()
+    def _find_row_values(self) -> set[str]:
+        """Return the values that are equal for all units of a row."""
+        names: set[str] = set()
         for n, (operation, *operands) in enumerate(self._values):
-            if operation == "mean" or all(is_number(name) or name in found for name in operands):
-                found.add(f"v{n}")
-        return found
+            if operation == "mean" or all(is_number(name) or name in names for name in operands):
+                names.add(f"v{n}")
+        return names
 
-    def _provide(self, name: str) -> None:
-        """Save what the backward pass lacks of this value."""
+    def _ensure(self, name: str) -> None:
+        """Save what the backward pass needs to compute this value."""
         if name == self.program.results[0] and not self._is_known(name):
-            self.reads_after = True
-            self._forget(name)
-        lacking = self._lacking(name)
-        if len(lacking) == 1 and lacking != {name}:
-            return self._provide(*lacking)
-        if lacking:
+            self.reads_new_hidden = True
+            self._invalidate(name)
+        missing = self._missing(name)
+        if len(missing) == 1 and missing != {name}:
+            return self._ensure(*missing)
+        if missing:
             (self._rows if name in self._row_values else self._saved)[name] = None
-            self._forget(name)
+            self._invalidate(name)
         return None
 
     def _is_known(self, name: str) -> bool:
-        """Whether the backward pass is given a value."""
+        """Return whether the backward pass reads a value without computing it."""
         if name[0] in "spdg" or is_number(name) or name in self._saved or name in self._rows:
             return True
-        return name == self.program.results[0] and self.reads_after
+        return name == self.program.results[0] and self.reads_new_hidden
 
-    def _forget(self, name: str) -> None:
-        """Drop the results for values that may depend on this one, which is now known."""
+    def _invalidate(self, name: str) -> None:
+        """Clear the cached results for values that may depend on this value, now known."""
         first = int(name[1:]) if name[0] == "v" else 0
-        for n in range(first, self._end):
-            self._lacks[n] = None
-        self._end = min(self._end, first)
+        for n in range(first, self._missing_end):
+            self._missing_cache[n] = None
+        self._missing_end = min(self._missing_end, first)
 
-    def _lacking(self, name: str) -> set[str]:
-        """Return what would have to be saved to recompute this value, two names at most."""
+    def _missing(self, name: str) -> set[str]:
+        """Return names to save before this value can be recomputed, two at most."""
 
-        def found(name: str) -> set[str] | None:
+        def cached(name: str) -> set[str] | None:
             if self._is_known(name):
                 return set()
-            return {name} if name[0] != "v" else self._lacks[int(name[1:])]
+            return {name} if name[0] != "v" else self._missing_cache[int(name[1:])]
 
         def operands(name: str) -> Sequence[str]:
-            return self._values[int(name[1:])][1:] if found(name) is None else ()
+            return self._values[int(name[1:])][1:] if cached(name) is None else ()
 
         for inner in postorder([name], operands):
-            if found(inner) is None:
+            if cached(inner) is None:
                 n = int(inner[1:])
                 value = self._values[n]
-                lacking = {lack for operand in value[1:] for lack in found(operand) or ()}
-                alone = OPERATIONS[value[0]].costly and lacking
-                if alone or self._is_sum(value) or value[0] == "mean":
-                    lacking = {inner}
-                self._lacks[n] = set(sorted(lacking)[:2])
-                self._end = max(self._end, n + 1)
-        return found(name) or set()
+                missing = {name for operand in value[1:] for name in cached(operand) or ()}
+                costly = OPERATIONS[value[0]].costly and missing
+                if costly or self._is_sum(value) or value[0] == "mean":
+                    missing = {inner}
+                self._missing_cache[n] = set(sorted(missing)[:2])
+                self._missing_end = max(self._missing_end, n + 1)
+        return cached(name) or set()

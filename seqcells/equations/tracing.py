@@ -10,11 +10,20 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from seqcells.equations.aten import ALL, KNOWN, MOVES, REDUCTIONS, SAME, SEVERAL, SLICES, aten
+from seqcells.equations.aten import (
+    COMPOSITE,
+    REARRANGEMENTS,
+    REDUCTIONS,
+    SINGLE,
+    SLICES,
+    SUPPORTED,
+    SUPPORTED_NAMES,
+    aten,
+)
 from seqcells.equations.program import Program, UntraceableError, Writer
 
 
-def traced(
+def trace_activate(
     activate: Callable[..., Any],
     gates: int,
     hidden: bool,
@@ -23,55 +32,59 @@ def traced(
     parameters: dict[str, Tensor],
     drop: bool,
 ) -> tuple[Program, list[str]]:
-    """Return the program of `activate(parameters, from_input, from_hidden, state)`, and its reads.
+    """Return the program of an `activate`, and the names of the parameters that it reads.
 
     Args:
-        activate: a function that returns the parts of the next state, given those before it.
+        activate: called as `activate(parameters, from_input, from_hidden, state, *drop)`; returns
+            the parts of the next state.
         hidden: whether there is a product with the hidden state; `from_hidden` is None if not.
         state: parts of the state, each `(B, H)`.
-        drop: whether `activate` takes a factor on the candidate after the state.
-        parameters: those that `activate` may read, by name. Those that it does, whose names come
-            back, are vectors of one or more numbers a unit.
+        parameters: parameters that `activate` may read, by name. Those that it reads must be
+            vectors of one or more numbers per unit.
+        drop: whether `activate` takes a noise factor after the state.
 
     Raises:
-        UntraceableError: an operator that no program can say, or shapes that are none of a gate's.
+        UntraceableError: an unsupported operator, or a tensor whose shape is not that of gates.
     """
     names = [_names("x", gates), *([_names("h", gates)] if hidden else [])]
     names += [[f"s{n}"] for n in range(len(state))] + [["d0"]] * drop
 
-    def record(own: Sequence[str], rows: int) -> tuple[Program, list[str]]:
-        """Return the program on this number of rows, and the parameters read, numbering `own`."""
+    def record(numbered: Sequence[str], rows: int) -> tuple[Program, list[str]]:
+        """Return the program for a number of rows, and the parameters read.
+
+        The parameters in `numbered` are p0, p1, ... in the program.
+        """
         fused = state[0].new_zeros(rows, gates * hidden_size)
         inputs = [fused, *([fused.clone()] if hidden else [])]
         inputs += [part.new_zeros(rows, hidden_size) for part in state]
         inputs += [fused.new_ones(rows, hidden_size)] if drop else []
         recorder = _Recorder(Writer(), hidden_size, list(zip(inputs, names)))
-        given = {name: recorder.parameter(name, value) for name, value in parameters.items()}
-        recorder.number(own)
+        stand_ins = {name: recorder.parameter(name, value) for name, value in parameters.items()}
+        recorder.number(numbered)
         first = 2 if hidden else 1
         before = inputs[first : first + len(state)]
         from_hidden = inputs[1] if hidden else None
         rest = inputs[first + len(state) :]
         try:
             with torch.enable_grad(), recorder:
-                new = activate(given, inputs[0], from_hidden, before, *rest)
+                new = activate(stand_ins, inputs[0], from_hidden, before, *rest)
             results = [recorder.names_of(part) for part in new]
         except UntraceableError:
             raise
         except Exception as error:
             raise UntraceableError(f"activate cannot be traced: {error}") from error
-        if any(len(found) != 1 for found in results) or len(results) != len(state):
+        if any(len(names) != 1 for names in results) or len(results) != len(state):
             raise UntraceableError(
-                "activate: expected it to return a state of the form that it is given"
+                "activate: expected it to return a state with the structure of its argument, got "
+                f"parts of {[len(names) for names in results]} x H columns"
             )
         read = [name for name in parameters if name in recorder.read]
         count = sum(len(parameters[name]) // hidden_size for name in read)
-        returned = [found[0] for found in results]
+        returned = [names[0] for names in results]
         return recorder.write.program(gates, hidden, len(state), count, returned), read
 
-    everything = list(parameters)
-    program, read = record(everything, rows=2)
-    if read != everything:  # others take no place among p0, p1, ...
+    program, read = record(list(parameters), rows=2)
+    if read != list(parameters):  # only parameters that are read are numbered
         program, _ = record(read, rows=2)
     if record(read, rows=3)[0] != program:
         raise UntraceableError("activate depends on the number of rows in the batch")
@@ -81,7 +94,7 @@ def traced(
 def _check_numbers(name: str, value: Tensor, hidden_size: int) -> None:
     if value.dim() != 1 or len(value) % hidden_size:
         raise UntraceableError(
-            f"{name}: expected a vector of one or more numbers a unit (H={hidden_size}), "
+            f"{name}: expected a vector of one or more numbers per unit (H={hidden_size}), "
             f"got shape {tuple(value.shape)}"
         )
 
@@ -91,11 +104,11 @@ def _names(kind: str, count: int) -> list[str]:
 
 
 class _Recorder(TorchDispatchMode):
-    """Records operations. A tensor is a list of values, one for each H of its columns."""
+    """Records operations. A tensor is a list of values, one for each block of H columns."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # the inherited method imports all of Dynamo: a second and a half
+        return False  # the inherited method imports Dynamo, which takes a second and a half
 
     def __init__(
         self, write: Writer, hidden_size: int, named: list[tuple[Tensor, list[str]]]
@@ -104,12 +117,12 @@ class _Recorder(TorchDispatchMode):
         self.write = write
         self.hidden_size = hidden_size
         self.known = {id(tensor): names for tensor, names in named}
-        self.alive = [tensor for tensor, _ in named]  # lest another gets the same id
+        self.alive = [tensor for tensor, _ in named]  # keeps their ids unique
         self.parameters: dict[int, tuple[str, Tensor]] = {}
         self.read: set[str] = set()
 
     def parameter(self, name: str, value: Tensor) -> Tensor:
-        """Return the tensor that stands for a parameter."""
+        """Return a tensor that stands for a parameter."""
         value = value.detach().clone()
         self.alive.append(value)
         self.parameters[id(value)] = name, value
@@ -135,8 +148,8 @@ class _Recorder(TorchDispatchMode):
             _check_numbers(name, tensor, self.hidden_size)
         elif id(value) not in self.known:
             raise UntraceableError(
-                f"activate reads a tensor of shape {tuple(value.shape)}, which is neither an "
-                "argument nor a parameter of the cell; make it a parameter, or a number"
+                f"activate: expected reads of arguments and parameters only, got a tensor of shape "
+                f"{tuple(value.shape)}; make it a parameter, or a number"
             )
         return self.known[id(value)]
 
@@ -148,43 +161,47 @@ class _Recorder(TorchDispatchMode):
         names = self.call(target, args, kwargs or {})
         results = target(*args, **(kwargs or {}))
         several = isinstance(results, (list, tuple))
-        for result, found in zip(results, names) if several else [(results, names)]:
+        for result, value in zip(results, names) if several else [(results, names)]:
             self.alive.append(result)
-            self.known[id(result)] = found
+            self.known[id(result)] = value
         return results
 
     def call(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if target not in ALL and target is not aten.log_sigmoid_forward.default:
-            raise UntraceableError(f"activate calls {target}; a kernel is made of {KNOWN}")
+        if target not in SUPPORTED and target is not aten.log_sigmoid_forward.default:
+            raise UntraceableError(
+                f"activate calls {target}; supported operators: {SUPPORTED_NAMES}"
+            )
         operands = [self.names_of(value) for value in args]
-        if target in MOVES or target in SLICES:
+        if target in REARRANGEMENTS or target in SLICES:
             return self.move(target, args, operands)
         if target is aten.log_sigmoid_forward.default:
-            found = [self.write("softplus", self.write("neg", a)) for a in operands[0]]
-            return [[self.write("neg", value) for value in found], None]
+            negated = [self.write("softplus", self.write("neg", a)) for a in operands[0]]
+            return [[self.write("neg", value) for value in negated], None]
         if target in REDUCTIONS:
             return self.reduce(target, args[0], kwargs, *operands)
         if kwargs:
-            raise UntraceableError(f"activate calls {target} with {kwargs}")
+            raise UntraceableError(f"activate: expected {target} without options, got {kwargs}")
         columns = [
             operand
             if isinstance(operand, list)
             else [None if operand is None else _constant(operand)]
             for operand in operands
         ]
-        width = max(map(len, columns))  # one that is narrower is a number of the whole row
+        width = max(map(len, columns))  # a width of one is a number per row
         if any(len(column) not in (1, width) for column in columns):
-            raise UntraceableError(f"activate: {target} of parts of different widths")
+            raise UntraceableError(f"activate: expected operands of {target} of equal widths")
         columns = [column * (width // len(column)) for column in columns]
         return [self.apply(target, list(column)) for column in zip(*columns)]
 
-    def reduce(self, target: Any, given: Tensor, kwargs: Any, source: list[str], *rest: Any) -> Any:
+    def reduce(self, target: Any, input: Tensor, kwargs: Any, source: list[str], *rest: Any) -> Any:
         """Record the mean, the sum or the layer normalisation of a row."""
         write = self.write
         if target is aten.native_layer_norm.default:
             shape, gain, shift, epsilon = rest
-            if list(shape) != [given.shape[-1]]:
-                raise UntraceableError("activate: expected it to norm whole rows")
+            if list(shape) != [input.shape[-1]]:
+                raise UntraceableError(
+                    f"activate: expected layer norm over whole rows, got shape {list(shape)}"
+                )
             mean = self.mean(source)
             source = [write("sub", value, mean) for value in source]
             variance = self.mean([write("mul", value, value) for value in source])
@@ -196,13 +213,15 @@ class _Recorder(TorchDispatchMode):
             return [source, None, None]
         dims, keepdim = rest[0], rest[1:2] == (True,)
         for dim in dims:
-            self.along_units(given, dim)
+            self.along_units(input, dim)
         if not keepdim or kwargs:
-            raise UntraceableError(f"activate: expected {target} with keepdim=True, and no dtype")
+            raise UntraceableError(
+                f"activate: expected {target} with keepdim=True and without dtype"
+            )
         mean = self.mean(source)
         if target is aten.mean.dim:
             return [mean]
-        return [write("mul", mean, repr(float(given.shape[-1])))]
+        return [write("mul", mean, repr(float(input.shape[-1])))]
 
     def mean(self, values: list[str]) -> str:
         """Record the mean of a row of several blocks."""
@@ -214,9 +233,9 @@ class _Recorder(TorchDispatchMode):
         return self.write("mean", total)
 
     def apply(self, target: Any, operands: list[Any]) -> str:
-        if target in SAME:
-            return self.write(SAME[target], *operands)
-        return SEVERAL[target](self.write, *operands)
+        if target in SINGLE:
+            return self.write(SINGLE[target], *operands)
+        return COMPOSITE[target](self.write, *operands)
 
     def move(self, target: Any, args: tuple[Any, ...], operands: list[Any]) -> Any:
         H = self.hidden_size
@@ -231,28 +250,32 @@ class _Recorder(TorchDispatchMode):
             _, begin, end, *stride = (*rest, None, None)[:4]
             bounds = (begin or 0, min(end, len(source) * H) if end is not None else len(source) * H)
             if stride not in ([], [None], [1]) or any(bound % H for bound in bounds):
-                raise UntraceableError("activate: expected slices of whole gates")
+                raise UntraceableError(
+                    f"activate: expected slices of whole gates (H={H}), got {bounds}"
+                )
             return source[bounds[0] // H : bounds[1] // H]
         sizes = self.sizes(target, len(source) * H, rest[0])
         if any(size % H for size in sizes):
-            raise UntraceableError("activate: expected it to split whole gates")
+            raise UntraceableError(
+                f"activate: expected splits into whole gates (H={H}), got sizes {sizes}"
+            )
         parts, at = [], 0
         for size in sizes:
             parts.append(source[at : at + size // H])
             at += size // H
         return parts
 
-    def sizes(self, target: Any, width: int, given: Any) -> list[int]:
-        """Return the sizes of the parts that a width is split into."""
-        if isinstance(given, (list, tuple)):
-            return list(given)
-        size = -(-width // given) if target is aten.chunk.default else given
+    def sizes(self, target: Any, width: int, argument: Any) -> list[int]:
+        """Return the sizes of the parts of a split or chunk."""
+        if isinstance(argument, (list, tuple)):
+            return list(argument)
+        size = -(-width // argument) if target is aten.chunk.default else argument
         return [min(size, width - at) for at in range(0, width, size)]
 
     def along_units(self, tensor: Tensor, dim: int) -> None:
         if dim % tensor.dim() != tensor.dim() - 1:
             raise UntraceableError(
-                f"activate: expected it to split along the units, got dimension {dim}"
+                f"activate: expected an operation along the units, got dimension {dim}"
             )
 
 

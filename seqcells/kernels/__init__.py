@@ -1,1 +1,1 @@
-"""Fused recurrences: tensors in, tensors out, no modules."""
+"""Backends that compute whole recurrences: the C++, Triton and cuDNN kernels."""

@@ -97,7 +97,7 @@ def _check_noise(call: Call, kernel: Kernel, rows: int, width: int, hidden: int)
         _check_count("zone", call.zone, kernel.states)
     for name, part, taken, columns in (
         ("read", call.read, kernel.hidden, width),
-        ("drop", call.drop, kernel.drops, hidden),
+        ("drop", call.drop, kernel.takes_drop, hidden),
         *(("zone", part, True, size) for part, size in zip(call.zone, (width, hidden))),
     ):
         if part is not None:

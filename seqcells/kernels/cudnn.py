@@ -1,7 +1,7 @@
-"""PyTorch's own layers as a backend of plain cells: cuDNN, where the tensors are on a GPU.
+"""The cuDNN backend: runs plain cells on a GPU with the layer functions of PyTorch.
 
-One layer in one direction is computed as `torch.nn` has it computed. What these layers cannot do,
-`refusal` says: they take no lengths, no resets, no noise, and tell the last state alone.
+A call is one layer in one direction, as in `torch.nn`. `refuses` lists what these functions do not
+support: lengths, resets, noise and the states of all steps.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from seqcells.equations.catalogue import Kernel
 from seqcells.kernels.call import Call
 
 NAME = "cudnn"
-SAVES_TENSOR = False  # PyTorch keeps a graph of its own
+SAVES_TENSOR = False  # `forward` saves an autograd graph
 DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 _LAYERS = {
@@ -29,31 +29,34 @@ _LAYERS = {
 
 
 def unavailable() -> str | None:
-    """Why cuDNN cannot run on this machine, and what to do; None where it can."""
+    """Return why cuDNN cannot run on this machine, and what to do; None if it can."""
     if not torch.cuda.is_available():
-        return "PyTorch finds no GPU here; install its wheel for CUDA on a machine that has one"
+        return "PyTorch finds no GPU; use a machine with a GPU and a CUDA wheel of PyTorch"
     if not torch.backends.cudnn.is_available() or not torch.backends.cudnn.enabled:
-        return "this PyTorch has no cuDNN, or torch.backends.cudnn.enabled is False"
+        return (
+            "this PyTorch has no cuDNN, or it is disabled; set torch.backends.cudnn.enabled = "
+            "True, or install a wheel with cuDNN"
+        )
     return None
 
 
 def refuses_kernel(kernel: Kernel) -> str | None:
-    """Why cuDNN cannot run this kernel, and what to do."""
+    """Return why cuDNN cannot run this kernel, and what to do; None if it can."""
     if kernel.name not in _LAYERS:
-        return "cuDNN has plain RNN, GRU and LSTM alone; use backend('triton')"
+        return f"cuDNN runs {', '.join(_LAYERS)}, got {kernel.name!r}; use backend('triton')"
     return unavailable()
 
 
 def description() -> str:
-    """Return the GPU, and the version of cuDNN."""
+    """Return the name of the GPU and the version of cuDNN."""
     return f"{torch.cuda.get_device_name()}, cuDNN {torch.backends.cudnn.version()}"
 
 
 def refuses(call: Call) -> str | None:
-    """Return why cuDNN cannot run a call, and what to do."""
+    """Return why cuDNN cannot run a call, and what to do; None if it can."""
     if reason := refuses_kernel(call.kernel):
         return reason
-    asked = {
+    unsupported = {
         "lengths as a tensor": call.lengths is not None,
         "resets": call.resets is not None,
         "noise": any(part is not None for part in call.noise),
@@ -61,8 +64,8 @@ def refuses(call: Call) -> str | None:
         "packed sequences in reverse": call.batch_sizes is not None and call.reverse,
         "empty inputs": call.inputs.numel() == 0,
     }
-    found = [what for what, is_asked in asked.items() if is_asked]
-    return f"cuDNN takes no {found[0]}; use backend('triton')" if found else None
+    name = next((name for name, is_used in unsupported.items() if is_used), None)
+    return f"cuDNN takes no {name}; use backend('triton')" if name else None
 
 
 def saved_columns(call: Call) -> int:
@@ -71,13 +74,15 @@ def saved_columns(call: Call) -> int:
 
 
 def forward(call: Call, *, train: bool) -> list[Any]:
-    """Return `[outputs, *final_state]`, with `train` the graph to go back through."""
+    """Return `[outputs, *final_state]`, and with `train` the graph for the backward pass."""
     sequence = call.with_time()
     if train:
         graph = Graph.of(sequence)
         results = [part.detach() for part in graph.results]
         return [*(results[1:] if call.single else results), graph]
-    results = compute(_with(sequence, in_one_block(sequence, sequence.tensors)), False)
+    results = compute(
+        _replace_tensors(sequence, flatten_weights(sequence, sequence.tensors)), False
+    )
     return results[1:] if call.single else results
 
 
@@ -91,18 +96,18 @@ def backward(
     """Return the gradients of `call.tensors`."""
     if not call.single:
         return saved.gradients(grads, wanted)
-    inputs, *found = saved.gradients([None, *grads], wanted)
-    return [None if inputs is None else inputs.squeeze(0), *found]
+    grad_inputs, *others = saved.gradients([None, *grads], wanted)
+    return [None if grad_inputs is None else grad_inputs.squeeze(0), *others]
 
 
-def _with(call: Call, tensors: Sequence[Tensor | None]) -> Call:
-    """The call with these tensors in place of those that can be differentiated."""
-    layout, own = call.split()
-    return Call.join(layout, [*tensors, *own[len(tensors) :]])
+def _replace_tensors(call: Call, tensors: Sequence[Tensor | None]) -> Call:
+    """Return the call with these tensors in place of `call.tensors`."""
+    layout, parts = call.split()
+    return Call.join(layout, [*tensors, *parts[len(tensors) :]])
 
 
 def compute(call: Call, train: bool) -> list[Tensor]:
-    """`[outputs, *final_state]`; with `train` they can be gone back through."""
+    """Return `[outputs, *final_state]`; with `train`, autograd can differentiate them."""
     inputs = call.inputs.flip(0) if call.reverse else call.inputs
     weights = [weight for weight in call.weights[:5] if weight is not None]
     state = [part.unsqueeze(0).contiguous() for part in call.state]
@@ -117,57 +122,57 @@ def compute(call: Call, train: bool) -> list[Tensor]:
 
 
 class Graph(NamedTuple):
-    """A forward pass that can be gone back through, any number of times."""
+    """The autograd graph of a forward pass, which can be differentiated repeatedly."""
 
     results: list[Tensor]
     sources: list[Tensor | None]
 
     @classmethod
     def of(cls, call: Call) -> Graph:
-        sources = in_one_block(call, call.tensors)
+        sources = flatten_weights(call, call.tensors)
         sources = [None if part is None else part.detach().requires_grad_() for part in sources]
         with torch.enable_grad():
-            return cls(compute(_with(call, sources), True), sources)
+            return cls(compute(_replace_tensors(call, sources), True), sources)
 
     def gradients(
         self, grads: Sequence[Tensor | None], wanted: Sequence[bool]
     ) -> list[Tensor | None]:
-        """Those of the `wanted` tensors of the call."""
-        pairs = [(own, grad) for own, grad in zip(self.results, grads) if grad is not None]
+        """Return the gradients of the `wanted` tensors of the call."""
+        pairs = [(part, grad) for part, grad in zip(self.results, grads) if grad is not None]
         sources = [part for part, want in zip(self.sources, wanted) if want and part is not None]
         if not pairs or not sources:
             return [None] * len(wanted)
         ends, upstream = zip(*pairs)
         options = {"retain_graph": True, "allow_unused": True}
-        found = iter(torch.autograd.grad(ends, sources, upstream, **options))
-        return [next(found) if want else None for want in wanted]
+        results = iter(torch.autograd.grad(ends, sources, upstream, **options))
+        return [next(results) if want else None for want in wanted]
 
 
 @torch.no_grad()
-def in_one_block(call: Call, tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """The call's tensors, with the weights in one block of memory, in the order of cuDNN.
+def flatten_weights(call: Call, tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Return the call's tensors with the weights in one block of memory, in the order of cuDNN.
 
-    Where they are not in one block PyTorch copies them at each call, and warns. The parameters of a
-    layer are, since `nn.RNNBase` puts them there, and stay as they are.
+    PyTorch copies weights that are not in one block at each call, and warns. The parameters of a
+    layer are already in one block (`nn.RNNBase` flattens them) and are returned unchanged.
     """
-    found: list[Any] = list(tensors)
+    flat: list[Any] = list(tensors)
     first = 1 + len(call.state)
     # weight_ih, weight_hh, weight_hr, bias_ih, bias_hh
-    places = [n for n in (first + offset for offset in (0, 1, 4, 2, 3)) if found[n] is not None]
+    places = [n for n in (first + offset for offset in (0, 1, 4, 2, 3)) if flat[n] is not None]
     if call.bias_ih is None:
-        # cuDNN reserves memory for biases all the same: PyTorch knows how much and where.
-        return _flattened(call, found, sorted(places)) if call.inputs.is_cuda else found
-    weights = [found[n] for n in places]
-    if not _side_by_side(weights):
+        # cuDNN reserves memory for biases in any case, in a layout that only PyTorch knows.
+        return _flatten_without_biases(call, flat, sorted(places)) if call.inputs.is_cuda else flat
+    weights = [flat[n] for n in places]
+    if not _is_one_block(weights):
         block = torch.cat([weight.flatten() for weight in weights])
         parts = block.split([weight.numel() for weight in weights])
         for n, weight, part in zip(places, weights, parts):
-            found[n] = part.view_as(weight)
-    return found
+            flat[n] = part.view_as(weight)
+    return flat
 
 
-def _side_by_side(weights: Sequence[Tensor]) -> bool:
-    """Whether the weights fill one block of memory in this order."""
+def _is_one_block(weights: Sequence[Tensor]) -> bool:
+    """Return whether the weights fill one block of memory in this order."""
     start = weights[0].untyped_storage().data_ptr()
     end = start + weights[0].untyped_storage().nbytes()
     for weight in weights:
@@ -177,12 +182,14 @@ def _side_by_side(weights: Sequence[Tensor]) -> bool:
     return start == end
 
 
-def _flattened(call: Call, found: list[Any], places: Sequence[int]) -> list[Tensor | None]:
-    copies = [found[n].clone() for n in places]
+def _flatten_without_biases(
+    call: Call, flat: list[Any], places: Sequence[int]
+) -> list[Tensor | None]:
+    copies = [flat[n].clone() for n in places]
     mode = get_cudnn_mode(call.kernel.name.upper())
     sizes = call.inputs.shape[-1], mode, call.state[-1].shape[1]
     projected = 0 if call.weight_hr is None else call.weight_hr.shape[0]
     torch._cudnn_rnn_flatten_weight(copies, len(copies), *sizes, projected, 1, False, False)
     for n, copy in zip(places, copies):
-        found[n] = copy
-    return found
+        flat[n] = copy
+    return flat

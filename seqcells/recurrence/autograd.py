@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seqcells.equations.protocol import Weights
-from seqcells.equations.readable import readable as equations_of
+from seqcells.equations.readable import equations_of
 from seqcells.kernels.backend import Backend
 from seqcells.kernels.call import Call
 from seqcells.noise import Noise

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from seqcells.equations.cache import kernel_for
-from seqcells.equations.catalogue import Kernel, constant, kernel_of
+from seqcells.equations.catalogue import Kernel, assume_constant, kernel_of
 from seqcells.equations.protocol import factor_of
 from seqcells.equations.recording import kernel_weights
 from seqcells.kernels import cpu, cudnn, triton
@@ -162,7 +162,7 @@ def choose(request: Request) -> Choice:
 def _call_of(request: Request, kernel: Kernel) -> tuple[Call, str]:
     """Return the request as a call, and the name of a noise that the kernel does not support."""
     weights, inputs = request.weights, request.inputs
-    if not kernel.unchanged:
+    if not kernel.weights_unchanged:
         weights = kernel_weights(kernel, request.cell, weights)
     state, fresh = flat_state(request.state), flat_state(request.fresh)
     if request.batch_sizes is None:
@@ -237,7 +237,7 @@ def _autocast_dtype(inputs: Tensor) -> torch.dtype:
     return torch.float32
 
 
-@constant
+@assume_constant
 def _missing(name: str, kernel: str) -> str | None:
     """Return why a backend does not support a kernel; the compiler passes strings only."""
     return BACKENDS[name].refuses_kernel(kernel_of(kernel))
@@ -281,6 +281,6 @@ def _factors(
         return None, None, [], ""
     factors = {"hidden": noise.hidden, "candidate": noise.candidate}
     read = factors.pop("hidden") if kernel.hidden else None
-    drop = factors.pop(factor_of(cell)) if kernel.drops else None
+    drop = factors.pop(factor_of(cell)) if kernel.takes_drop else None
     unsupported = [name for name, factor in factors.items() if factor is not None]
     return read, drop, flat_state(noise.zone), unsupported[0] if unsupported else ""

@@ -38,7 +38,7 @@ class Plan(NamedTuple):
 def plan_of(name: str, tensors: Tensors) -> Plan | None:
     """Validate a call and return its plan; None if the call is not plain."""
     kernel = kernel_of(name)
-    if not kernel.unchanged or cpu.unavailable() is not None:
+    if not kernel.weights_unchanged or cpu.unavailable() is not None:
         return None
     inputs, hidden, other, weight_ih, weight_hh, bias_ih, bias_hh = tensors
     if (

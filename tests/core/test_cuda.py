@@ -157,7 +157,7 @@ def test_cells_equal_the_loop(each_backend, kind, dtype):
     run.settle()
 
 
-@pytest.mark.parametrize("product", ["resident", "memory", "split", "streamed", "given"])
+@pytest.mark.parametrize("product", ["resident", "memory", "split", "streamed", "external"])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", ["rnn_tanh", "gru", "peephole_lstm", *NORMED])
 def test_each_kind_of_product_equals_the_loop(kind, dtype, product, prefer_plan):

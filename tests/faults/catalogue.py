@@ -104,7 +104,11 @@ PATH = [
         "map_state(lambda part: part.to(own), (outputs, final))",
         "(outputs, final)",
     ),
-    Fault("equations/cache.py", "found is None or not found.holds(cell)", "found is None"),
+    Fault(
+        "equations/cache.py",
+        "recording is None or not recording.is_valid(cell)",
+        "recording is None",
+    ),
 ]
 
 NATIVE = [
@@ -142,26 +146,30 @@ NATIVE = [
 ]
 
 TRITON = [
-    Fault("kernels/triton/recurrence.py", "h = h * noise_at(read", "h = h + 0 * noise_at(read"),
     Fault(
-        "kernels/triton/recurrence.py",
+        "kernels/triton/forward_kernel.py", "h = h * load_noise(read", "h = h + 0 * load_noise(read"
+    ),
+    Fault(
+        "kernels/triton/forward_kernel.py",
         "total += hidden[s - HIDDEN_AT]",
         "total = hidden[s - HIDDEN_AT]",
     ),
     Fault(
-        "kernels/triton/gradient.py",
-        "again = restarts(resets, t, rows, taken, B)",
-        "again = taken & False",
+        "kernels/triton/backward_kernel.py",
+        "reset = load_resets(resets, t, rows, active, B)",
+        "reset = active & False",
     ),
-    Fault("kernels/triton/gradient.py", "taken & (n == 0) & ~again", "taken & (n == 0)"),
-    Fault("kernels/triton/gradient.py", "seen = before_h * reading", "seen = before_h"),
+    Fault("kernels/triton/backward_kernel.py", "active & (n == 0) & ~reset", "active & (n == 0)"),
+    Fault(
+        "kernels/triton/backward_kernel.py", "h_read = before_h * read_factor", "h_read = before_h"
+    ),
     Fault(
         "kernels/triton/launch.py",
         "dz[:, : kernel.gates * H] @ call.weight_ih",
         "dz[:, : kernel.gates * H] @ -call.weight_ih",
     ),
     Fault(
-        "kernels/triton/shapes.py",
+        "kernels/triton/problem.py",
         "lengths = call.lengths.to(torch.int64).clamp(0, call.inputs.shape[0])",
         "lengths = call.lengths.to(torch.int64).clamp(1, call.inputs.shape[0])",
     ),

@@ -1,4 +1,4 @@
-"""The CPU backend: native code, built when seqcells is installed, called with pointers."""
+"""The CPU backend: native code that is built when seqcells is installed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from seqcells.equations.catalogue import Kernel
-from seqcells.equations.program import CACHED, UntraceableError
+from seqcells.equations.program import CACHE_SIZE, UntraceableError
 from seqcells.kernels.call import Call, time_stride
 from seqcells.kernels.cpu import library
-from seqcells.kernels.cpu.compiler import compiled
+from seqcells.kernels.cpu.compiler import compile_library
 from seqcells.kernels.cpu.encoding import encode
 from seqcells.kernels.cpu.library import Problem, instruction_sets
 from seqcells.kernels.cpu.source import Functor, source_of
@@ -33,7 +33,7 @@ def unavailable() -> str | None:
 
 
 def instruction_set() -> str:
-    """Return the instruction set that calls are computed with."""
+    """Return the name of the instruction set in use."""
     return instruction_sets()[library.variant]
 
 
@@ -44,60 +44,58 @@ def description() -> str:
 
 
 def refuses_kernel(kernel: Kernel) -> str | None:
-    """Return why native code cannot run this kernel, and what to do; compile it if it asks."""
+    """Return why native code cannot run this kernel, and what to do. Compiles it if needed."""
     if (reason := unavailable()) is not None or kernel.number is not None:
         return reason
-    return _ready(kernel, instruction_set())
+    return _unsupported(kernel, instruction_set())
 
 
 def refuses(call: Call) -> str | None:
-    """Return why native code cannot run a call: it runs every call of a kernel that it runs."""
+    """Return why native code cannot run a call. It runs every call of a supported kernel."""
     return unavailable() if call.kernel.number is not None else refuses_kernel(call.kernel)
 
 
-@functools.lru_cache(maxsize=CACHED)
-def _ready(kernel: Kernel, instructions: str) -> str | None:
-    """None once the kernel can be run, or why it cannot."""
+@functools.lru_cache(maxsize=CACHE_SIZE)
+def _unsupported(kernel: Kernel, instructions: str) -> str | None:
+    """Compile or encode a kernel. Return why this is impossible, or None."""
     try:
         if kernel.compiled:
-            _own(kernel, instructions, "float")
+            _compiled_cell(kernel, instructions, "float")
         else:
             encode(kernel.program)
     except UntraceableError as error:
-        return f"its kernel cannot be interpreted: {error}; have it compiled, with compile=True"
+        return f"its kernel cannot be interpreted: {error}; define the cell with compile=True"
     except (OSError, subprocess.CalledProcessError) as error:
-        said = [
-            line for line in (getattr(error, "stderr", "") or "").split("\n") if "error" in line
-        ]
-        why = said[0] if said else error
-        return f"its kernel cannot be compiled ({why}); install g++ or clang++, or set CXX"
+        lines = (getattr(error, "stderr", "") or "").split("\n")
+        cause = next((line for line in lines if "error" in line), error)
+        return f"its kernel cannot be compiled ({cause}); install g++ or clang++, or set CXX"
     return None
 
 
 @functools.cache
-def _own(kernel: Kernel, instructions: str, kind: str) -> int:
-    """The address of what the loops over time need to know of a kernel that is not built in."""
-    header = source_of({kernel.name: Functor("Own", kernel.program)})
-    own = ctypes.CDLL(str(compiled(header, instructions)))
-    return ctypes.addressof(ctypes.c_char.in_dll(own, f"seqcells_own_{kind}"))
+def _compiled_cell(kernel: Kernel, instructions: str, kind: str) -> int:
+    """Return the address of the `Cell` of a compiled kernel, in a library that stays loaded."""
+    header = source_of({kernel.name: Functor("Custom", kernel.program)})
+    loaded = ctypes.CDLL(str(compile_library(header, instructions)))
+    return ctypes.addressof(ctypes.c_char.in_dll(loaded, f"seqcells_custom_{kind}"))
 
 
 def saved_columns(call: Call) -> int:
-    """Return the width of what a training step saves for the backward pass."""
+    """Return the number of values saved per row and step for the backward pass."""
     kernel = call.kernel
-    values = kernel.saved + (kernel.zoned() if call.zone else 0)
+    values = kernel.saved + (kernel.zoneout_saved() if call.zone else 0)
     return values * library.padded(call.state[-1].shape[1]) + kernel.rows * 16
 
 
 def forward(call: Call, *, train: bool) -> list[Tensor]:
-    """Return `[outputs, *final_state]`, with `call.cells` the cells, with `train` what is saved."""
+    """Return `[outputs, *final_state]`, the cells if `call.cells`, saved values if `train`."""
     inputs, rows = call.inputs, call.inputs.shape[:-1]
-    problem, alive = _described(call)
+    problem, references = _problem_of(call)
     final = [torch.empty_like(part, memory_format=torch.contiguous_format) for part in call.state]
     _set(problem, "final_state", final)
     if call.single:
         results = final
-        problem.outputs = problem.final_state_0  # the same numbers
+        problem.outputs = problem.final_state_0  # equal for one step
     else:
         results = [inputs.new_empty(*rows, final[0].shape[1]), *final]
         problem.outputs = results[0].data_ptr()
@@ -108,7 +106,7 @@ def forward(call: Call, *, train: bool) -> list[Tensor]:
         results.append(inputs.new_empty(rows.numel(), saved_columns(call)))
         problem.saved = results[-1].data_ptr()
     library.run("forward", problem)
-    del alive  # only now
+    del references  # the call has ended
     return results
 
 
@@ -120,20 +118,20 @@ def backward(
     wanted: Sequence[bool],
 ) -> list[Tensor | None]:
     """Return the gradients of `call.tensors`."""
-    problem, alive = _described(call)
+    problem, references = _problem_of(call)
     dense = [part if part is None else part.to(saved.dtype) for part in grads]
-    alive.append(dense)
+    references.append(dense)
     if not call.single:
         upstream, *dense = dense
         if upstream is not None and (upstream.dim() < 3 or upstream.stride(-1) != 1):
             upstream = upstream.contiguous()
         if upstream is not None:
-            alive.append(upstream)
+            references.append(upstream)
             problem.grad_outputs = upstream.data_ptr()
-            if upstream.dim() > 2:  # rows may lie anywhere
+            if upstream.dim() > 2:  # rows may be strided
                 problem.grad_step, problem.grad_row, _ = upstream.stride()
     dense = [part if part is None else part.contiguous() for part in dense]
-    alive.append(dense)
+    references.append(dense)
     if call.cells:
         *dense, upstream = dense
         problem.grad_cells = 0 if upstream is None else upstream.data_ptr()
@@ -141,42 +139,42 @@ def backward(
     outputs = outputs.contiguous()
     problem.outputs, problem.saved = outputs.data_ptr(), saved.data_ptr()
 
-    # The state's gradients are by-products, and the weights' are computed together.
+    # Native code always computes the state's gradients, and all gradients by weights or none.
     parts = len(call.state)
     weights = any(wanted[1 + parts : 7 + parts])
     needed = [wanted[0], *[True] * parts, *[weights] * 6]
-    found: list[Tensor | None] = [
+    results: list[Tensor | None] = [
         torch.empty_like(tensor, memory_format=torch.contiguous_format)
         if tensor is not None and need
         else None
         for tensor, need in zip(call.tensors, needed)
     ]
-    fresh = [torch.zeros_like(part) for part in call.fresh]  # restarts add to it
-    problem.grad_inputs = 0 if found[0] is None else found[0].data_ptr()
-    _set(problem, "grad_state", found[1 : 1 + parts])
+    fresh = [torch.zeros_like(part) for part in call.fresh]  # native code adds to them
+    problem.grad_inputs = 0 if results[0] is None else results[0].data_ptr()
+    _set(problem, "grad_state", results[1 : 1 + parts])
     _set(problem, "grad_fresh", fresh)
-    for name, part in zip(_WEIGHTS, found[1 + parts :]):
+    for name, part in zip(_WEIGHTS, results[1 + parts :]):
         setattr(problem, f"grad_{name}", 0 if part is None else part.data_ptr())
     library.run("backward", problem)
-    return [*found, *fresh]
+    return [*results, *fresh]
 
 
 _WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "parameters")
 
 
 def _set(problem: Problem, name: str, parts: Sequence[Tensor | None]) -> None:
-    """Set a member that has two items."""
+    """Set the items of a member that is an array of two."""
     for n, part in enumerate(parts):
         setattr(problem, f"{name}_{n}", 0 if part is None else part.data_ptr())
 
 
-def _described(call: Call) -> tuple[Problem, list[Any]]:
-    """What a call is given, as the library reads it, and what has to stay alive meanwhile."""
-    problem, alive = Problem(), []
+def _problem_of(call: Call) -> tuple[Problem, list[Any]]:
+    """Return a call as the library reads it, and objects to keep alive during the call."""
+    problem, references = Problem(), []
     inputs, kernel, steps = call.inputs, call.kernel, call.batch_sizes
 
     def dense(tensor: Tensor) -> Tensor:
-        alive.append(tensor := tensor.contiguous())
+        references.append(tensor := tensor.contiguous())
         return tensor
 
     problem.is_double = inputs.dtype is torch.float64
@@ -190,9 +188,9 @@ def _described(call: Call) -> tuple[Problem, list[Any]]:
     if kernel.number is not None:
         problem.cell = kernel.number
     else:
-        alive.append(_describe_own(problem, kernel))
+        references.append(_set_cell(problem, kernel))
 
-    # Rows of inputs may lie anywhere; each row, and packed inputs, have to be dense.
+    # Rows of inputs may be strided. Each row must be contiguous, and packed inputs as a whole.
     if steps is not None or inputs.stride(-1) != 1:
         inputs = dense(inputs)
     if steps is None:
@@ -216,15 +214,15 @@ def _described(call: Call) -> tuple[Problem, list[Any]]:
             setattr(problem, name, dense(numbers.to(torch.int64)).data_ptr())
     if call.resets is not None:
         problem.resets = dense(call.resets).data_ptr()
-    return problem, alive
+    return problem, references
 
 
-def _describe_own(problem: Problem, kernel: Kernel) -> Any:
-    """Set a kernel that is compiled by itself, or the code of one that is interpreted."""
+def _set_cell(problem: Problem, kernel: Kernel) -> Any:
+    """Set the compiled cell, or the code for the interpreter. Return objects to keep alive."""
     if kernel.compiled:
         kind = "double" if problem.is_double else "float"
-        problem.own = _own(kernel, instruction_set(), kind)
+        problem.custom_cell = _compiled_cell(kernel, instruction_set(), kind)
         return None
-    code, numbers = encode(kernel.program)
-    problem.code, problem.numbers = code.buffer_info()[0], numbers.buffer_info()[0]
-    return code, numbers
+    code, constants = encode(kernel.program)
+    problem.code, problem.constants = code.buffer_info()[0], constants.buffer_info()[0]
+    return code, constants

@@ -1,6 +1,6 @@
-"""Compiles native code: the kernels at install, a user's own when it is first used.
+"""Compile native code: the built-in kernels at install, kernels of user-defined cells on first use.
 
-Nothing is imported here that is not in Python itself, as `setup.py` reads this file.
+`setup.py` runs this file, so it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pathlib import Path
 NATIVE = Path(__file__).parent / "native"
 
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden"]
-# Fused multiply-add, and no errno or traps, which nobody reads; the rest of -ffast-math would
-# undo the rounding in exp().
+# Use fused multiply-add, and do not set errno or traps, which are unused. The other options of
+# -ffast-math would break the rounding in exp().
 FLAGS += ["-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
 
-# The instruction sets by the names that native/kernel.cpp gives them.
+# Compiler flags of each instruction set, by its name in native/kernel.cpp.
 VARIANTS = {
     "portable": [],
     "AVX2": ["-mavx2", "-mfma"],
@@ -32,17 +32,17 @@ VARIANTS = {
 
 
 def x86() -> bool:
-    """Whether this machine has more than the portable instruction set."""
+    """Return whether the machine has an x86-64 CPU, and so more than the portable variant."""
     return platform.machine().lower() in ("x86_64", "amd64")
 
 
 def command() -> list[str]:
-    """The compiler, as `CXX` names it."""
+    """Return the compiler command: `CXX`, or c++."""
     return shlex.split(os.environ.get("CXX", "c++"))
 
 
 def flags() -> list[str]:
-    """All but those of an instruction set."""
+    """Return the compiler flags that all instruction sets share."""
     more = os.environ.get("CXXFLAGS", "").split()
     return [*FLAGS, *more, *(["-fopenmp"] if _has_openmp(tuple(command())) else [])]
 
@@ -57,24 +57,20 @@ def _has_openmp(compiler: tuple[str, ...]) -> bool:
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels stay: `kernels` in `$SEQCELLS_CACHE` or `~/.cache/seqcells`."""
+    """Return the cache of compiled kernels, in `$SEQCELLS_CACHE` or `~/.cache/seqcells`."""
     return Path(os.environ.get("SEQCELLS_CACHE") or Path.home() / ".cache" / "seqcells", "kernels")
 
 
-def compiled(header: str, variant: str) -> Path:
-    """The library of native/own.cpp with this header's cells, compiled unless it is cached.
+def compile_library(header: str, variant: str) -> Path:
+    """Compile native/custom_cell.cpp with the cell in this header; return the cached library.
 
-    Its name tells all that it was made from: the header, the code around it, the compiler and
-    its version, the flags.
+    The file name is a hash of the header, the native sources, the compiler with its version, and
+    the flags.
 
     Raises:
-        OSError, subprocess.CalledProcessError: without a compiler that can do it.
+        OSError, subprocess.CalledProcessError: there is no compiler, or it fails.
     """
-    options = [
-        *flags(),
-        *VARIANTS[variant],
-        "-DSEQCELLS_VARIANT=seqcells_own",
-    ]
+    options = [*flags(), *VARIANTS[variant], "-DSEQCELLS_VARIANT=seqcells_custom"]
     version = subprocess.run([*command(), "--version"], capture_output=True, check=True).stdout
     parts = [header, *(path.read_text() for path in sorted(NATIVE.glob("*.?pp"))), *command()]
     digest = hashlib.sha256("\0".join([*parts, *options]).encode() + version).hexdigest()
@@ -87,13 +83,11 @@ def compiled(header: str, variant: str) -> Path:
 
 def _compile(header: str, options: Sequence[str], library: Path) -> None:
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        source, unfinished = Path(folder, "own.hpp"), Path(folder, library.name)
+        source, unfinished = Path(folder, "custom_cell.hpp"), Path(folder, library.name)
         source.write_text(header)
         if sys.stderr.isatty():
-            print("seqcells: compiling a kernel, once", file=sys.stderr)
-        given = f'-DSEQCELLS_CELLS_FROM="{source}"'
-        code = [str(NATIVE / "own.cpp"), "-I", str(NATIVE), "-shared", "-o", str(unfinished)]
-        subprocess.run(
-            [*command(), *options, given, *code], check=True, capture_output=True, text=True
-        )
+            print("seqcells: compiling a kernel (cached for later runs)", file=sys.stderr)
+        options = [*options, f'-DSEQCELLS_CELLS_FROM="{source}"', "-I", str(NATIVE), "-shared"]
+        files = [str(NATIVE / "custom_cell.cpp"), "-o", str(unfinished)]
+        subprocess.run([*command(), *options, *files], check=True, capture_output=True, text=True)
         os.replace(unfinished, library)

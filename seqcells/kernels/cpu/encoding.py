@@ -1,4 +1,4 @@
-"""Encode a `Program` for native/interpreter.hpp."""
+"""Encode a `Program` as code for native/interpreter.hpp."""
 
 from __future__ import annotations
 
@@ -7,75 +7,81 @@ from array import array
 
 from seqcells.equations.lowering import Lowered, Phase, Place
 from seqcells.equations.operations import OPCODES, OPERATIONS
-from seqcells.equations.program import CACHED, Program, UntraceableError
+from seqcells.equations.program import CACHE_SIZE, Program, UntraceableError
 from seqcells.equations.step import step_of
 
-# In the order of `Kind` and the sizes in native/interpreter.hpp.
+# Kinds in the order of `Kind`, and sizes as in native/interpreter.hpp.
 KINDS = (
-    *("z", "state", "cell", "p", "drop", "keep", "row", "after"),
+    *("z", "state", "cell", "p", "drop", "saved", "row", "after"),
     *("grad", "grad_cell", "dz", "dp", "temp", "mean", "sum", "number"),
 )
 REGISTERS, MEANS = 128, 32
-SEGMENT = 16  # values, in a phase that has too many for one
+SEGMENT_LENGTH = 16  # values per segment of a phase that exceeds the registers
 
-# The second part of a state stands apart from the first.
-SECOND = {"state": "cell", "before": "cell", "grad": "grad_cell"}
+# The interpreter stores the second part of a state separately from the first.
+SECOND_PART = {"state": "cell", "before": "cell", "grad": "grad_cell"}
 
 
-@functools.lru_cache(maxsize=CACHED)
+@functools.lru_cache(maxsize=CACHE_SIZE)
 def encode(program: Program) -> tuple[array[int], array[float]]:
-    """Return the code, int32, and its numbers, float64.
+    """Return the code as int32 and its constants as float64.
 
-    They are no tensors: under an export or a compiler these would be fake, and stay in the cache.
+    These are arrays and not tensors, because an export or compiler would leave fake tensors in the
+    cache.
 
     Raises:
-        UntraceableError: a program with more means or results than the interpreter supports.
+        UntraceableError: the program has more means or results than the interpreter supports.
     """
     step = step_of(program)
     slots, numbers = step.slots, list[float]()
-    ways = [_direction(way, numbers) for way in (step.forward, step.backward)]
-    (forward, _), (backward, _) = ways
+    directions = [_direction(direction, numbers) for direction in (step.forward, step.backward)]
+    (forward, _), (backward, _) = directions
     sizes = (
         slots.total,
         len(slots.inputs),
         len(slots.hidden),
         program.states,
-        step.kept,
+        step.saved,
         step.rows,
     )
-    temps = max(temps for _, temps in ways)
-    flags = (step.reads_after, program.drops)
-    head = [*sizes, step.kept_cell, program.parameters, temps, *flags, len(forward)]
+    temps = max(temps for _, temps in directions)
+    flags = (step.reads_new_hidden, program.takes_drop)
+    head = [*sizes, step.saved_cell, program.parameters, temps, *flags, len(forward)]
     code = [*head, *slots.inputs, *slots.hidden, *forward, *backward]
     return array("i", code), array("d", numbers)
 
 
-def _direction(way: Lowered, numbers: list[float]) -> tuple[list[int], int]:
-    """Return the code of one direction and how many temps it has, and append its numbers.
+def _direction(direction: Lowered, numbers: list[float]) -> tuple[list[int], int]:
+    """Return the code of one direction and its number of temps; append its constants to `numbers`.
 
-    Each phase is one segment, and the numbers stay in registers. If the registers do not suffice,
-    the phases are divided into segments, each of which loads its numbers.
+    Each phase is one segment, and constants stay in registers. If there are too few registers, the
+    phases are divided into segments, each of which loads its constants.
     """
-    if len(way.means) > MEANS:
-        raise UntraceableError(f"expected at most {MEANS} means over a row, got {len(way.means)}")
-    found: dict[float, int] = {}
-    for phase in way.phases:
+    if len(direction.means) > MEANS:
+        raise UntraceableError(
+            f"expected at most {MEANS} means over a row, got {len(direction.means)}"
+        )
+    indices: dict[float, int] = {}
+    for phase in direction.phases:
         operands = [place for _, _, places in phase.values for place in places]
         for kind, value in (*operands, *(place for _, place in phase.stores)):
             if kind == "number":
-                found.setdefault(value, len(numbers) + len(found))
-    longest = max(len(phase.values) for phase in way.phases)
-    for length, preloaded in ((max(longest, 1), list(found)), (SEGMENT, [])):
-        encoder = _Encoder(found, preloaded, len(way.temps))
+                indices.setdefault(value, len(numbers) + len(indices))
+    longest = max(len(phase.values) for phase in direction.phases)
+    for length, preloaded in ((max(longest, 1), list(indices)), (SEGMENT_LENGTH, [])):
+        encoder = _Encoder(indices, preloaded, len(direction.temps))
         try:
-            phases = [encoder.phase(phase, length) for phase in way.phases]
+            phases = [encoder.phase(phase, length) for phase in direction.phases]
             break
         except _RegistersFull:
             continue
     else:
-        raise UntraceableError(f"expected at most {REGISTERS} results at once")
+        raise UntraceableError(
+            f"expected at most {REGISTERS} values in registers at once, got more even in segments "
+            f"of {SEGMENT_LENGTH} values"
+        )
     code = [len(phases), len(preloaded), len(numbers), *(number for p in phases for number in p)]
-    numbers += found
+    numbers += indices
     return code, encoder.temps
 
 
@@ -84,7 +90,7 @@ class _RegistersFull(Exception):  # noqa: N818
 
 
 class _Encoder:
-    """Encodes phases in segments. A value that a later segment reads is stored in a temp."""
+    """Encodes phases as segments. Values that a later segment reads are stored in temps."""
 
     def __init__(self, numbers: dict[float, int], preloaded: list[float], temps: int) -> None:
         self.numbers = numbers
@@ -95,7 +101,7 @@ class _Encoder:
     def phase(self, phase: Phase, length: int) -> list[int]:
         count = len(phase.values)
         starts = range(0, count, length) if count else [0]
-        made: dict[Place, int] = {
+        computed_in: dict[Place, int] = {
             ("v", value[0]): n // length for n, value in enumerate(phase.values)
         }
         final = len(starts) - 1
@@ -103,14 +109,16 @@ class _Encoder:
         stores: list[list[tuple[Place, Place]]] = [[] for _ in starts]
         for target, place in phase.stores:
             # A target that overwrites an operand is stored after all reads.
-            segment = final if target[0] in SECOND else made.get(place, final)
+            segment = final if target[0] in SECOND_PART else computed_in.get(place, final)
             stores[segment].append((target, place))
             read[place] = max(read.get(place, 0), segment)
         self.spilled, free = {}, list[Place]()
         code = [len(starts)]
         for number, start in enumerate(starts):
             values = phase.values[start : start + length]
-            later = [place for place, n in made.items() if n == number and read[place] > number]
+            later = [
+                place for place, n in computed_in.items() if n == number and read[place] > number
+            ]
             spills: dict[Place, Place] = {
                 place: free.pop() if free else self.temp() for place in later
             }
@@ -127,53 +135,53 @@ class _Encoder:
     def segment(
         self, values: list[tuple[int, str, list[Place]]], stores: list[tuple[Place, Place]]
     ) -> list[int]:
-        """Return the loads, instructions and stores. A value has a register until its last use."""
+        """Return loads, instructions and stores. A value occupies a register until its last use."""
         last: dict[Place, int] = {}
         for n, (_, _, operands) in enumerate(values):
             last |= dict.fromkeys(operands, n)
         last |= {place: len(values) for _, place in stores}
-        held = dict(self.preloaded)
-        free = list(range(REGISTERS - 1, len(held) - 1, -1))
+        registers = dict(self.preloaded)
+        free = list(range(REGISTERS - 1, len(registers) - 1, -1))
 
         def take(place: Place) -> int:
             if not free:
                 raise _RegistersFull
-            held[place] = free.pop()
-            return held[place]
+            registers[place] = free.pop()
+            return registers[place]
 
-        own = {("v", number) for number, _, _ in values}
+        computed = {("v", number) for number, _, _ in values}
         loads, instructions, stored = [], [], []
         for place in last:  # all loads come before all values
-            if place not in own and place not in held:
+            if place not in computed and place not in registers:
                 loads += [*self.source(place), take(place)]
         for n, (number, operation, operands) in enumerate(values):
-            read = [held[operand] for operand in operands]
+            read = [registers[operand] for operand in operands]
             for operand in dict.fromkeys(operands):
                 if last[operand] == n and operand not in self.preloaded:
-                    free.append(held.pop(operand))
+                    free.append(registers.pop(operand))
             to = take(("v", number))
             instructions += [OPCODES[operation], to, *read, *[0] * (3 - len(read))]
         for target, place in stores:
-            stored += [*_where(target), held[place]]
+            stored += [*_target(target), registers[place]]
         counts = [len(loads) // 3, len(instructions) // 5, len(stored) // 3]
         return [*counts, *loads, *instructions, *stored]
 
     def source(self, place: Place) -> tuple[int, int]:
-        """Return where a value is loaded from."""
+        """Return the kind and index from which a value is loaded."""
         if place[0] == "number":
             return KINDS.index("number"), self.numbers[place[1]]
-        return _where(self.spilled.get(place, place))
+        return _target(self.spilled.get(place, place))
 
 
-def _where(place: Place) -> tuple[int, int]:
+def _target(place: Place) -> tuple[int, int]:
     kind, index = place
-    if kind in SECOND and index == 1:
-        kind, index = SECOND[kind], 0
+    if kind in SECOND_PART and index == 1:
+        kind, index = SECOND_PART[kind], 0
     return KINDS.index("state" if kind == "before" else kind), int(index)
 
 
 def operations_header() -> str:
-    """Return native/operations.hpp: the operations by their opcodes, as C++ expressions."""
+    """Return the text of native/operations.hpp: the C++ expression of each operation, by opcode."""
     lines = [
         f"  _({name.upper()}, {OPERATIONS[name].cpp.format('a[w]', 'b[w]', 'c[w]')})"
         for name in OPCODES

@@ -1,4 +1,4 @@
-"""The native library: how it is loaded, and what it is handed."""
+"""Load the native library and call its functions."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import os
 from ctypes import c_int64
 from pathlib import Path
 
-# The members of `Problem` in native/problem.hpp, in order. An array of two is `name_0 name_1` here,
-# because setting an item of a ctypes array takes five times as long as setting a field.
+# Members of `Problem` in native/problem.hpp, in order. An array of two is `name_0 name_1` here: to
+# set an item of a ctypes array takes five times as long as to set a field.
 MEMBERS = (
-    "own code numbers cell is_double threads reverse "
+    "custom_cell code constants cell is_double threads reverse "
     "steps batch gates input_size hidden_size projection whole_rows "
     "input_step input_row read_step drop_step zone_step_0 zone_step_1 "
     "lengths batch_sizes resets inputs "
@@ -30,7 +30,7 @@ class Problem(ctypes.Structure):
 
 
 def _layout() -> str:
-    """Names and offsets as the library states its own."""
+    """Return names and offsets in the format of `seqcells_members`."""
     names = [name for name in MEMBERS.split() if not name.endswith("_1")]
     fields = [f"{name.removesuffix('_0')}:{getattr(Problem, name).offset}" for name in names]
     return " ".join([*fields, str(ctypes.sizeof(Problem))])
@@ -38,25 +38,25 @@ def _layout() -> str:
 
 @functools.cache
 def library() -> ctypes.PyDLL | str:
-    """Return the library, or the reason why there is none.
+    """Return the library, or the reason why it is unavailable.
 
-    It is loaded after torch, and so shares its OpenMP. It releases the interpreter's lock itself,
-    and takes it back to handle signals.
+    It is loaded after torch, so that both share one OpenMP runtime. It releases the GIL, and
+    acquires it to handle signals.
     """
-    found = sorted(Path(__file__).parent.glob("_native*.so"))
-    if not found:
+    paths = sorted(Path(__file__).parent.glob("_native*.so"))
+    if not paths:
         return (
             "the native code was not built when seqcells was installed; install a C++ compiler "
-            "(g++ or clang++) and install seqcells again"
+            "(g++ or clang++) and reinstall seqcells"
         )
     try:
-        loaded = ctypes.PyDLL(str(found[0]))
+        loaded = ctypes.PyDLL(str(paths[0]))
         loaded.seqcells_members.restype = ctypes.c_char_p
-        same = loaded.seqcells_members().decode() == _layout()
+        matches = loaded.seqcells_members().decode() == _layout()
     except (OSError, AttributeError) as error:
-        return f"{found[0].name} cannot be loaded ({error}); install seqcells again"
-    if not same:
-        return f"{found[0].name} belongs to another version; install seqcells again"
+        return f"{paths[0].name} cannot be loaded ({error}); reinstall seqcells"
+    if not matches:
+        return f"{paths[0].name} was built for another version of seqcells; reinstall seqcells"
     for function in (loaded.seqcells_forward, loaded.seqcells_backward):
         function.argtypes = [ctypes.POINTER(Problem), c_int64]
     loaded.seqcells_variant.argtypes = [c_int64]
@@ -68,7 +68,7 @@ def library() -> ctypes.PyDLL | str:
 
 
 def instruction_sets() -> list[str]:
-    """Return the instruction sets that this machine runs, the best first."""
+    """Return the instruction sets that this machine supports, the fastest first."""
     loaded = library()
     if isinstance(loaded, str):
         return []
@@ -79,21 +79,21 @@ def instruction_sets() -> list[str]:
 
 
 def padded(units: int) -> int:
-    """Return the width of a row of saved values, as `padded` in native/rows.hpp."""
+    """Return the padded width of a row of saved values, as `padded` in native/rows.hpp."""
     return -(-units // 16) * 16
 
 
-# The number of the instruction set in use, in `instruction_sets`: tests go through all of them.
+# Index in `instruction_sets` of the one in use. Tests set it.
 variant = 0
 
 
 def run(function: str, problem: Problem) -> None:
-    """Run `"forward"` or `"backward"`.
+    """Run the native function "forward" or "backward".
 
     Raises:
-        MemoryError: no memory for the scratch space.
-        RuntimeError: no library, or no such kernel.
-        BaseException: whatever a signal handler raises, as KeyboardInterrupt.
+        MemoryError: scratch memory cannot be allocated.
+        RuntimeError: the library is unavailable, or the kernel is unknown.
+        BaseException: an exception of a signal handler, such as KeyboardInterrupt.
     """
     loaded = library()
     if isinstance(loaded, str):
@@ -101,16 +101,19 @@ def run(function: str, problem: Problem) -> None:
     native = loaded.seqcells_forward if function == "forward" else loaded.seqcells_backward
     failed = native(problem, variant)
     if failed == 1:
-        raise MemoryError(f"{function}: no memory for its scratch space")
+        raise MemoryError(f"{function}: cannot allocate scratch memory; use a smaller batch")
     if failed:
-        raise RuntimeError(f"{function}: no kernel {problem.cell}, variant {variant}")
+        raise RuntimeError(
+            f"{function}: expected a known kernel and variant, got kernel {problem.cell}, variant "
+            f"{variant}; reinstall seqcells"
+        )
 
 
-forked = False  # whether this process was forked from one that had loaded the library
+forked = False  # whether this process is a fork
 
 
 def _after_fork() -> None:
-    """OpenMP's threads are gone in a forked process; waiting for them would never end."""
+    """Use one thread in a forked process, which does not inherit the threads of OpenMP."""
     global forked
     forked = True
 

@@ -1,4 +1,4 @@
-"""Write the C++ functor of a `Program`, as native/cells.hpp describes it."""
+"""Write the C++ functor of a `Program`, as described in native/functor.hpp."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from seqcells.equations.program import Program
 from seqcells.equations.step import step_of
 
 _FORWARD = """template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
                       V *temp, const V *mean, V *sum)"""
 _BACKWARD = """template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+  static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
                        const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum)"""
 
 
 class Functor:
-    """The C++ of a program: `str` writes the struct.
+    """The C++ functor of a program. `str` returns the struct.
 
-    With `projects`, it also recomputes the hidden state from the saved values.
+    With `projects`, it also recomputes the hidden state before the projection from saved values.
     """
 
     def __init__(self, name: str, program: Program, projects: bool = False) -> None:
@@ -29,41 +29,44 @@ class Functor:
 
     def __str__(self) -> str:
         program, step, slots = self.program, self.step, self.step.slots
-        ways = {"forward": step.forward, "backward": step.backward}
+        directions = {"forward": step.forward, "backward": step.backward}
         sizes = {
             "slots": slots.total,
             "input_slots": len(slots.inputs),
             "hidden_slots": len(slots.hidden),
             "states": program.states,
             "parameters": program.parameters,
-            "kept": step.kept,
-            "kept_cell": step.kept_cell,
+            "saved": step.saved,
+            "saved_cell": step.saved_cell,
             "rows": step.rows,
         }
         lists: dict[str, tuple[int, ...] | list[int]] = {
             "input_gates": slots.inputs,
             "hidden_gates": slots.hidden,
         }
-        for name, way in ways.items():
-            if len(way.phases) > 1:
+        for name, direction in directions.items():
+            if len(direction.phases) > 1:
                 sizes |= {
-                    f"{name}_phases": len(way.phases),
-                    f"{name}_temps": len(way.temps),
-                    f"{name}_means": len(way.means),
+                    f"{name}_phases": len(direction.phases),
+                    f"{name}_temps": len(direction.temps),
+                    f"{name}_means": len(direction.means),
                 }
-                lists |= {f"{name}_temp_phase": way.temps, f"{name}_mean_phase": way.means}
+                lists |= {
+                    f"{name}_temp_phase": direction.temps,
+                    f"{name}_mean_phase": direction.means,
+                }
         if len(step.forward.phases) > 1:
-            lists["keep_phase"] = step.forward.phases_of("keep", step.kept)
+            lists["saved_phase"] = step.forward.phases_of("saved", step.saved)
             lists["row_phase"] = step.forward.phases_of("row", step.rows)
         if len(step.backward.phases) > 1:
             lists["dz_phase"] = step.backward.phases_of("dz", slots.total)
             lists["dp_phase"] = step.backward.phases_of("dp", program.parameters)
         flags = {
-            "reads_after": step.reads_after,
+            "reads_new_hidden": step.reads_new_hidden,
             "projects": self.projects,
-            "drops": program.drops,
+            "takes_drop": program.takes_drop,
         }
-        flags = {name: flag for name, flag in flags.items() if flag or name == "reads_after"}
+        flags = {name: flag for name, flag in flags.items() if flag or name == "reads_new_hidden"}
         return "\n".join(
             [
                 "template <class T>",
@@ -87,14 +90,14 @@ class Functor:
     def _unprojected(self) -> list[str]:
         *lines, result = _statements(self.step.unprojected().phases[0])
         result = result.replace("result[0] =", "return")
-        return ["", "  static V unprojected(const V *keep) {", *_indented([*lines, result]), "  }"]
+        return ["", "  static V unprojected(const V *saved) {", *_indented([*lines, result]), "  }"]
 
 
-def _function(head: str, way: Lowered) -> list[str]:
+def _function(head: str, direction: Lowered) -> list[str]:
     lines = [f"  {head} {{"]
-    if len(way.phases) == 1:
-        return [*lines, *_indented(_statements(way.phases[0])), "  }"]
-    for number, phase in enumerate(way.phases):
+    if len(direction.phases) == 1:
+        return [*lines, *_indented(_statements(direction.phases[0])), "  }"]
+    for number, phase in enumerate(direction.phases):
         lines.append(f"    if constexpr (phase == {number}) {{")
         lines += ["  " + line for line in _indented(_statements(phase))]
         lines.append("    }")
@@ -105,18 +108,18 @@ def _statements(phase: Phase) -> list[str]:
     lines = []
     for number, operation, operands in phase.values:
         row = OPERATIONS[operation]
-        read = _read if row.scalars else _take
+        read = _operand if row.accepts_scalars else _vector
         lines.append(f"const V v{number} = {row.cpp.format(*map(read, operands))}")
-    # Targets that overwrite an operand come after all reads.
+    # Copy operands that a store overwrites.
     copies = {place for _, place in phase.stores if place[0] in ("state", "grad")}
     lines += [f"const V {kind}_{n} = {kind}[{n}]" for kind, n in sorted(copies)]
     for target, place in phase.stores:
-        kept = f"{place[0]}_{place[1]}" if place in copies else _take(place)
-        lines.append(f"{_read(target)} = {kept}")
+        value = f"{place[0]}_{place[1]}" if place in copies else _vector(place)
+        lines.append(f"{_operand(target)} = {value}")
     return lines
 
 
-def _read(place: Place) -> str:
+def _operand(place: Place) -> str:
     kind, index = place
     if kind == "number":
         return f"T({index!r})"
@@ -125,11 +128,11 @@ def _read(place: Place) -> str:
     return kind if kind == "drop" else f"{kind}[{index}]"
 
 
-def _take(place: Place) -> str:
-    """Return the C++ of a value as a vector, also of a constant."""
+def _vector(place: Place) -> str:
+    """Return the C++ of a value as a vector, also if it is a constant."""
     if place[0] != "number":
-        return _read(place)
-    return "V{}" if place[1] == 0 else f"{_read(place)} - V{{}}"
+        return _operand(place)
+    return "V{}" if place[1] == 0 else f"{_operand(place)} - V{{}}"
 
 
 def _indented(statements: list[str]) -> list[str]:
@@ -141,12 +144,12 @@ def _list(name: str, numbers: tuple[int, ...] | list[int]) -> str:
 
 
 def struct_name(kernel: str) -> str:
-    """Return the name of a built-in kernel's functor."""
+    """Return the name of the functor of a built-in kernel."""
     return kernel.title().replace("_", "")
 
 
 def source_of(functors: dict[str, Functor], by_hand: tuple[str, ...] = ()) -> str:
-    """Return a header with these functors, in place of native/generated.hpp."""
+    """Return a header with these functors, in the format of native/generated.hpp."""
     names = [functor.name for functor in functors.values()]
     cells = " \\\n  ".join(f"_({name})" for name in (*names, *by_hand))
     parts = []

@@ -1,9 +1,11 @@
-"""The GPU kernel: fused recurrences in Triton, compiled when they are first used.
+"""The Triton backend: GPU kernels, compiled on first use.
 
-recurrence.py and gradient.py are the kernels, tiles.py and slices.py what they share, generated.py
-and late.py what a step computes. planning.py chooses tiles, shapes.py describes a call to the
-kernels, and launch.py runs it. Under Triton's interpreter (`TRITON_INTERPRET=1` before Triton is
-imported) all of it runs on the CPU, slowly: for tests.
+The kernels are in forward_kernel.py and backward_kernel.py, and share tiles.py, cooperative.py and
+previous_state.py. generated.py and reset_before.py hold the elementwise part of each cell.
+planning.py chooses tiles, problem.py prepares the arguments of a call, and launch.py runs it.
+
+With `TRITON_INTERPRET=1` set before Triton is imported, the kernels run in Triton's interpreter on
+the CPU. It is slow, and meant for tests.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from torch import Tensor
 
 from seqcells.equations.catalogue import Kernel
 from seqcells.kernels.call import Call
-from seqcells.kernels.triton.machine import DTYPES, interprets, unavailable
+from seqcells.kernels.triton.availability import DTYPES, interprets, unavailable
 
 __all__ = [
     "DTYPES",
@@ -29,8 +31,8 @@ __all__ = [
     "refuses",
     "refuses_kernel",
     "saved_columns",
+    "unavailable",
 ]
-__all__ += ["unavailable"]
 
 
 NAME = "triton"
@@ -38,39 +40,40 @@ SAVES_TENSOR = True
 
 
 def description() -> str:
-    """Return the GPU that kernels run on."""
+    """Return the name of the GPU, or that the interpreter runs."""
     return "in Triton's interpreter" if interprets() else torch.cuda.get_device_name()
 
 
 def refuses_kernel(kernel: Kernel) -> str | None:
-    """Return why kernels cannot run here; Triton runs every kernel."""
+    """Return why Triton is unavailable, or None. It supports every kernel."""
     return unavailable()
 
 
 def refuses(call: Call) -> str | None:
-    """Return why kernels cannot run here; Triton runs every call."""
+    """Return why Triton is unavailable, or None. It supports every call."""
     return unavailable()
 
 
 def launches_once(call: Call) -> bool:
-    """Whether one launch runs through all steps; else there is one for each step."""
+    """Return whether one launch runs all steps, instead of one launch per step."""
     from seqcells.kernels.triton.functors import functor_of
     from seqcells.kernels.triton.planning import plans
 
     first = next(plans(call, functor_of(call.kernel)))
-    return first.product != "given"
+    return first.product != "external"
 
 
 def saved_columns(call: Call) -> int:
-    """Return the width of what a training step saves for the backward pass."""
+    """Return the number of values saved per row and step for the backward pass."""
     kernel = call.kernel
-    blocks = kernel.saved + (kernel.zoned() if call.zone else 0) + (call.weight_hr is not None)
+    blocks = kernel.saved + (call.weight_hr is not None)
+    blocks += kernel.zoneout_saved() if call.zone else 0
     return blocks * call.state[-1].shape[1] + kernel.rows
 
 
 def forward(call: Call, *, train: bool) -> list[Tensor]:
-    """Return `[outputs, *final_state]`, with `call.cells` the cells, with `train` what is saved."""
-    from seqcells.kernels.triton import launch  # all of Triton: only where it is used
+    """Return `[outputs, *final_state]`, the cells if `call.cells`, saved values if `train`."""
+    from seqcells.kernels.triton import launch  # imports Triton, so only on use
 
     results = launch.forward(call.with_time(), train)
     return results[1:] if call.single else results
@@ -88,7 +91,7 @@ def backward(
 
     if not call.single:
         return launch.backward(call, grads, outputs, saved, wanted)
-    inputs, *found = launch.backward(
+    grad_inputs, *grads = launch.backward(
         call.with_time(), [None, *grads], outputs.unsqueeze(0), saved, wanted
     )
-    return [None if inputs is None else inputs.squeeze(0), *found]
+    return [None if grad_inputs is None else grad_inputs.squeeze(0), *grads]

@@ -1,4 +1,4 @@
-"""A cell for the kernels in Triton: its equations, and the sums that they read."""
+"""The elementwise part of a cell as Triton functions, and the sums that they read."""
 
 from __future__ import annotations
 
@@ -8,74 +8,84 @@ import linecache
 from typing import Any, NamedTuple, Self
 
 from seqcells.equations.catalogue import Kernel
-from seqcells.equations.program import CACHED, Program
+from seqcells.equations.program import CACHE_SIZE, Program
 from seqcells.equations.step import Slots, step_of
-from seqcells.kernels.triton import generated, late
+from seqcells.kernels.triton import generated, reset_before
 from seqcells.kernels.triton.source import IMPORTS, source_of
 
 
 class Functor(NamedTuple):
-    """A cell's functions, and the slots of its sums as native/functor.hpp has them.
+    """The functions of a cell, and the slots of its sums as in native/functor.hpp.
 
-    `columns` says where each slot's gradient stands in `dz`: those by the inputs' products in the
-    gates' own order, then those by the hidden state's where a gate keeps these apart.
+    Attributes:
+        saved_cell: index of the state's second part among the saved values.
+        late_slots: number of products that read a result of the other products.
+        means: number of means over whole rows, forward and backward.
+        exchanges: number of exchanges of partial sums for these means, forward and backward.
     """
 
     forward: Any
     backward: Any
-    late_backward: Any
+    backward_late: Any
     slots: Slots
-    cell: int  # which of the kept values is the second part of the state
-    late: int = 0
-    # Forward and backward: how many means over whole rows, and after how many exchanges of sums.
+    saved_cell: int
+    late_slots: int = 0
     means: tuple[int, int] = (0, 0)
     exchanges: tuple[int, int] = (0, 0)
 
     @classmethod
     def of(cls, module: Any, name: str, program: Program) -> Self:
         step = step_of(program)
-        forward, backward = (getattr(module, f"{name}_{way}") for way in ("forward", "backward"))
+        forward, backward = getattr(module, f"{name}_forward"), getattr(module, f"{name}_backward")
         levels = step.forward.means, step.backward.means
         means = len(levels[0]), len(levels[1])
         exchanges = len(set(levels[0])), len(set(levels[1]))
-        return cls(forward, backward, None, step.slots, step.kept_cell, 0, means, exchanges)
+        return cls(forward, backward, None, step.slots, step.saved_cell, 0, means, exchanges)
 
     @property
     def columns(self) -> tuple[int, ...]:
-        inputs, apart = self.slots.inputs, len(self.slots.separate)
-        return (*inputs, *(len(inputs) + n for n in range(apart)))
+        """The column of `dz` that holds each slot's gradient.
+
+        Gradients by input products come first, in the order of the gates. Those by separate hidden
+        products follow.
+        """
+        inputs, separate = self.slots.inputs, len(self.slots.separate)
+        return (*inputs, *(len(inputs) + n for n in range(separate)))
 
     @property
-    def earlier(self) -> tuple[int, ...]:
-        """The gates whose product with the hidden state depends on no other."""
-        return self.slots.hidden[: len(self.slots.hidden) - self.late]
+    def early_gates(self) -> tuple[int, ...]:
+        """The gates whose hidden product depends on no other gate."""
+        return self.slots.hidden[: len(self.slots.hidden) - self.late_slots]
 
     @property
-    def later(self) -> tuple[int, ...]:
-        return self.slots.hidden[len(self.slots.hidden) - self.late :]
+    def late_gates(self) -> tuple[int, ...]:
+        """The gates whose hidden product reads the result of another gate."""
+        return self.slots.hidden[len(self.slots.hidden) - self.late_slots :]
 
     def column_of_hidden(self, gate: int) -> int:
-        """Return the column of the gradient by a gate's product with the hidden state."""
+        """Return the column of `dz` with the gradient by a gate's hidden product."""
         return self.columns[len(self.slots.separate) + self.slots.hidden.index(gate)]
 
 
-@functools.lru_cache(maxsize=CACHED)
+@functools.lru_cache(maxsize=CACHE_SIZE)
 def functor_of(kernel: Kernel) -> Functor:
-    """Return the functor of a kernel; Triton compiles those that are not built in."""
-    if kernel.by_hand:
-        ways = ("forward", "backward", "late_backward")
-        forward, backward, later = (getattr(late, f"{kernel.name}_{way}") for way in ways)
-        return Functor(
-            forward, backward, later, Slots(shared=tuple(range(kernel.gates))), 0, late=1
+    """Return the functor of a kernel, written from its program if it is not built in."""
+    if kernel.handwritten:
+        forward, backward, backward_late = (
+            getattr(reset_before, f"{kernel.name}_{suffix}")
+            for suffix in ("forward", "backward", "backward_late")
         )
+        slots = Slots(shared=tuple(range(kernel.gates)))
+        return Functor(forward, backward, backward_late, slots, 0, late_slots=1)
     program = kernel.program
     if kernel.number is not None:
         return Functor.of(generated, kernel.name, program)
-    return Functor.of(_Written(f"{IMPORTS}\n\n{source_of('own', program)}\n"), "own", program)
+    module = _GeneratedModule(f"{IMPORTS}\n\n{source_of('custom', program)}\n")
+    return Functor.of(module, "custom", program)
 
 
-class _Written:
-    """A module from a text, whose functions Triton can inspect."""
+class _GeneratedModule:
+    """A module executed from source text that Triton can inspect."""
 
     def __init__(self, text: str) -> None:
         name = f"<seqcells kernel {hashlib.sha256(text.encode()).hexdigest()[:16]}>"

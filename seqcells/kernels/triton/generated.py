@@ -4,8 +4,8 @@
 import triton
 import triton.language as tl
 
-from seqcells.kernels.triton.maths import filled, softplus, tanh
-from seqcells.kernels.triton.slices import means
+from seqcells.kernels.triton.numerics import full_like, softplus, tanh
+from seqcells.kernels.triton.cooperative import means
 
 
 @triton.jit
@@ -15,11 +15,11 @@ def rnn_tanh_forward(z, state, p, drop, units, H: tl.constexpr, group):
 
 
 @triton.jit
-def rnn_tanh_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
+def rnn_tanh_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
     v2 = after * after
     v3 = 1.0 - v2
     v4 = v3 * grad[0]
-    return (v4,), (), (filled(0.0, grad[0]),)
+    return (v4,), (), (full_like(0.0, grad[0]),)
 
 
 @triton.jit
@@ -29,9 +29,9 @@ def rnn_relu_forward(z, state, p, drop, units, H: tl.constexpr, group):
 
 
 @triton.jit
-def rnn_relu_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
+def rnn_relu_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
     v2 = tl.where(after > 0, grad[0], 0.0)
-    return (v2,), (), (filled(0.0, grad[0]),)
+    return (v2,), (), (full_like(0.0, grad[0]),)
 
 
 @triton.jit
@@ -50,25 +50,25 @@ def gru_forward(z, state, p, drop, units, H: tl.constexpr, group):
 
 
 @triton.jit
-def gru_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
-    v2 = 1.0 - keep[1]
+def gru_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
+    v2 = 1.0 - saved[1]
     v15 = v2 * grad[0]
     v17 = drop * v15
-    v18 = keep[2] * keep[2]
+    v18 = saved[2] * saved[2]
     v19 = 1.0 - v18
     v20 = v17 * v19
-    v22 = keep[0] * v20
-    v23 = 1.0 - keep[3]
-    v24 = keep[3] * v23
+    v22 = saved[0] * v20
+    v23 = 1.0 - saved[3]
+    v24 = saved[3] * v23
     v25 = v22 * v24
     v13 = before[0] * grad[0]
-    v8 = drop * keep[2]
+    v8 = drop * saved[2]
     v14 = v8 * grad[0]
     v27 = v13 - v14
-    v28 = keep[1] * v2
+    v28 = saved[1] * v2
     v29 = v27 * v28
-    v21 = keep[3] * v20
-    v12 = keep[1] * grad[0]
+    v21 = saved[3] * v20
+    v12 = saved[1] * grad[0]
     return (v20, v25, v29, v21), (), (v12,)
 
 
@@ -88,33 +88,33 @@ def lstm_forward(z, state, p, drop, units, H: tl.constexpr, group):
 
 
 @triton.jit
-def lstm_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
-    v9 = drop * keep[1]
-    v15 = keep[2] * grad[0]
-    v12 = tanh(keep[0])
+def lstm_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
+    v9 = drop * saved[1]
+    v15 = saved[2] * grad[0]
+    v12 = tanh(saved[0])
     v16 = v12 * v12
     v17 = 1.0 - v16
     v18 = v15 * v17
     v19 = v18 + grad[1]
     v20 = v9 * v19
-    v27 = 1.0 - keep[3]
-    v28 = keep[3] * v27
+    v27 = 1.0 - saved[3]
+    v28 = saved[3] * v27
     v29 = v20 * v28
     v31 = before[1] * v19
-    v32 = 1.0 - keep[4]
-    v33 = keep[4] * v32
+    v32 = 1.0 - saved[4]
+    v33 = saved[4] * v32
     v34 = v31 * v33
-    v21 = keep[3] * v19
+    v21 = saved[3] * v19
     v23 = drop * v21
-    v24 = keep[1] * keep[1]
+    v24 = saved[1] * saved[1]
     v25 = 1.0 - v24
     v26 = v23 * v25
     v14 = v12 * grad[0]
-    v35 = 1.0 - keep[2]
-    v36 = keep[2] * v35
+    v35 = 1.0 - saved[2]
+    v36 = saved[2] * v35
     v37 = v14 * v36
-    v30 = keep[4] * v19
-    return (v29, v34, v26, v37), (), (filled(0.0, grad[0]), v30)
+    v30 = saved[4] * v19
+    return (v29, v34, v26, v37), (), (full_like(0.0, grad[0]), v30)
 
 
 @triton.jit
@@ -208,19 +208,19 @@ def layer_norm_lstm_forward(z, state, p, drop, units, H: tl.constexpr, group):
 
 
 @triton.jit
-def layer_norm_lstm_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
-    v87 = keep[5] * grad[0]
-    v151 = 1.0 - keep[4]
-    v152 = keep[4] * v151
+def layer_norm_lstm_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
+    v87 = saved[5] * grad[0]
+    v151 = 1.0 - saved[4]
+    v152 = saved[4] * v151
     v153 = v87 * v152
-    v20 = keep[9] * row[2]
+    v20 = saved[9] * row[2]
     v192 = v20 * v153
-    v43 = keep[13] * row[3]
+    v43 = saved[13] * row[3]
     v154 = v43 * v153
-    v77 = keep[0] - row[0]
+    v77 = saved[0] - row[0]
     v82 = v77 * row[1]
-    v88 = keep[4] * grad[0]
-    v89 = keep[5] * keep[5]
+    v88 = saved[4] * grad[0]
+    v89 = saved[5] * saved[5]
     v90 = 1.0 - v89
     v91 = v88 * v90
     v92 = v82 * v91
@@ -228,11 +228,11 @@ def layer_norm_lstm_backward(keep, row, before, after, grad, p, drop, units, H: 
     v194 = row[2] * v193
     v155 = p[15] * v153
     v156 = row[3] * v155
-    v195 = keep[9] * v193
+    v195 = saved[9] * v193
     v197 = row[2] * row[2]
     v198 = row[2] * v197
     v199 = -0.5 * v198
-    v157 = keep[13] * v155
+    v157 = saved[13] * v155
     v159 = row[3] * row[3]
     v160 = row[3] * v159
     v161 = -0.5 * v160
@@ -250,41 +250,41 @@ def layer_norm_lstm_backward(keep, row, before, after, grad, p, drop, units, H: 
     v105 = v103 + grad[1]
     v104 = -v103
     (mean4,) = means((v104,), (4,), units, H, group, 1)
-    v73 = drop * keep[6]
+    v73 = drop * saved[6]
     v107 = v105 + mean4
     v108 = v73 * v107
-    v123 = 1.0 - keep[3]
-    v124 = keep[3] * v123
+    v123 = 1.0 - saved[3]
+    v124 = saved[3] * v123
     v125 = v108 * v124
     v137 = before[1] * v107
-    v138 = 1.0 - keep[8]
-    v139 = keep[8] * v138
+    v138 = 1.0 - saved[8]
+    v139 = saved[8] * v138
     v140 = v137 * v139
-    v109 = keep[3] * v107
+    v109 = saved[3] * v107
     v111 = drop * v109
-    v112 = keep[6] * keep[6]
+    v112 = saved[6] * saved[6]
     v113 = 1.0 - v112
     v114 = v111 * v113
-    v57 = keep[1] * row[2]
+    v57 = saved[1] * row[2]
     v131 = v57 * v125
-    v48 = keep[7] * row[2]
+    v48 = saved[7] * row[2]
     v146 = v48 * v140
-    v65 = keep[2] * row[2]
+    v65 = saved[2] * row[2]
     v119 = v65 * v114
-    v60 = keep[10] * row[3]
+    v60 = saved[10] * row[3]
     v126 = v60 * v125
-    v51 = keep[12] * row[3]
+    v51 = saved[12] * row[3]
     v141 = v51 * v140
-    v68 = keep[11] * row[3]
+    v68 = saved[11] * row[3]
     v115 = v68 * v114
-    v136 = keep[8] * v107
+    v136 = saved[8] * v107
     v120 = p[10] * v114
-    v122 = keep[2] * v120
+    v122 = saved[2] * v120
     v132 = p[8] * v125
-    v134 = keep[1] * v132
+    v134 = saved[1] * v132
     v135 = v122 + v134
     v147 = p[9] * v140
-    v149 = keep[7] * v147
+    v149 = saved[7] * v147
     v150 = v135 + v149
     v196 = v150 + v195
     v200 = v196 * v199
@@ -292,12 +292,12 @@ def layer_norm_lstm_backward(keep, row, before, after, grad, p, drop, units, H: 
     v148 = row[2] * v147
     v121 = row[2] * v120
     v116 = p[14] * v114
-    v118 = keep[11] * v116
+    v118 = saved[11] * v116
     v127 = p[12] * v125
-    v129 = keep[10] * v127
+    v129 = saved[10] * v127
     v130 = v118 + v129
     v142 = p[13] * v140
-    v144 = keep[12] * v142
+    v144 = saved[12] * v142
     v145 = v130 + v144
     v158 = v145 + v157
     v162 = v158 * v161
@@ -306,36 +306,36 @@ def layer_norm_lstm_backward(keep, row, before, after, grad, p, drop, units, H: 
     v117 = row[3] * v116
     (mean2, mean3) = means((v200, v162), (2, 3), units, H, group, 2)
     v203 = 0.25 * mean2
-    v208 = keep[1] * v203
+    v208 = saved[1] * v203
     v209 = v133 + v208
     v210 = v208 + v209
-    v204 = keep[7] * v203
+    v204 = saved[7] * v203
     v205 = v148 + v204
     v206 = v204 + v205
     v207 = -v206
     v212 = v207 - v210
-    v213 = keep[2] * v203
+    v213 = saved[2] * v203
     v214 = v121 + v213
     v215 = v213 + v214
     v217 = v212 - v215
-    v218 = keep[9] * v203
+    v218 = saved[9] * v203
     v219 = v194 + v218
     v220 = v218 + v219
     v222 = v217 - v220
     v165 = 0.25 * mean3
-    v170 = keep[10] * v165
+    v170 = saved[10] * v165
     v171 = v128 + v170
     v172 = v170 + v171
-    v166 = keep[12] * v165
+    v166 = saved[12] * v165
     v167 = v143 + v166
     v168 = v166 + v167
     v169 = -v168
     v174 = v169 - v172
-    v175 = keep[11] * v165
+    v175 = saved[11] * v165
     v176 = v117 + v175
     v177 = v175 + v176
     v179 = v174 - v177
-    v180 = keep[13] * v165
+    v180 = saved[13] * v165
     v181 = v156 + v180
     v182 = v180 + v181
     v184 = v179 - v182
@@ -350,7 +350,7 @@ def layer_norm_lstm_backward(keep, row, before, after, grad, p, drop, units, H: 
     v191 = v168 + v187
     v189 = v177 + v187
     v188 = v182 + v187
-    return (v228, v229, v227, v226, v190, v191, v189, v188), (v125, v140, v114, v153, v125, v140, v114, v153, v131, v146, v119, v192, v126, v141, v115, v154, v92, v91), (filled(0.0, grad[0]), v136)
+    return (v228, v229, v227, v226, v190, v191, v189, v188), (v125, v140, v114, v153, v125, v140, v114, v153, v131, v146, v119, v192, v126, v141, v115, v154, v92, v91), (full_like(0.0, grad[0]), v136)
 
 
 @triton.jit
@@ -419,40 +419,40 @@ def layer_norm_gru_forward(z, state, p, drop, units, H: tl.constexpr, group):
 
 
 @triton.jit
-def layer_norm_gru_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
-    v32 = 1.0 - keep[2]
+def layer_norm_gru_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
+    v32 = 1.0 - saved[2]
     v69 = v32 * grad[0]
     v71 = drop * v69
-    v72 = keep[3] * keep[3]
+    v72 = saved[3] * saved[3]
     v73 = 1.0 - v72
     v74 = v71 * v73
-    v76 = keep[1] * v74
-    v77 = 1.0 - keep[4]
-    v78 = keep[4] * v77
+    v76 = saved[1] * v74
+    v77 = 1.0 - saved[4]
+    v78 = saved[4] * v77
     v79 = v76 * v78
     v67 = before[0] * grad[0]
-    v62 = drop * keep[3]
+    v62 = drop * saved[3]
     v68 = v62 * grad[0]
     v119 = v67 - v68
-    v120 = keep[2] * v32
+    v120 = saved[2] * v32
     v121 = v119 * v120
-    v75 = keep[4] * v74
-    v51 = keep[0] * row[0]
+    v75 = saved[4] * v74
+    v51 = saved[0] * row[0]
     v84 = v51 * v79
-    v12 = keep[5] * row[0]
+    v12 = saved[5] * row[0]
     v148 = v12 * v121
-    v39 = keep[6] * row[1]
+    v39 = saved[6] * row[1]
     v103 = v39 * v74
-    v54 = keep[7] * row[2]
+    v54 = saved[7] * row[2]
     v80 = v54 * v79
-    v27 = keep[8] * row[2]
+    v27 = saved[8] * row[2]
     v122 = v27 * v121
-    v48 = keep[9] * row[3]
+    v48 = saved[9] * row[3]
     v88 = v48 * v75
     v85 = p[6] * v79
-    v87 = keep[0] * v85
+    v87 = saved[0] * v85
     v149 = p[7] * v121
-    v151 = keep[5] * v149
+    v151 = saved[5] * v149
     v152 = v87 + v151
     v153 = row[0] * row[0]
     v154 = row[0] * v153
@@ -461,16 +461,16 @@ def layer_norm_gru_backward(keep, row, before, after, grad, p, drop, units, H: t
     v86 = row[0] * v85
     v150 = row[0] * v149
     v104 = p[8] * v74
-    v106 = keep[6] * v104
+    v106 = saved[6] * v104
     v107 = row[1] * row[1]
     v108 = row[1] * v107
     v109 = -0.5 * v108
     v110 = v106 * v109
     v105 = row[1] * v104
     v81 = p[9] * v79
-    v83 = keep[7] * v81
+    v83 = saved[7] * v81
     v123 = p[10] * v121
-    v125 = keep[8] * v123
+    v125 = saved[8] * v123
     v126 = v83 + v125
     v127 = row[2] * row[2]
     v128 = row[2] * v127
@@ -479,7 +479,7 @@ def layer_norm_gru_backward(keep, row, before, after, grad, p, drop, units, H: t
     v82 = row[2] * v81
     v124 = row[2] * v123
     v89 = p[11] * v75
-    v91 = keep[9] * v89
+    v91 = saved[9] * v89
     v92 = row[3] * row[3]
     v93 = row[3] * v92
     v94 = -0.5 * v93
@@ -487,28 +487,28 @@ def layer_norm_gru_backward(keep, row, before, after, grad, p, drop, units, H: t
     v90 = row[3] * v89
     (mean4, mean5, mean6, mean7) = means((v156, v110, v130, v95), (4, 5, 6, 7), units, H, group, 0)
     v159 = 0.5 * mean4
-    v163 = keep[0] * v159
+    v163 = saved[0] * v159
     v164 = v86 + v163
     v165 = v163 + v164
     v166 = -v165
-    v160 = keep[5] * v159
+    v160 = saved[5] * v159
     v161 = v150 + v160
     v162 = v160 + v161
     v168 = v166 - v162
-    v112 = keep[6] * mean5
+    v112 = saved[6] * mean5
     v113 = v105 + v112
     v114 = v112 + v113
     v115 = -v114
     v133 = 0.5 * mean6
-    v137 = keep[7] * v133
+    v137 = saved[7] * v133
     v138 = v82 + v137
     v139 = v137 + v138
     v140 = -v139
-    v134 = keep[8] * v133
+    v134 = saved[8] * v133
     v135 = v124 + v134
     v136 = v134 + v135
     v142 = v140 - v136
-    v97 = keep[9] * mean7
+    v97 = saved[9] * mean7
     v98 = v90 + v97
     v99 = v97 + v98
     v100 = -v99
@@ -521,7 +521,7 @@ def layer_norm_gru_backward(keep, row, before, after, grad, p, drop, units, H: t
     v146 = v139 + v145
     v147 = v136 + v145
     v102 = v99 + mean3
-    v66 = keep[2] * grad[0]
+    v66 = saved[2] * grad[0]
     return (v172, v173, v117, v146, v147, v102), (v79, v121, v74, v79, v121, v75, v84, v148, v103, v80, v122, v88), (v66,)
 
 
@@ -547,42 +547,42 @@ def peephole_lstm_forward(z, state, p, drop, units, H: tl.constexpr, group):
 
 
 @triton.jit
-def peephole_lstm_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
-    v12 = drop * keep[1]
-    v21 = keep[2] * grad[0]
-    v18 = tanh(keep[0])
+def peephole_lstm_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
+    v12 = drop * saved[1]
+    v21 = saved[2] * grad[0]
+    v18 = tanh(saved[0])
     v22 = v18 * v18
     v23 = 1.0 - v22
     v24 = v21 * v23
     v25 = v24 + grad[1]
     v20 = v18 * grad[0]
-    v26 = 1.0 - keep[2]
-    v27 = keep[2] * v26
+    v26 = 1.0 - saved[2]
+    v27 = saved[2] * v26
     v28 = v20 * v27
     v30 = p[2] * v28
     v31 = v25 + v30
     v32 = v12 * v31
-    v39 = 1.0 - keep[3]
-    v40 = keep[3] * v39
+    v39 = 1.0 - saved[3]
+    v40 = saved[3] * v39
     v41 = v32 * v40
     v45 = before[1] * v31
-    v47 = 1.0 - keep[4]
-    v48 = keep[4] * v47
+    v47 = 1.0 - saved[4]
+    v48 = saved[4] * v47
     v49 = v45 * v48
-    v33 = keep[3] * v31
+    v33 = saved[3] * v31
     v35 = drop * v33
-    v36 = keep[1] * keep[1]
+    v36 = saved[1] * saved[1]
     v37 = 1.0 - v36
     v38 = v35 * v37
     v43 = before[1] * v41
     v51 = before[1] * v49
-    v29 = keep[0] * v28
+    v29 = saved[0] * v28
     v42 = p[0] * v41
-    v44 = keep[4] * v31
+    v44 = saved[4] * v31
     v46 = v42 + v44
     v50 = p[1] * v49
     v52 = v46 + v50
-    return (v41, v49, v38, v28), (v43, v51, v29), (filled(0.0, grad[0]), v52)
+    return (v41, v49, v38, v28), (v43, v51, v29), (full_like(0.0, grad[0]), v52)
 
 
 @triton.jit
@@ -601,31 +601,31 @@ def coupled_lstm_forward(z, state, p, drop, units, H: tl.constexpr, group):
 
 
 @triton.jit
-def coupled_lstm_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
-    v14 = keep[1] * grad[0]
-    v11 = tanh(keep[0])
+def coupled_lstm_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
+    v14 = saved[1] * grad[0]
+    v11 = tanh(saved[0])
     v15 = v11 * v11
     v16 = 1.0 - v15
     v17 = v14 * v16
     v18 = v17 + grad[1]
     v28 = before[1] * v18
-    v8 = drop * keep[2]
+    v8 = drop * saved[2]
     v19 = v8 * v18
     v29 = v28 - v19
-    v5 = 1.0 - keep[3]
-    v30 = keep[3] * v5
+    v5 = 1.0 - saved[3]
+    v30 = saved[3] * v5
     v31 = v29 * v30
     v20 = v5 * v18
     v22 = drop * v20
-    v23 = keep[2] * keep[2]
+    v23 = saved[2] * saved[2]
     v24 = 1.0 - v23
     v25 = v22 * v24
     v13 = v11 * grad[0]
-    v32 = 1.0 - keep[1]
-    v33 = keep[1] * v32
+    v32 = 1.0 - saved[1]
+    v33 = saved[1] * v32
     v34 = v13 * v33
-    v27 = keep[3] * v18
-    return (v31, v25, v34), (), (filled(0.0, grad[0]), v27)
+    v27 = saved[3] * v18
+    return (v31, v25, v34), (), (full_like(0.0, grad[0]), v27)
 
 
 @triton.jit
@@ -640,21 +640,21 @@ def light_lstm_forward(z, state, p, drop, units, H: tl.constexpr, group):
 
 
 @triton.jit
-def light_lstm_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
+def light_lstm_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
     v8 = after * after
     v9 = 1.0 - v8
     v10 = v9 * grad[0]
     v11 = v10 + grad[1]
     v18 = before[1] * v11
-    v19 = 1.0 - keep[1]
-    v20 = keep[1] * v19
+    v19 = 1.0 - saved[1]
+    v20 = saved[1] * v19
     v21 = v18 * v20
     v13 = drop * v11
-    v14 = keep[2] * keep[2]
+    v14 = saved[2] * saved[2]
     v15 = 1.0 - v14
     v16 = v13 * v15
-    v17 = keep[1] * v11
-    return (v21, v16), (), (filled(0.0, grad[0]), v17)
+    v17 = saved[1] * v11
+    return (v21, v16), (), (full_like(0.0, grad[0]), v17)
 
 
 @triton.jit
@@ -672,22 +672,22 @@ def mgu_forward(z, state, p, drop, units, H: tl.constexpr, group):
 
 
 @triton.jit
-def mgu_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
-    v11 = keep[2] * grad[0]
+def mgu_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
+    v11 = saved[2] * grad[0]
     v13 = drop * v11
-    v14 = keep[0] * keep[0]
+    v14 = saved[0] * saved[0]
     v15 = 1.0 - v14
     v16 = v13 * v15
-    v7 = drop * keep[0]
+    v7 = drop * saved[0]
     v10 = v7 * grad[0]
-    v18 = keep[1] * v16
+    v18 = saved[1] * v16
     v19 = v10 + v18
     v21 = before[0] * grad[0]
     v23 = v19 - v21
-    v2 = 1.0 - keep[2]
-    v24 = keep[2] * v2
+    v2 = 1.0 - saved[2]
+    v24 = saved[2] * v2
     v25 = v23 * v24
-    v17 = keep[2] * v16
+    v17 = saved[2] * v16
     v20 = v2 * grad[0]
     return (v16, v25, v17), (), (v20,)
 
@@ -702,7 +702,7 @@ def indrnn_relu_forward(z, state, p, drop, units, H: tl.constexpr, group):
 
 
 @triton.jit
-def indrnn_relu_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
+def indrnn_relu_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
     v4 = tl.where(after > 0, grad[0], 0.0)
     v0 = before[0] * drop
     v5 = v0 * v4
@@ -721,7 +721,7 @@ def indrnn_tanh_forward(z, state, p, drop, units, H: tl.constexpr, group):
 
 
 @triton.jit
-def indrnn_tanh_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
+def indrnn_tanh_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
     v4 = after * after
     v5 = 1.0 - v4
     v6 = v5 * grad[0]
@@ -744,16 +744,16 @@ def min_gru_forward(z, state, p, drop, units, H: tl.constexpr, group):
 
 
 @triton.jit
-def min_gru_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
+def min_gru_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
     v12 = before[0] * grad[0]
     v7 = drop * grad[0]
-    v9 = keep[0] * v7
+    v9 = saved[0] * v7
     v13 = v12 - v9
-    v2 = 1.0 - keep[1]
-    v14 = keep[1] * v2
+    v2 = 1.0 - saved[1]
+    v14 = saved[1] * v2
     v15 = v13 * v14
     v8 = v2 * v7
-    v11 = keep[1] * grad[0]
+    v11 = saved[1] * grad[0]
     return (v15, v8), (), (v11,)
 
 
@@ -775,26 +775,26 @@ def min_lstm_forward(z, state, p, drop, units, H: tl.constexpr, group):
 
 
 @triton.jit
-def min_lstm_backward(keep, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
+def min_lstm_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
     v21 = before[0] * grad[0]
-    v22 = 1.0 - keep[0]
-    v23 = keep[0] * v22
+    v22 = 1.0 - saved[0]
+    v23 = saved[0] * v22
     v24 = v21 * v23
     v13 = drop * grad[0]
-    v15 = keep[1] * v13
-    v16 = 1.0 - keep[2]
-    v17 = keep[2] * v16
+    v15 = saved[1] * v13
+    v16 = 1.0 - saved[2]
+    v17 = saved[2] * v16
     v18 = v15 * v17
     v25 = v24 - v18
-    v0 = -keep[3]
+    v0 = -saved[3]
     v30 = tl.sigmoid(v0)
     v31 = v25 * v30
     v32 = -v31
     v26 = -v25
-    v2 = -keep[4]
+    v2 = -saved[4]
     v27 = tl.sigmoid(v2)
     v28 = v26 * v27
     v29 = -v28
-    v14 = keep[2] * v13
-    v20 = keep[0] * grad[0]
+    v14 = saved[2] * v13
+    v20 = saved[0] * grad[0]
     return (v32, v29, v14), (), (v20,)

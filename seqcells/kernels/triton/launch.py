@@ -1,4 +1,4 @@
-"""Runs the kernels, and the products over whole sequences before and after them."""
+"""Run the kernels, and the products over whole sequences before and after them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor
 from triton.runtime.errors import OutOfResources
 
 from seqcells.kernels.call import Call
-from seqcells.kernels.triton import gradient, planning, recurrence
-from seqcells.kernels.triton.shapes import TOO_LARGE, Shape, dense
+from seqcells.kernels.triton import backward_kernel, forward_kernel, planning
+from seqcells.kernels.triton.problem import OVERSIZED_PLANS, Problem, dense
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
@@ -23,203 +23,207 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any
 
 
 class Steps:
-    """A kernel with all that it is given but the steps to take, which are given to each launch."""
+    """A kernel with all arguments bound except the range of steps."""
 
-    def __init__(self, kernel: Any, shape: Shape, *arguments: Any, **constants: Any) -> None:
-        self.kernel, self.arguments = kernel, (*arguments, shape.batch, shape.steps)
-        self.grid = shape.plan.grid(shape.batch, shape.H)
-        like = tl.float64 if shape.wider == torch.float64 else tl.float32
-        self.constants = {**constants, "like": like}
+    def __init__(self, kernel: Any, problem: Problem, *arguments: Any, **constants: Any) -> None:
+        self.kernel, self.arguments = kernel, (*arguments, problem.batch, problem.steps)
+        self.grid = problem.plan.grid(problem.batch, problem.H)
+        dtype = tl.float64 if problem.accumulate_dtype == torch.float64 else tl.float32
+        self.constants = {**constants, "dtype": dtype}
 
     def __call__(self, first: int, past: int) -> None:
         launch(self.kernel, self.grid, *self.arguments, first, past, **self.constants)
 
 
-def fitting(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Retry with the next plan where a multiprocessor has too little memory for the first.
+def retry_smaller(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Retry with the next plan if a plan exceeds the memory of a multiprocessor.
 
-    What a program needs beside its weights is an estimate; the compiler knows, and says so before
-    the program runs.
+    Plans estimate the memory that a program needs. The compiler raises OutOfResources before the
+    program runs.
     """
 
     @functools.wraps(run)
-    def fitted(call: Call, *arguments: Any) -> Any:
+    def retried(call: Call, *arguments: Any) -> Any:
         try:
             with torch.cuda.device_of(call.inputs):
                 return run(call, *arguments)
         except OutOfResources:
-            shape = Shape(call)
-            *_, last = planning.plans(call, shape.functor)
-            if shape.plan == last:
+            problem = Problem(call)
+            *_, last = planning.plans(call, problem.functor)
+            if problem.plan == last:
                 raise
-            TOO_LARGE.add((shape.key, shape.plan))
-            return fitted(call, *arguments)
+            OVERSIZED_PLANS.add((problem.key, problem.plan))
+            return retried(call, *arguments)
 
-    return fitted
+    return retried
 
 
-@fitting
+@retry_smaller
 def forward(call: Call, train: bool) -> list[Tensor]:
-    """`[outputs, *final_state]`, with `call.cells` these, with `train` what `backward` needs."""
-    shape = Shape(call)
-    rows, H = call.inputs.shape[:-1], shape.H
-    constants = shape.constants()
+    """Return `[outputs, *final_state]`, the cells if `call.cells`, saved values if `train`."""
+    problem = Problem(call)
+    rows, H = call.inputs.shape[:-1], problem.H
+    constants = problem.constants()
     from_input = F.linear(call.inputs, call.weight_ih, call.bias_ih).contiguous()
-    state = [part.to(shape.wider, copy=True).contiguous() for part in call.state]
-    outputs = shape.room(*rows, shape.width)
-    cells = shape.room(*rows, H) if call.cells else None
-    kept = shape.room(shape.cells, constants["KEPT"]) if train else None
-    exchange = shape.exchange(memory=6 * max(H, shape.width), sliced=2 * H, given=shape.width)
-    sums = shape.exchange(given=shape.kernel.gates * H)
+    state = [part.to(problem.accumulate_dtype, copy=True).contiguous() for part in call.state]
+    outputs = problem.allocate_steps(*rows, problem.width)
+    cells = problem.allocate_steps(*rows, H) if call.cells else None
+    saved = problem.allocate_steps(problem.cells, constants["SAVED_WIDTH"]) if train else None
+    width = problem.width
+    exchange = problem.exchange(memory=6 * max(H, width), sliced=2 * H, external=width)
+    sums = problem.exchange(external=problem.kernel.gates * H)
     steps = Steps(
-        recurrence.forward,
-        shape,
+        forward_kernel.forward,
+        problem,
         from_input,
-        shape.weights(),
-        _two(state),
-        _two(dense(call.fresh)),
-        *shape.noise(),
-        tuple(shape.given_rows),
+        problem.weights(),
+        _pair(state),
+        _pair(dense(call.fresh)),
+        *problem.noise(),
+        tuple(problem.row_info),
         exchange,
-        shape.counters(),
-        shape.partials(0),
+        problem.counters(),
+        problem.partials(0),
         sums,
-        (outputs, cells, kept),
+        (outputs, cells, saved),
         **constants,
-        cell=shape.functor.forward,
-        MEANS=shape.functor.means[0],
-        EXCHANGES=shape.functor.exchanges[0],
-        INPUTS=shape.functor.slots.inputs,
-        BLENDED=shape.blended,
-        UNPROJECTED=shape.unprojected,
+        cell=problem.functor.forward,
+        MEANS=problem.functor.means[0],
+        EXCHANGES=problem.functor.exchanges[0],
+        INPUTS=problem.functor.slots.inputs,
+        AFTER_ZONEOUT=problem.after_zoneout,
+        UNPROJECTED=problem.unprojected,
     )
-    if not shape.stepwise:
-        steps(0, shape.steps)
+    if not problem.stepwise:
+        steps(0, problem.steps)
     else:
         steps(0, 0)
-        for step in range(shape.steps):
-            if shape.plan.product == "given":
+        for step in range(problem.steps):
+            if problem.plan.product == "external":
                 _product(exchange, call.weight_hh.t(), sums, call.bias_hh)
             steps(step, step + 1)
-    final = [part.to(shape.dtype) for part in state]
-    return [part for part in (outputs, *final, cells, kept) if part is not None]
+    final = [part.to(problem.dtype) for part in state]
+    return [part for part in (outputs, *final, cells, saved) if part is not None]
 
 
-@fitting
+@retry_smaller
 def backward(
     call: Call,
     grads: Sequence[Tensor | None],
     outputs: Tensor,
-    kept: Tensor,
+    saved: Tensor,
     wanted: Sequence[bool],
 ) -> list[Tensor | None]:
-    """The gradients of `call.tensors`."""
+    """Return the gradients of `call.tensors`."""
     need_inputs, need_weights = wanted[0], any(wanted[1 + len(call.state) : 7 + len(call.state)])
-    shape = Shape(call)
-    functor, kernel, H, width = shape.functor, shape.kernel, shape.H, shape.width
-    constants = shape.constants()
+    problem = Problem(call)
+    functor, kernel, H, width = problem.functor, problem.kernel, problem.H, problem.width
+    constants = problem.constants()
     grad_outputs, *grad_final = grads
     grad_cells = grad_final.pop() if call.cells else None
     grad_state = [
-        torch.zeros_like(part, dtype=shape.wider, memory_format=torch.contiguous_format)
+        torch.zeros_like(
+            part, dtype=problem.accumulate_dtype, memory_format=torch.contiguous_format
+        )
         if grad is None
-        else grad.to(shape.wider, copy=True).contiguous()
+        else grad.to(problem.accumulate_dtype, copy=True).contiguous()
         for part, grad in zip(call.state, grad_final)
     ]
     grad_fresh = [torch.zeros_like(part) for part in (grad_state if call.fresh else ())]
     count, hiddens = max(functor.columns) + 1, len(functor.slots.hidden)
-    dz = shape.room(shape.cells, count * H)
-    seen = shape.room(shape.cells, width) if need_weights and hiddens else None
-    gated = shape.room(shape.cells, H) if need_weights and functor.late else None
-    projected = shape.room(shape.cells, width) if call.weight_hr is not None else None
-    programs, _ = shape.plan.grid(shape.batch, H)
+    dz = problem.allocate_steps(problem.cells, count * H)
+    h_read = problem.allocate_steps(problem.cells, width) if need_weights and hiddens else None
+    has_late_input = need_weights and functor.late_slots
+    late_input = problem.allocate_steps(problem.cells, H) if has_late_input else None
+    projected = problem.allocate_steps(problem.cells, width) if call.weight_hr is not None else None
+    programs, _ = problem.plan.grid(problem.batch, H)
     summed = None
     if kernel.parameters:
-        summed = dz.new_zeros(programs, kernel.parameters, H, dtype=shape.wider)
+        summed = dz.new_zeros(programs, kernel.parameters, H, dtype=problem.accumulate_dtype)
     sums = kernel.gates * H
-    exchange = shape.exchange(memory=2 * (hiddens * H + width), sliced=2 * sums, given=sums)
-    through = shape.exchange(given=width)
+    exchange = problem.exchange(memory=2 * (hiddens * H + width), sliced=2 * sums, external=sums)
+    recurrent_grad = problem.exchange(external=width)
     steps = Steps(
-        gradient.backward,
-        shape,
-        shape.weights(),
-        _two(dense(call.state)),
-        _two(dense(call.fresh)),
-        *shape.noise(),
-        tuple(shape.given_rows),
-        (outputs.contiguous(), kept),
+        backward_kernel.backward,
+        problem,
+        problem.weights(),
+        _pair(dense(call.state)),
+        _pair(dense(call.fresh)),
+        *problem.noise(),
+        tuple(problem.row_info),
+        (outputs.contiguous(), saved),
         dense((grad_outputs, grad_cells)),
-        (*_two(grad_state), *_two(grad_fresh)),
+        (*_pair(grad_state), *_pair(grad_fresh)),
         exchange,
-        shape.counters(),
-        shape.partials(1),
-        through,
-        (dz, seen, gated, projected, summed),
+        problem.counters(),
+        problem.partials(1),
+        recurrent_grad,
+        (dz, h_read, late_input, projected, summed),
         **constants,
         cell=functor.backward,
         MEANS=functor.means[1],
         EXCHANGES=functor.exchanges[1],
-        late_backward=functor.late_backward,
+        backward_late=functor.backward_late,
         COLUMNS=functor.columns,
         DZ=count * H,
-        OF_ROW=kernel.rows,
-        KEEPS=kernel.saved,
-        CELL=functor.cell if shape.blended < 0 else shape.blended,
+        ROW_VALUES=kernel.rows,
+        SAVED=kernel.saved,
+        SAVED_CELL=functor.saved_cell if problem.after_zoneout < 0 else problem.after_zoneout,
     )
-    if not shape.stepwise:
-        steps(0, shape.steps)
+    if not problem.stepwise:
+        steps(0, problem.steps)
     else:
-        for step in reversed(range(shape.steps)):
+        for step in reversed(range(problem.steps)):
             steps(step, step + 1)
-            if shape.plan.product == "given":
-                _product(exchange, call.weight_hh, through)
+            if problem.plan.product == "external":
+                _product(exchange, call.weight_hh, recurrent_grad)
         steps(0, 0)
     inputs = dz[:, : kernel.gates * H] @ call.weight_ih if need_inputs else None
     weights = [None] * 6
     if need_weights:
-        blocks = _Blocks(shape, dz)
+        blocks = _Blocks(problem, dz)
         weights = [
             blocks.of_inputs(),
-            blocks.of_hidden(seen, gated),
+            blocks.of_hidden(h_read, late_input),
             None if call.bias_ih is None else blocks.bias_ih(),
             None if call.bias_hh is None else blocks.bias_hh(),
-            None if projected is None else projected.t() @ _unprojected(shape, kept),
-            None if call.parameters is None else summed.sum(0).to(shape.dtype),
+            None if projected is None else projected.t() @ _unprojected(problem, saved),
+            None if call.parameters is None else summed.sum(0).to(problem.dtype),
         ]
-    found = [part.to(shape.dtype) for part in (*grad_state, *grad_fresh)]
+    states = [part.to(problem.dtype) for part in (*grad_state, *grad_fresh)]
     parts = len(grad_state)
     inputs = None if inputs is None else inputs.view(call.inputs.shape)
-    return [inputs, *found[:parts], *weights, *found[parts:]]
+    return [inputs, *states[:parts], *weights, *states[parts:]]
 
 
 class _Blocks:
-    """Gradients by weights and biases: products of `dz` over all steps at once."""
+    """Compute the gradients by weights and biases as products of `dz` over all steps."""
 
-    def __init__(self, shape: Shape, dz: Tensor) -> None:
-        self.shape, self.dz = shape, dz
+    def __init__(self, problem: Problem, dz: Tensor) -> None:
+        self.problem, self.dz = problem, dz
 
     @functools.cached_property
     def sums(self) -> Tensor:
-        """Over all steps and rows, `(columns, H)`."""
-        return self.dz.sum(0).view(-1, self.shape.H)
+        """The sum of `dz` over all steps and rows, `(columns, H)`."""
+        return self.dz.sum(0).view(-1, self.problem.H)
 
     def of_inputs(self) -> Tensor:
-        call, gates = self.shape.call, self.shape.kernel.gates
-        inputs = call.inputs.reshape(self.shape.cells, call.inputs.shape[-1])
-        if call.lengths is not None:  # whatever stands past an end, times 0, has to be 0
-            steps = torch.arange(self.shape.steps, device=inputs.device)
-            past = steps.unsqueeze(1) >= self.shape.given_rows.lengths
+        call, gates = self.problem.call, self.problem.kernel.gates
+        inputs = call.inputs.reshape(self.problem.cells, call.inputs.shape[-1])
+        if call.lengths is not None:  # padding may be NaN or infinite
+            steps = torch.arange(self.problem.steps, device=inputs.device)
+            past = steps.unsqueeze(1) >= self.problem.row_info.lengths
             inputs = inputs.masked_fill(past.view(-1, 1), 0)
-        return self.dz[:, : gates * self.shape.H].t() @ inputs
+        return self.dz[:, : gates * self.problem.H].t() @ inputs
 
-    def of_hidden(self, seen: Tensor | None, gated: Tensor | None) -> Tensor | None:
-        if seen is None:
+    def of_hidden(self, h_read: Tensor | None, late_input: Tensor | None) -> Tensor | None:
+        if h_read is None:
             return None
-        functor, H = self.shape.functor, self.shape.H
+        functor, H = self.problem.functor, self.problem.H
         parts = []
-        # Gates that stand side by side in `dz` are one product.
+        # One product for each run of gates that are adjacent in `dz`.
         columns = [
-            (functor.column_of_hidden(gate), gate in functor.later)
+            (functor.column_of_hidden(gate), gate in functor.late_gates)
             for gate in sorted(functor.slots.hidden)
         ]
         keys = [(column - gate, late) for gate, (column, late) in enumerate(columns)]
@@ -227,28 +231,29 @@ class _Blocks:
         for (_, late), run in itertools.groupby(keys):
             count = len(list(run))
             first = columns[at][0] * H
-            parts.append(self.dz[:, first : first + count * H].t() @ (gated if late else seen))
+            block = self.dz[:, first : first + count * H]
+            parts.append(block.t() @ (late_input if late else h_read))
             at += count
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def bias_ih(self) -> Tensor:
-        return self.sums[: self.shape.kernel.gates].flatten()
+        return self.sums[: self.problem.kernel.gates].flatten()
 
     def bias_hh(self) -> Tensor:
-        functor = self.shape.functor
+        functor = self.problem.functor
         columns = [functor.column_of_hidden(gate) for gate in sorted(functor.slots.hidden)]
-        if columns == list(range(self.shape.kernel.gates)):
-            return self.bias_ih().clone()  # an operator's results may not share memory
+        if columns == list(range(self.problem.kernel.gates)):
+            return self.bias_ih().clone()  # results of an operator must not share memory
         return torch.cat([self.sums[column] for column in columns])
 
 
-def _unprojected(shape: Shape, kept: Tensor) -> Tensor:
-    return kept[:, shape.unprojected * shape.H : (shape.unprojected + 1) * shape.H]
+def _unprojected(problem: Problem, saved: Tensor) -> Tensor:
+    return saved[:, problem.unprojected * problem.H : (problem.unprojected + 1) * problem.H]
 
 
 def _product(left: Tensor, right: Tensor, to: Tensor, bias: Tensor | None = None) -> None:
     torch.mm(left, right, out=to) if bias is None else torch.addmm(bias, left, right, out=to)
 
 
-def _two(parts: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+def _pair(parts: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
     return (*parts, None, None)[:2]

@@ -1,11 +1,11 @@
-"""Write the step of a `Program` in Triton, on a tile of units `(R, U)`, forward and backward.
+"""Write the forward and backward step of a `Program` in Triton, on a tile of units `(R, U)`.
 
-forward:   z, state, p, drop         -> the state after, what is kept, and that of whole rows
-backward:  keep, row, before, after, -> the gradient by z, by p, and that part of the gradient by
-           grad, p, drop                the state before which does not pass through z
+forward:   z, state, p, drop           -> new state, values saved per unit, values saved per row
+backward:  saved, row, before, after,  -> gradient by z, gradient by p, gradient by the old state
+           grad, p, drop                  without the part that passes through z
 
-with the meanings that native/functor.hpp gives them. The first H of the tile's `units` are there.
-Where programs have slices of the units, `group` is what they exchange sums over whole rows by.
+native/functor.hpp explains these arguments. Only the first H of the tile's `units` exist. If
+programs compute slices of the units, they exchange sums over whole rows through `group`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from seqcells.equations.step import step_of
 IMPORTS = """import triton
 import triton.language as tl
 
-from seqcells.kernels.triton.maths import filled, softplus, tanh
-from seqcells.kernels.triton.slices import means
+from seqcells.kernels.triton.numerics import full_like, softplus, tanh
+from seqcells.kernels.triton.cooperative import means
 """
 
 
 def module_of(programs: dict[str, Program]) -> str:
-    """Return a module with the functions of all these programs."""
+    """Return the source of a module with the functions of all programs."""
     head = "# Written by cells/write_kernels.py from the cells' equations: `make kernels`.\n"
     head += f"# ruff: noqa\n# fmt: off\n{IMPORTS.rstrip()}"
     parts = [head, *map(source_of, programs, programs.values())]
@@ -35,34 +35,34 @@ def source_of(name: str, program: Program) -> str:
     """Return the functions `<name>_forward` and `<name>_backward`."""
     step = step_of(program)
     forward = _Function(f"{name}_forward(z, state, p, drop", "z[0]")
-    backward = _Function(f"{name}_backward(keep, row, before, after, grad, p, drop", "grad[0]")
+    backward = _Function(f"{name}_backward(saved, row, before, after, grad, p, drop", "grad[0]")
     return "\n\n\n".join(
         [
-            forward.of(step.forward, ("state", "keep", "row")),
+            forward.of(step.forward, ("state", "saved", "row")),
             backward.of(step.backward, ("dz", "dp", "grad")),
         ]
     )
 
 
 class _Function:
-    """The text of one direction. Its phases follow each other: a tile holds the whole row."""
+    """The source of one direction. Phases follow each other, since a tile holds whole rows."""
 
     def __init__(self, head: str, like: str) -> None:
         self.head, self.like = head, like
         self.lines: list[str] = []
         self.computed: set[int] = set()
         self.temps: dict[float, Place] = {}
-        self.rows: set[Place] = set()  # of values that are the same for all units of a row
+        self.rows: set[Place] = set()  # values that are equal for all units of a row
         self.results: dict[str, dict[float, str]] = {}
-        self.sums: dict[float, str] = {}  # of the phase, whose means are taken at its end
+        self.sums: dict[float, str] = {}  # means requested in the current phase
         self.exchanges = 0
 
-    def of(self, way: Lowered, returned: tuple[str, ...]) -> str:
-        for phase in way.phases:
+    def of(self, direction: Lowered, returned: tuple[str, ...]) -> str:
+        for phase in direction.phases:
             for value in phase.values:
                 self.compute(*value)
             for (kind, index), place in phase.stores:
-                self.store(kind, index, self.behind(place))
+                self.store(kind, index, self.resolve_temp(place))
             self.take_means()
         tuples = ", ".join(self.tuple(kind) for kind in returned)
         body = "\n".join(f"    {line}" for line in [*self.lines, f"return {tuples}"])
@@ -72,22 +72,22 @@ class _Function:
         if number in self.computed:
             return
         self.computed.add(number)
-        operands = [self.behind(place) for place in operands]
+        operands = [self.resolve_temp(place) for place in operands]
         if all(map(self.is_row, operands)):
             self.rows.add(("v", number))
-        said = OPERATIONS[operation].triton.format(*map(_read, operands))
-        self.lines.append(f"v{number} = {said}")
+        expression = OPERATIONS[operation].triton.format(*map(_operand, operands))
+        self.lines.append(f"v{number} = {expression}")
 
     def store(self, kind: str, index: float, place: Place) -> None:
         if kind == "temp":
             self.temps[index] = place
         elif kind == "sum":
-            self.sums[index] = _read(place)
+            self.sums[index] = _operand(place)
         else:
-            self.results.setdefault(kind, {})[index] = self.shaped(kind, place)
+            self.results.setdefault(kind, {})[index] = self.broadcast(kind, place)
 
     def take_means(self) -> None:
-        """Take the means of the values that a phase sums, in one exchange."""
+        """Compute all means that the phase requested, in one exchange."""
         if not self.sums:
             return
         names = _tuple([f"mean{number}" for number in self.sums])
@@ -98,18 +98,18 @@ class _Function:
         self.exchanges += 1
         self.sums = {}
 
-    def shaped(self, kind: str, place: Place) -> str:
-        """Return a result as wide as the tile, or as one column."""
+    def broadcast(self, kind: str, place: Place) -> str:
+        """Return a result in the shape of the tile, or as one column if it is per row."""
         if place[0] == "number":
-            return f"filled({_read(place)}, {self.like})"
+            return f"full_like({_operand(place)}, {self.like})"
         if kind != "row" and self.is_row(place):
-            return f"tl.broadcast_to({_read(place)}, {self.like}.shape)"
-        return _read(place)
+            return f"tl.broadcast_to({_operand(place)}, {self.like}.shape)"
+        return _operand(place)
 
     def tuple(self, kind: str) -> str:
         return _tuple([value for _, value in sorted(self.results.get(kind, {}).items())])
 
-    def behind(self, place: Place) -> Place:
+    def resolve_temp(self, place: Place) -> Place:
         return self.temps[place[1]] if place[0] == "temp" else place
 
     def is_row(self, place: Place) -> bool:
@@ -120,7 +120,7 @@ def _tuple(items: list[str]) -> str:
     return f"({', '.join(items)}{',' * (len(items) == 1)})"
 
 
-def _read(place: Place) -> str:
+def _operand(place: Place) -> str:
     kind, index = place
     if kind == "number":
         return repr(index)

@@ -9,13 +9,13 @@ import seqcells
 from seqcells.cells import table
 from seqcells.cells.base import GatedCell
 from seqcells.cells.write_kernels import GENERATED_FILES
-from seqcells.equations.catalogue import BY_HAND, NUMBERS, RENAMED, kernel_of
+from seqcells.equations.catalogue import HANDWRITTEN, NUMBERS, RENAMED, kernel_of
 from seqcells.equations.program import Program, UntraceableError, differentiate
-from seqcells.equations.readable import Interpreted, readable
+from seqcells.equations.readable import ProgramEquations, equations_of
 from seqcells.equations.recording import kernel_weights, program
 
 H = 4
-GENERATED = [kind for kind in CELLS if kind not in (*BY_HAND, "lstm_proj")]
+GENERATED = [kind for kind in CELLS if kind not in (*HANDWRITTEN, "lstm_proj")]
 
 HIGHWAY = """gates 2 hidden 1 states 1 parameters 0
 v0 = add x0 h0
@@ -63,13 +63,16 @@ def test_the_catalogue_and_the_table_have_the_same_kernels():
 @pytest.mark.parametrize("old", RENAMED)
 def test_a_kernel_is_found_by_its_old_name(old):
     assert kernel_of(old) == kernel_of(RENAMED[old])
-    assert readable(kernel_of(f"triton {old}")).program == readable(kernel_of(RENAMED[old])).program
+    assert (
+        equations_of(kernel_of(f"triton {old}")).program
+        == equations_of(kernel_of(RENAMED[old])).program
+    )
 
 
 def test_a_kernel_is_linear_where_its_cell_is():
     for name, cell in table.EQUATIONS.items():
-        assert readable(kernel_of(name)).linear == cell.linear
-    assert readable(kernel_of("min_gru")).linear
+        assert equations_of(kernel_of(name)).linear == cell.linear
+    assert equations_of(kernel_of("min_gru")).linear
 
 
 def test_a_program_has_no_superfluous_operations():
@@ -85,7 +88,7 @@ def test_a_program_equals_its_cell(kind):
     inputs, state = random(2, 3), cell.initial_state(2)
     state = type(state)(*map(torch.randn_like, state)) if isinstance(state, tuple) else random(2, H)
     from_input = cell.from_inputs(weights, inputs)
-    close(Interpreted(found).step(weights, from_input, state)[0], cell(inputs, state))
+    close(ProgramEquations(found).step(weights, from_input, state)[0], cell(inputs, state))
 
 
 @pytest.mark.parametrize("kind", GENERATED)
@@ -149,7 +152,9 @@ def test_supported_operations_equal_their_cell(name):
     cell = simple(SAYABLE[name]).double()
     inputs, state = random(2, 3), random(2, H)
     weights = cell.weights()
-    ours = Interpreted(program(cell)).step(weights, cell.from_inputs(weights, inputs), state)[0]
+    ours = ProgramEquations(program(cell)).step(weights, cell.from_inputs(weights, inputs), state)[
+        0
+    ]
     close(ours, cell(inputs, state))
 
 

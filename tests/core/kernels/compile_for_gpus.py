@@ -67,7 +67,7 @@ def call_of(cell, dtype, H):
         some(kind.parameters, H) if kind.parameters else None,
         [],
         some(B, H) if kind.hidden else None,
-        some(T, B, H) if kind.drops else None,
+        some(T, B, H) if kind.takes_drop else None,
         [some(B, H) for _ in range(kind.states)],
         torch.tensor([2, 0, 1]),
         None,

@@ -8,7 +8,7 @@ from cell_table import CELLS, make_cell
 from parity import F64, close, leaves, random
 
 import seqcells
-from seqcells.equations.catalogue import BY_HAND, kernel_of
+from seqcells.equations.catalogue import HANDWRITTEN, kernel_of
 from seqcells.equations.recording import kernel_weights, program
 from seqcells.kernels import cpu
 from seqcells.kernels.cpu.compiler import NATIVE
@@ -17,7 +17,7 @@ from seqcells.recurrence import operators
 
 T, B, I, H = 9, 4, 3, 21  # noqa: E741
 LENGTHS = [9, 0, 3, 7]
-PROGRAMS = [kind for kind in CELLS if kind not in (*BY_HAND, "lstm_proj")]
+PROGRAMS = [kind for kind in CELLS if kind not in (*HANDWRITTEN, "lstm_proj")]
 
 pytestmark = pytest.mark.skipif(
     cpu.unavailable() is not None, reason=f"no native code here: {cpu.unavailable()}"
@@ -47,7 +47,7 @@ def test_results_and_gradients_equal_the_compiled_kernel(kind, form, units):
     tensors = [random(T, B, I), *map(torch.randn_like, state), *weights]
     noise, steps = (None, None, []), (None, None, None, False)
     if form == "resets":
-        drop = torch.rand(T, B, units, dtype=F64) if kernel_of(kernel).drops else None
+        drop = torch.rand(T, B, units, dtype=F64) if kernel_of(kernel).takes_drop else None
         noise = (None, drop, [torch.rand(B, units, dtype=F64) for _ in state])
         steps = (torch.tensor(LENGTHS), None, torch.rand(T, B) < 0.3, True)
         tensors += map(torch.randn_like, state)
@@ -222,7 +222,7 @@ class Stepping(Softened):
     ("cell", "reason"),
     [
         (Softened, "_softmax"),
-        (Stepping, "a step of its own"),
+        (Stepping, "overrides step"),
         (Detached, "turns gradients off"),
         (ManyMeans, "cannot be interpreted: expected at most 32 means.*compile=True"),
     ],

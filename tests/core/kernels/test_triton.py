@@ -36,7 +36,7 @@ T, B, I, H = 3, 4, 3, 6  # noqa: E741
 LENGTHS = [2, 0, 3, 1]
 OPTIONS = call_options(T, LENGTHS)
 SLICED = ("split", "streamed")
-PRODUCTS = ("resident", "memory", *SLICED, "given")
+PRODUCTS = ("resident", "memory", *SLICED, "external")
 
 
 @pytest.fixture(
@@ -77,7 +77,7 @@ def test_results_and_gradients_equal_the_loop(kind, product, form, reverse, pref
     assert_equals_loop(recurrent, random(T, B, I), state=state, **OPTIONS[form])
     assert {name for name, _ in launched} == {"forward", "backward"}
     entangled = kind.endswith(("reset_before", "proj"))
-    impossible = (*SLICED, "given") if entangled else SLICED if "norm" in kind else ()
+    impossible = (*SLICED, "external") if entangled else SLICED if "norm" in kind else ()
     has_product = kernel_of(cell.built_in_kernel()).hidden
     expected = "resident" if product in impossible else product
     assert {made for _, made in launched} == {expected if has_product else "none"}
@@ -105,7 +105,7 @@ def test_results_and_gradients_with_noise_equal_the_loop(kind, product, form, pr
         return torch.rand(*time, B, width, dtype=F64)
 
     hidden = kernel.hidden or factor_of(cell) == "hidden"
-    candidate = kernel.drops and factor_of(cell) == "candidate"
+    candidate = kernel.takes_drop and factor_of(cell) == "candidate"
     noise = Noise(
         factor(leaves(state)[0].shape[1]) if hidden else None,
         factor(H) if candidate else None,
@@ -122,9 +122,9 @@ def test_results_and_gradients_with_noise_equal_the_loop(kind, product, form, pr
         ("gru_reset_before", "memory", (20, 70)),
         ("peephole_lstm", "split", (20, 70)),
         ("gru", "streamed", (40, 33)),
-        ("peephole_lstm", "given", (20, 150)),
-        ("layer_norm_lstm", "given", (70, 20)),
-        pytest.param("indrnn_tanh", "given", (20, 150), marks=pytest.mark.slow),
+        ("peephole_lstm", "external", (20, 150)),
+        ("layer_norm_lstm", "external", (70, 20)),
+        pytest.param("indrnn_tanh", "external", (20, 150), marks=pytest.mark.slow),
     ],
 )
 def test_several_programs_equal_the_loop(kind, product, sizes, prefer_plan):
@@ -140,7 +140,7 @@ def rotated(*kinds):
     return [
         pytest.param(kind, product, marks=[] if n % 3 == m else pytest.mark.slow)
         for n, kind in enumerate(kinds)
-        for m, product in enumerate(["resident", "split", "given", "memory", "streamed"])
+        for m, product in enumerate(["resident", "split", "external", "memory", "streamed"])
     ]
 
 
@@ -183,7 +183,7 @@ TOLERANCES = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 1e-1}
 @pairs_of(
     kind=["lstm", "gru_reset_before", "peephole_lstm", "min_lstm"],
     dtype=list(TOLERANCES),
-    product=["resident", "split", "given"],
+    product=["resident", "split", "external"],
 )
 def test_short_types_are_summed_in_single_precision(kind, dtype, product, prefer_plan):
     """Compare with the loop in double precision on the same rounded numbers."""

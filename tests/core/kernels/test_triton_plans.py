@@ -29,11 +29,11 @@ LENGTHS = [3, 0, 4, 1, 2]
 def test_weights_that_do_not_fit_are_read_at_each_step(monkeypatch, launched):
     from triton.runtime.errors import OutOfResources
 
-    from seqcells.kernels.triton import launch, shapes
+    from seqcells.kernels.triton import launch, problem
 
     run = launch.launch
-    monkeypatch.setattr(shapes, "TOO_LARGE", known := set())
-    monkeypatch.setattr(launch, "TOO_LARGE", known)
+    monkeypatch.setattr(problem, "OVERSIZED_PLANS", known := set())
+    monkeypatch.setattr(launch, "OVERSIZED_PLANS", known)
 
     def full(kernel, *arguments, **constants):
         if constants["PRODUCT"] != "memory":
@@ -72,19 +72,19 @@ def call_of(kind, dtype, steps, batch, hidden_size):
         ("gru", torch.bfloat16, 256, 512, "streamed"),
         ("gru", torch.bfloat16, 4096, 64, "resident"),
         ("gru", torch.float32, 4096, 256, "memory"),
-        ("gru", torch.float32, 4096, 512, "given"),
+        ("gru", torch.float32, 4096, 512, "external"),
         ("layer_norm_lstm", torch.float32, 64, 128, "memory"),
-        ("layer_norm_lstm", torch.float32, 64, 512, "given"),
+        ("layer_norm_lstm", torch.float32, 64, 512, "external"),
         ("gru_reset_before", torch.float32, 64, 512, "memory"),
         ("min_gru", torch.float32, 64, 512, "none"),
     ],
 )
 def test_the_plan_depends_on_the_sizes(kind, dtype, batch, hidden_size, expected):
     """On a GPU with 132 multiprocessors, each with 227 KiB of shared memory."""
-    from seqcells.kernels.triton import shapes
+    from seqcells.kernels.triton import problem
 
     call = call_of(kind, dtype, 1, batch, hidden_size)
-    assert shapes.Shape(call).plan.product == expected
+    assert problem.Problem(call).plan.product == expected
 
 
 @pytest.mark.parametrize(
@@ -106,16 +106,16 @@ def test_cudnn_is_preferred_where_it_is_faster(kind, dtype, steps, batch, hidden
 
 def test_rows_are_sorted_and_end_early(monkeypatch):
     """Rows of similar length share a program, whose loop is as long as its longest row."""
-    from seqcells.kernels.triton import shapes
+    from seqcells.kernels.triton import problem
 
     shape = {}
-    make = shapes.Rows.of
+    make = problem.Rows.of
 
     def remembered(call):
         shape["rows"] = make(call)
         return shape["rows"]
 
-    monkeypatch.setattr(shapes.Rows, "of", remembered)
+    monkeypatch.setattr(problem.Rows, "of", remembered)
     with backend("triton"):
         Recurrent(make_cell("lstm", I, H))(random(T, B, I), lengths=torch.tensor(LENGTHS))
     assert shape["rows"].order.tolist() == [2, 0, 4, 3, 1]
@@ -128,7 +128,7 @@ def test_tensors_of_another_device_raise():
 
 
 def test_without_triton_the_error_says_how_to_install_it(monkeypatch):
-    monkeypatch.setattr(triton.machine, "installed", lambda: False)
+    monkeypatch.setattr(triton.availability, "installed", lambda: False)
     assert "pip install triton" in seqcells.backends()["triton"]
     with backend("triton"), pytest.raises(RuntimeError, match="pip install triton"):
         Recurrent(make_cell("gru", I, H))(random(T, B, I))

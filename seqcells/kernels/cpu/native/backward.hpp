@@ -259,7 +259,7 @@ struct Backward : Gradients<T> {
   void elementwise(Rows &x, BackwardRow<T> &row, int64_t t, int64_t previous, int64_t r,
                    int64_t j) const {
     row.projected = p.projection, row.parameters = parameters;
-    row.keep = this->saved_row(t, r), row.rows = row.keep + this->rows_at();
+    row.saved = this->saved_row(t, r), row.rows = row.saved + this->rows_at();
     row.dh = p.projection ? x.dm + j * units : x.dh + j * recurrent, row.dc = x.dc + j * units;
     if (cell.states > 1) {
       const Before from = before(t, previous, r);
@@ -270,11 +270,11 @@ struct Backward : Gradients<T> {
         copy_padded(x.before_cell, this->row_of(from == Before::fresh ? p.fresh : p.state, 1, r),
                     H, units);
     }
-    if (cell.reads_after) {
-      row.after = p.zone[0] ? row.keep + cell.made_at() * units : x.after;
+    if (cell.reads_new_hidden) {
+      row.after = p.zone[0] ? row.saved + cell.made_at() * units : x.after;
       if (!p.zone[0]) copy_padded(x.after, this->output(t, r), R, units);
     }
-    if (cell.drops) row.drop = this->drop(t, r, x.noise[0]);
+    if (cell.takes_drop) row.drop = this->drop(t, r, x.noise[0]);
     if (cell.states > 1) row.stays = this->stays(1, t, r, x.noise[1]);
     row.temps = x.temps;
     cell.backward(cell, row);

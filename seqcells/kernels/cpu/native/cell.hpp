@@ -21,13 +21,13 @@ struct Units {
 template <class T>
 struct ForwardRow {
   const T *sums, *parameters, *drop, *stays[2];  // stays: zoneout shares, or null
-  T *h, *c, *keep, *rows, *temps;                // keep: null in inference
+  T *h, *c, *saved, *rows, *temps;                // saved: null in inference
   Units units;
 };
 
 template <class T>
 struct BackwardRow {
-  const T *before, *before_cell, *after, *keep, *rows, *parameters, *drop, *stays;
+  const T *before, *before_cell, *after, *saved, *rows, *parameters, *drop, *stays;
   T *dh, *dc, *dz, *dp, *temps;
   T *m;  // output for the unprojected state, if projected
   bool projected;
@@ -36,7 +36,7 @@ struct BackwardRow {
 
 template <class T>
 struct LateRow {
-  const T *e, *keep;
+  const T *e, *saved;
   T *left, *gated, *dz, *dh;
   Units units;
 };
@@ -44,8 +44,8 @@ struct LateRow {
 template <class T>
 struct Cell {
   int slots, input_slots, hidden_slots, late_slots, states;
-  int kept, rows, kept_cell, parameters, temps;
-  bool reads_after, drops;
+  int saved, rows, saved_cell, parameters, temps;
+  bool reads_new_hidden, takes_drop;
   const int *input_gates, *hidden_gates;
   void (*forward)(const Cell &, const ForwardRow<T> &);
   void (*backward)(const Cell &, const BackwardRow<T> &);
@@ -57,9 +57,9 @@ struct Cell {
 
   // With zoneout, the new state differs from the cell's result. The backward pass reads the hidden
   // state from the cell's result and the second part from the new state, so these are saved.
-  int made_at() const { return kept; }
-  int blended_at(bool zoned) const { return zoned ? kept + reads_after : kept_cell; }
-  int kept_width(bool zoned) const { return kept + (zoned ? reads_after + (states > 1) : 0); }
+  int made_at() const { return saved; }
+  int blended_at(bool zoned) const { return zoned ? saved + reads_new_hidden : saved_cell; }
+  int saved_width(bool zoned) const { return saved + (zoned ? reads_new_hidden + (states > 1) : 0); }
 };
 
 // Return the vector of units from u on, with zeros in lanes past the last unit.
@@ -83,13 +83,13 @@ template <class T>
 inline void blend(const Cell<T> &cell, const ForwardRow<T> &row, int64_t u, const Vec<T> *before,
                   Vec<T> *state) {
   const int64_t block = row.units.block;
-  if (row.keep && cell.reads_after) store(row.keep + cell.made_at() * block + u, state[0]);
+  if (row.saved && cell.reads_new_hidden) store(row.saved + cell.made_at() * block + u, state[0]);
   for (int part = 0; part < cell.states; ++part) {
     if (!row.stays[part]) continue;
     const Vec<T> stays = load(row.stays[part] + u);
     state[part] = stays * before[part] + (T(1) - stays) * state[part];
   }
-  if (row.keep && cell.states > 1) store(row.keep + cell.blended_at(true) * block + u, state[1]);
+  if (row.saved && cell.states > 1) store(row.saved + cell.blended_at(true) * block + u, state[1]);
 }
 
 }  // namespace SEQCELLS_VARIANT

@@ -83,7 +83,7 @@ struct Forward : Products<T> {
     plan.watch->reads = 10 * this->reads();
     for (int64_t n = 0; n < plan.groups; ++n) meetings[n] = Meeting();
     prefer_huge_pages(p.outputs, T_ * B * R * sizeof(T));
-    prefer_huge_pages(p.saved, T_ * B * this->kept_width() * sizeof(T));
+    prefer_huge_pages(p.saved, T_ * B * this->saved_width() * sizeof(T));
     in_parallel(threads_of(plan), [&](int64_t thread, int64_t threads) {
       pack(thread, threads);
       barrier_all(threads);
@@ -266,8 +266,8 @@ struct Forward : Products<T> {
     row.parameters = parameters;
     row.h = p.projection ? x.unprojected + j * units : x.state[0] + j * recurrent;
     if (cell.states > 1) row.c = x.state[1] + j * units;
-    if (p.saved) row.keep = this->saved_row(t, r), row.rows = row.keep + this->rows_at();
-    if (cell.drops) row.drop = this->drop(t, r, x.noise[2]);
+    if (p.saved) row.saved = this->saved_row(t, r), row.rows = row.saved + this->rows_at();
+    if (cell.takes_drop) row.drop = this->drop(t, r, x.noise[2]);
     for (int part = p.projection ? 1 : 0; part < cell.states; ++part)
       row.stays[part] = this->stays(part, t, r, x.noise[part]);
     row.temps = x.temps;

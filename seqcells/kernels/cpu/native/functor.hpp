@@ -1,17 +1,17 @@
 // Builds a `Cell` from a functor that computes a step for one vector of units.
 //
-// forward:   maps z and the old state to the new state and `kept` saved values. If the state has
-//            two parts, the second one is saved at index `kept_cell`.
+// forward:   maps z and the old state to the new state and `saved` saved values. If the state has
+//            two parts, the second one is saved at index `saved_cell`.
 // backward:  `grad` is the gradient by the new state on entry. On return it is the gradient by the
 //            old state, without the part that passes through z. `dz` is the gradient by z. The
 //            products add W_hh^T dz to the gradient by the hidden state. `after` is the new hidden
-//            state, for functors that read it (`reads_after`).
+//            state, for functors that read it (`reads_new_hidden`).
 // p, dp:     parameters that the step reads outside the products, and their gradients.
-// drop:      factor of the step's noise, for cells that accept one (`drops`).
+// drop:      factor of the step's noise, for cells that accept one (`takes_drop`).
 //
 // A functor that needs means over a row runs in phases. It writes summands to `sum`, reads `mean`
 // in later phases, and passes values between phases in `temp`. Saved values in `row` are equal for
-// all units. `keep_phase` and similar members are the phase that stores each value. The last phase
+// all units. `saved_phase` and similar members are the phase that stores each value. The last phase
 // stores the state.
 #pragma once
 #include <type_traits>
@@ -25,11 +25,11 @@ struct First {
 };
 
 struct Plain {
-  static constexpr int late_slots = 0, parameters = 0, rows = 0, kept_cell = 0;
-  static constexpr bool projects = false, drops = false, reads_after = false;
+  static constexpr int late_slots = 0, parameters = 0, rows = 0, saved_cell = 0;
+  static constexpr bool projects = false, takes_drop = false, reads_new_hidden = false;
   static constexpr int forward_phases = 1, forward_temps = 0, forward_means = 0;
   static constexpr int backward_phases = 1, backward_temps = 0, backward_means = 0;
-  static constexpr First keep_phase{}, row_phase{}, dz_phase{}, dp_phase{};
+  static constexpr First saved_phase{}, row_phase{}, dz_phase{}, dp_phase{};
   static constexpr First forward_temp_phase{}, forward_mean_phase{};
   static constexpr First backward_temp_phase{}, backward_mean_phase{};
 };
@@ -53,24 +53,24 @@ void forward_row(const Cell<T> &cell, const ForwardRow<T> &row) {
     constexpr bool last = phase + 1 == F::forward_phases;
     V sums[F::forward_means + 1] = {};
     for (int64_t u = row.units.from; u < row.units.to; u += LANES<T>) {
-      V z[F::slots], state[2] = {load(row.h + u)}, keep[F::kept + 1], p[F::parameters + 1];
+      V z[F::slots], state[2] = {load(row.h + u)}, saved[F::saved + 1], p[F::parameters + 1];
       V temp[F::forward_temps + 1], sum[F::forward_means + 1], rows[F::rows + 1], drop{};
       EACH(s, F::slots) z[s] = load(row.sums + s * block + u);
       EACH(n, F::parameters) p[n] = load(row.parameters + n * block + u);
       if constexpr (F::states > 1) state[1] = load(row.c + u);
-      if constexpr (F::drops) drop = load(row.drop + u);
+      if constexpr (F::takes_drop) drop = load(row.drop + u);
       EACH(n, F::forward_temps)
         if (F::forward_temp_phase[n] < phase) temp[n] = load(row.temps + n * block + u);
       const V before[2] = {state[0], state[1]};
-      F::forward(phase, z, state, p, drop, keep, rows, temp, mean, sum);
+      F::forward(phase, z, state, p, drop, saved, rows, temp, mean, sum);
       EACH(n, F::forward_temps)
         if (F::forward_temp_phase[n] == phase) store(row.temps + n * block + u, temp[n]);
       EACH(n, F::forward_means)
         if (F::forward_mean_phase[n] == phase) sums[n] += within<T>(sum[n], u, row.units);
-      EACH(k, F::kept)
-        if (row.keep && F::keep_phase[k] == phase) store(row.keep + k * block + u, keep[k]);
+      EACH(k, F::saved)
+        if (row.saved && F::saved_phase[k] == phase) store(row.saved + k * block + u, saved[k]);
       EACH(n, F::rows)
-        if (row.keep && F::row_phase[n] == phase) store(row.rows + n * ROW_WIDTH, rows[n]);
+        if (row.saved && F::row_phase[n] == phase) store(row.rows + n * ROW_WIDTH, rows[n]);
       if constexpr (last) {
         if (row.stays[0] || row.stays[1]) blend(cell, row, u, before, state);
         store(row.h + u, state[0]);
@@ -91,22 +91,22 @@ void backward_row(const Cell<T> &, const BackwardRow<T> &row) {
     constexpr bool last = phase + 1 == F::backward_phases;
     V sums[F::backward_means + 1] = {};
     for (int64_t u = row.units.from; u < row.units.to; u += LANES<T>) {
-      V keep[F::kept + 1], before[2] = {}, after[1] = {}, grad[2] = {load(row.dh + u)};
+      V saved[F::saved + 1], before[2] = {}, after[1] = {}, grad[2] = {load(row.dh + u)};
       V dz[F::slots];
       V p[F::parameters + 1], dp[F::parameters + 1], drop{}, stays{};
       V temp[F::backward_temps + 1], sum[F::backward_means + 1], rows[F::rows + 1];
-      EACH(k, F::kept) keep[k] = load(row.keep + k * block + u);
+      EACH(k, F::saved) saved[k] = load(row.saved + k * block + u);
       EACH(n, F::rows) rows[n] = load(row.rows + n * ROW_WIDTH);
       EACH(n, F::parameters) p[n] = load(row.parameters + n * block + u);
       if (!row.projected) before[0] = load(row.before + u);
       if constexpr (F::states > 1)
         before[1] = load(row.before_cell + u), grad[1] = load(row.dc + u);
-      if constexpr (F::reads_after) after[0] = load(row.after + u);
-      if constexpr (F::drops) drop = load(row.drop + u);
+      if constexpr (F::reads_new_hidden) after[0] = load(row.after + u);
+      if constexpr (F::takes_drop) drop = load(row.drop + u);
       EACH(n, F::backward_temps)
         if (F::backward_temp_phase[n] < phase) temp[n] = load(row.temps + n * block + u);
       if (row.stays) stays = load(row.stays + u) * grad[1], grad[1] -= stays;
-      F::backward(phase, keep, rows, before, after, p, drop, grad, dz, dp, temp, mean, sum);
+      F::backward(phase, saved, rows, before, after, p, drop, grad, dz, dp, temp, mean, sum);
       EACH(n, F::backward_temps)
         if (F::backward_temp_phase[n] == phase) store(row.temps + n * block + u, temp[n]);
       EACH(n, F::backward_means)
@@ -122,7 +122,7 @@ void backward_row(const Cell<T> &, const BackwardRow<T> &row) {
         if (!row.projected) store(row.dh + u, grad[0]);
         if constexpr (F::states > 1) store(row.dc + u, grad[1] + stays);
         if constexpr (F::projects)
-          if (row.projected) store(row.m + u, F::unprojected(keep));
+          if (row.projected) store(row.m + u, F::unprojected(saved));
       }
     }
     EACH(n, F::backward_means)
@@ -144,13 +144,13 @@ void backward_late_row(const LateRow<T> &row) {
   constexpr int early = F::hidden_slots - F::late_slots;
   const int64_t block = row.units.block;
   for (int64_t u = row.units.from; u < row.units.to; u += LANES<T>) {
-    Vec<T> keep[F::kept], before = load(row.left + u), grad = load(row.dh + u), dz[F::slots];
-    EACH(k, F::kept) keep[k] = load(row.keep + k * block + u);
+    Vec<T> saved[F::saved], before = load(row.left + u), grad = load(row.dh + u), dz[F::slots];
+    EACH(k, F::saved) saved[k] = load(row.saved + k * block + u);
     EACH(s, F::slots) dz[s] = load(row.dz + s * block + u);
-    F::backward_late(keep, before, load(row.e + u), grad, dz);
+    F::backward_late(saved, before, load(row.e + u), grad, dz);
     for (int s = 0; s < early; ++s) store(row.dz + s * block + u, dz[s]);
     store(row.dh + u, grad);
-    store(row.gated + u, F::recompute_late(keep, before));
+    store(row.gated + u, F::recompute_late(saved, before));
   }
 }
 
@@ -164,13 +164,13 @@ constexpr Cell<T> cell_of() {
                F::hidden_slots,
                F::late_slots,
                F::states,
-               F::kept,
+               F::saved,
                F::rows,
-               F::kept_cell,
+               F::saved_cell,
                F::parameters,
                forward > backward ? forward : backward,
-               F::reads_after,
-               F::drops,
+               F::reads_new_hidden,
+               F::takes_drop,
                F::input_gates,
                F::hidden_gates,
                forward_row<T, F>,

@@ -34,22 +34,22 @@ struct RnnTanh : Plain {
   static constexpr int hidden_slots = 1;
   static constexpr int states = 1;
   static constexpr int parameters = 0;
-  static constexpr int kept = 0;
-  static constexpr int kept_cell = 0;
+  static constexpr int saved = 0;
+  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
-  static constexpr bool reads_after = true;
+  static constexpr bool reads_new_hidden = true;
   static constexpr int input_gates[] = {0};
   static constexpr int hidden_gates[] = {0};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
                       V *temp, const V *mean, V *sum) {
     const V v1 = tanh<T>(z[0]);
     state[0] = v1;
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+  static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
                        const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
     const V v2 = after[0] * after[0];
     const V v3 = T(1.0) - v2;
@@ -71,22 +71,22 @@ struct RnnRelu : Plain {
   static constexpr int hidden_slots = 1;
   static constexpr int states = 1;
   static constexpr int parameters = 0;
-  static constexpr int kept = 0;
-  static constexpr int kept_cell = 0;
+  static constexpr int saved = 0;
+  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
-  static constexpr bool reads_after = true;
+  static constexpr bool reads_new_hidden = true;
   static constexpr int input_gates[] = {0};
   static constexpr int hidden_gates[] = {0};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
                       V *temp, const V *mean, V *sum) {
     const V v1 = z[0] < V{} ? V{} : z[0];
     state[0] = v1;
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+  static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
                        const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
     const V v2 = after[0] > V{} ? grad[0] : V{};
     dz[0] = v2;
@@ -116,16 +116,16 @@ struct Gru : Plain {
   static constexpr int hidden_slots = 3;
   static constexpr int states = 1;
   static constexpr int parameters = 0;
-  static constexpr int kept = 4;
-  static constexpr int kept_cell = 0;
+  static constexpr int saved = 4;
+  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
-  static constexpr bool reads_after = false;
-  static constexpr bool drops = true;
+  static constexpr bool reads_new_hidden = false;
+  static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {2, 0, 1};
   static constexpr int hidden_gates[] = {0, 1, 2};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
                       V *temp, const V *mean, V *sum) {
     const V v1 = sigmoid<T>(z[2]);
     const V v2 = T(1.0) - v1;
@@ -138,33 +138,33 @@ struct Gru : Plain {
     const V v10 = state[0] * v1;
     const V v11 = v9 + v10;
     state[0] = v11;
-    keep[0] = z[3];
-    keep[1] = v1;
-    keep[2] = v7;
-    keep[3] = v4;
+    saved[0] = z[3];
+    saved[1] = v1;
+    saved[2] = v7;
+    saved[3] = v4;
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+  static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
                        const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
-    const V v2 = T(1.0) - keep[1];
+    const V v2 = T(1.0) - saved[1];
     const V v15 = v2 * grad[0];
     const V v17 = drop * v15;
-    const V v18 = keep[2] * keep[2];
+    const V v18 = saved[2] * saved[2];
     const V v19 = T(1.0) - v18;
     const V v20 = v17 * v19;
-    const V v22 = keep[0] * v20;
-    const V v23 = T(1.0) - keep[3];
-    const V v24 = keep[3] * v23;
+    const V v22 = saved[0] * v20;
+    const V v23 = T(1.0) - saved[3];
+    const V v24 = saved[3] * v23;
     const V v25 = v22 * v24;
     const V v13 = before[0] * grad[0];
-    const V v8 = drop * keep[2];
+    const V v8 = drop * saved[2];
     const V v14 = v8 * grad[0];
     const V v27 = v13 - v14;
-    const V v28 = keep[1] * v2;
+    const V v28 = saved[1] * v2;
     const V v29 = v27 * v28;
-    const V v21 = keep[3] * v20;
-    const V v12 = keep[1] * grad[0];
+    const V v21 = saved[3] * v20;
+    const V v12 = saved[1] * grad[0];
     dz[0] = v20;
     dz[1] = v25;
     dz[2] = v29;
@@ -197,17 +197,17 @@ struct Lstm : Plain {
   static constexpr int hidden_slots = 4;
   static constexpr int states = 2;
   static constexpr int parameters = 0;
-  static constexpr int kept = 5;
-  static constexpr int kept_cell = 0;
+  static constexpr int saved = 5;
+  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
-  static constexpr bool reads_after = false;
+  static constexpr bool reads_new_hidden = false;
   static constexpr bool projects = true;
-  static constexpr bool drops = true;
+  static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0, 1, 2, 3};
   static constexpr int hidden_gates[] = {0, 1, 2, 3};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
                       V *temp, const V *mean, V *sum) {
     const V v1 = sigmoid<T>(z[3]);
     const V v3 = sigmoid<T>(z[1]);
@@ -221,41 +221,41 @@ struct Lstm : Plain {
     const V v13 = v1 * v12;
     state[0] = v13;
     state[1] = v11;
-    keep[0] = v11;
-    keep[1] = v8;
-    keep[2] = v1;
-    keep[3] = v6;
-    keep[4] = v3;
+    saved[0] = v11;
+    saved[1] = v8;
+    saved[2] = v1;
+    saved[3] = v6;
+    saved[4] = v3;
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+  static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
                        const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
-    const V v9 = drop * keep[1];
-    const V v15 = keep[2] * grad[0];
-    const V v12 = tanh<T>(keep[0]);
+    const V v9 = drop * saved[1];
+    const V v15 = saved[2] * grad[0];
+    const V v12 = tanh<T>(saved[0]);
     const V v16 = v12 * v12;
     const V v17 = T(1.0) - v16;
     const V v18 = v15 * v17;
     const V v19 = v18 + grad[1];
     const V v20 = v9 * v19;
-    const V v27 = T(1.0) - keep[3];
-    const V v28 = keep[3] * v27;
+    const V v27 = T(1.0) - saved[3];
+    const V v28 = saved[3] * v27;
     const V v29 = v20 * v28;
     const V v31 = before[1] * v19;
-    const V v32 = T(1.0) - keep[4];
-    const V v33 = keep[4] * v32;
+    const V v32 = T(1.0) - saved[4];
+    const V v33 = saved[4] * v32;
     const V v34 = v31 * v33;
-    const V v21 = keep[3] * v19;
+    const V v21 = saved[3] * v19;
     const V v23 = drop * v21;
-    const V v24 = keep[1] * keep[1];
+    const V v24 = saved[1] * saved[1];
     const V v25 = T(1.0) - v24;
     const V v26 = v23 * v25;
     const V v14 = v12 * grad[0];
-    const V v35 = T(1.0) - keep[2];
-    const V v36 = keep[2] * v35;
+    const V v35 = T(1.0) - saved[2];
+    const V v36 = saved[2] * v35;
     const V v37 = v14 * v36;
-    const V v30 = keep[4] * v19;
+    const V v30 = saved[4] * v19;
     dz[0] = v29;
     dz[1] = v34;
     dz[2] = v26;
@@ -264,9 +264,9 @@ struct Lstm : Plain {
     grad[1] = v30;
   }
 
-  static V unprojected(const V *keep) {
-    const V v12 = tanh<T>(keep[0]);
-    const V v13 = keep[2] * v12;
+  static V unprojected(const V *saved) {
+    const V v12 = tanh<T>(saved[0]);
+    const V v13 = saved[2] * v12;
     return v13;
   }
 };
@@ -368,8 +368,8 @@ struct LayerNormLstm : Plain {
   static constexpr int hidden_slots = 4;
   static constexpr int states = 2;
   static constexpr int parameters = 18;
-  static constexpr int kept = 14;
-  static constexpr int kept_cell = 0;
+  static constexpr int saved = 14;
+  static constexpr int saved_cell = 0;
   static constexpr int rows = 4;
   static constexpr int forward_phases = 5;
   static constexpr int forward_temps = 11;
@@ -377,21 +377,21 @@ struct LayerNormLstm : Plain {
   static constexpr int backward_phases = 5;
   static constexpr int backward_temps = 23;
   static constexpr int backward_means = 6;
-  static constexpr bool reads_after = false;
-  static constexpr bool drops = true;
+  static constexpr bool reads_new_hidden = false;
+  static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0, 1, 2, 3};
   static constexpr int hidden_gates[] = {0, 1, 2, 3};
   static constexpr int forward_temp_phase[] = {2, 3, 2, 1, 1, 1, 1, 1, 1, 1, 1};
   static constexpr int forward_mean_phase[] = {3, 2, 1, 1, 0, 0};
   static constexpr int backward_temp_phase[] = {3, 3, 3, 3, 3, 3, 3, 3, 2, 2, 2, 2, 0, 2, 2, 2, 0, 1, 0, 0, 0, 0, 0};
   static constexpr int backward_mean_phase[] = {3, 3, 2, 2, 1, 0};
-  static constexpr int keep_phase[] = {2, 1, 1, 2, 2, 4, 2, 1, 2, 1, 1, 1, 1, 1};
+  static constexpr int saved_phase[] = {2, 1, 1, 2, 2, 4, 2, 1, 2, 1, 1, 1, 1, 1};
   static constexpr int row_phase[] = {3, 4, 2, 2};
   static constexpr int dz_phase[] = {4, 4, 4, 4, 4, 4, 4, 4};
   static constexpr int dp_phase[] = {2, 2, 2, 0, 2, 2, 2, 0, 2, 2, 2, 0, 2, 2, 2, 0, 0, 0};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
                       V *temp, const V *mean, V *sum) {
     if constexpr (phase == 0) {
       const V v0 = z[0] + z[1];
@@ -430,14 +430,14 @@ struct LayerNormLstm : Plain {
       const V v37 = v31 + v36;
       const V v38 = v29 + v37;
       const V v39 = T(0.25) * v38;
-      keep[1] = v9;
-      keep[2] = v7;
-      keep[7] = v11;
-      keep[9] = v5;
-      keep[10] = v32;
-      keep[11] = v30;
-      keep[12] = v34;
-      keep[13] = v28;
+      saved[1] = v9;
+      saved[2] = v7;
+      saved[7] = v11;
+      saved[9] = v5;
+      saved[10] = v32;
+      saved[11] = v30;
+      saved[12] = v34;
+      saved[13] = v28;
       temp[3] = v11;
       sum[2] = v16;
       temp[4] = v34;
@@ -490,11 +490,11 @@ struct LayerNormLstm : Plain {
       const V v45 = p[7] + v44;
       const V v46 = v22 + v45;
       const V v47 = sigmoid<T>(v46);
-      keep[0] = v75;
-      keep[3] = v64;
-      keep[4] = v47;
-      keep[6] = v72;
-      keep[8] = v55;
+      saved[0] = v75;
+      saved[3] = v64;
+      saved[4] = v47;
+      saved[6] = v72;
+      saved[8] = v55;
       row[2] = v19;
       row[3] = v42;
       temp[0] = v47;
@@ -518,27 +518,27 @@ struct LayerNormLstm : Plain {
       const V v86 = temp[0] * v85;
       state[0] = v86;
       state[1] = temp[2];
-      keep[5] = v85;
+      saved[5] = v85;
       row[1] = v81;
     }
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+  static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
                        const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
     if constexpr (phase == 0) {
-      const V v87 = keep[5] * grad[0];
-      const V v151 = T(1.0) - keep[4];
-      const V v152 = keep[4] * v151;
+      const V v87 = saved[5] * grad[0];
+      const V v151 = T(1.0) - saved[4];
+      const V v152 = saved[4] * v151;
       const V v153 = v87 * v152;
-      const V v20 = keep[9] * row[2];
+      const V v20 = saved[9] * row[2];
       const V v192 = v20 * v153;
-      const V v43 = keep[13] * row[3];
+      const V v43 = saved[13] * row[3];
       const V v154 = v43 * v153;
-      const V v77 = keep[0] - row[0];
+      const V v77 = saved[0] - row[0];
       const V v82 = v77 * row[1];
-      const V v88 = keep[4] * grad[0];
-      const V v89 = keep[5] * keep[5];
+      const V v88 = saved[4] * grad[0];
+      const V v89 = saved[5] * saved[5];
       const V v90 = T(1.0) - v89;
       const V v91 = v88 * v90;
       const V v92 = v82 * v91;
@@ -546,11 +546,11 @@ struct LayerNormLstm : Plain {
       const V v194 = row[2] * v193;
       const V v155 = p[15] * v153;
       const V v156 = row[3] * v155;
-      const V v195 = keep[9] * v193;
+      const V v195 = saved[9] * v193;
       const V v197 = row[2] * row[2];
       const V v198 = row[2] * v197;
       const V v199 = T(-0.5) * v198;
-      const V v157 = keep[13] * v155;
+      const V v157 = saved[13] * v155;
       const V v159 = row[3] * row[3];
       const V v160 = row[3] * v159;
       const V v161 = T(-0.5) * v160;
@@ -577,7 +577,7 @@ struct LayerNormLstm : Plain {
       temp[22] = v94;
     }
     if constexpr (phase == 1) {
-      const V v77 = keep[0] - row[0];
+      const V v77 = saved[0] - row[0];
       const V v101 = v77 * mean[5];
       const V v102 = temp[22] + v101;
       const V v103 = v101 + v102;
@@ -587,41 +587,41 @@ struct LayerNormLstm : Plain {
       sum[4] = v104;
     }
     if constexpr (phase == 2) {
-      const V v73 = drop * keep[6];
+      const V v73 = drop * saved[6];
       const V v107 = temp[17] + mean[4];
       const V v108 = v73 * v107;
-      const V v123 = T(1.0) - keep[3];
-      const V v124 = keep[3] * v123;
+      const V v123 = T(1.0) - saved[3];
+      const V v124 = saved[3] * v123;
       const V v125 = v108 * v124;
       const V v137 = before[1] * v107;
-      const V v138 = T(1.0) - keep[8];
-      const V v139 = keep[8] * v138;
+      const V v138 = T(1.0) - saved[8];
+      const V v139 = saved[8] * v138;
       const V v140 = v137 * v139;
-      const V v109 = keep[3] * v107;
+      const V v109 = saved[3] * v107;
       const V v111 = drop * v109;
-      const V v112 = keep[6] * keep[6];
+      const V v112 = saved[6] * saved[6];
       const V v113 = T(1.0) - v112;
       const V v114 = v111 * v113;
-      const V v57 = keep[1] * row[2];
+      const V v57 = saved[1] * row[2];
       const V v131 = v57 * v125;
-      const V v48 = keep[7] * row[2];
+      const V v48 = saved[7] * row[2];
       const V v146 = v48 * v140;
-      const V v65 = keep[2] * row[2];
+      const V v65 = saved[2] * row[2];
       const V v119 = v65 * v114;
-      const V v60 = keep[10] * row[3];
+      const V v60 = saved[10] * row[3];
       const V v126 = v60 * v125;
-      const V v51 = keep[12] * row[3];
+      const V v51 = saved[12] * row[3];
       const V v141 = v51 * v140;
-      const V v68 = keep[11] * row[3];
+      const V v68 = saved[11] * row[3];
       const V v115 = v68 * v114;
-      const V v136 = keep[8] * v107;
+      const V v136 = saved[8] * v107;
       const V v120 = p[10] * v114;
-      const V v122 = keep[2] * v120;
+      const V v122 = saved[2] * v120;
       const V v132 = p[8] * v125;
-      const V v134 = keep[1] * v132;
+      const V v134 = saved[1] * v132;
       const V v135 = v122 + v134;
       const V v147 = p[9] * v140;
-      const V v149 = keep[7] * v147;
+      const V v149 = saved[7] * v147;
       const V v150 = v135 + v149;
       const V v196 = v150 + temp[18];
       const V v200 = v196 * temp[19];
@@ -629,12 +629,12 @@ struct LayerNormLstm : Plain {
       const V v148 = row[2] * v147;
       const V v121 = row[2] * v120;
       const V v116 = p[14] * v114;
-      const V v118 = keep[11] * v116;
+      const V v118 = saved[11] * v116;
       const V v127 = p[12] * v125;
-      const V v129 = keep[10] * v127;
+      const V v129 = saved[10] * v127;
       const V v130 = v118 + v129;
       const V v142 = p[13] * v140;
-      const V v144 = keep[12] * v142;
+      const V v144 = saved[12] * v142;
       const V v145 = v130 + v144;
       const V v158 = v145 + temp[20];
       const V v162 = v158 * temp[21];
@@ -665,36 +665,36 @@ struct LayerNormLstm : Plain {
     }
     if constexpr (phase == 3) {
       const V v203 = T(0.25) * mean[2];
-      const V v208 = keep[1] * v203;
+      const V v208 = saved[1] * v203;
       const V v209 = temp[9] + v208;
       const V v210 = v208 + v209;
-      const V v204 = keep[7] * v203;
+      const V v204 = saved[7] * v203;
       const V v205 = temp[10] + v204;
       const V v206 = v204 + v205;
       const V v207 = -v206;
       const V v212 = v207 - v210;
-      const V v213 = keep[2] * v203;
+      const V v213 = saved[2] * v203;
       const V v214 = temp[11] + v213;
       const V v215 = v213 + v214;
       const V v217 = v212 - v215;
-      const V v218 = keep[9] * v203;
+      const V v218 = saved[9] * v203;
       const V v219 = temp[12] + v218;
       const V v220 = v218 + v219;
       const V v222 = v217 - v220;
       const V v165 = T(0.25) * mean[3];
-      const V v170 = keep[10] * v165;
+      const V v170 = saved[10] * v165;
       const V v171 = temp[13] + v170;
       const V v172 = v170 + v171;
-      const V v166 = keep[12] * v165;
+      const V v166 = saved[12] * v165;
       const V v167 = temp[14] + v166;
       const V v168 = v166 + v167;
       const V v169 = -v168;
       const V v174 = v169 - v172;
-      const V v175 = keep[11] * v165;
+      const V v175 = saved[11] * v165;
       const V v176 = temp[15] + v175;
       const V v177 = v175 + v176;
       const V v179 = v174 - v177;
-      const V v180 = keep[13] * v165;
+      const V v180 = saved[13] * v165;
       const V v181 = temp[16] + v180;
       const V v182 = v180 + v181;
       const V v184 = v179 - v182;
@@ -810,8 +810,8 @@ struct LayerNormGru : Plain {
   static constexpr int hidden_slots = 3;
   static constexpr int states = 1;
   static constexpr int parameters = 12;
-  static constexpr int kept = 10;
-  static constexpr int kept_cell = 0;
+  static constexpr int saved = 10;
+  static constexpr int saved_cell = 0;
   static constexpr int rows = 4;
   static constexpr int forward_phases = 3;
   static constexpr int forward_temps = 6;
@@ -819,21 +819,21 @@ struct LayerNormGru : Plain {
   static constexpr int backward_phases = 3;
   static constexpr int backward_temps = 12;
   static constexpr int backward_means = 8;
-  static constexpr bool reads_after = false;
-  static constexpr bool drops = true;
+  static constexpr bool reads_new_hidden = false;
+  static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0, 1, 2};
   static constexpr int hidden_gates[] = {0, 1, 2};
   static constexpr int forward_temp_phase[] = {1, 1, 1, 1, 1, 1};
   static constexpr int forward_mean_phase[] = {1, 1, 1, 1, 0, 0, 0, 0};
   static constexpr int backward_temp_phase[] = {1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0};
   static constexpr int backward_mean_phase[] = {1, 1, 1, 1, 0, 0, 0, 0};
-  static constexpr int keep_phase[] = {1, 2, 2, 2, 2, 1, 1, 1, 1, 1};
+  static constexpr int saved_phase[] = {1, 2, 2, 2, 2, 1, 1, 1, 1, 1};
   static constexpr int row_phase[] = {2, 2, 2, 2};
   static constexpr int dz_phase[] = {2, 2, 2, 2, 2, 2};
   static constexpr int dp_phase[] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
                       V *temp, const V *mean, V *sum) {
     if constexpr (phase == 0) {
       const V v0 = z[0] + z[1];
@@ -862,12 +862,12 @@ struct LayerNormGru : Plain {
       const V v23 = T(0.5) * v22;
       const V v35 = v34 * v34;
       const V v44 = v43 * v43;
-      keep[0] = v4;
-      keep[5] = v3;
-      keep[6] = v34;
-      keep[7] = v19;
-      keep[8] = v18;
-      keep[9] = v43;
+      saved[0] = v4;
+      saved[5] = v3;
+      saved[6] = v34;
+      saved[7] = v19;
+      saved[8] = v18;
+      saved[9] = v43;
       temp[0] = v3;
       sum[0] = v8;
       temp[1] = v18;
@@ -919,10 +919,10 @@ struct LayerNormGru : Plain {
       const V v64 = state[0] * v31;
       const V v65 = v63 + v64;
       state[0] = v65;
-      keep[1] = v50;
-      keep[2] = v31;
-      keep[3] = v61;
-      keep[4] = v58;
+      saved[1] = v50;
+      saved[2] = v31;
+      saved[3] = v61;
+      saved[4] = v58;
       row[0] = v11;
       row[1] = v38;
       row[2] = v26;
@@ -931,42 +931,42 @@ struct LayerNormGru : Plain {
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+  static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
                        const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
     if constexpr (phase == 0) {
-      const V v32 = T(1.0) - keep[2];
+      const V v32 = T(1.0) - saved[2];
       const V v69 = v32 * grad[0];
       const V v71 = drop * v69;
-      const V v72 = keep[3] * keep[3];
+      const V v72 = saved[3] * saved[3];
       const V v73 = T(1.0) - v72;
       const V v74 = v71 * v73;
-      const V v76 = keep[1] * v74;
-      const V v77 = T(1.0) - keep[4];
-      const V v78 = keep[4] * v77;
+      const V v76 = saved[1] * v74;
+      const V v77 = T(1.0) - saved[4];
+      const V v78 = saved[4] * v77;
       const V v79 = v76 * v78;
       const V v67 = before[0] * grad[0];
-      const V v62 = drop * keep[3];
+      const V v62 = drop * saved[3];
       const V v68 = v62 * grad[0];
       const V v119 = v67 - v68;
-      const V v120 = keep[2] * v32;
+      const V v120 = saved[2] * v32;
       const V v121 = v119 * v120;
-      const V v75 = keep[4] * v74;
-      const V v51 = keep[0] * row[0];
+      const V v75 = saved[4] * v74;
+      const V v51 = saved[0] * row[0];
       const V v84 = v51 * v79;
-      const V v12 = keep[5] * row[0];
+      const V v12 = saved[5] * row[0];
       const V v148 = v12 * v121;
-      const V v39 = keep[6] * row[1];
+      const V v39 = saved[6] * row[1];
       const V v103 = v39 * v74;
-      const V v54 = keep[7] * row[2];
+      const V v54 = saved[7] * row[2];
       const V v80 = v54 * v79;
-      const V v27 = keep[8] * row[2];
+      const V v27 = saved[8] * row[2];
       const V v122 = v27 * v121;
-      const V v48 = keep[9] * row[3];
+      const V v48 = saved[9] * row[3];
       const V v88 = v48 * v75;
       const V v85 = p[6] * v79;
-      const V v87 = keep[0] * v85;
+      const V v87 = saved[0] * v85;
       const V v149 = p[7] * v121;
-      const V v151 = keep[5] * v149;
+      const V v151 = saved[5] * v149;
       const V v152 = v87 + v151;
       const V v153 = row[0] * row[0];
       const V v154 = row[0] * v153;
@@ -975,16 +975,16 @@ struct LayerNormGru : Plain {
       const V v86 = row[0] * v85;
       const V v150 = row[0] * v149;
       const V v104 = p[8] * v74;
-      const V v106 = keep[6] * v104;
+      const V v106 = saved[6] * v104;
       const V v107 = row[1] * row[1];
       const V v108 = row[1] * v107;
       const V v109 = T(-0.5) * v108;
       const V v110 = v106 * v109;
       const V v105 = row[1] * v104;
       const V v81 = p[9] * v79;
-      const V v83 = keep[7] * v81;
+      const V v83 = saved[7] * v81;
       const V v123 = p[10] * v121;
-      const V v125 = keep[8] * v123;
+      const V v125 = saved[8] * v123;
       const V v126 = v83 + v125;
       const V v127 = row[2] * row[2];
       const V v128 = row[2] * v127;
@@ -993,7 +993,7 @@ struct LayerNormGru : Plain {
       const V v82 = row[2] * v81;
       const V v124 = row[2] * v123;
       const V v89 = p[11] * v75;
-      const V v91 = keep[9] * v89;
+      const V v91 = saved[9] * v89;
       const V v92 = row[3] * row[3];
       const V v93 = row[3] * v92;
       const V v94 = T(-0.5) * v93;
@@ -1024,28 +1024,28 @@ struct LayerNormGru : Plain {
     }
     if constexpr (phase == 1) {
       const V v159 = T(0.5) * mean[4];
-      const V v163 = keep[0] * v159;
+      const V v163 = saved[0] * v159;
       const V v164 = temp[6] + v163;
       const V v165 = v163 + v164;
       const V v166 = -v165;
-      const V v160 = keep[5] * v159;
+      const V v160 = saved[5] * v159;
       const V v161 = temp[7] + v160;
       const V v162 = v160 + v161;
       const V v168 = v166 - v162;
-      const V v112 = keep[6] * mean[5];
+      const V v112 = saved[6] * mean[5];
       const V v113 = temp[8] + v112;
       const V v114 = v112 + v113;
       const V v115 = -v114;
       const V v133 = T(0.5) * mean[6];
-      const V v137 = keep[7] * v133;
+      const V v137 = saved[7] * v133;
       const V v138 = temp[9] + v137;
       const V v139 = v137 + v138;
       const V v140 = -v139;
-      const V v134 = keep[8] * v133;
+      const V v134 = saved[8] * v133;
       const V v135 = temp[10] + v134;
       const V v136 = v134 + v135;
       const V v142 = v140 - v136;
-      const V v97 = keep[9] * mean[7];
+      const V v97 = saved[9] * mean[7];
       const V v98 = temp[11] + v97;
       const V v99 = v97 + v98;
       const V v100 = -v99;
@@ -1069,7 +1069,7 @@ struct LayerNormGru : Plain {
       const V v146 = temp[3] + v145;
       const V v147 = temp[4] + v145;
       const V v102 = temp[5] + mean[3];
-      const V v66 = keep[2] * grad[0];
+      const V v66 = saved[2] * grad[0];
       dz[0] = v172;
       dz[1] = v173;
       dz[2] = v117;
@@ -1111,16 +1111,16 @@ struct PeepholeLstm : Plain {
   static constexpr int hidden_slots = 4;
   static constexpr int states = 2;
   static constexpr int parameters = 3;
-  static constexpr int kept = 5;
-  static constexpr int kept_cell = 0;
+  static constexpr int saved = 5;
+  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
-  static constexpr bool reads_after = false;
-  static constexpr bool drops = true;
+  static constexpr bool reads_new_hidden = false;
+  static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0, 1, 2, 3};
   static constexpr int hidden_gates[] = {0, 1, 2, 3};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
                       V *temp, const V *mean, V *sum) {
     const V v2 = state[1] * p[1];
     const V v3 = z[1] + v2;
@@ -1140,47 +1140,47 @@ struct PeepholeLstm : Plain {
     const V v19 = v17 * v18;
     state[0] = v19;
     state[1] = v14;
-    keep[0] = v14;
-    keep[1] = v11;
-    keep[2] = v17;
-    keep[3] = v9;
-    keep[4] = v4;
+    saved[0] = v14;
+    saved[1] = v11;
+    saved[2] = v17;
+    saved[3] = v9;
+    saved[4] = v4;
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+  static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
                        const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
-    const V v12 = drop * keep[1];
-    const V v21 = keep[2] * grad[0];
-    const V v18 = tanh<T>(keep[0]);
+    const V v12 = drop * saved[1];
+    const V v21 = saved[2] * grad[0];
+    const V v18 = tanh<T>(saved[0]);
     const V v22 = v18 * v18;
     const V v23 = T(1.0) - v22;
     const V v24 = v21 * v23;
     const V v25 = v24 + grad[1];
     const V v20 = v18 * grad[0];
-    const V v26 = T(1.0) - keep[2];
-    const V v27 = keep[2] * v26;
+    const V v26 = T(1.0) - saved[2];
+    const V v27 = saved[2] * v26;
     const V v28 = v20 * v27;
     const V v30 = p[2] * v28;
     const V v31 = v25 + v30;
     const V v32 = v12 * v31;
-    const V v39 = T(1.0) - keep[3];
-    const V v40 = keep[3] * v39;
+    const V v39 = T(1.0) - saved[3];
+    const V v40 = saved[3] * v39;
     const V v41 = v32 * v40;
     const V v45 = before[1] * v31;
-    const V v47 = T(1.0) - keep[4];
-    const V v48 = keep[4] * v47;
+    const V v47 = T(1.0) - saved[4];
+    const V v48 = saved[4] * v47;
     const V v49 = v45 * v48;
-    const V v33 = keep[3] * v31;
+    const V v33 = saved[3] * v31;
     const V v35 = drop * v33;
-    const V v36 = keep[1] * keep[1];
+    const V v36 = saved[1] * saved[1];
     const V v37 = T(1.0) - v36;
     const V v38 = v35 * v37;
     const V v43 = before[1] * v41;
     const V v51 = before[1] * v49;
-    const V v29 = keep[0] * v28;
+    const V v29 = saved[0] * v28;
     const V v42 = p[0] * v41;
-    const V v44 = keep[4] * v31;
+    const V v44 = saved[4] * v31;
     const V v46 = v42 + v44;
     const V v50 = p[1] * v49;
     const V v52 = v46 + v50;
@@ -1219,16 +1219,16 @@ struct CoupledLstm : Plain {
   static constexpr int hidden_slots = 3;
   static constexpr int states = 2;
   static constexpr int parameters = 0;
-  static constexpr int kept = 4;
-  static constexpr int kept_cell = 0;
+  static constexpr int saved = 4;
+  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
-  static constexpr bool reads_after = false;
-  static constexpr bool drops = true;
+  static constexpr bool reads_new_hidden = false;
+  static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0, 1, 2};
   static constexpr int hidden_gates[] = {0, 1, 2};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
                       V *temp, const V *mean, V *sum) {
     const V v1 = sigmoid<T>(z[2]);
     const V v3 = sigmoid<T>(z[0]);
@@ -1242,38 +1242,38 @@ struct CoupledLstm : Plain {
     const V v12 = v1 * v11;
     state[0] = v12;
     state[1] = v10;
-    keep[0] = v10;
-    keep[1] = v1;
-    keep[2] = v7;
-    keep[3] = v3;
+    saved[0] = v10;
+    saved[1] = v1;
+    saved[2] = v7;
+    saved[3] = v3;
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+  static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
                        const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
-    const V v14 = keep[1] * grad[0];
-    const V v11 = tanh<T>(keep[0]);
+    const V v14 = saved[1] * grad[0];
+    const V v11 = tanh<T>(saved[0]);
     const V v15 = v11 * v11;
     const V v16 = T(1.0) - v15;
     const V v17 = v14 * v16;
     const V v18 = v17 + grad[1];
     const V v28 = before[1] * v18;
-    const V v8 = drop * keep[2];
+    const V v8 = drop * saved[2];
     const V v19 = v8 * v18;
     const V v29 = v28 - v19;
-    const V v5 = T(1.0) - keep[3];
-    const V v30 = keep[3] * v5;
+    const V v5 = T(1.0) - saved[3];
+    const V v30 = saved[3] * v5;
     const V v31 = v29 * v30;
     const V v20 = v5 * v18;
     const V v22 = drop * v20;
-    const V v23 = keep[2] * keep[2];
+    const V v23 = saved[2] * saved[2];
     const V v24 = T(1.0) - v23;
     const V v25 = v22 * v24;
     const V v13 = v11 * grad[0];
-    const V v32 = T(1.0) - keep[1];
-    const V v33 = keep[1] * v32;
+    const V v32 = T(1.0) - saved[1];
+    const V v33 = saved[1] * v32;
     const V v34 = v13 * v33;
-    const V v27 = keep[3] * v18;
+    const V v27 = saved[3] * v18;
     dz[0] = v31;
     dz[1] = v25;
     dz[2] = v34;
@@ -1300,16 +1300,16 @@ struct LightLstm : Plain {
   static constexpr int hidden_slots = 2;
   static constexpr int states = 2;
   static constexpr int parameters = 0;
-  static constexpr int kept = 3;
-  static constexpr int kept_cell = 0;
+  static constexpr int saved = 3;
+  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
-  static constexpr bool reads_after = true;
-  static constexpr bool drops = true;
+  static constexpr bool reads_new_hidden = true;
+  static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0, 1};
   static constexpr int hidden_gates[] = {0, 1};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
                       V *temp, const V *mean, V *sum) {
     const V v1 = sigmoid<T>(z[0]);
     const V v2 = state[1] * v1;
@@ -1319,27 +1319,27 @@ struct LightLstm : Plain {
     const V v7 = tanh<T>(v6);
     state[0] = v7;
     state[1] = v6;
-    keep[0] = v6;
-    keep[1] = v1;
-    keep[2] = v4;
+    saved[0] = v6;
+    saved[1] = v1;
+    saved[2] = v4;
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+  static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
                        const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
     const V v8 = after[0] * after[0];
     const V v9 = T(1.0) - v8;
     const V v10 = v9 * grad[0];
     const V v11 = v10 + grad[1];
     const V v18 = before[1] * v11;
-    const V v19 = T(1.0) - keep[1];
-    const V v20 = keep[1] * v19;
+    const V v19 = T(1.0) - saved[1];
+    const V v20 = saved[1] * v19;
     const V v21 = v18 * v20;
     const V v13 = drop * v11;
-    const V v14 = keep[2] * keep[2];
+    const V v14 = saved[2] * saved[2];
     const V v15 = T(1.0) - v14;
     const V v16 = v13 * v15;
-    const V v17 = keep[1] * v11;
+    const V v17 = saved[1] * v11;
     dz[0] = v21;
     dz[1] = v16;
     grad[0] = V{};
@@ -1367,16 +1367,16 @@ struct Mgu : Plain {
   static constexpr int hidden_slots = 2;
   static constexpr int states = 1;
   static constexpr int parameters = 0;
-  static constexpr int kept = 3;
-  static constexpr int kept_cell = 0;
+  static constexpr int saved = 3;
+  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
-  static constexpr bool reads_after = false;
-  static constexpr bool drops = true;
+  static constexpr bool reads_new_hidden = false;
+  static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {1, 0};
   static constexpr int hidden_gates[] = {0, 1};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
                       V *temp, const V *mean, V *sum) {
     const V v1 = sigmoid<T>(z[1]);
     const V v2 = T(1.0) - v1;
@@ -1388,29 +1388,29 @@ struct Mgu : Plain {
     const V v8 = v1 * v7;
     const V v9 = v3 + v8;
     state[0] = v9;
-    keep[0] = v6;
-    keep[1] = z[2];
-    keep[2] = v1;
+    saved[0] = v6;
+    saved[1] = z[2];
+    saved[2] = v1;
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+  static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
                        const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
-    const V v11 = keep[2] * grad[0];
+    const V v11 = saved[2] * grad[0];
     const V v13 = drop * v11;
-    const V v14 = keep[0] * keep[0];
+    const V v14 = saved[0] * saved[0];
     const V v15 = T(1.0) - v14;
     const V v16 = v13 * v15;
-    const V v7 = drop * keep[0];
+    const V v7 = drop * saved[0];
     const V v10 = v7 * grad[0];
-    const V v18 = keep[1] * v16;
+    const V v18 = saved[1] * v16;
     const V v19 = v10 + v18;
     const V v21 = before[0] * grad[0];
     const V v23 = v19 - v21;
-    const V v2 = T(1.0) - keep[2];
-    const V v24 = keep[2] * v2;
+    const V v2 = T(1.0) - saved[2];
+    const V v24 = saved[2] * v2;
     const V v25 = v23 * v24;
-    const V v17 = keep[2] * v16;
+    const V v17 = saved[2] * v16;
     const V v20 = v2 * grad[0];
     dz[0] = v16;
     dz[1] = v25;
@@ -1433,16 +1433,16 @@ struct IndrnnRelu : Plain {
   static constexpr int hidden_slots = 0;
   static constexpr int states = 1;
   static constexpr int parameters = 1;
-  static constexpr int kept = 0;
-  static constexpr int kept_cell = 0;
+  static constexpr int saved = 0;
+  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
-  static constexpr bool reads_after = true;
-  static constexpr bool drops = true;
+  static constexpr bool reads_new_hidden = true;
+  static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0};
   static constexpr int hidden_gates[] = {0};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
                       V *temp, const V *mean, V *sum) {
     const V v0 = state[0] * drop;
     const V v1 = p[0] * v0;
@@ -1452,7 +1452,7 @@ struct IndrnnRelu : Plain {
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+  static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
                        const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
     const V v4 = after[0] > V{} ? grad[0] : V{};
     const V v0 = before[0] * drop;
@@ -1479,16 +1479,16 @@ struct IndrnnTanh : Plain {
   static constexpr int hidden_slots = 0;
   static constexpr int states = 1;
   static constexpr int parameters = 1;
-  static constexpr int kept = 0;
-  static constexpr int kept_cell = 0;
+  static constexpr int saved = 0;
+  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
-  static constexpr bool reads_after = true;
-  static constexpr bool drops = true;
+  static constexpr bool reads_new_hidden = true;
+  static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0};
   static constexpr int hidden_gates[] = {0};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
                       V *temp, const V *mean, V *sum) {
     const V v0 = state[0] * drop;
     const V v1 = p[0] * v0;
@@ -1498,7 +1498,7 @@ struct IndrnnTanh : Plain {
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+  static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
                        const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
     const V v4 = after[0] * after[0];
     const V v5 = T(1.0) - v4;
@@ -1529,16 +1529,16 @@ struct MinGru : Plain {
   static constexpr int hidden_slots = 0;
   static constexpr int states = 1;
   static constexpr int parameters = 0;
-  static constexpr int kept = 2;
-  static constexpr int kept_cell = 0;
+  static constexpr int saved = 2;
+  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
-  static constexpr bool reads_after = false;
-  static constexpr bool drops = true;
+  static constexpr bool reads_new_hidden = false;
+  static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0, 1};
   static constexpr int hidden_gates[] = {0};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
                       V *temp, const V *mean, V *sum) {
     const V v0 = sigmoid<T>(z[0]);
     const V v1 = state[0] * v0;
@@ -1547,22 +1547,22 @@ struct MinGru : Plain {
     const V v4 = drop * v3;
     const V v5 = v1 + v4;
     state[0] = v5;
-    keep[0] = z[1];
-    keep[1] = v0;
+    saved[0] = z[1];
+    saved[1] = v0;
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+  static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
                        const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
     const V v12 = before[0] * grad[0];
     const V v7 = drop * grad[0];
-    const V v9 = keep[0] * v7;
+    const V v9 = saved[0] * v7;
     const V v13 = v12 - v9;
-    const V v2 = T(1.0) - keep[1];
-    const V v14 = keep[1] * v2;
+    const V v2 = T(1.0) - saved[1];
+    const V v14 = saved[1] * v2;
     const V v15 = v13 * v14;
     const V v8 = v2 * v7;
-    const V v11 = keep[1] * grad[0];
+    const V v11 = saved[1] * grad[0];
     dz[0] = v15;
     dz[1] = v8;
     grad[0] = v11;
@@ -1591,16 +1591,16 @@ struct MinLstm : Plain {
   static constexpr int hidden_slots = 0;
   static constexpr int states = 1;
   static constexpr int parameters = 0;
-  static constexpr int kept = 5;
-  static constexpr int kept_cell = 0;
+  static constexpr int saved = 5;
+  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
-  static constexpr bool reads_after = false;
-  static constexpr bool drops = true;
+  static constexpr bool reads_new_hidden = false;
+  static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0, 1, 2};
   static constexpr int hidden_gates[] = {0};
 
   template <class Phase>
-  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *keep, V *row,
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
                       V *temp, const V *mean, V *sum) {
     const V v0 = -z[0];
     const V v1 = softplus<T>(v0);
@@ -1615,37 +1615,37 @@ struct MinLstm : Plain {
     const V v10 = drop * v9;
     const V v11 = v6 + v10;
     state[0] = v11;
-    keep[0] = v5;
-    keep[1] = z[2];
-    keep[2] = v8;
-    keep[3] = z[0];
-    keep[4] = z[1];
+    saved[0] = v5;
+    saved[1] = z[2];
+    saved[2] = v8;
+    saved[3] = z[0];
+    saved[4] = z[1];
   }
 
   template <class Phase>
-  static void backward(Phase phase, const V *keep, const V *row, const V *before, const V *after,
+  static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
                        const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
     const V v21 = before[0] * grad[0];
-    const V v22 = T(1.0) - keep[0];
-    const V v23 = keep[0] * v22;
+    const V v22 = T(1.0) - saved[0];
+    const V v23 = saved[0] * v22;
     const V v24 = v21 * v23;
     const V v13 = drop * grad[0];
-    const V v15 = keep[1] * v13;
-    const V v16 = T(1.0) - keep[2];
-    const V v17 = keep[2] * v16;
+    const V v15 = saved[1] * v13;
+    const V v16 = T(1.0) - saved[2];
+    const V v17 = saved[2] * v16;
     const V v18 = v15 * v17;
     const V v25 = v24 - v18;
-    const V v0 = -keep[3];
+    const V v0 = -saved[3];
     const V v30 = sigmoid<T>(v0);
     const V v31 = v25 * v30;
     const V v32 = -v31;
     const V v26 = -v25;
-    const V v2 = -keep[4];
+    const V v2 = -saved[4];
     const V v27 = sigmoid<T>(v2);
     const V v28 = v26 * v27;
     const V v29 = -v28;
-    const V v14 = keep[2] * v13;
-    const V v20 = keep[0] * grad[0];
+    const V v14 = saved[2] * v13;
+    const V v20 = saved[0] * grad[0];
     dz[0] = v32;
     dz[1] = v29;
     dz[2] = v14;

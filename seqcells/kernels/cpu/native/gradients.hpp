@@ -81,7 +81,7 @@ struct Gradients : Products<T> {
     for (int part = 0; p.resets && part < cell.states; ++part)
       x.fresh[part] = take(rows * this->padded_width(part));
     if (cell.late_slots) x.e = take(rows * units);
-    if (cell.reads_after) x.after = own(units);
+    if (cell.reads_new_hidden) x.after = own(units);
     if (p.read) x.before = take(rows * recurrent), x.dscaled = take(rows * recurrent);
     if (p.zone[0]) x.stays = take(rows * recurrent);
     x.temps = take(cell.temps * units);

@@ -11,7 +11,7 @@ namespace SEQCELLS_VARIANT {
 
 // In the order of `KINDS` in encoding.py.
 enum Kind {
-  Z, STATE, CELL, PARAMETER, DROP, KEEP, ROW, AFTER, GRAD, GRAD_CELL, DZ, DP, TEMP, MEAN, SUM,
+  Z, STATE, CELL, PARAMETER, DROP, SAVED, ROW, AFTER, GRAD, GRAD_CELL, DZ, DP, TEMP, MEAN, SUM,
   NUMBER, KINDS
 };
 enum Operation {
@@ -103,7 +103,7 @@ struct Interpreted : Cell<T> {
     const auto own = [](const T *data) { return const_cast<T *>(data); };
     m.base[Z] = own(row.sums), m.base[STATE] = row.h, m.base[CELL] = row.c;
     m.base[PARAMETER] = own(row.parameters), m.base[DROP] = own(row.drop);
-    m.base[KEEP] = row.keep, m.base[ROW] = row.rows, m.base[TEMP] = row.temps;
+    m.base[SAVED] = row.saved, m.base[ROW] = row.rows, m.base[TEMP] = row.temps;
     self(cell).phases(self(cell).forward_code, m);
   }
 
@@ -112,7 +112,7 @@ struct Interpreted : Cell<T> {
     const auto own = [](const T *data) { return const_cast<T *>(data); };
     m.base[STATE] = own(row.before), m.base[CELL] = own(row.before_cell);
     m.base[PARAMETER] = own(row.parameters), m.base[DROP] = own(row.drop);
-    m.base[KEEP] = own(row.keep), m.base[ROW] = own(row.rows);
+    m.base[SAVED] = own(row.saved), m.base[ROW] = own(row.rows);
     m.base[AFTER] = own(row.after), m.base[TEMP] = row.temps;
     m.base[GRAD] = row.dh, m.base[GRAD_CELL] = row.dc, m.base[DZ] = row.dz, m.base[DP] = row.dp;
     self(cell).phases(self(cell).backward_code, m);
@@ -186,9 +186,9 @@ struct Interpreted : Cell<T> {
       switch (s.kind) {
         case STATE: state[0][w] = value; break;
         case CELL: state[1][w] = value; break;
-        case KEEP:
+        case SAVED:
         case ROW:
-          if (m.base[KEEP]) store(m.at(s.kind, s.index, unit), value);
+          if (m.base[SAVED]) store(m.at(s.kind, s.index, unit), value);
           break;
         case SUM: m.sums[s.index] += within<T>(value, unit, m.units); break;
         case DZ: store(m.at(DZ, s.index, unit), within<T>(value, unit, m.units)); break;

@@ -8,9 +8,9 @@ namespace seqcells {
 
 struct Problem {
   // In place of a built-in cell: a Cell<T>, or its code and constants for the interpreter.
-  const void *own;
+  const void *custom_cell;
   const int32_t *code;
-  const double *numbers;
+  const double *constants;
   int64_t cell, is_double, threads, reverse;
   int64_t steps, batch, gates, input_size, hidden_size, projection;  // T, B, G, I, H, P (or 0)
   int64_t whole_rows;                    // the cell computes means over its units
@@ -33,7 +33,7 @@ struct Problem {
 
 // All members, for library.py to compare with its own.
 #define SEQCELLS_MEMBERS(_)                                                                      \
-  _(own) _(code) _(numbers) _(cell) _(is_double) _(threads) _(reverse)                           \
+  _(custom_cell) _(code) _(constants) _(cell) _(is_double) _(threads) _(reverse)                           \
   _(steps) _(batch) _(gates) _(input_size) _(hidden_size) _(projection) _(whole_rows)            \
   _(input_step) _(input_row) _(read_step) _(drop_step) _(zone_step)                              \
   _(lengths) _(batch_sizes) _(resets) _(inputs)                                                  \

@@ -116,8 +116,8 @@ struct Sizes {
   int64_t sums() const { return cell.slots * units; }
   int64_t most_rows() const { return plan.most_rows(B); }
   // Saved values per step and row: blocks of units, then values per row.
-  int64_t rows_at() const { return cell.kept_width(p.zone[0]) * units; }
-  int64_t kept_width() const { return rows_at() + cell.rows * ROW_WIDTH; }
+  int64_t rows_at() const { return cell.saved_width(p.zone[0]) * units; }
+  int64_t saved_width() const { return rows_at() + cell.rows * ROW_WIDTH; }
   Units shared_units(Columns columns) const { return {columns.from, columns.to, H, units}; }
 
   // Rows of the caller's inputs, upstream gradients and outputs.
@@ -137,7 +137,7 @@ struct Sizes {
   T *output(int64_t t, int64_t r) const { return static_cast<T *>(p.outputs) + dense(t, r) * R; }
   T *cell_state(int64_t t, int64_t r) const { return static_cast<T *>(p.cells) + dense(t, r) * H; }
   T *saved_row(int64_t t, int64_t r) const {
-    return static_cast<T *>(p.saved) + (plan.start[t] + r) * kept_width();
+    return static_cast<T *>(p.saved) + (plan.start[t] + r) * saved_width();
   }
   // Row r of a noise at step t. `whole` copies rows that do not fill their last vector.
   const T *noise(const void *data, int64_t step, int64_t width, int64_t t, int64_t r) const {
@@ -170,12 +170,12 @@ struct Sizes {
   // Parameters of the step, and factors of one in place of missing noise.
   void take_constants(Scratch &scratch) {
     parameters = scratch.take<T>(cell.parameters * units);
-    if (cell.drops) ones = scratch.take<T>(units);
+    if (cell.takes_drop) ones = scratch.take<T>(units);
   }
   void pack_constants() const {
     for (int n = 0; n < cell.parameters; ++n)
       copy_padded(parameters + n * units, static_cast<const T *>(p.parameters) + n * H, H, units);
-    for (int64_t u = 0; cell.drops && u < units; ++u) ones[u] = T(1);
+    for (int64_t u = 0; cell.takes_drop && u < units; ++u) ones[u] = T(1);
   }
 
   int64_t step(int64_t number) const { return p.reverse ? T_ - 1 - number : number; }

@@ -10,7 +10,7 @@ namespace SEQCELLS_VARIANT {
 // seqcells/equations/catalogue.py.
 template <class T>
 const Cell<T> *cell_for(const Problem &p) {
-  if (p.own) return static_cast<const Cell<T> *>(p.own);
+  if (p.custom_cell) return static_cast<const Cell<T> *>(p.custom_cell);
 #define SEQCELLS_CELL(Functor) cell_of<T, Functor<T>>(),
   static const Cell<T> cells[] = {SEQCELLS_CELLS(SEQCELLS_CELL)};
   const int64_t count = sizeof(cells) / sizeof(cells[0]);
@@ -20,7 +20,7 @@ const Cell<T> *cell_for(const Problem &p) {
 template <template <class> class Direction, class T>
 int run(const Problem &p, const Plan &plan) {
   if (p.code) {
-    const Interpreted<T> cell(p.code, p.numbers);
+    const Interpreted<T> cell(p.code, p.constants);
     return Direction<T>(p, plan, cell).run();
   }
   const Cell<T> *cell = cell_for<T>(p);

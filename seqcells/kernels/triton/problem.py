@@ -1,4 +1,4 @@
-"""A call as the kernels see it: its sizes, its rows, and what they are compiled for."""
+"""Prepare the arguments, buffers and compile-time constants of the kernels for a call."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from torch import Tensor
 
 from seqcells.kernels.call import Call, time_stride
 from seqcells.kernels.triton import planning
+from seqcells.kernels.triton.availability import interprets
 from seqcells.kernels.triton.functors import functor_of
-from seqcells.kernels.triton.machine import interprets
-from seqcells.kernels.triton.planning import Plan, in_two, precision
+from seqcells.kernels.triton.planning import Plan, precision, splits_factors
 from seqcells.sequences import packed_lengths
 
-# Calls, by `Shape.key`, and plans that need more than that, as compiling them has shown.
-TOO_LARGE: set[tuple[object, Plan]] = set()
+# Pairs of `Problem.key` and a plan that exceeded the shared memory when it was compiled.
+OVERSIZED_PLANS: set[tuple[object, Plan]] = set()
 
 
 class Rows(NamedTuple):
-    """The batch as the kernels walk through it: the longest rows together, each as far as it goes.
+    """Row order, lengths and resets of a batch.
 
-    `starts` says where the steps begin of a sequence that is packed.
+    Rows are sorted by decreasing length, so that a program's rows have similar lengths. `starts` is
+    the index of the first row of each packed step.
     """
 
     order: Tensor | None
@@ -46,8 +47,8 @@ class Rows(NamedTuple):
         return cls(lengths.argsort(descending=True), lengths, None, resets)
 
 
-class Shape:
-    """The sizes of a call by the kernels' names for them."""
+class Problem:
+    """A call as the kernels see it: sizes, plan, layout of saved values, buffers."""
 
     def __init__(self, call: Call) -> None:
         self.call = call
@@ -57,72 +58,75 @@ class Shape:
         self.batch, self.H = call.state[-1].shape
         self.width = call.state[0].shape[1]
         self.steps = (call.inputs if call.batch_sizes is None else call.batch_sizes).shape[0]
-        self.cells = call.inputs.shape[:-1].numel()  # N: steps of all rows, with their padding
+        self.cells = call.inputs.shape[
+            :-1
+        ].numel()  # N: number of steps of all rows, padding included
         self.key = call.kernel, self.H, self.width, self.dtype, call.inputs.device
         plans = planning.plans(call, functor)
-        self.plan = next(plan for plan in plans if (self.key, plan) not in TOO_LARGE)
-        self.given_rows = Rows.of(call)
-        # What is kept beside the functor's values, in blocks of H: where it stands, or -1.
+        self.plan = next(plan for plan in plans if (self.key, plan) not in OVERSIZED_PLANS)
+        self.row_info = Rows.of(call)
+        # Indices of the blocks of H that are saved in addition to the functor's values, or -1.
         zoned, projects = bool(call.zone), call.weight_hr is not None
-        self.blocks = kernel.saved + (kernel.zoned() if zoned else 0) + projects
-        self.made = kernel.saved if zoned and kernel.reads_after else -1
-        self.blended = kernel.saved + kernel.reads_after if zoned and kernel.states > 1 else -1
+        self.blocks = kernel.saved + (kernel.zoneout_saved() if zoned else 0) + projects
+        self.before_zoneout = kernel.saved if zoned and kernel.reads_new_hidden else -1
+        after = kernel.saved + kernel.reads_new_hidden
+        self.after_zoneout = after if zoned and kernel.states > 1 else -1
         self.unprojected = self.blocks - 1 if projects else -1
-        # Past a length nothing is written, and what is not written must not be read as a number.
+        # Steps past a row's length are not written, so buffers must start as zeros.
         self.ragged = call.lengths is not None
 
     @property
-    def wider(self) -> torch.dtype:
-        """What sums and states are computed in."""
+    def accumulate_dtype(self) -> torch.dtype:
+        """The dtype of sums and states in the kernels."""
         return torch.float64 if self.dtype == torch.float64 else torch.float32
 
     @property
     def stepwise(self) -> bool:
-        """Whether each step is a launch of its own: others act in between, or cannot wait."""
-        return self.plan.product == "given" or (self.plan.sliced and interprets())
+        """Whether each step is a separate launch: for external products, or in the interpreter."""
+        return self.plan.product == "external" or (self.plan.sliced and interprets())
 
-    def room(self, *shape: int) -> Tensor:
-        """For what holds something of each step: zeros past each length."""
+    def allocate_steps(self, *shape: int) -> Tensor:
+        """Allocate a buffer over steps, zero past each row's length."""
         make = self.call.inputs.new_zeros if self.ragged else self.call.inputs.new_empty
         return make(*shape)
 
     def noise(self) -> tuple[tuple[Tensor | None, ...], tuple[int, ...]]:
-        """Its tensors, and how far each goes on with every step."""
-        found = (self.call.read, self.call.drop, *self.call.zone, None, None)[:4]
-        return dense(found), tuple(map(time_stride, found))
+        """Return the noise tensors and their strides in time."""
+        noise = (self.call.read, self.call.drop, *self.call.zone, None, None)[:4]
+        return dense(noise), tuple(map(time_stride, noise))
 
     def weights(self) -> tuple[Tensor | None, ...]:
-        """The recurrent weights, in single precision in two parts, and the other weights."""
+        """Return the recurrent weights, their low part if factors are split, and other weights."""
         call = self.call
         weight: Any
         weight, *others = dense((call.weight_hh, call.bias_hh, call.weight_hr, call.parameters))
-        if self.plan.product != "split" or not in_two(self.dtype):
+        if self.plan.product != "split" or not splits_factors(self.dtype):
             return weight, None, *others
         leading = (weight.view(torch.int32) & -8192).view(torch.float32)
         return leading, weight - leading, *others
 
-    def exchange(self, *, memory: int = 0, sliced: int = 0, given: int = 0) -> Tensor:
-        """Memory for what the recurrent product reads or computes, in numbers per row, by plan."""
-        widths = {"memory": memory, "split": sliced, "streamed": sliced, "given": given}
+    def exchange(self, *, memory: int = 0, sliced: int = 0, external: int = 0) -> Tensor:
+        """Allocate the exchange buffer. Arguments: numbers per row for each kind of plan."""
+        widths = {"memory": memory, "split": sliced, "streamed": sliced, "external": external}
         return self.call.inputs.new_zeros(self.batch, widths.get(self.plan.product, 0))
 
     def counters(self) -> Tensor | None:
-        """Of each group of rows, how often its programs have published their slices."""
+        """Allocate the counters of published slices, one per group of rows."""
         if not self.plan.sliced:
             return None
         groups, _ = self.plan.grid(self.batch, self.H)
         return torch.zeros(groups, 32, dtype=torch.int32, device=self.call.inputs.device)
 
-    def partials(self, way: int) -> Tensor | None:
-        """Memory for sums over whole rows that programs exchange, forward (0) or backward (1)."""
-        if not self.plan.sliced or not self.functor.means[way]:
+    def partials(self, direction: int) -> Tensor | None:
+        """Allocate the buffer of partial sums over rows, forward (0) or backward (1)."""
+        if not self.plan.sliced or not self.functor.means[direction]:
             return None
         groups, slices = self.plan.grid(self.batch, self.H)
-        size = groups * self.functor.means[way] * slices * self.plan.rows
-        return torch.empty(size, dtype=self.wider, device=self.call.inputs.device)
+        size = groups * self.functor.means[direction] * slices * self.plan.rows
+        return torch.empty(size, dtype=self.accumulate_dtype, device=self.call.inputs.device)
 
     def constants(self) -> dict[str, Any]:
-        """What both kernels are compiled for."""
+        """Return the compile-time constants that both kernels share."""
         functor, kernel, plan = self.functor, self.kernel, self.plan
         return {
             "H": self.H,
@@ -131,13 +135,13 @@ class Shape:
             "SLOTS": functor.slots.total,
             "HIDDENS": functor.slots.hidden,
             "HIDDEN_AT": len(functor.slots.separate),
-            "EARLIER": functor.earlier,
-            "LATER": functor.later,
+            "EARLY": functor.early_gates,
+            "LATE": functor.late_gates,
             "STATES": kernel.states,
             "PARAMETERS": kernel.parameters,
-            "MADE": self.made,
+            "BEFORE_ZONEOUT": self.before_zoneout,
             "BLOCKS": self.blocks,
-            "KEPT": self.blocks * self.H + kernel.rows,
+            "SAVED_WIDTH": self.blocks * self.H + kernel.rows,
             "REVERSE": self.call.reverse,
             "PRODUCT": plan.product,
             "PRECISION": precision(self.dtype, self.plan.product == "split"),
@@ -155,4 +159,5 @@ class Shape:
 
 
 def dense(parts: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """Return contiguous tensors, with None in place."""
     return tuple(None if part is None else part.contiguous() for part in parts)

@@ -1,4 +1,4 @@
-"""What the equations are made of that Triton has not, or not to the last digits."""
+"""Functions that Triton lacks or computes less accurately."""
 
 import triton
 import triton.language as tl
@@ -6,7 +6,7 @@ import triton.language as tl
 
 @triton.jit
 def tanh(x):
-    """Near 0, where 1 - e^(-2|x|) would lose its digits, by its series in single precision."""
+    """Return tanh(x). In single precision, a series near 0 avoids cancellation in 1 - e^(-2|x|)."""
     power = tl.exp(-2.0 * tl.abs(x))
     far = (1.0 - power) / (1.0 + power)
     far = tl.where(x < 0, -far, far)
@@ -19,7 +19,7 @@ def tanh(x):
 
 @triton.jit
 def softplus(x):
-    """log(1 + e^x), also where 1 + e^x is rounded to 1."""
+    """Return log(1 + e^x), accurate also where 1 + e^x rounds to 1."""
     power = tl.exp(-tl.abs(x))
     total = 1.0 + power
     rounded = tl.where(total == 1.0, 1.0, total - 1.0)
@@ -28,20 +28,20 @@ def softplus(x):
 
 @triton.jit
 def mean(x, units, H: tl.constexpr):
-    """Over the row `(R, U)`, of which the first H units are there: `(R, 1)`."""
+    """Return the mean `(R, 1)` over the first H units of the rows `(R, U)`."""
     return tl.sum(tl.where(units < H, x, 0.0), 1, keep_dims=True) / H
 
 
 @triton.jit
-def dot(a, b, like: tl.constexpr, PRECISION: tl.constexpr):
-    """a b in the `like` type; by "widened" precision for an interpreter that lacks bfloat16."""
+def dot(a, b, dtype: tl.constexpr, PRECISION: tl.constexpr):
+    """Return a b in `dtype`. "widened" is for the interpreter, which lacks bfloat16."""
     if PRECISION == "widened":
-        total = tl.dot(a.to(tl.float32), b.to(tl.float32), out_dtype=like)
+        total = tl.dot(a.to(tl.float32), b.to(tl.float32), out_dtype=dtype)
     else:
-        total = tl.dot(a, b, input_precision=PRECISION, out_dtype=like)
+        total = tl.dot(a, b, input_precision=PRECISION, out_dtype=dtype)
     return total
 
 
 @triton.jit
-def filled(number: tl.constexpr, like):
+def full_like(number: tl.constexpr, like):
     return tl.full(like.shape, number, like.dtype)

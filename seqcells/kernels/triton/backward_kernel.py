@@ -1,0 +1,287 @@
+"""Backward kernel: computes gradients by the sums `z`, the states and the step's parameters.
+
+The caller computes the gradients by weights and inputs as products of `dz` over all steps.
+
+With L the loss and dh = dL/dh etc., from the last step to the first:
+
+    dh += dL/dy_t                       upstream gradient by the output
+    dz, dh', dc' = the cell's gradient  elementwise
+    dh' += W_hh^T dz                    by `PRODUCT`, as in forward_kernel.py
+"""
+
+import triton
+import triton.language as tl
+
+from seqcells.kernels.triton import cooperative
+from seqcells.kernels.triton.numerics import dot
+from seqcells.kernels.triton.previous_state import (
+    add_recurrent_gradient,
+    finish_previous_step,
+    load_previous,
+    reset_gradient,
+    split_zoneout,
+)
+from seqcells.kernels.triton.reset_before import recompute_late_input
+from seqcells.kernels.triton.tiles import (
+    load_noise,
+    load_resets,
+    load_units,
+    locate_step,
+    program_rows,
+    program_units,
+    transposed_products,
+    transposed_weight_tile,
+)
+
+
+@triton.jit
+def multiply_transposed(
+    parts, tiles, weight, buffer, rows, nonempty, mask, units, wide, dtype: tl.constexpr,
+    GATES: tl.constexpr, FROM: tl.constexpr, H: tl.constexpr, WIDTH: tl.constexpr,
+    PRODUCT: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Return the sum of `W^T dz` over `GATES`: with `tiles[FROM:]`, or through memory."""
+    total = tl.zeros((rows.shape[0], wide.shape[1]), dtype)
+    if PRODUCT == "resident":
+        for s in tl.static_range(len(GATES)):
+            operand = tl.where(mask, parts[s], 0.0).to(weight.dtype.element_ty)
+            total += dot(operand, tiles[FROM + s], dtype, PRECISION)
+    else:
+        for s in tl.static_range(len(GATES)):
+            tl.store(buffer + rows[:, None] * (len(GATES) * H) + s * H + units, parts[s], mask)
+        tl.debug_barrier()
+        total = transposed_products(
+            buffer, rows, nonempty, weight, wide, dtype, GATES, H, WIDTH, CHUNK, PRECISION
+        )
+    return total
+
+
+@triton.jit(do_not_specialize=["B", "T", "first", "past"])
+def backward(
+    weights, state, fresh, noise, noise_steps, row_info, forward_results, upstream, grads, exchange,
+    counters, partials, recurrent_grad, results,
+    B, T, first, past,
+    cell: tl.constexpr, backward_late: tl.constexpr, dtype: tl.constexpr, H: tl.constexpr,
+    WIDTH: tl.constexpr, GATES: tl.constexpr, SLOTS: tl.constexpr, HIDDENS: tl.constexpr,
+    HIDDEN_AT: tl.constexpr, COLUMNS: tl.constexpr, DZ: tl.constexpr, EARLY: tl.constexpr,
+    LATE: tl.constexpr, STATES: tl.constexpr, PARAMETERS: tl.constexpr, ROW_VALUES: tl.constexpr,
+    SAVED: tl.constexpr, SAVED_CELL: tl.constexpr, BEFORE_ZONEOUT: tl.constexpr,
+    BLOCKS: tl.constexpr, SAVED_WIDTH: tl.constexpr, REVERSE: tl.constexpr, PRODUCT: tl.constexpr,
+    PRECISION: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr, WIDE: tl.constexpr,
+    WHOLE: tl.constexpr, PARTS: tl.constexpr, CHUNK: tl.constexpr, MEANS: tl.constexpr,
+    EXCHANGES: tl.constexpr, WAITS: tl.constexpr,
+):  # fmt: skip
+    """Run steps `past` - 1 back to `first`, updating the gradients by the state in place.
+
+    Args:
+        forward_results: outputs and saved values of the forward pass.
+        upstream: gradients by the outputs and by the second part of each state.
+        grads: gradients by the two parts of the state, then by the two parts of the fresh state.
+        exchange: buffer for the published `dz`.
+        counters: number of slices published by the programs of the same rows, 32 numbers apart.
+        partials: buffer for partial sums over whole rows.
+        recurrent_grad: `(B, WIDTH)`, `W_hh^T dz` of step `past` if the product is external.
+        results: buffers for `dz (N, DZ)`, each slot in its column; the hidden state that the
+            recurrent weights multiply; the input of the late product; the gradient by the projected
+            state; the gradient by the parameters, summed over each program's rows.
+
+    The other arguments are those of the forward kernel.
+    """
+    weight, low, bias, projection, parameters = weights
+    read, drop, zone_0, zone_1 = noise
+    read_step, drop_step, step_0, step_1 = noise_steps
+    order, lengths, starts, resets = row_info
+    outputs, saved = forward_results
+    grad_outputs, grad_cells = upstream
+    dz_out, h_read_out, late_input_out, projected_out, summed_out = results
+
+    SLICED: tl.constexpr = PRODUCT == "split" or PRODUCT == "streamed"
+    # `W_hh^T dz` of a step is added to the gradient by the state in the next iteration.
+    DEFERRED: tl.constexpr = SLICED or PRODUCT == "external"
+    counter = counters
+    if SLICED:
+        counter = counters + tl.program_id(0) * 32
+
+    rows, exists, ends = program_rows(row_info, B, T, ROWS)
+    nonempty = ends > 0
+    units, wide = program_units(UNITS), program_units(WIDE)
+    in_units, in_wide = units < H, wide < WIDTH
+    mask, mask_wide = exists[:, None] & in_units, exists[:, None] & in_wide
+    dh = load_units(grads[0], rows, WIDTH, wide, mask_wide, dtype)
+    dc = dh
+    fresh_h = dh
+    fresh_c = dh
+    if STATES > 1:
+        dc = load_units(grads[1], rows, H, units, mask, dtype)
+    if resets is not None:
+        fresh_h = load_units(grads[2], rows, WIDTH, wide, mask_wide, dtype)
+        if STATES > 1:
+            fresh_c = load_units(grads[3], rows, H, units, mask, dtype)
+    p = ()
+    summed = ()
+    partial = summed_out
+    if PARAMETERS > 0:
+        partial = summed_out + tl.program_id(0) * PARAMETERS * H + units
+    for number in tl.static_range(PARAMETERS):
+        p = p + (tl.load(parameters + number * H + units, in_units, 0).to(dtype),)
+        summed = summed + (tl.load(partial + number * H, in_units, 0),)
+    tiles = ()
+    k = tl.arange(0, UNITS)
+    for s in tl.static_range(len(HIDDENS)):
+        if PRODUCT == "resident":
+            tiles = tiles + (transposed_weight_tile(weight, HIDDENS[s], k, wide, H, WIDTH),)
+    low_tiles = ()
+    if PRODUCT == "split":
+        tiles = cooperative.load_weight_tiles(weight, wide, True, GATES, H, WHOLE, PARTS, CHUNK)
+        if low is not None:
+            low_tiles = cooperative.load_weight_tiles(
+                low, wide, True, GATES, H, WHOLE, PARTS, CHUNK
+            )
+    projection_tiles = ()
+    if projection is not None and PRODUCT == "resident":
+        k_wide = tl.arange(0, WIDE)
+        projection_tiles = (transposed_weight_tile(projection, 0, k_wide, units, WIDTH, H),)
+
+    if PRODUCT == "external":
+        active, t, at = locate_step(past, rows, ends, starts, B, REVERSE)
+        added = load_units(recurrent_grad, rows, WIDTH, wide, active[:, None] & in_wide, dtype)
+        dh, dc, fresh_h, fresh_c = add_recurrent_gradient(
+            added, dh, dc, fresh_h, fresh_c, resets, read, read_step, t, rows, active, B, wide,
+            dtype, STATES, WIDTH,
+        )  # fmt: skip
+
+    last = tl.minimum(past, tl.max(ends))
+    for back in range(last - first):
+        n, group = last - 1 - back, None
+        active, t, at = locate_step(n, rows, ends, starts, B, REVERSE)
+        has_previous, _, at_previous = locate_step(n - 1, rows, ends, starts, B, REVERSE)
+        active_units, active_wide = active[:, None] & in_units, active[:, None] & in_wide
+        reset = active & False
+        if resets is not None:
+            reset = load_resets(resets, t, rows, active, B)
+        from_previous, from_initial = active & has_previous & ~reset, active & (n == 0) & ~reset
+        before_h = load_previous(
+            outputs, WIDTH, at_previous, state[0], fresh[0], rows, from_previous, from_initial,
+            reset, WIDTH, wide, dtype,
+        )  # fmt: skip
+        before_c = before_h
+        if STATES > 1:
+            before_c = load_previous(
+                saved + SAVED_CELL * H, SAVED_WIDTH, at_previous, state[1], fresh[1], rows,
+                from_previous, from_initial, reset, H, units, dtype,
+            )  # fmt: skip
+        h_read = before_h
+        if read is not None:
+            read_factor = load_noise(read, read_step, t, rows, WIDTH, wide, active_wide, dtype)
+            h_read = before_h * read_factor
+        if h_read_out is not None:
+            tl.store(h_read_out + at[:, None] * WIDTH + wide, h_read, active_wide)
+
+        step_saved = ()
+        for number in tl.static_range(SAVED):
+            value = load_units(saved + number * H, at, SAVED_WIDTH, units, active_units, dtype)
+            step_saved = step_saved + (value,)
+        row_values = ()
+        for number in tl.static_range(ROW_VALUES):
+            pointer = saved + at[:, None] * SAVED_WIDTH + BLOCKS * H + number
+            row_values = row_values + (tl.load(pointer, active[:, None], 0).to(dtype),)
+        if BEFORE_ZONEOUT >= 0:
+            pointer = saved + BEFORE_ZONEOUT * H
+            after = load_units(pointer, at, SAVED_WIDTH, units, active_units, dtype)
+        else:
+            after = load_units(outputs, at, WIDTH, units, active_units & (units < WIDTH), dtype)
+        factor = 1.0
+        if drop is not None:
+            factor = load_noise(drop, drop_step, t, rows, H, units, active_units, dtype)
+        if SLICED:
+            arrivals = back * (1 + EXCHANGES)
+            if EXCHANGES > 0:
+                sums_of_rows = partials + tl.program_id(0) * MEANS * tl.num_programs(1) * ROWS
+                group = sums_of_rows, counter, arrivals
+            dh, dc, fresh_h, fresh_c = finish_previous_step(
+                n + 1, arrivals, dh, dc, fresh_h, fresh_c, exchange, counter, weight, tiles,
+                low_tiles, resets, read, read_step, rows, ends, starts, B, wide, dtype, GATES,
+                STATES, H, WIDTH, WHOLE, PARTS, CHUNK, PRECISION, REVERSE, WAITS,
+            )  # fmt: skip
+        grad_h_new, grad_h_old = split_zoneout(
+            dh, grad_outputs, at, zone_0, step_0, t, rows, WIDTH, wide, active_wide, dtype
+        )
+        if STATES > 1:
+            grad_c_new, grad_c_old = split_zoneout(
+                dc, grad_cells, at, zone_1, step_1, t, rows, H, units, active_units, dtype
+            )
+        else:
+            grad_c_new, grad_c_old = dc, grad_h_old
+        if projection is not None:
+            tl.store(projected_out + at[:, None] * WIDTH + wide, grad_h_new, active_wide)
+            buffer = exchange + 2 * B * len(HIDDENS) * H + (n % 2) * B * WIDTH
+            grad_h_new = multiply_transposed(
+                (grad_h_new,), projection_tiles, projection, buffer, rows, nonempty, active_wide,
+                wide, units, dtype, (0,), 0, WIDTH, H, PRODUCT, CHUNK, PRECISION,
+            )  # fmt: skip
+        dz, dp, direct = cell(
+            step_saved, row_values, (before_h, before_c), after, (grad_h_new, grad_c_new), p,
+            factor, units, H, group,
+        )  # fmt: skip
+        added = tl.zeros((ROWS, WIDE), dtype)
+        if len(LATE) > 0:
+            buffer = exchange + 2 * B * len(EARLY) * H + (n % 2) * B * H
+            e = multiply_transposed(
+                dz[SLOTS - 1 :], tiles, weight, buffer, rows, nonempty, active_units, units, wide,
+                dtype, LATE, len(EARLY), H, WIDTH, PRODUCT, CHUNK, PRECISION,
+            )  # fmt: skip
+            dz, added = backward_late(step_saved, h_read, e, dz)
+            if late_input_out is not None:
+                pointer = late_input_out + at[:, None] * H + units
+                tl.store(pointer, recompute_late_input(step_saved, h_read), active_units)
+        if SLICED:  # first, since other programs wait for it
+            buffer = exchange + (n % 2) * B * GATES * H
+            for s in tl.static_range(len(EARLY)):
+                column = EARLY[s] * H + units
+                tl.store(buffer + rows[:, None] * (GATES * H) + column, dz[HIDDEN_AT + s], mask)
+            if WAITS:
+                cooperative.arrive(counter)
+        for s in tl.static_range(SLOTS):
+            tl.store(dz_out + at[:, None] * DZ + COLUMNS[s] * H + units, dz[s], active_units)
+        if PRODUCT == "external":
+            for s in tl.static_range(len(EARLY)):
+                column = EARLY[s] * H + units
+                tl.store(exchange + rows[:, None] * (GATES * H) + column, dz[HIDDEN_AT + s], mask)
+        elif len(EARLY) > 0 and not SLICED:
+            buffer = exchange + (n % 2) * B * len(EARLY) * H
+            added += multiply_transposed(
+                dz[HIDDEN_AT:], tiles, weight, buffer, rows, nonempty, active_units, units, wide,
+                dtype, EARLY, 0, H, WIDTH, PRODUCT, CHUNK, PRECISION,
+            )  # fmt: skip
+        if read is not None and not DEFERRED:
+            added *= read_factor
+        if projection is None:
+            added += direct[0]
+        dh = tl.where(active_wide, added + grad_h_old, dh)
+        if STATES > 1:
+            dc = tl.where(active_units, direct[1] + grad_c_old, dc)
+        if resets is not None and not DEFERRED:
+            dh, fresh_h = reset_gradient(dh, fresh_h, reset[:, None])
+            if STATES > 1:
+                dc, fresh_c = reset_gradient(dc, fresh_c, reset[:, None])
+        new_sums = ()
+        for number in tl.static_range(PARAMETERS):
+            row_sum = tl.sum(tl.where(active_units, dp[number], 0.0), 0, keep_dims=True)
+            new_sums = new_sums + (summed[number] + row_sum,)
+        summed = new_sums
+
+    if SLICED and (WAITS or first == past):
+        dh, dc, fresh_h, fresh_c = finish_previous_step(
+            first, (last - first) * (1 + EXCHANGES), dh, dc, fresh_h, fresh_c, exchange, counter,
+            weight, tiles, low_tiles, resets, read, read_step, rows, ends, starts, B, wide, dtype,
+            GATES, STATES, H, WIDTH, WHOLE, PARTS, CHUNK, PRECISION, REVERSE, WAITS,
+        )  # fmt: skip
+    tl.store(grads[0] + rows[:, None] * WIDTH + wide, dh, mask_wide)
+    if STATES > 1:
+        tl.store(grads[1] + rows[:, None] * H + units, dc, mask)
+    if resets is not None:
+        tl.store(grads[2] + rows[:, None] * WIDTH + wide, fresh_h, mask_wide)
+        if STATES > 1:
+            tl.store(grads[3] + rows[:, None] * H + units, fresh_c, mask)
+    for number in tl.static_range(PARAMETERS):
+        tl.store(partial + number * H, summed[number], in_units)

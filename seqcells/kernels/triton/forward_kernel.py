@@ -1,0 +1,290 @@
+"""Forward kernel: runs the steps of a recurrence from precomputed products with the inputs.
+
+`PRODUCT` selects how the recurrent product of a step is computed:
+
+    "resident"    in the kernel; a program loads all weights once
+    "memory"      in the kernel; a program reads weights and state from memory at each step
+    "split"       in the kernel; a program loads the weights of a slice of units once
+    "streamed"    in the kernel; a program reads the weights of a slice of units at each step
+    "external"    by the caller, between launches of one step each
+    "none"        the cell has no recurrent product
+
+One launch runs all steps, except for "external". Programs with a slice of units publish it in
+`exchange` and wait for the other programs of the same rows before each product. This requires a
+cooperative launch. Triton's interpreter runs one program after another and cannot wait (`WAITS` is
+False). There, a launch without steps publishes the initial state, and each step is a separate
+launch.
+"""
+
+import triton
+import triton.language as tl
+
+from seqcells.kernels.triton import cooperative
+from seqcells.kernels.triton.numerics import dot
+from seqcells.kernels.triton.reset_before import late_input
+from seqcells.kernels.triton.tiles import (
+    load_noise,
+    load_resets,
+    load_units,
+    locate_step,
+    products,
+    program_rows,
+    program_units,
+    weight_tile,
+)
+
+
+@triton.jit
+def apply_reset(part, fresh, reset, rows, width, units, mask, dtype: tl.constexpr):
+    """Return a part of the state with the rows that restart replaced by the fresh state."""
+    return tl.where(reset[:, None], load_units(fresh, rows, width, units, mask, dtype), part)
+
+
+@triton.jit
+def apply_zoneout(old, new, share, step, t, rows, width, units, mask, dtype: tl.constexpr):
+    """Return a part of the new state, with zoneout's share of the old one."""
+    part = new
+    if share is not None:
+        stays = load_noise(share, step, t, rows, width, units, mask, dtype)
+        part = stays * old + (1.0 - stays) * new
+    return tl.where(mask, part, old)
+
+
+@triton.jit
+def multiply(
+    h, tiles, weight, buffer, rows, nonempty, mask, wide, units, dtype: tl.constexpr,
+    GATES: tl.constexpr, FROM: tl.constexpr, H: tl.constexpr, WIDTH: tl.constexpr,
+    PRODUCT: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Return `W h` for each gate in `GATES`: with `tiles[FROM:]`, or through memory."""
+    sums = ()
+    if PRODUCT == "resident":
+        operand = h.to(weight.dtype.element_ty)
+        for s in tl.static_range(len(GATES)):
+            sums = sums + (dot(operand, tiles[FROM + s], dtype, PRECISION),)
+    else:
+        tl.store(buffer + rows[:, None] * WIDTH + wide, h, mask)
+        tl.debug_barrier()
+        sums = products(
+            buffer, rows, nonempty, weight, units, dtype, GATES, H, WIDTH, CHUNK, PRECISION
+        )
+    return sums
+
+
+@triton.jit
+def publish(
+    h, to, fresh, resets, read, read_step, n, rows, exists, ends, starts, B, units,
+    dtype: tl.constexpr, WIDTH: tl.constexpr, REVERSE: tl.constexpr,
+):  # fmt: skip
+    """Store the hidden state that step n multiplies: after resets, with noise."""
+    active, t, at = locate_step(n, rows, ends, starts, B, REVERSE)
+    mask = active[:, None] & (units < WIDTH)
+    if resets is not None:
+        reset = load_resets(resets, t, rows, active, B)
+        h = apply_reset(h, fresh, reset, rows, WIDTH, units, mask, dtype)
+    if read is not None:
+        h = h * load_noise(read, read_step, t, rows, WIDTH, units, mask, dtype)
+    tl.store(to + rows[:, None] * WIDTH + units, h, exists[:, None] & (units < WIDTH))
+
+
+@triton.jit
+def read_inputs(
+    from_input, at, units, mask, dtype: tl.constexpr, H: tl.constexpr, GATES: tl.constexpr,
+    INPUTS: tl.constexpr,
+):  # fmt: skip
+    """Load the product with the inputs for each slot that has one."""
+    results = ()
+    for s in tl.static_range(len(INPUTS)):
+        product = load_units(from_input + INPUTS[s] * H, at, GATES * H, units, mask, dtype)
+        results = results + (product,)
+    return results
+
+
+@triton.jit
+def sum_slots(
+    inputs, mask, hidden, biases, dtype: tl.constexpr, SLOTS: tl.constexpr, HIDDEN_AT: tl.constexpr
+):
+    """Return each slot's sum of its input product, its hidden product and its bias."""
+    z = ()
+    for s in tl.static_range(SLOTS):
+        total = tl.zeros(mask.shape, dtype)
+        if s < len(inputs):
+            total = inputs[s]
+        if s >= HIDDEN_AT:
+            if s - HIDDEN_AT < len(biases):
+                total += biases[s - HIDDEN_AT]
+            if s - HIDDEN_AT < len(hidden):
+                total += hidden[s - HIDDEN_AT]
+        z = z + (total,)
+    return z
+
+
+@triton.jit(do_not_specialize=["B", "T", "first", "past"])
+def forward(
+    from_input, weights, state, fresh, noise, noise_steps, row_info, exchange, counters, partials,
+    sums, results, B, T, first, past,
+    cell: tl.constexpr, dtype: tl.constexpr, H: tl.constexpr, WIDTH: tl.constexpr,
+    GATES: tl.constexpr, SLOTS: tl.constexpr, INPUTS: tl.constexpr, HIDDENS: tl.constexpr,
+    HIDDEN_AT: tl.constexpr, EARLY: tl.constexpr, LATE: tl.constexpr, STATES: tl.constexpr,
+    PARAMETERS: tl.constexpr, BEFORE_ZONEOUT: tl.constexpr, AFTER_ZONEOUT: tl.constexpr,
+    UNPROJECTED: tl.constexpr, BLOCKS: tl.constexpr, SAVED_WIDTH: tl.constexpr,
+    REVERSE: tl.constexpr, PRODUCT: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr,
+    UNITS: tl.constexpr, WIDE: tl.constexpr, WHOLE: tl.constexpr, PARTS: tl.constexpr,
+    CHUNK: tl.constexpr, MEANS: tl.constexpr, EXCHANGES: tl.constexpr, WAITS: tl.constexpr,
+):  # fmt: skip
+    """Run steps `first` to `past` - 1, reading and updating the state `(B, ...)` in place.
+
+    Args:
+        from_input: `(N, GATES * H)`, the products with the inputs, biases included.
+        weights: the recurrent weights, their low digits (or None), their bias, the projection, and
+            the parameters that the step reads outside the products.
+        noise: the factors `read` and `drop`, and the zoneout shares of both parts of the state.
+        noise_steps: the stride in time of each noise, 0 for one per sequence.
+        row_info: the order of the rows, lengths, start of each packed step, resets.
+        exchange: buffer for the published state.
+        counters: number of slices published by the programs of the same rows, 32 numbers apart.
+        partials: buffer for partial sums over whole rows.
+        sums: `(B, GATES * H)`, the recurrent product if it is external.
+        results: buffers for outputs, second part of each state, saved values.
+    """
+    weight, low, bias, projection, parameters = weights
+    read, drop, zone_0, zone_1 = noise
+    read_step, drop_step, step_0, step_1 = noise_steps
+    order, lengths, starts, resets = row_info
+    outputs, cells, saved = results
+    SPAN: tl.constexpr = max(H, WIDTH)
+    SLICED: tl.constexpr = PRODUCT == "split" or PRODUCT == "streamed"
+    counter = counters
+    if SLICED:
+        counter = counters + tl.program_id(0) * 32
+
+    rows, exists, ends = program_rows(row_info, B, T, ROWS)
+    nonempty = ends > 0
+    units, wide = program_units(UNITS), program_units(WIDE)
+    in_units, in_wide = units < H, wide < WIDTH
+    h = load_units(state[0], rows, WIDTH, wide, exists[:, None] & in_wide, dtype)
+    c = h
+    if STATES > 1:
+        c = load_units(state[1], rows, H, units, exists[:, None] & in_units, dtype)
+    p = ()
+    for n in tl.static_range(PARAMETERS):
+        p = p + (tl.load(parameters + n * H + units, in_units, 0).to(dtype),)
+    biases = ()
+    tiles = ()
+    k = tl.arange(0, WIDE)
+    for s in tl.static_range(len(HIDDENS)):
+        if PRODUCT == "resident":
+            tiles = tiles + (weight_tile(weight, HIDDENS[s], k, units, H, WIDTH),)
+        if bias is not None and PRODUCT != "external":
+            biases = biases + (tl.load(bias + HIDDENS[s] * H + units, in_units, 0).to(dtype),)
+    low_tiles = ()
+    if PRODUCT == "split":
+        tiles = cooperative.load_weight_tiles(weight, units, False, GATES, H, WHOLE, PARTS, CHUNK)
+        if low is not None:
+            low_tiles = cooperative.load_weight_tiles(
+                low, units, False, GATES, H, WHOLE, PARTS, CHUNK
+            )
+    projection_tiles = ()
+    if projection is not None and PRODUCT == "resident":
+        projection_tiles = (weight_tile(projection, 0, tl.arange(0, UNITS), wide, WIDTH, H),)
+
+    if SLICED and (WAITS or first == past):
+        publish(
+            h, exchange + (first % 2) * B * SPAN, fresh[0], resets, read, read_step, first, rows,
+            exists, ends, starts, B, wide, dtype, WIDTH, REVERSE,
+        )  # fmt: skip
+        if WAITS:
+            cooperative.arrive(counter)
+    for n in range(first, tl.minimum(past, tl.max(ends))):
+        group = None
+        active, t, at = locate_step(n, rows, ends, starts, B, REVERSE)
+        active_units, active_wide = active[:, None] & in_units, active[:, None] & in_wide
+        if resets is not None:
+            reset = load_resets(resets, t, rows, active, B)
+            h = apply_reset(h, fresh[0], reset, rows, WIDTH, wide, active_wide, dtype)
+            if STATES > 1:
+                c = apply_reset(c, fresh[1], reset, rows, H, units, active_units, dtype)
+        inputs = read_inputs(from_input, at, units, active_units, dtype, H, GATES, INPUTS)
+        h_read = h
+        if read is not None and not SLICED:
+            h_read = h * load_noise(read, read_step, t, rows, WIDTH, wide, active_wide, dtype)
+
+        hidden = ()
+        if PRODUCT == "external":
+            for s in tl.static_range(len(EARLY)):
+                total = load_units(sums + EARLY[s] * H, rows, GATES * H, units, active_units, dtype)
+                hidden = hidden + (total,)
+        elif SLICED:
+            arrivals = (n - first) * (1 + EXCHANGES) + 1
+            if EXCHANGES > 0:
+                sums_of_rows = partials + tl.program_id(0) * MEANS * tl.num_programs(1) * ROWS
+                group = sums_of_rows, counter, arrivals
+            if WAITS:
+                cooperative.wait(counter, arrivals * tl.num_programs(1))
+            buffer = exchange + (n % 2) * B * SPAN
+            gate_products = cooperative.products(
+                buffer, rows, nonempty, weight, tiles, low_tiles, units, dtype, GATES, H, WHOLE,
+                CHUNK, PRECISION,
+            )  # fmt: skip
+            for s in tl.static_range(len(EARLY)):
+                hidden = hidden + (gate_products[EARLY[s]],)
+        elif len(EARLY) > 0:
+            buffer = exchange + (n % 2) * B * SPAN
+            hidden = multiply(
+                h_read, tiles, weight, buffer, rows, nonempty, active_wide, wide, units, dtype,
+                EARLY, 0, H, WIDTH, PRODUCT, CHUNK, PRECISION,
+            )  # fmt: skip
+        z = sum_slots(inputs, active_units, hidden, biases, dtype, SLOTS, HIDDEN_AT)
+        if len(LATE) > 0:
+            buffer = exchange + (2 + n % 2) * B * SPAN
+            (last,) = multiply(
+                late_input(z, h_read), tiles, weight, buffer, rows, nonempty, active_wide, wide,
+                units, dtype, LATE, len(EARLY), H, WIDTH, PRODUCT, CHUNK, PRECISION,
+            )  # fmt: skip
+            z = z[: SLOTS - 1] + (z[SLOTS - 1] + last,)
+
+        factor = 1.0
+        if drop is not None:
+            factor = load_noise(drop, drop_step, t, rows, H, units, active_units, dtype)
+        new, step_saved, row_values = cell(z, (h, c), p, factor, units, H, group)
+        new_h = new[0]
+        if projection is not None:
+            buffer = exchange + (4 + n % 2) * B * SPAN
+            (new_h,) = multiply(
+                new_h, projection_tiles, projection, buffer, rows, nonempty, active_units, units,
+                wide, dtype, (0,), 0, WIDTH, H, PRODUCT, CHUNK, PRECISION,
+            )  # fmt: skip
+        h = apply_zoneout(h, new_h, zone_0, step_0, t, rows, WIDTH, wide, active_wide, dtype)
+        if SLICED:  # first, since other programs wait for it
+            publish(
+                h, exchange + ((n + 1) % 2) * B * SPAN, fresh[0], resets, read, read_step, n + 1,
+                rows, exists, ends, starts, B, wide, dtype, WIDTH, REVERSE,
+            )  # fmt: skip
+            if WAITS:
+                cooperative.arrive(counter)
+        tl.store(outputs + at[:, None] * WIDTH + wide, h, active_wide)
+        if STATES > 1:
+            c = apply_zoneout(c, new[1], zone_1, step_1, t, rows, H, units, active_units, dtype)
+            if cells is not None:
+                tl.store(cells + at[:, None] * H + units, c, active_units)
+        if saved is not None:
+            pointer = saved + at[:, None] * SAVED_WIDTH
+            for number in tl.static_range(len(step_saved)):
+                tl.store(pointer + number * H + units, step_saved[number], active_units)
+            if BEFORE_ZONEOUT >= 0:
+                tl.store(pointer + BEFORE_ZONEOUT * H + units, new_h, active_units)
+            if AFTER_ZONEOUT >= 0:
+                tl.store(pointer + AFTER_ZONEOUT * H + units, c, active_units)
+            if UNPROJECTED >= 0:
+                tl.store(pointer + UNPROJECTED * H + units, new[0], active_units)
+            for number in tl.static_range(len(row_values)):
+                tl.store(pointer + BLOCKS * H + number, row_values[number], active[:, None])
+
+    tl.store(state[0] + rows[:, None] * WIDTH + wide, h, exists[:, None] & in_wide)
+    if STATES > 1:
+        tl.store(state[1] + rows[:, None] * H + units, c, exists[:, None] & in_units)
+    if PRODUCT == "external":  # for the caller's next product
+        publish(
+            h, exchange, fresh[0], resets, read, read_step, past, rows, exists, ends, starts, B,
+            wide, dtype, WIDTH, REVERSE,
+        )  # fmt: skip
