@@ -19,7 +19,7 @@ class Call(NamedTuple):
 
     Attributes:
         inputs: `(T, B, I)`; packed `(N, I)` with `batch_sizes`, on the CPU; outside the operator
-            also a single step `(B, I)`, which has no outputs beside the final state.
+            also a single step `(B, I)`, whose only result is the final state.
         state: the tensors of the cell's state, the hidden state first.
         parameters: `(n, H)`, numbers per unit that the step reads in addition to the products.
         fresh: with `resets`, the tensors of the state after a reset.

@@ -8,7 +8,7 @@ from torch import Tensor
 from seqcells.noise import apply_weight_factor
 from seqcells.recurrence import operators
 from seqcells.recurrence.choice import choose, is_faster_without_kernel
-from seqcells.recurrence.plain import compute_plain
+from seqcells.recurrence.fast_path import compute_plain
 from seqcells.recurrence.reference import reference
 from seqcells.recurrence.request import Request
 from seqcells.state import State, first_tensor, form_state, map_state

@@ -58,7 +58,7 @@ _ARGUMENTS = (
 _SCHEMAS = (
     f"recurrence({_ARGUMENTS}) -> Tensor[]",
     f"_train({_ARGUMENTS}) -> Tensor[]",
-    f"_backward(Tensor?[] grads, {_ARGUMENTS}, Tensor outputs, Tensor kept, "
+    f"_backward(Tensor?[] grads, {_ARGUMENTS}, Tensor outputs, Tensor saved, "
     "bool need_inputs, bool need_weights) -> Tensor[]",
 )
 

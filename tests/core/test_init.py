@@ -164,9 +164,9 @@ def test_the_forget_gates_bias_sums_to_the_value(make, value):
             assert torch.equal(parameter, before[name])
             continue
         input, forget, candidate, output = parameter.split(H)
-        kept = torch.cat([input, candidate, output])
+        kept_gates = torch.cat([input, candidate, output])
         old = before[name].split(H)
-        assert torch.equal(kept, torch.cat([old[0], old[2], old[3]]))
+        assert torch.equal(kept_gates, torch.cat([old[0], old[2], old[3]]))
         if "bias_ih" in name:
             other = module.get_parameter(name.replace("bias_ih", "bias_hh")).split(H)[1]
             assert torch.equal(forget + other, torch.full((H,), value, dtype=F64))

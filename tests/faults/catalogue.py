@@ -75,10 +75,10 @@ PATH = [
         "stride[:-1] = [None] * (len(stride) - 1)",
     ),
     Fault("recurrence/plan.py", "or tensor.is_neg()", ""),
-    Fault("recurrence/plain.py", "plan.kernel.name != name", "False"),
-    Fault("recurrence/plain.py", "if not differentiated(grads) and", "if"),
+    Fault("recurrence/fast_path.py", "plan.kernel.name != name", "False"),
+    Fault("recurrence/fast_path.py", "if not differentiated(grads) and", "if"),
     Fault(
-        "recurrence/plain.py",
+        "recurrence/fast_path.py",
         "problem.bias_hh = bias_hh.data_ptr()",
         "problem.bias_hh = bias_ih.data_ptr()",
     ),

@@ -84,7 +84,7 @@ for cell in CELLS:
     for size in SIZES:
         for dtype in DTYPES:
             call = call_of(cell, getattr(torch, dtype), size)
-            outputs, *final, kept = kernels.forward(call, train=True)
+            outputs, *final, saved = kernels.forward(call, train=True)
             grads = [torch.zeros_like(part) for part in (outputs, *final)]
-            kernels.backward(call, grads, outputs, kept, [True] * len(call.tensors))
+            kernels.backward(call, grads, outputs, saved, [True] * len(call.tensors))
 print(json.dumps(found))

@@ -75,7 +75,7 @@ def test_opcheck_traces_the_operator(kind, form, grad):
 def test_opcheck_accepts_the_private_operators(kind, form):
     call = arguments(kind, form)
     opcheck(torch.ops.seqcells._train.default, call, test_utils=CHECKS)
-    *results, kept = torch.ops.seqcells._train(*call)
+    *results, saved = torch.ops.seqcells._train(*call)
     ends = [torch.randn_like(result) for result in results]
     nothing = [None] * len(results)
     for grads, needs in (
@@ -84,7 +84,7 @@ def test_opcheck_accepts_the_private_operators(kind, form):
         ([None, *ends[1:]], (True, False)),
         ([*nothing[1:], ends[-1]], (False, False)),
     ):
-        rest = (results[0], kept, *needs)
+        rest = (results[0], saved, *needs)
         opcheck(torch.ops.seqcells._backward.default, (grads, *call, *rest), test_utils=CHECKS)
 
 
@@ -104,9 +104,9 @@ def test_opcheck_accepts_noise_and_all_states(form):
     call = with_noise(operators.Call.of(*arguments("lstm", form, grad=True)))
     opcheck(operators.recurrence, call.arguments)
     call = with_noise(operators.Call.of(*arguments("lstm", form)))
-    *results, kept = torch.ops.seqcells._train(*call.arguments)
+    *results, saved = torch.ops.seqcells._train(*call.arguments)
     ends = [torch.randn_like(part) for part in results]
-    rest = (ends, *call.arguments, results[0], kept, True, True)
+    rest = (ends, *call.arguments, results[0], saved, True, True)
     opcheck(torch.ops.seqcells._backward.default, rest, test_utils=CHECKS)
 
 

@@ -11,7 +11,7 @@ from torch import nn
 import seqcells
 from seqcells import LSTMState, Noise, Recurrent, backend
 from seqcells.kernels import cpu
-from seqcells.recurrence import choice, plain
+from seqcells.recurrence import choice, fast_path
 
 pytestmark = pytest.mark.skipif(cpu.unavailable() is not None, reason=str(cpu.unavailable()))
 
@@ -33,7 +33,7 @@ def ran(monkeypatch):
 @pytest.fixture
 def plainly(monkeypatch):
     """Return a list that tells for each call whether it was plain."""
-    found, run = [], plain.compute_plain
+    found, run = [], fast_path.compute_plain
 
     def seen(request):
         results = run(request)
@@ -153,38 +153,52 @@ def test_an_input_changed_in_place_raises_in_the_backward_pass():
         hidden.sum().backward()
 
 
-def test_a_plan_notices_what_changes(ran):
-    """The same call, with weights, state or inputs of another memory, layout or kind."""
-    cell, twin = seqcells.LSTMCell(H, H), nn.LSTMCell(H, H)
-    input, state = torch.randn(B, H), (torch.randn(B, H), torch.randn(B, H))
+STATE = (torch.randn(B, H), torch.randn(B, H))
+CHANGES = {
+    "other memory": lambda cell: setattr(cell.weight_hh, "data", torch.randn(4 * H, H)),
+    "transposed weights": lambda cell: setattr(cell.weight_hh, "data", torch.randn(H, 4 * H).t()),
+    "negated weights": lambda cell: setattr(
+        cell.weight_ih, "data", torch._neg_view(torch.randn(4 * H, H))
+    ),
+    "no biases": lambda cell: [setattr(cell, name, None) for name in ("bias_ih", "bias_hh")],
+    "transposed input": (torch.randn(H, B).t(), STATE),
+    "strided input": (torch.randn(2 * B, H)[::2], STATE),
+    "strided hidden state": (torch.randn(B, H), (torch.randn(2 * B, H)[::2], STATE[1])),
+    "transposed cell state": (torch.randn(B, H), (STATE[0], torch.randn(H, B).t())),
+    "negated state": (torch.randn(B, H), (torch._neg_view(torch.randn(B, H)), STATE[1])),
+    "one tensor for both states": (torch.randn(B, H), (STATE[0], STATE[0])),
+    "another batch": (torch.randn(1, H), (torch.randn(1, H), torch.randn(1, H))),
+}
 
-    def agree(input=input, state=state, dtype=torch.float32):
-        twin.load_state_dict(cell.state_dict())
-        close(leaves(cell(input, state)), leaves(twin.to(dtype)(input, state)), 1e-5)
 
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_plan_is_valid_for_the_same_layout_only(change, ran):
+    """After a call that caches a plan, change what it was made for and compare with torch."""
+    cell, twin = seqcells.LSTMCell(H, H), nn.LSTMCell(H, H, bias=change != "no biases")
+    input, state = torch.randn(B, H), STATE
     with torch.no_grad():
-        agree()
-        square = cell.weight_hh.data
-        cell.weight_hh.data = square.clone().mul_(2)
-        agree()
-        cell.weight_hh.data = torch.randn(H, 4 * H).t()  # not contiguous
-        agree()
-        cell.weight_ih.data = torch._neg_view(torch.randn(4 * H, H))
-        agree()
-        agree(input=torch.randn(H, B).t())
-        agree(input=torch.randn(2 * B, H)[::2])
-        agree(state=(torch.randn(2 * B, H)[::2], torch.randn(B, H)))
-        agree(state=(state[0], torch.randn(H, B).t()))
-        agree(state=(state[0], state[0]))
-        agree(torch.randn(1, H), (torch.randn(1, H), torch.randn(1, H)))
-        cell.double()
-        agree(input.double(), tuple(part.double() for part in state), F64)
-        cell.float()
-        for name in ("bias_ih", "bias_hh"):
-            setattr(cell, name, None)
-        twin = nn.LSTMCell(H, H, bias=False)
-        agree()
-    assert "forward" in ran
+        cell(input, state)
+        assert ran == ["forward"]
+        if callable(CHANGES[change]):
+            CHANGES[change](cell)
+        else:
+            input, state = CHANGES[change]
+        twin.load_state_dict(cell.state_dict())
+        close(leaves(cell(input, state)), leaves(twin(input, state)), 1e-5)
+
+
+def test_a_plan_serves_one_dtype_and_one_kernel():
+    """Cells of one memory layout share neither the kernel nor the dtype."""
+    gru, before = seqcells.GRUCell(H, H), seqcells.GRUCell(H, H, reset_after=False)
+    before.load_state_dict(gru.state_dict())
+    before.weight_ih = gru.weight_ih  # the key of the plan
+    input, hidden = torch.randn(B, H), torch.randn(B, H)
+    with torch.no_grad():
+        for cell, dtype in ((gru, torch.float32), (before, torch.float32), (gru, F64)):
+            cell.to(dtype)
+            found = cell(input.to(dtype), hidden.to(dtype))
+            with backend("reference"):
+                close(found, cell(input.to(dtype), hidden.to(dtype)), 1e-5)
 
 
 @pytest.mark.parametrize(
