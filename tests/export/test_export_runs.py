@@ -137,6 +137,7 @@ def test_programs_have_dynamic_shapes(make_run, batches, settings):
         torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_program_in_a_new_process(make_run, run_python):
     run = make_run(cell="gru", bidirectional=True)
     content = export_run(run.folder, "torch-export").read_bytes()

@@ -79,6 +79,7 @@ def test_page_fits_the_screen(folder, make_run, width, dark):
     assert found["background"] == ("rgb(20, 24, 31)" if dark else "rgb(255, 255, 255)")
 
 
+@pytest.mark.slow
 def test_page_prints(folder):
     browse(folder, folder / "report.html", f"--print-to-pdf={folder / 'report.pdf'}")
     assert (folder / "report.pdf").read_bytes().startswith(b"%PDF")

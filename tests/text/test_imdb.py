@@ -122,6 +122,7 @@ def test_invalid_path_and_splits_raise(tmp_path):
             read_imdb(tmp_path, splits=splits)
 
 
+@pytest.mark.slow
 def test_real_reviews_are_complete(real_imdb):
     reviews = real_imdb
     for split in ("train", "test"):

@@ -322,6 +322,7 @@ def start(*arguments, **options):
     )
 
 
+@pytest.mark.slow
 def test_interrupted_process_resumes_in_another(in_folder):
     script, config = str(ROOT / "train.py"), write_config(in_folder, "recurrent")
     unbroken = start(script, config, "--run=unbroken")

@@ -127,7 +127,13 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize("name", STEPS)
+SLOW_STEPS = ("bidirectional language", "dates", "adding", "digits")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW_STEPS else []) for name in STEPS],
+)
 def test_steps_do_not_synchronise(name, small_corpus):
     parts = STEPS[name]
     task = parts.get("task", name if name in TASK_NAMES else "sentiment")

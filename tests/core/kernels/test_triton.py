@@ -120,7 +120,7 @@ def test_results_and_gradients_with_noise_equal_the_loop(kind, product, form, pr
     [
         ("gru", "resident", (20, 33)),
         ("gru_reset_before", "memory", (20, 70)),
-        ("peephole_lstm", "split", (20, 70)),
+        pytest.param("peephole_lstm", "split", (20, 70), marks=pytest.mark.slow),
         ("gru", "streamed", (40, 33)),
         ("peephole_lstm", "external", (20, 150)),
         ("layer_norm_lstm", "external", (70, 20)),

@@ -137,6 +137,7 @@ def work(model, inputs, queue):
 
 
 @pytest.mark.parametrize("kind", ["lstm"])
+@pytest.mark.slow
 def test_a_spawned_process_computes_the_same_gradients(kind):
     model, inputs = deep(kind), random(T, B, I)
     expected = gradients(model, loss(model, inputs))

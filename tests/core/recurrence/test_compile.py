@@ -151,7 +151,7 @@ def test_packed_input_and_output_compile(kind, rows):
     assert (len(graphs.forward), len(graphs.backward)) == (1, 1)
 
 
-@pytest.mark.parametrize(("kind", "training"), every_model("deep"))
+@pytest.mark.parametrize(("kind", "training"), every_model("lstm"))
 def test_the_graph_does_not_grow_with_the_steps(kind, training):
     sizes = []
     for steps in (10, 500):
