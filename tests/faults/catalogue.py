@@ -82,7 +82,6 @@ PATH = [
         "problem.bias_hh = bias_hh.data_ptr()",
         "problem.bias_hh = bias_ih.data_ptr()",
     ),
-    Fault("recurrence/choice.py", "if unsupported or transforms or", "if transforms or"),
     Fault(
         "recurrence/choice.py",
         "state, fresh = _for_rows(state, rows), _for_rows(fresh, rows)",
