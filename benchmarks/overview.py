@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.options import parser_of
-from benchmarks.picture import COLOURS, STYLE
+from benchmarks.picture import COLOURS, STYLE, label_left
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 PICTURE = Path(__file__).parents[1] / "docs" / "speed.svg"
@@ -167,20 +167,9 @@ def _draw_panel(axes: Axes, groups: Sequence[Group]) -> None:
     axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.set_yticks([])
     for place, group in enumerate(groups):
-        for words, offset, style in (
-            (group.title, 6, {"fontsize": 10}),
-            (group.sizes.replace(" I=100", ""), -7, {"fontsize": 8, "color": MUTED}),
-        ):
-            axes.annotate(
-                words,
-                (0, place),
-                xycoords=("axes fraction", "data"),
-                xytext=(-7, offset),
-                textcoords="offset points",
-                ha="right",
-                va="center_baseline",
-                **style,
-            )
+        sizes = group.sizes.replace(" I=100", "")
+        label_left(axes, place, group.title, (-7, 6), fontsize=10)
+        label_left(axes, place, sizes, (-7, -7), fontsize=8, color=MUTED)
     axes.tick_params(axis="x", length=0, labelsize=8.5, labelcolor=MUTED)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)

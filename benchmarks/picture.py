@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -67,20 +68,24 @@ def _set_scales(axes: Axes, ratios: Sequence[float], groups: int) -> None:
 
 
 def _name(axes: Axes, shapes: Sequence[Shape]) -> None:
-    """Write each group's name and sizes, each line separately, since fonts differ by viewer."""
+    """Write each group's name and sizes."""
     for place, shape in enumerate(shapes):
         name, _, sizes = str(shape).partition(": ")
-        for text, offset, style in (
-            (name, 5, {"fontsize": 9, "fontweight": "bold"}),
-            (sizes, -6, {"fontsize": 7, "color": "#555555"}),
-        ):
-            axes.annotate(
-                text,
-                (0, place),
-                xycoords=("axes fraction", "data"),
-                xytext=(-4, offset),
-                textcoords="offset points",
-                ha="right",
-                va="center_baseline",
-                **style,
-            )
+        label_left(axes, place, name, (-4, 5), fontsize=9, fontweight="bold")
+        label_left(axes, place, sizes, (-4, -6), fontsize=7, color="#555555")
+
+
+def label_left(
+    axes: Axes, place: float, line: str, offset: tuple[float, float], **style: Any
+) -> None:
+    """Write a line left of the axis. Each line is separate, since fonts differ by viewer."""
+    axes.annotate(
+        line,
+        (0, place),
+        xycoords=("axes fraction", "data"),
+        xytext=offset,
+        textcoords="offset points",
+        ha="right",
+        va="center_baseline",
+        **style,
+    )

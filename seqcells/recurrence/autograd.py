@@ -109,7 +109,7 @@ def gradients(
 
 
 def differentiated(grads: Sequence[Tensor | None]) -> bool:
-    """Return whether the backward pass is itself differentiated or is_transformed."""
+    """Return whether the backward pass is itself differentiated or transformed."""
     return torch.is_grad_enabled() or is_transformed() or batched(grads)
 
 

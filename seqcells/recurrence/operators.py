@@ -127,7 +127,7 @@ def _transformed(*arguments: Any) -> list[Tensor]:
 def _forward(*arguments: Any) -> list[Tensor]:
     backend, call = _runner(arguments)
     if backend is None:
-        return [_detached_copy(result) for result in readable(call)]
+        return _readable_copies(call)
     check(call)
     return backend.forward(call, train=False)
 
@@ -135,7 +135,7 @@ def _forward(*arguments: Any) -> list[Tensor]:
 def _forward_train(*arguments: Any) -> list[Tensor]:
     backend, call = _runner(arguments)
     if backend is None:
-        return [*_forward(*arguments), empty_saved_tensor(Call.of(*arguments))]
+        return [*_readable_copies(call), empty_saved_tensor(call)]
     check(call)
     return backend.forward(call, train=True)
 
@@ -161,6 +161,10 @@ def _backward_through_time(grads: Sequence[Tensor | None], *arguments: Any) -> l
             for leaf, grad, want in zip(leaves, gradients, wanted)
         ]
     return [missing_gradient(call) if grad is None else grad for grad in found]
+
+
+def _readable_copies(call: Call) -> list[Tensor]:
+    return [_detached_copy(result) for result in readable(call)]
 
 
 def _detached_copy(result: Tensor) -> Tensor:

@@ -53,16 +53,16 @@ def first_failure(folder: Path, suite: list[str]) -> str | None:
 def seeded(fault: Fault, folder: Path, suite: list[str]) -> str | None:
     """Return the first failure with a fault in the copy, which is restored afterwards."""
     file, native = folder / "seqcells" / fault.path, "/native/" in fault.path
-    text = file.read_text()
-    file.write_text(text.replace(fault.original, fault.replacement))
+    changed = [file, *((folder / "seqcells").rglob("_native*.so") if native else [])]
+    before = {path: path.read_bytes() for path in changed}
+    file.write_text(file.read_text().replace(fault.original, fault.replacement))
     try:
         if native:
             build(folder)
         return first_failure(folder, suite)
     finally:
-        file.write_text(text)
-        if native:
-            build(folder)
+        for path, content in before.items():
+            path.write_bytes(content)
 
 
 def main() -> int:

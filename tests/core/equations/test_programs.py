@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cell_table import CELLS, make_cell
+from cell_table import CELLS, Highway, make_cell
 from parity import close, random
 
 import seqcells
@@ -27,16 +27,6 @@ v5 = sub 1.0 v1
 v6 = mul v4 v5
 v7 = add v2 v6
 return v7"""
-
-
-class Highway(seqcells.GatedCell):
-    gates = ("carry", "candidate")
-
-    @staticmethod
-    def activate(from_input, from_hidden, state):
-        carry, candidate = (from_input + from_hidden).chunk(2, dim=-1)
-        carry, candidate = carry.sigmoid(), candidate.tanh()
-        return carry * state + (1 - carry) * candidate, (carry, candidate)
 
 
 def test_the_generated_kernels_are_up_to_date():
