@@ -165,6 +165,21 @@ def test_interrupted_language_model_resumes_from_its_state(
     assert losses[0] == pytest.approx(math.exp(whole.progress.history[0]["validation_loss"]))
 
 
+def test_each_epoch_starts_without_a_state(prepare_run, language_config, tmp_path, monkeypatch):
+    trainer = trainer_of(prepare_run, language_config("words", "lstm"), str(tmp_path / "run"))
+    step, starts = trainer.step, []
+
+    def record(batch):
+        sums = trainer.progress.sums
+        starts.append((sums.batches == 0, trainer.learner.state is None))
+        step(batch)
+
+    monkeypatch.setattr(trainer, "step", record)
+    trainer.fit()
+    assert [first for first, _ in starts].count(True) == trainer.config.epochs > 1
+    assert all(first == fresh for first, fresh in starts)
+
+
 def test_classifier_starts_from_a_language_model(
     train_main, small_corpus, tmp_path, monkeypatch, capfd
 ):

@@ -128,6 +128,21 @@ def test_an_unused_weight_has_a_gradient_of_zero(monkeypatch):
     assert not weight.grad.any()
 
 
+def test_noise_has_gradients():
+    call = with_noise(operators.Call.of(*arguments("lstm", "padded", grad=True)))
+    call = call._replace(
+        read=call.read.requires_grad_(),
+        drop=call.drop.requires_grad_(),
+        zone=[part.requires_grad_() for part in call.zone],
+    )
+    sources = [part for part in (*call.tensors, *call.noise) if part is not None]
+    for run in (operators.recurrence, lambda *given: operators.run(cpu, call, False)):
+        grads = []
+        for results in (run(*call.arguments), operators.readable(call)):
+            grads.append(torch.autograd.grad(sum(part.sin().sum() for part in results), sources))
+        close(*grads)
+
+
 @GRID
 def test_results_and_gradients_equal_the_readable_loop(kind, form):
     call = operators.Call.of(*arguments(kind, form, grad=True))
