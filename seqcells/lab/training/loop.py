@@ -44,6 +44,7 @@ class Trainer:
         self.transfer = Transfer(self.learner.device)
         self.progress = Progress()
         self._pending = PendingMetrics()
+        self._saved = time.monotonic()
         # Reading does not synchronise on the CPU, so every batch is read at once.
         self.max_pending = 1 if self.learner.device.type == "cpu" else 50
 
