@@ -146,7 +146,6 @@ def test_damaged_checkpoint_raises(damage, tmp_path):
 def test_resuming_with_another_configuration_raises(make_trainer):
     trainer = make_trainer()
     trainer.save()
-    trainer.run.lock.release()
     config = trainer.run.config
     assert Run.resume(trainer.run.folder, config).config == config
     other = Config("sentiment", config.data, config.model, TrainingConfig(batch_size=17))
