@@ -38,7 +38,12 @@ def load_checkpoint(path: Path, config: Config) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except pickle.UnpicklingError:
+        raise ValueError(
+            f"expected a valid checkpoint, got {path}, which is damaged or holds objects other "
+            "than tensors, numbers, strings and containers of them"
+        ) from None
+    except (zipfile.BadZipFile, RuntimeError, EOFError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"expected a valid checkpoint, got {path} ({reason})") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -57,10 +58,12 @@ class Run:
 
     def resume_command(self) -> str:
         """Return the shell command that resumes the run."""
-        launcher = program("python")
-        if processes.is_distributed():
-            launcher = f"{program('torchrun')} --nproc-per-node {processes.world_size()}"
-        return f"{launcher} train.py --resume {self.folder}"
+        return f"{_train_command()} --resume {shlex.quote(str(self.folder))}"
+
+    def repeat_command(self, **training: Any) -> str:
+        """Return the shell command of a new run with other settings of `training`."""
+        options = "".join(f" --training.{name} {value}" for name, value in training.items())
+        return f"{_train_command()} {shlex.quote(str(self.settings))}{options}"
 
     @classmethod
     def create(cls, config: Config, name: str) -> "Run":
@@ -216,6 +219,13 @@ def _lock_new(lock: FolderLock, folder: Path) -> Path:
             if lock.create(candidate, exist_ok=False) is None:
                 break
     return candidate
+
+
+def _train_command() -> str:
+    launcher = program("python")
+    if processes.is_distributed():
+        launcher = f"{program('torchrun')} --nproc-per-node {processes.world_size()} --"
+    return f"{launcher} train.py"
 
 
 def program(name: str) -> str:
