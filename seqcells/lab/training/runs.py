@@ -1,10 +1,12 @@
 """The folder of a training run: configuration, vocabulary, metrics, checkpoints."""
 
 import json
+import math
 import os
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +20,16 @@ from seqcells.lab.training import processes
 from seqcells.lab.training.config import Config, check_same, flatten
 from seqcells.lab.training.devices import device_of
 from seqcells.lab.training.parsing import load_config, save_config
+
+# Metrics that every version and task writes; `TEXTS` are strings, the others numbers.
+EPOCH = ("epoch", "gradient_norm", "learning_rate", "tokens_per_second", "seconds")
+RESULT = (
+    *("test_loss", "best_epoch", "epochs", "validation_loss", "parameters", "tokens_per_second"),
+    *("train_seconds", "total_seconds", "device", "threads", "processes", "torch"),
+)
+TEXTS = ("device", "torch")
+SCORES = ("test_", "train_", "validation_")
+REPAIR = "restore the file, or train a new run"
 
 
 @dataclass
@@ -122,7 +134,17 @@ class Run:
     def read_epochs(self) -> list[dict[str, Any]]:
         if not self.epochs.is_file():
             raise ValueError(f"expected {self.epochs}, which does not exist; train a new run")
-        return [json.loads(line) for line in self.epochs.read_text(encoding="utf-8").splitlines()]
+        lines = enumerate(_read_text(self.epochs).splitlines(), 1)
+        history = [_parse_metrics(f"{self.epochs}, line {n}", line, EPOCH) for n, line in lines]
+        if not history:
+            raise ValueError(f"expected metrics of epochs in {self.epochs}, got none; {REPAIR}")
+        for number, epoch in enumerate(history, 1):
+            if differing := epoch.keys() ^ history[0].keys():
+                raise ValueError(
+                    f"expected the metrics of line 1 in {self.epochs}, line {number}, got a "
+                    f"difference in {', '.join(sorted(differing))}; {REPAIR}"
+                )
+        return history
 
     def write_result(self, result: dict[str, Any]) -> None:
         content = json.dumps(result, indent=2) + "\n"
@@ -134,7 +156,36 @@ class Run:
                 f"expected a finished run, got {self.folder}, which has no metrics.json; "
                 f"finish it with: {self.resume_command()}"
             )
-        return json.loads(self.result.read_text(encoding="utf-8"))
+        return _parse_metrics(str(self.result), _read_text(self.result), RESULT)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"expected JSON in UTF-8 in {path}, got {error}; {REPAIR}") from None
+
+
+def _parse_metrics(place: str, text: str, required: Sequence[str]) -> dict[str, Any]:
+    """Parse a JSON object of metrics and validate their types; errors name the place."""
+    try:
+        metrics = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"expected metrics in JSON in {place}, got {error}; {REPAIR}") from None
+    if not isinstance(metrics, dict):
+        kind = type(metrics).__name__
+        raise ValueError(f"expected a JSON object in {place}, got {kind}; {REPAIR}")
+    for name in [*required, *(name for name in metrics if name.startswith(SCORES))]:
+        value = metrics.get(name)
+        if name in TEXTS:
+            valid = isinstance(value, str)
+        else:
+            valid = type(value) in (int, float) and math.isfinite(value)
+        if not valid:
+            kind = "a string" if name in TEXTS else "a finite number"
+            given = repr(value) if name in metrics else "no such metric"
+            raise ValueError(f"expected {kind} for {name} in {place}, got {given}; {REPAIR}")
+    return metrics
 
 
 def _create_folder(folder: Path) -> None:
