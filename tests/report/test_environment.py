@@ -18,11 +18,22 @@ from seqcells.lab.training.parsing import save_config
 
 
 @pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [(0.04, "0.0 s"), (59.96, "1 min 0 s"), (230.2, "3 min 50 s"), (3725, "1 h 2 min")],
+    ("name", "value", "expected"),
+    [
+        ("train_seconds", 0.04, "0.0 s"),
+        ("train_seconds", 59.96, "1 min 0 s"),
+        ("total_seconds", 230.2, "3 min 50 s"),
+        ("total_seconds", 3725, "1 h 2 min"),
+        ("tokens_per_second", 33744.8, "33,745 tokens/s"),
+        ("test_accuracy", 0.89648, "89.65%"),
+        ("test_loss", 0.2530141, "0.253"),
+        ("test_loss", 0.00002004, "0.00002004"),
+        ("test_perplexity", 12345.6, "12,346"),
+        ("parameters", 3085449, "3,085,449"),
+    ],
 )
-def test_durations_have_units(seconds, expected):
-    assert formatting.metric(seconds, "train_seconds") == expected
+def test_values_have_units(name, value, expected):
+    assert formatting.metric(value, name) == expected
 
 
 def test_environment_of_the_training(make_run, report):
@@ -50,6 +61,15 @@ def test_command_repeats_the_run(make_run, report, tmp_path, monkeypatch):
     assert script == "train.py"
     config, _, _ = parse([*arguments, "--run", str(tmp_path / "again")])
     assert replace(config, run=None) == Run.open("lstm").config
+
+
+def test_command_and_device_of_several_gpus(make_run, report, tmp_path):
+    run = Run.open(shutil.copytree(make_run("lstm").folder, tmp_path / "two gpus"))
+    run.write_result(run.read_result() | {"device": "cuda:0", "gpu": "H100", "processes": 2})
+    table = report(run).rows()
+    command = "torchrun --nproc-per-node 2 train.py 'two gpus/config.yaml'"
+    assert (table["device"], table["processes"]) == ("cuda:0 (H100)", "2")
+    assert table["command to repeat"] == command
 
 
 def test_runs_of_earlier_versions(make_run, report, tmp_path):

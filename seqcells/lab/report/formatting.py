@@ -1,6 +1,8 @@
 """Labels and values of metrics, settings and the environment, in words and units."""
 
+import shlex
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import PurePath
 from typing import Any
 
@@ -38,7 +40,8 @@ def metric(value: Any, name: str) -> str:
     if name == "tokens_per_second":
         return f"{value:,.0f} tokens/s"
     if isinstance(value, float):
-        return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+        digits = f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+        return f"{Decimal(digits):f}" if 1e-8 < abs(value) < 1e-4 else digits
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
@@ -111,7 +114,7 @@ def repeat_command(run: Run, result: dict[str, Any]) -> str:
     folder = run.folder.resolve().name if run.folder.is_absolute() else run.folder.as_posix()
     processes = result["processes"]
     launcher = f"torchrun --nproc-per-node {processes}" if processes > 1 else "python"
-    return f"{launcher} train.py {folder}/{run.settings.name}"
+    return f"{launcher} train.py {shlex.quote(f'{folder}/{run.settings.name}')}"
 
 
 def _versions(environment: dict[str, Any]) -> str:
