@@ -11,7 +11,7 @@ from seqcells import __version__
 
 
 def describe_environment(device: torch.device | None = None) -> dict[str, str | int]:
-    """Return the date, the versions, and the machine, with the model of a CUDA `device`."""
+    """Return date, versions and machine, without host name; with the model of a CUDA `device`."""
     gpu = {"gpu": torch.cuda.get_device_name(device)} if device and device.type == "cuda" else {}
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
