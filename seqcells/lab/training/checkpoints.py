@@ -1,5 +1,6 @@
 """Checkpoints: a training state in one file, from which a run resumes exactly."""
 
+import os
 import pickle
 import random
 import zipfile
@@ -23,8 +24,8 @@ def save_checkpoint(path: Path, config: Config, content: dict[str, Any]) -> None
     content = {"format": FORMAT, "config": flatten(config), **content}
     try:
         write_atomically(path, lambda file: torch.save(content, file))
-    except (OSError, RuntimeError) as error:  # torch.save hides the OSError
-        reason = error.__context__ if isinstance(error.__context__, OSError) else error
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
         raise OSError(
             f"expected free space to save {path}, got {reason}; earlier checkpoints are unchanged: "
             f"free disk space and continue with --resume {path.parent}"

@@ -17,7 +17,7 @@ import torch
 
 from seqcells.lab.files import write_atomically
 from seqcells.lab.text.vocabulary import Vocabulary
-from seqcells.lab.training import folder_lock, processes
+from seqcells.lab.training import folder_lock, metrics_files, processes
 from seqcells.lab.training.config import Config, check_same, flatten
 from seqcells.lab.training.devices import check_threads, device_of
 from seqcells.lab.training.folder_lock import FolderLock
@@ -170,7 +170,7 @@ class Run:
     def read_epochs(self) -> list[dict[str, Any]]:
         if not self.epochs.is_file():
             raise ValueError(f"expected {self.epochs}, which does not exist; train a new run")
-        return [json.loads(line) for line in self.epochs.read_text(encoding="utf-8").splitlines()]
+        return metrics_files.read_epochs(self.epochs)
 
     def write_result(self, result: dict[str, Any]) -> None:
         content = json.dumps(result, indent=2) + "\n"
@@ -182,7 +182,7 @@ class Run:
                 f"expected a finished run, got {self.folder}, which has no metrics.json; "
                 f"finish it with: {self.resume_command()}"
             )
-        return json.loads(self.result.read_text(encoding="utf-8"))
+        return metrics_files.read_result(self.result)
 
 
 def _create_folder(lock: FolderLock, configured: str | None, name: str) -> Path:
