@@ -14,7 +14,7 @@ import torch
 from seqcells.lab.export import FORMATS, export_run
 from seqcells.lab.models.generation import generate
 from seqcells.lab.prediction import Classifier
-from seqcells.lab.prediction.batch import file_kind, predict_file, predict_texts
+from seqcells.lab.prediction.batch import check_output, file_kind, predict_file, predict_texts
 from seqcells.lab.prediction.files import KINDS
 from seqcells.lab.training import Run, command, evaluate, load_best, task_of
 from seqcells.lab.training.comparison import compare
@@ -133,6 +133,8 @@ def _predict(options: argparse.Namespace) -> None:
     else:
         file = file or "-"
         kind = file_kind(file, options.format)
+        if options.output is not None:
+            check_output(file, options.output)
         classifier = Classifier(run)
         predict_file(classifier, file, kind=kind, column=options.column, output=options.output)
 

@@ -1,6 +1,7 @@
 """Prediction for texts and files on the command line."""
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,32 @@ def file_kind(file: str, kind: str | None) -> str:
             f"expected a file with a suffix of {suffixes}, got {file}; set its --format"
         )
     return suffix
+
+
+def check_output(file: str, output: str) -> None:
+    """Check that predictions of `file` (`-`: standard input) can be written to `output`.
+
+    Raises:
+        ValueError: both are the same file, by any path, or the folder of `output` does not exist.
+    """
+    path = Path(output)
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"--output: expected a file in a folder that exists, got {output}")
+    source = _status(file)
+    if source is not None and path.exists() and os.path.samestat(source, path.stat()):
+        name = "standard input" if file == "-" else file
+        raise ValueError(
+            f"--output: expected another file than the input, got {output}, the same file as "
+            f"{name}; choose another name"
+        )
+
+
+def _status(file: str) -> os.stat_result | None:
+    """Return the status of an input file, or None if it has none."""
+    try:
+        return os.fstat(sys.stdin.fileno()) if file == "-" else os.stat(file)
+    except OSError:
+        return None
 
 
 def predict_texts(classifier: Classifier, texts: Sequence[str], *, explained: bool) -> None:
