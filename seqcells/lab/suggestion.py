@@ -1,0 +1,26 @@
+"""The known name that a mistyped one most likely means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most similar to `name`, or None if none is similar.
+
+    Case is ignored. The last part of a dotted name matches the whole name, and the beginning of
+    only one known name matches that name: `hidden_size` means `model.hidden_size`.
+    """
+    wanted, names = name.lower(), {other.lower(): other for other in known}
+    if not wanted:
+        return None
+    for matches in (
+        [other for other in names if other == wanted],
+        [other for other in names if other.rpartition(".")[2] == wanted],
+        [other for other in names if other.startswith(wanted)],
+    ):
+        if len(matches) == 1:
+            return names[matches[0]]
+    close = get_close_matches(wanted, names, n=1)
+    return names[close[0]] if close else None
