@@ -9,10 +9,10 @@ from difflib import get_close_matches
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that is most similar to `name`, or None if none is similar.
 
-    Case is ignored. The last part of a dotted name matches the whole name, and the beginning of
-    only one known name matches that name: `hidden_size` means `model.hidden_size`.
+    Case and leading dashes are ignored. The last part of a dotted name matches the whole name:
+    `hidden_size` means `model.hidden_size`. So does the beginning of a name, if it is unique.
     """
-    wanted, names = name.lower(), {other.lower(): other for other in known}
+    wanted, names = _plain(name), {_plain(other): other for other in known}
     if not wanted:
         return None
     for matches in (
@@ -24,3 +24,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
             return names[matches[0]]
     close = get_close_matches(wanted, names, n=1)
     return names[close[0]] if close else None
+
+
+def _plain(name: str) -> str:
+    return name.lower().lstrip("-")

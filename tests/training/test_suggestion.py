@@ -4,7 +4,15 @@ import pytest
 
 from seqcells.lab.suggestion import nearest
 
-KNOWN = ["model.hidden_size", "model.cell", "training.seed", "training.epochs", "--top-k", "Dates"]
+KNOWN = [
+    "model.hidden_size",
+    "model.cell",
+    "training.seed",
+    "training.epochs",
+    "--top-k",
+    "--help",
+    "Dates",
+]
 
 
 @pytest.mark.parametrize(
@@ -18,6 +26,7 @@ KNOWN = ["model.hidden_size", "model.cell", "training.seed", "training.epochs", 
         ("--topk", "--top-k"),
         ("date", "Dates"),
         ("quantum", None),
+        ("--deep", None),
         ("", None),
     ],
 )

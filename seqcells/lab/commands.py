@@ -1,0 +1,141 @@
+"""The commands of `seqcells`, from parsed options to printed results."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from seqcells.lab.export import export_run
+from seqcells.lab.models.generation import generate
+from seqcells.lab.prediction import Classifier
+from seqcells.lab.prediction.batch import check_output, file_kind, predict_file, predict_texts
+from seqcells.lab.training import Run, command, evaluate, load_best, task_of
+from seqcells.lab.training.comparison import compare
+from seqcells.lab.training.tasks.base import describe
+
+
+def _open_run(folder: str, path: str | None) -> Run:
+    """Open a run, optionally with another path of its data set."""
+    run = Run.open(folder)
+    if path is not None:
+        run.config = replace(run.config, data=replace(run.config.data, path=path))
+    return run
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    run = _open_run(options.run, options.path)
+    task = task_of(run.config)
+    vocabulary = run.load_vocabulary() if task.reads_text else None
+    model = load_best(run, vocabulary)
+    scores = evaluate(task, model, task.load_split(vocabulary, options.split))
+    print(f"{options.split} {describe(scores)}")
+
+
+def _predict(options: argparse.Namespace) -> None:
+    run, file, explained = Run.open(options.run), options.file, options.explain is not None
+    texts = [*options.texts, *(options.explain or [])]
+    for option, value in (("--file", file), ("--output", options.output)):
+        if value is not None and (texts or explained):
+            raise ValueError(
+                f"{option}: expected no {option} together with texts or --explain, got {value}"
+            )
+    if run.config.task != "sentiment":
+        if explained or file is not None or options.output is not None:
+            raise ValueError(
+                "--file, --output, --explain: expected a run of the task sentiment, "
+                f"got one of {run.config.task}"
+            )
+        _answer(run, texts or [line.rstrip("\n") for line in sys.stdin])
+    elif texts or explained:
+        texts = texts or [line.rstrip("\n") for line in sys.stdin]
+        predict_texts(Classifier(run), texts, explained=explained)
+    else:
+        file = file or "-"
+        kind = file_kind(file, options.format)
+        if options.output is not None:
+            check_output(file, options.output)
+        classifier = Classifier(run)
+        predict_file(classifier, file, kind=kind, column=options.column, output=options.output)
+
+
+def _answer(run: Run, texts: Sequence[str]) -> None:
+    """Print one answer per text as soon as it is computed."""
+    if not texts:
+        raise ValueError("expected texts as arguments or on standard input, got none")
+    task = task_of(run.config)
+    if not task.answers:
+        raise ValueError(
+            f"expected a run of a task that answers texts, got one of {run.config.task}"
+        )
+    vocabulary = run.load_vocabulary()
+    for number, text in enumerate(texts, 1):
+        if not vocabulary.tokenise(text):
+            raise ValueError(f"text {number}: expected at least one word, got {text!r}")
+    model = load_best(run, vocabulary)
+    with torch.no_grad():
+        for text in texts:
+            print(task.answer(model, vocabulary, text))
+
+
+def _generate(options: argparse.Namespace) -> None:
+    """Print each token as soon as it is sampled."""
+    run = Run.open(options.run)
+    if run.config.task != "language":
+        raise ValueError(f"expected a run of the task language, got one of {run.config.task}")
+    vocabulary = run.load_vocabulary()
+    text = " ".join(options.beginning)
+    tokens = generate(
+        load_best(run, vocabulary),
+        vocabulary.encode(text),
+        temperature=options.temperature,
+        top_k=options.top_k,
+        generator=torch.Generator().manual_seed(options.seed),
+    )
+    separator = " " if vocabulary.unit == "words" else ""
+    print(text, end="", flush=True)
+    for number, token in enumerate(islice(tokens, options.length)):
+        print((separator if number or text else "") + vocabulary.words[token], end="", flush=True)
+    print()
+
+
+def _export(options: argparse.Namespace) -> None:
+    print(export_run(options.run, options.format, options.output))
+
+
+def _report(options: argparse.Namespace) -> None:
+    from seqcells.lab.report import write_report  # imported here because it imports SciPy
+
+    runs = [_open_run(folder, options.path) for folder in options.runs]
+    folder = runs[0].folder if len(runs) == 1 else Path()
+    path = Path(options.output) if options.output else folder / "report.html"
+    write_report(runs, path, options.split)
+    print(f"report: {path}")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    compare(
+        options.items,
+        varied=options.varied,
+        seeds=options.seeds,
+        folder=options.folder,
+        data_path=options.path,
+    )
+
+
+COMMANDS = {
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "generate": _generate,
+    "export": _export,
+    "compare": _compare,
+    "report": _report,
+}
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run a command and return the exit status."""
+    return command(lambda _: COMMANDS[options.command](options), [])
