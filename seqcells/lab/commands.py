@@ -1,7 +1,6 @@
 """The commands of `seqcells`, from parsed options to printed results."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
@@ -12,7 +11,13 @@ import torch
 from seqcells.lab.export import export_run
 from seqcells.lab.models.generation import generate
 from seqcells.lab.prediction import Classifier
-from seqcells.lab.prediction.batch import check_output, file_kind, predict_file, predict_texts
+from seqcells.lab.prediction.batch import (
+    check_output,
+    file_kind,
+    predict_file,
+    predict_texts,
+    read_lines,
+)
 from seqcells.lab.training import Run, command, evaluate, load_best, task_of
 from seqcells.lab.training.comparison import compare
 from seqcells.lab.training.tasks.base import describe
@@ -49,10 +54,10 @@ def _predict(options: argparse.Namespace) -> None:
                 "--file, --output, --explain: expected a run of the task sentiment, "
                 f"got one of {run.config.task}"
             )
-        _answer(run, texts or [line.rstrip("\n") for line in sys.stdin])
+        _answer(run, texts)
     elif texts or explained:
-        texts = texts or [line.rstrip("\n") for line in sys.stdin]
-        predict_texts(Classifier(run), texts, explained=explained)
+        classifier = Classifier(run)
+        predict_texts(classifier, texts or read_lines(), explained=explained)
     else:
         file = file or "-"
         kind = file_kind(file, options.format)
@@ -63,15 +68,14 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _answer(run: Run, texts: Sequence[str]) -> None:
-    """Print one answer per text as soon as it is computed."""
-    if not texts:
-        raise ValueError("expected texts as arguments or on standard input, got none")
+    """Print one answer per text, or per line of standard input, as soon as it is computed."""
     task = task_of(run.config)
     if not task.answers:
         raise ValueError(
             f"expected a run of a task that answers texts, got one of {run.config.task}"
         )
     vocabulary = run.load_vocabulary()
+    texts = texts or read_lines()
     for number, text in enumerate(texts, 1):
         if not vocabulary.tokenise(text):
             raise ValueError(f"text {number}: expected at least one word, got {text!r}")

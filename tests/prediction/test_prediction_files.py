@@ -101,6 +101,52 @@ def test_csv_is_read_up_to_a_syntax_error(make_run, tmp_path, capfd):
     assert f"{file}:3: expected valid CSV, got an error here" in captured.err
 
 
+class Terminal(io.TextIOWrapper):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ([], "reading texts, one per line, from standard input; end with Ctrl-D"),
+        (["--explain"], "reading texts, one per line, from standard input; end with Ctrl-D"),
+        (["--format", "csv"], "reading csv from standard input; end with Ctrl-D"),
+    ],
+)
+def test_a_terminal_is_announced(make_run, monkeypatch, capfd, options, line):
+    run = make_run()
+    monkeypatch.setattr("sys.stdin", Terminal(io.BytesIO(b"text\nfine\n")))
+    assert main(["predict", run, *options]) == 0
+    output, error = capfd.readouterr()
+    assert error == line + "\n"
+    assert "fine" in output
+
+
+def test_arguments_need_no_terminal(make_run, monkeypatch, capfd):
+    monkeypatch.setattr("sys.stdin", Terminal(io.BytesIO()))
+    assert main(["predict", make_run(), "good", "--explain"]) == 0
+    assert capfd.readouterr().err == ""
+
+
+def test_a_terminal_is_announced_for_other_tasks(make_run, monkeypatch, capfd):
+    run = make_run("capitals")
+    monkeypatch.setattr("sys.stdin", Terminal(io.BytesIO(b"fine\n")))
+    assert main(["predict", run]) == 0
+    output, error = capfd.readouterr()
+    assert output.lower() == "fine\n"
+    assert error == "reading texts, one per line, from standard input; end with Ctrl-D\n"
+
+
+@pytest.mark.parametrize("options", [[], ["--explain"]])
+def test_empty_standard_input_raises(make_run, monkeypatch, capfd, options):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+    assert main(["predict", make_run(), *options]) == 2
+    output, error = capfd.readouterr()
+    assert (output, error.count("\n")) == ("", 1)
+    assert "expected texts" in error
+
+
 def test_missing_column_error_lists_the_columns(make_run, tmp_path, capfd):
     file = write(tmp_path / "texts.csv", "id,review\n1,good\n")
     assert main(["predict", make_run(), "--file", file]) == 2

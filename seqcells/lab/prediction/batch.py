@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from seqcells.lab.explanation import format_coloured, format_table
+from seqcells.lab.explanation import LEGEND, coloured_legend, format_coloured, format_table
 from seqcells.lab.files import write_atomically
 from seqcells.lab.prediction.classifier import Classifier
 from seqcells.lab.prediction.files import KINDS, Record, read_records, write_answers
@@ -52,9 +52,28 @@ def _status(file: str) -> os.stat_result | None:
         return None
 
 
+def announce_terminal(kind: str = "txt") -> None:
+    """Say on standard error that standard input is read, if it is a terminal."""
+    if sys.stdin.isatty():
+        texts = "texts, one per line," if kind == "txt" else kind
+        print(f"reading {texts} from standard input; end with Ctrl-D", file=sys.stderr, flush=True)
+
+
+def read_lines() -> list[str]:
+    """Return the lines of standard input, at least one."""
+    announce_terminal()
+    lines = [line.rstrip("\n") for line in sys.stdin]
+    if not lines:
+        raise ValueError("expected texts as arguments or on standard input, got none")
+    return lines
+
+
 def predict_texts(classifier: Classifier, texts: Sequence[str], *, explained: bool) -> None:
-    """Print one line per text, followed by its explanation if `explained`."""
-    format_explanation = format_coloured if sys.stdout.isatty() else format_table
+    """Print one line per text, followed by its explanation if `explained`, after a legend."""
+    coloured = sys.stdout.isatty()
+    format_explanation = format_coloured if coloured else format_table
+    if explained:
+        print(coloured_legend() if coloured else LEGEND)
     for number, (text, probability) in enumerate(zip(texts, classifier.predict(texts).tolist()), 1):
         write_answers(sys.stdout, "txt", [Record(number, text, {})], [probability])
         if explained:
@@ -70,7 +89,11 @@ def predict_file(
         ValueError: the file has no texts, or some records are invalid. Invalid records are listed
             on standard error and the other records are still predicted.
     """
-    content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    if file == "-":
+        announce_terminal(kind)
+        content = sys.stdin.buffer.read()
+    else:
+        content = Path(file).read_bytes()
     records = read_records(content, kind, column)
     if not records:
         raise ValueError(f"expected texts in {file}, got none")
