@@ -60,6 +60,13 @@ def test_items_of_one_name_have_a_row_each(finished, small_corpus, capfd):
     assert parameters[3] == parameters[4] == "123" != parameters[1]
 
 
+def test_the_configuration_of_a_run_has_its_name(finished, capfd):
+    assert main(["compare", f"{finished}/config.yaml"]) == 0
+    output, progress = capfd.readouterr()
+    assert output.splitlines()[2].split()[0] == "done"
+    assert progress.startswith("1/1: runs/compare/done-seed0\n")
+
+
 def test_an_item_or_a_value_given_twice_raises(finished, capfd):
     config = write_config(Path(), name="right")
     Path("link.yaml").symlink_to(config)

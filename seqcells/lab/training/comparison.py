@@ -85,9 +85,14 @@ def unique_names(items: Sequence[str]) -> list[str]:
         if Path(first).resolve() == Path(second).resolve():
             raise ValueError(f"expected different runs and configurations, got {second} twice")
     paths = [Path(item) for item in items]
-    names = [path.resolve().name if path.is_dir() else path.stem for path in paths]
+    names = [path.resolve().name if path.is_dir() else _stem(path) for path in paths]
     counts = Counter(names)
     return [name if counts[name] == 1 else item for name, item in zip(names, items)]
+
+
+def _stem(path: Path) -> str:
+    """Return the name of a configuration: of the run, if it is the configuration of one."""
+    return path.resolve().parent.name if path.name == "config.yaml" else path.stem
 
 
 def _check_plan(varied: dict[str, list[str]], seeds: int) -> None:
@@ -120,7 +125,7 @@ def _variants(
     data_path: str | None,
 ) -> list[Row]:
     """Return a row for each combination of the varied settings of a configuration."""
-    stem = Path(path).stem
+    stem = _stem(Path(path))
     if name != stem:  # of two files: the folder is named by the path
         stem = "-".join(part for part in Path(path).with_suffix("").parts if part.strip("/."))
     rows = []
