@@ -86,7 +86,8 @@ def build_parser() -> tuple[_Parser, dict[str, _Parser]]:
     part.add_argument(
         "--output",
         metavar="FILE",
-        help="default: report.html, in the run folder if there is one run",
+        help="default: report.html in the folder of the run; "
+        "runs/report-NAMES.html, with their names, for several runs",
     )
     part.add_argument("--split", choices=("test", "validation"), default="test")
     part.add_argument("--data.path", dest="path", metavar="PATH", help="path of the IMDB data set")

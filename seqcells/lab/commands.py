@@ -22,6 +22,9 @@ from seqcells.lab.training import Run, command, evaluate, load_best, task_of
 from seqcells.lab.training.comparison import compare
 from seqcells.lab.training.tasks.base import describe
 
+MAX_NAMES = 4  # of runs in the name of a report
+REPORT_HEAD = 4096  # bytes in which a report has its title
+
 
 def _open_run(folder: str, path: str | None) -> Run:
     """Open a run, optionally with another path of its data set."""
@@ -114,10 +117,33 @@ def _report(options: argparse.Namespace) -> None:
     from seqcells.lab.report import write_report  # imported here because it imports SciPy
 
     runs = [_open_run(folder, options.path) for folder in options.runs]
-    folder = runs[0].folder if len(runs) == 1 else Path()
-    path = Path(options.output) if options.output else folder / "report.html"
+    path = Path(options.output) if options.output else _report_path(runs)
+    if path.exists() and not _is_report(path):
+        raise ValueError(
+            f"--output: expected a new file or an earlier report, got {path}, which is neither; "
+            "choose another name"
+        )
     write_report(runs, path, options.split)
     print(f"report: {path}")
+
+
+def _report_path(runs: Sequence[Run]) -> Path:
+    """Return the default path of a report: in the run's folder, or below runs/ for several."""
+    if len(runs) == 1:
+        return runs[0].folder / "report.html"
+    names = [run.folder.resolve().name for run in runs]
+    if len(names) > MAX_NAMES:
+        names = [*names[:MAX_NAMES], f"and-{len(names) - MAX_NAMES}-more"]
+    path = Path("runs", f"report-{'-'.join(names)}.html")
+    path.parent.mkdir(exist_ok=True)
+    return path
+
+
+def _is_report(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return b"seqcells report" in file.read(REPORT_HEAD)
 
 
 def _compare(options: argparse.Namespace) -> None:
