@@ -11,6 +11,7 @@ from itertools import takewhile
 from typing import Any, NoReturn
 
 from seqcells.lab.extras import packages_required
+from seqcells.lab.reporting import report
 from seqcells.lab.suggestion import nearest
 
 FORMATS = ("safetensors", "torch-export", "onnx")  # of `export`
@@ -163,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = parse(sys.argv[1:] if argv is None else argv)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        report(f"error: {error}")
         return 2
     with packages_required():
         from seqcells.lab.commands import run

@@ -1,15 +1,16 @@
 """Missing packages of the optional extras: one line with the remedy in place of a traceback.
 
-Imports the standard library alone, because it runs before the packages are known to be there.
+Imports no package of an extra, because it runs before they are known to be there.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from seqcells.lab.reporting import report
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = {  # of the packages that setup.cfg lists for each extra
@@ -47,5 +48,5 @@ def packages_required() -> Iterator[None]:
         line = remedy(error)
         if line is None:
             raise
-        print(f"error: {line}", file=sys.stderr)
+        report(f"error: {line}")
         raise SystemExit(2) from None

@@ -1,11 +1,11 @@
 """Early termination: exceptions, signals, and the exit status of a command."""
 
 import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from seqcells.lab.extras import remedy
+from seqcells.lab.reporting import report
 
 USER_ERROR, INTERRUPTED = 2, 130  # exit statuses
 
@@ -72,5 +72,5 @@ def command(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
 
 
 def _report(line: str, status: int) -> int:
-    print(line, file=sys.stderr)
+    report(line)
     return status
