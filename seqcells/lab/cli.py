@@ -11,7 +11,7 @@ from itertools import takewhile
 from typing import Any, NoReturn
 
 from seqcells.lab.extras import packages_required
-from seqcells.lab.reporting import report
+from seqcells.lab.failure import print_failure
 from seqcells.lab.suggestion import nearest
 
 FORMATS = ("safetensors", "torch-export", "onnx")  # of `export`
@@ -45,15 +45,16 @@ def build_parser() -> tuple[_Parser, dict[str, _Parser]]:
     part = commands.add_parser("predict", help="classify or transform texts")
     part.add_argument("run", metavar="RUN")
     part.add_argument(
-        "texts", nargs="*", metavar="TEXT", help="default: one text per line from stdin"
+        "texts",
+        nargs="*",
+        metavar="TEXT",
+        help="default: one text per line from stdin; after -- if it starts with a dash",
     )
     part.add_argument("--file", metavar="FILE", help=".txt, .csv or .jsonl; - for standard input")
     part.add_argument("--format", choices=KINDS, help="file format (default: by suffix)")
     part.add_argument("--column", default="text", metavar="NAME", help="column or key of the texts")
     part.add_argument("--output", metavar="FILE", help="default: standard output")
-    part.add_argument(
-        "--explain", nargs="*", metavar="TEXT", help="print the contribution of each word"
-    )
+    part.add_argument("--explain", nargs="*", metavar="TEXT", help="print the effect of each word")
 
     part = commands.add_parser("generate", help="sample text from a language model")
     part.add_argument("run", metavar="RUN")
@@ -164,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = parse(sys.argv[1:] if argv is None else argv)
     except ValueError as error:
-        report(f"error: {error}")
+        print_failure(f"error: {error}")
         return 2
     with packages_required():
         from seqcells.lab.commands import run

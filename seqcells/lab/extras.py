@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from seqcells.lab.reporting import report
+from seqcells.lab.failure import print_failure
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = {  # of the packages that setup.cfg lists for each extra
@@ -48,5 +48,5 @@ def packages_required() -> Iterator[None]:
         line = remedy(error)
         if line is None:
             raise
-        report(f"error: {line}")
+        print_failure(f"error: {line}")
         raise SystemExit(2) from None

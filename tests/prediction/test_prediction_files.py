@@ -165,6 +165,7 @@ def test_invalid_files_raise(make_run, tmp_path, capfd):
             ["--output", str(tmp_path / "none" / "answers.txt")],
             "--output: expected a file in a folder that exists, got ",
         ),
+        (["--output", run], f"--output: expected a file in a folder that exists, got {run}"),
         (["good", "--file", "-"], "--file: expected no --file together with texts"),
         (["good", "--output", "answers.txt"], "--output: expected no --output together with texts"),
         (

@@ -90,6 +90,15 @@ def test_suggested_commands_run(name, small_reviews, train_main, capfd):
     assert Path(run, "report.html").is_file()
 
 
+@pytest.mark.parametrize("script", ["train.py", "../seqcells/train.py"])
+def test_the_script_is_suggested_as_it_was_started(
+    script, small_reviews, train_main, monkeypatch, capfd
+):
+    monkeypatch.setattr("sys.argv", [script])
+    assert command(train_main, [*TINY, "--run=mine"]) == 0
+    assert f" {script} mine/config.yaml --training.seed 1\n" in capfd.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("options", "baseline"), [([], "corpus_words"), (["--model.kind=words"], "corpus_lstm")]
 )

@@ -33,7 +33,7 @@ def check_output(file: str, output: str) -> None:
         ValueError: both are the same file, by any path, or the folder of `output` does not exist.
     """
     path = Path(output)
-    if not path.absolute().parent.is_dir():
+    if path.is_dir() or not path.absolute().parent.is_dir():
         raise ValueError(f"--output: expected a file in a folder that exists, got {output}")
     source = _status(file)
     if source is not None and path.exists() and os.path.samestat(source, path.stat()):

@@ -1,6 +1,7 @@
 """Commands to try after a run: its end prints them, each runs as it is printed."""
 
 import shlex
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -78,4 +79,7 @@ def _seqcells(*arguments: object) -> str:
 
 
 def _train(run: Run, *arguments: object) -> str:
-    return shlex.join([program("python"), "train.py", str(run.settings), *map(str, arguments)])
+    script = (
+        sys.argv[0] if Path(sys.argv[0]).name == "train.py" else "train.py"
+    )  # as it was started
+    return shlex.join([program("python"), script, str(run.settings), *map(str, arguments)])

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from seqcells.lab.extras import remedy
-from seqcells.lab.reporting import report
+from seqcells.lab.failure import print_failure
 
 USER_ERROR, INTERRUPTED = 2, 130  # exit statuses
 
@@ -72,5 +72,5 @@ def command(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
 
 
 def _report(line: str, status: int) -> int:
-    report(line)
+    print_failure(line)
     return status

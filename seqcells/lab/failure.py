@@ -1,4 +1,4 @@
-"""One line on standard error for the end of a command, also under torchrun."""
+"""The line on standard error that ends a failed command, also under torchrun."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 
-def report(line: str) -> None:
+def print_failure(line: str) -> None:
     """Print a line to standard error.
 
     Several processes of one `torchrun` may report the same line: the first prints it, and all
