@@ -143,7 +143,8 @@ def _is_report(path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return b"seqcells report" in file.read(REPORT_HEAD)
+        head = file.read(REPORT_HEAD).lstrip()
+    return head.startswith(b"<!DOCTYPE html") and b"seqcells report" in head
 
 
 def _compare(options: argparse.Namespace) -> None:

@@ -21,13 +21,15 @@ def print_failure(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
         return
     file = Path(path)
-    details = {"timestamp": str(int(time.time()))}
-    file.write_text(json.dumps({"message": {"message": line, "extraInfo": details}}))
     # An error may occur in one process only, or end the others before they report it. So no
     # process is the only one that prints: a file in the shared folder marks a printed line.
-    marker = f"printed-{hashlib.sha256(line.encode()).hexdigest()}"
+    marker = file.parents[1] / f"printed-{hashlib.sha256(line.encode()).hexdigest()}"
     try:
-        (file.parents[1] / marker).touch(exist_ok=False)
-    except FileExistsError:
-        return
-    print(line, file=sys.stderr, flush=True)
+        marker.touch(exist_ok=False)
+        printed = False
+    except OSError:
+        printed = marker.exists()
+    if not printed:
+        print(line, file=sys.stderr, flush=True)
+    details = {"timestamp": str(int(time.time()))}
+    file.write_text(json.dumps({"message": {"message": line, "extraInfo": details}}))

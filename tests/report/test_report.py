@@ -170,13 +170,13 @@ def test_default_output(make_run, tmp_path, monkeypatch, capfd):
 def test_only_a_report_is_replaced(make_run, tmp_path, capfd):
     folder, path = str(make_run("adding", task="adding").folder), tmp_path / "page.html"
     arguments = ["report", folder, "--output", str(path)]
-    path.write_text("<title>My page</title>")
-    capfd.readouterr()
-    assert main(arguments) == 2
-    assert f"--output: expected a new file or an earlier report, got {path}" in (
-        capfd.readouterr().err
-    )
-    assert path.read_text() == "<title>My page</title>"
+    for content in ("<!DOCTYPE html><title>My page</title>", "# On seqcells report"):
+        path.write_text(content)
+        capfd.readouterr()
+        assert main(arguments) == 2
+        error = capfd.readouterr().err
+        assert f"--output: expected a new file or an earlier report, got {path}" in error
+        assert path.read_text() == content
     path.unlink()
     assert [main(arguments), main(arguments)] == [0, 0]
     assert main(["report", folder, "--output", str(tmp_path)]) == 2
