@@ -12,7 +12,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqcells.lab.training import Run, command, conclude, device_of, parse, processes, train
+from seqcells.lab.extras import packages_required
+
+with packages_required():
+    from seqcells.lab.training import Run, command, conclude, device_of, parse, processes, train
 
 
 def main(argv: Sequence[str]) -> None:
