@@ -72,7 +72,7 @@ def scores(result: dict[str, Any], split: str) -> dict[str, float]:
 def conclude(run: Run, result: dict[str, Any]) -> str:
     """Return the closing lines of a run: scores, folder, and commands to try next."""
     return (
-        f"test {describe(scores(result, 'test'))} with the model of epoch {result['best_epoch']}; "
+        f"test {describe(scores(result, 'test'))} with the model of epoch {result['best_epoch']}\n"
         f"{result['parameters']:,} parameters, trained in {result['train_seconds']:.0f} s\n"
         f"run: {run.folder}\n"
         f"try next: " + "\n          ".join(suggest_commands(run))
