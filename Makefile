@@ -54,6 +54,7 @@ test-all: lint
 
 docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	@echo 'Open build/docs/index.html in a browser; no server is needed.'
 
 kernels: .venv/ready
 	$(BIN)/python -m seqcells.cells.write_kernels
