@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,6 +35,7 @@ from benchmarks.options import at_least_one, parser_of, select, words_of
 from benchmarks.shapes import GATES
 from benchmarks.table import markdown
 from benchmarks.timing import Clock, in_turn, seconds
+from seqcells.lab.machine import processor
 
 CELLS, ONE, TEN = "cells", "layers, T=1", "layers, T=10"
 STEPS = {CELLS: None, ONE: 1, TEN: 10}
@@ -186,15 +186,6 @@ def summary(rows: Sequence[Row]) -> Iterator[str]:
         )
     words = ["calls", "mode", "smallest at"]
     return markdown(words, ["rows", "geometric mean", "smallest ratio"], lines)
-
-
-def processor() -> str:
-    """Return the processor's name, from /proc/cpuinfo if that has one."""
-    info = Path("/proc/cpuinfo")
-    for line in info.read_text().splitlines() if info.exists() else ():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def environment(command: Sequence[str], threads: int, rounds: int) -> str:

@@ -1,9 +1,12 @@
 import functools
+import html
+import re
 from html.parser import HTMLParser
 
 import pytest
 import torch
 
+from seqcells.lab.cli import main
 from seqcells.lab.model_config import ModelConfig
 from seqcells.lab.text.corpus import make_corpus
 from seqcells.lab.training import Config, DataConfig, Run, TrainingConfig, train
@@ -70,6 +73,11 @@ class Page(HTMLParser):
             if key in attributes
         }
 
+    def rows(self):
+        """Return the tables of labels and values as one dictionary."""
+        row = r'<tr><th scope="row">([^<]*)</th>\s*<td[^>]*>([^<]*)</td></tr>'
+        return {name: html.unescape(value) for name, value in re.findall(row, self.source)}
+
     def count(self, tag):
         return sum(name == tag for name, _ in self.tags)
 
@@ -77,3 +85,16 @@ class Page(HTMLParser):
 @pytest.fixture(scope="session")
 def read_page():
     return Page
+
+
+@pytest.fixture
+def report(tmp_path, read_page):
+    """Return a function that writes a report with the command and parses it."""
+
+    def write(*runs, options=()):
+        path = tmp_path / "page.html"
+        folders = [str(run.folder) for run in runs]
+        assert main(["report", *folders, "--output", str(path), *options]) == 0
+        return read_page(path)
+
+    return write

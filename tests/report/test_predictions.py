@@ -65,7 +65,7 @@ def test_texts_of_equal_length_share_a_bin():
 
 
 def test_errors_are_ordered_by_confidence(predicted):
-    indices = predictions.most_confident_errors(predicted, 10)
+    indices = predictions.most_confident_errors(predicted, range(500), 10)
     assert len(indices) == 10
     assert not predicted.correct[indices].any()
     confidence = np.abs(predicted.logits)
@@ -74,7 +74,7 @@ def test_errors_are_ordered_by_confidence(predicted):
 
 
 def test_examples_match_their_descriptions(predicted):
-    selected = predictions.examples(predicted)
+    selected = predictions.examples(predicted, range(500))
     assert len(selected) == 6
     assert len(set(selected.values())) == 6
     for index, reason in selected.items():
@@ -86,5 +86,13 @@ def test_examples_match_their_descriptions(predicted):
 
 def test_perfect_model_has_no_examples_of_errors():
     perfect = Predictions(np.array([0, 1]), np.array([-1.0, 2.0]), np.array([5, 5]))
-    assert predictions.most_confident_errors(perfect, 10) == []
-    assert all("correct" in reason for reason in predictions.examples(perfect).values())
+    assert predictions.most_confident_errors(perfect, [0, 1], 10) == []
+    assert all("correct" in reason for reason in predictions.examples(perfect, [0, 1]).values())
+
+
+def test_copies_count_as_one_review():
+    labels, logits = np.array([0, 0, 0, 0, 1]), np.array([3.0, 3.0, 2.0, 3.0, 1.0])
+    predicted, copies = Predictions(labels, logits, np.full(5, 4)), ["a", "a", "b", "a", "c"]
+    assert predictions.most_confident_errors(predicted, copies, 10) == [0, 2]
+    selected = predictions.examples(predicted, copies)
+    assert sorted(copies[index] for index in selected) == ["a", "b", "c"]

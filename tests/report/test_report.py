@@ -1,5 +1,6 @@
 """The HTML report."""
 
+import html
 import json
 import re
 
@@ -8,22 +9,10 @@ import pytest
 import torch
 
 from seqcells.lab.cli import main
+from seqcells.lab.report.formatting import ENVIRONMENT
 from seqcells.lab.training import Run, encode, load_best
 
 BOTH = {"bidirectional": True, "ngrams": 2}
-
-
-@pytest.fixture
-def report(tmp_path, read_page):
-    """Return a function that writes a report with the command and parses it."""
-
-    def write(*runs, options=()):
-        path = tmp_path / "page.html"
-        folders = [str(run.folder) for run in runs]
-        assert main(["report", *folders, "--output", str(path), *options]) == 0
-        return read_page(path)
-
-    return write
 
 
 def logits_of(run, reviews):
@@ -41,10 +30,17 @@ def logits_of(run, reviews):
 def test_metrics_equal_those_of_the_run(make_run, report):
     run = make_run("lstm")
     result = json.loads((run.folder / "metrics.json").read_text())
-    shown = report(run).values("data-metric")
-    assert {name: shown["lstm", name] for name in result} == {
-        name: str(value) for name, value in result.items()
+    page = report(run)
+    shown = page.values("data-metric")
+    numbers = {name: value for name, value in result.items() if name not in ENVIRONMENT}
+    assert {name: shown["lstm", name] for name in numbers} == {
+        name: str(value) for name, value in numbers.items()
     }
+    table = page.rows()
+    assert table["test accuracy"] == f"{result['test_accuracy']:.2%}"
+    assert table["training speed"] == f"{result['tokens_per_second']:,.0f} tokens/s"
+    assert re.fullmatch(r"\d+\.\d s", table["training time"])
+    assert table["selected epoch"] == str(result["best_epoch"])
 
 
 @pytest.mark.parametrize("split", ["test", "validation"])
@@ -118,16 +114,44 @@ def test_explanations_and_errors_show_the_texts(make_run, report, small_corpus):
         if (logit > 0) != review.label
     ]
     most_confident = max(wrong)[1]
-    assert f'<p class="text">{most_confident}</p>' in page.source
     vocabulary = run.load_vocabulary()
-    spans = [
-        text.strip()
-        for (tag, attributes), text in zip(page.tags, page.texts)
-        if tag == "span" and ", then " in attributes.get("title", "")
+    (shown,) = re.findall(r'<p class="text">(.*?)</p>', page.source.split("<li>")[1], re.DOTALL)
+    beginning, *rest = html.unescape(shown).split(" … ")
+    assert most_confident.startswith(beginning)
+    assert most_confident.endswith(rest[0] if rest else beginning)
+    words = [
+        html.unescape(text)
+        for title, text in re.findall(r'<span [^>]*title="([^"]*)">([^<]*)</span>', page.source)
+        if ", then " in title
     ]
+    assert any(word[0].isupper() for word in words)
     tokens = [encode(review.text, vocabulary, run.config.data) for review in small_corpus["test"]]
-    shown = " ".join(str(vocabulary.number(word)) for word in spans)
-    assert sum(" ".join(map(str, text)) in shown for text in tokens) >= 3
+    read = " ".join(str(vocabulary.number(word.lower())) for word in words)
+    assert sum(" ".join(map(str, text)) in read for text in tokens) >= 3
+
+
+def test_coloured_reviews_are_texts_of_the_data(make_run, report, small_corpus):
+    page = report(make_run("lstm"))
+    reviews = {" ".join(review.text.split()) for review in small_corpus["test"]}
+    examples = page.source.split('<div class="example">')[1:]
+    assert len(examples) >= 4
+    for example in examples:
+        (text,) = re.findall(r'<p class="text">(.*?)</p>', example, re.DOTALL)
+        parts = html.unescape(re.sub("<[^>]*>", "", text)).split(" … ")
+        assert any(review.startswith(parts[0]) and review.endswith(parts[-1]) for review in reviews)
+
+
+def test_copies_of_a_review_are_shown_once(make_run, report, small_corpus, monkeypatch):
+    reviews = small_corpus["test"]
+    copies = [review._replace(text=review.text + "  ") for review in reviews]
+    changed = small_corpus | {"test": reviews + copies}
+    monkeypatch.setattr("seqcells.lab.training.tasks.reviews.make_corpus", lambda: changed)
+    page = report(Run.open(make_run("lstm").folder))
+    assert "on 120 reviews" in page.source
+    mistakes = page.source.split("<h3>Explanations</h3>")[0].split("<li>")[1:]
+    found = [re.findall(r'<p class="text">(.*?)</p>', one, re.DOTALL)[0] for one in mistakes]
+    assert len(found) == 10
+    assert len({" ".join(text.split()) for text in found}) == 10
 
 
 def test_comparison_of_several_runs(make_run, report):
@@ -151,7 +175,7 @@ def test_other_tasks_have_curves_and_metrics(make_run, report):
     titles = [attributes["aria-label"] for tag, attributes in page.tags if tag == "svg"]
     assert titles == ["Accuracy", "Loss", "Gradient norm"]
     shown = page.values("data-metric")
-    assert {name for _, name in shown} == run.read_result().keys()
+    assert {name for _, name in shown} == run.read_result().keys() - {*ENVIRONMENT}
 
 
 def test_default_output(make_run, tmp_path, monkeypatch, capfd):

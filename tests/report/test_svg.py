@@ -31,6 +31,33 @@ def test_whole_axes_have_whole_ticks(last, most):
     assert all(text == str(round(value)) for value, text in axis.ticks())
 
 
+def test_whole_axes_have_several_ticks():
+    for last in range(1, 1200):
+        assert 2 <= len(Axis.around("word", [1, last], whole=True).ticks()) <= 7, last
+        assert 2 <= len(Axis.around("words back", [-last, -1], whole=True).ticks()) <= 7, last
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        Axis.logarithmic("gradient norm", [3e-12, 0.7]),
+        Axis.logarithmic("gradient norm", [1e-107, 0.7]),
+        Axis.around("accuracy", [0, 1], percent=True),
+        Axis.around("perplexity", [0, 4.2e7]),
+        Axis.around("loss", [0, 0.0000042]),
+    ],
+    ids=lambda y: f"{y.low} to {y.high}",
+)
+def test_tick_labels_do_not_reach_the_label_of_the_axis(y):
+    page = Chart("title", Axis.around("x", [0, 1]), y).__html__()
+    labels = re.findall(r'<text class="y" x="([^"]*)"[^>]*>([^<]*)</text>', page)
+    assert len(labels) >= 2
+    (baseline,) = re.findall(r"translate\((\S+) \S+\) rotate", page)
+    for right, text in labels:
+        digits = len(re.sub(r"[,.]", "", text))
+        assert float(right) - 6.9 * digits > float(baseline) + 3
+
+
 def test_powers_of_ten():
     axis = Axis.logarithmic("norm", [3e-12, 0.7])
     assert (axis.low, axis.high) == (1e-12, 1)

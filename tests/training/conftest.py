@@ -41,8 +41,8 @@ def make_trainer(small_corpus, tmp_path):
             training=TrainingConfig(**(PLAIN | training)),
             run=str(tmp_path / f"run-{next(numbers)}"),
         )
-        run = Run.create(config, "unused")
-        return prepare(run)
+        with Run.create(config, "unused") as run:  # unlocked after that, so that tests can resume
+            return prepare(run)
 
     return make
 

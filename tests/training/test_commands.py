@@ -248,13 +248,6 @@ def test_resuming_a_finished_run_raises(finished, train_main, capfd):
     assert "nowhere" in error
 
 
-def test_failure_before_training_leaves_the_folder_empty(train_main, in_folder, capfd):
-    arguments = ["--data.source=imdb", "--data.path=missing.tar.gz", "--run=mine"]
-    error = failure(capfd, arguments, lambda argv: command(train_main, argv))
-    assert "missing.tar.gz" in error
-    assert not list(Path("mine").iterdir())
-
-
 def test_vectors_of_another_size_raise(train_main, small_corpus, in_folder, capfd):
     Path("vectors.txt").write_text("good 1 2 3\nbad -1 -2 -3\n")
     arguments = [write_config(in_folder), "--data.vectors=vectors.txt", "--run=mine"]

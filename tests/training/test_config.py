@@ -1,9 +1,10 @@
 import math
+import re
 from pathlib import Path
 
 import pytest
 
-from seqcells.lab.training import Config, command, load_config, parse
+from seqcells.lab.training import Config, command, load_config, parse, settings
 from seqcells.lab.training.config import TASK_NAMES
 from seqcells.lab.training.parsing import save_config
 
@@ -121,29 +122,97 @@ def test_invalid_option_error_names_its_key(option, key, capfd):
 
 
 @pytest.mark.parametrize(
-    ("content", "key"),
+    ("content", "message"),
     [
-        ("model: {sell: gru}", "sell"),
-        ("extra: 1", "extra"),
-        ("training: {epochs: 1.5}", "training.epochs"),
-        ("training: {epochs: 0}", "training.epochs"),
-        ("data: 3", "data"),
-        ("model: [", "parsing"),
-        ("- a\n- b", "config"),
+        ("model: {sell: gru}", ":1: expected a setting, got model.sell; did you mean model.cell?"),
+        ("task: dates\nmodle:\n  cell: gru", ":2: expected a setting, got modle"),
+        ("extra: 1", ":1: expected a setting, got extra"),
+        ("training: {epochs: 1.5}", ": training.epochs: expected a whole number, got 1.5"),
+        ("training: {epochs: 0}", "training.epochs: expected a whole number of at least 1, got 0"),
+        ("model: {cell: true}", ": model.cell: expected one of rnn, gru, lstm,"),
+        ("data: 3", ":1: expected a mapping of settings below data"),
+        ("data:", ":1: expected a mapping of settings below data"),
+        ("model: [", "expected valid YAML, got FILE:1: "),
+        ("task: a: b", "expected valid YAML, got FILE:1: mapping values are not allowed"),
+        ("- a\n- b", "expected a mapping of settings in FILE"),
+        ("", "expected settings in FILE, which has none"),
+        ("# task: dates", "expected settings in FILE, which has none"),
+        ("training:\n  seed: 1\n  epochs: 2\n  seed: 3", ":4: expected training.seed once"),
+        (b"\xff\xfe\x00", "expected a YAML file in UTF-8, got FILE, which is not text"),
+        (b"task: \x00", "expected valid YAML, got FILE: special characters are not allowed"),
     ],
 )
-def test_invalid_file_error_names_its_key(content, key, tmp_path, capfd):
+def test_invalid_file_error_names_file_and_line(content, message, tmp_path, capfd):
     path = tmp_path / "wrong.yaml"
-    path.write_text(content)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
     assert command(parse, [str(path)]) == 2
     error = capfd.readouterr().err
     assert error.count("\n") == 1
-    assert key in error
+    expected = message.replace("FILE", str(path))
+    assert (f"{path}{expected}" if expected.startswith(":") else expected) in error
+    check_plain(error)
+
+
+def check_plain(error):
+    """Check that a message does not name Python's types."""
+    for internal in ("<class", "typing", "Literal", "Union", "NoneType", "<unicode", "Parser key"):
+        assert internal not in error
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            "--model.cel gru",
+            "expected an option of train.py, got --model.cel; did you mean --model",
+        ),
+        ("--model.cel=gru", "got --model.cel; did you mean --model.cell?"),
+        ("--seed 1", "got --seed; did you mean --training.seed?"),
+        ("--resum runs/x", "got --resum; did you mean --resume?"),
+        ("a.yaml b.yaml", "expected one configuration file, got another argument: b.yaml"),
+        ("--model.cell gruu", "got gruu; did you mean gru?"),
+        ("--model.cell=", "expected one of rnn, gru, lstm, layer_norm_lstm, "),
+        ("--model 3", "model: expected a mapping of settings, or a setting as in --model.NAME"),
+        ("--model.readout most", "model.readout: expected a list of: last, max, mean, attention"),
+        ("--model.readout [most]", "model.readout: expected a list of: last, max, mean, attention"),
+        ("--model.modifiers.zoneout x", "model.modifiers: expected a mapping of names to a number"),
+        ("--model.bidirectional perhaps", "expected true or false, got perhaps"),
+        ("--training.clip_norm x", "training.clip_norm: expected a number or null, got x"),
+        ("--training.seed 18446744073709551616", "a whole number from 0 to 2**63 - 1"),
+        ("--training.teachers 3", "training.teachers: expected a list, got 3"),
+    ],
+)
+def test_invalid_option_error_is_plain(options, message, capfd):
+    assert command(parse, options.split()) == 2
+    error = capfd.readouterr().err
+    assert message in error
+    check_plain(error)
+
+
+def test_every_setting_has_a_type_in_plain_words():
+    assert set(settings.TYPES) >= {"task", "run", "data.path", "model.cell", "training.seed"}
+    for key, kind in settings.TYPES.items():
+        assert settings.describe(kind).startswith(("a ", "one of ", "true or false")), key
+
+
+def test_too_many_threads_raise_before_a_folder_is_created(train_main, tmp_path, capfd):
+    folder = tmp_path / "run"
+    assert command(train_main, ["--training.threads=100000", "--run", str(folder)]) == 2
+    assert re.search(
+        r"training.threads: expected at most \d+ on this machine, which has \d+ cores, got 100000",
+        capfd.readouterr().err,
+    )
+    assert not folder.exists()
 
 
 def test_missing_file_error_names_it(capfd):
     assert command(parse, ["no/such.yaml"]) == 2
-    assert "no/such.yaml" in capfd.readouterr().err
+    assert "no/such.yaml, which does not exist" in capfd.readouterr().err
+
+
+def test_folder_in_place_of_a_file_raises(tmp_path, capfd):
+    assert command(parse, [str(tmp_path)]) == 2
+    assert f"expected a YAML file, got {tmp_path}, which is a folder" in capfd.readouterr().err
 
 
 def test_help_describes_every_setting(capsys):

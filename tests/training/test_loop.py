@@ -1,10 +1,18 @@
 import itertools
 import math
+import shlex
+from dataclasses import replace
 
 import pytest
 import torch
 
-from seqcells.lab.training import InterruptedRunError, NonFiniteLossError, TrainingConfig, evaluate
+from seqcells.lab.training import (
+    InterruptedRunError,
+    NonFiniteLossError,
+    TrainingConfig,
+    evaluate,
+    parse,
+)
 from seqcells.lab.training.optimisation import FINAL_RATE, learning_rate
 
 
@@ -239,9 +247,15 @@ def test_non_finite_loss_raises_and_keeps_the_checkpoint(make_trainer):
         trainer.model.head.bias.fill_(torch.nan)
     with pytest.raises(
         NonFiniteLossError, match=r"epoch 1, batch 1: expected a finite loss.*lower"
-    ):
+    ) as raised:
         trainer.fit()
     assert trainer.run.last.read_bytes() == good
+
+    advice = shlex.split(str(raised.value).rpartition("clip_norm: ")[2])
+    assert advice[1] == "train.py"
+    config, _, resumed = parse(advice[2:])
+    lower = replace(trainer.config, learning_rate=trainer.config.learning_rate / 4)
+    assert (config.training, config.run, resumed) == (lower, None, None)
 
 
 def test_non_finite_gradient_does_not_update_the_weights(make_trainer):

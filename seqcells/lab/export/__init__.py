@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from seqcells.lab.files import write_atomically
+from seqcells.lab.files import unwritable, write_atomically
 from seqcells.lab.text.vocabulary import Vocabulary
 from seqcells.lab.training import Config, Run, load_best, task_of
 
@@ -30,6 +30,7 @@ def export_run(folder: str | Path, format: str, output: str | Path | None = None
     Raises:
         ValueError: `folder` is not a run, the format is unknown or does not support the run,
             `output` has another suffix, or its folder has the vocabulary of another model.
+        OSError: `output` cannot be written; an earlier file is unchanged.
         ImportError: a package that the format requires is not installed.
     """
     if format not in FORMATS:
@@ -54,7 +55,11 @@ def export_run(folder: str | Path, format: str, output: str | Path | None = None
             f"expected {vocabulary_path} to be the model's vocabulary, got another one; "
             "choose an output in another folder"
         )
-    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if not output.parent.exists():
+            output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(output, error) from error
     save(model, config, output)
     if words and not vocabulary_path.exists():
         write_atomically(vocabulary_path, lambda file: file.write(words))

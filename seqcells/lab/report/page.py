@@ -1,18 +1,14 @@
 """Render the HTML report of one or several runs."""
 
-import os
-import platform
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-import seqcells
 from seqcells.lab.files import write_atomically
-from seqcells.lab.report import figures
+from seqcells.lab.report import figures, formatting
 from seqcells.lab.report.analysis import analyse
 from seqcells.lab.report.svg import key
 from seqcells.lab.text.reviews import Review
@@ -30,12 +26,14 @@ def write_report(runs: Sequence[Run], path: Path, split: str = "test") -> None:
     Reports of other tasks have learning curves, metrics and settings.
 
     Raises:
-        ValueError: a run is unfinished, the runs are of several tasks, or the folder of `path`
-            does not exist.
+        ValueError: a run is unfinished or its metrics are damaged, the runs are of several tasks,
+            or `path` is a folder or in a folder that does not exist.
         OSError: the page cannot be written; an earlier page at `path` is unchanged.
     """
     if not path.absolute().parent.is_dir():
         raise ValueError(f"--output: expected a file in a folder that exists, got {path}")
+    if path.is_dir():
+        raise ValueError(f"--output: expected a file, got the folder {path}; add a file name")
     tasks = sorted({run.config.task for run in runs})
     if len(tasks) > 1:
         raise ValueError(
@@ -43,7 +41,7 @@ def write_report(runs: Sequence[Run], path: Path, split: str = "test") -> None:
         )
     results, histories = [run.read_result() for run in runs], [run.read_epochs() for run in runs]
     load = lru_cache(maxsize=1)(partial(_load_reviews, split))
-    names = _names(runs)
+    names = formatting.run_names(runs)
     parts = [
         _part(number, *one, split, load)
         for number, one in enumerate(zip(runs, names, results, histories), 1)
@@ -56,16 +54,11 @@ def write_report(runs: Sequence[Run], path: Path, split: str = "test") -> None:
             task=tasks[0],
             split=split,
             parts=parts,
+            written=formatting.report_environment(),
             comparison=_comparison(parts) if len(parts) > 1 else None,
         )
     )
     write_atomically(path, lambda file: file.write(page.encode()))
-
-
-def _names(runs: Sequence[Run]) -> list[str]:
-    """Return the names of the folders, or their paths if the names are not unique."""
-    names = [run.folder.resolve().name for run in runs]
-    return names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
 
 
 def _load_reviews(split: str, source: str, path: str | None, share: float, by: str) -> list[Review]:
@@ -95,20 +88,8 @@ def _part(
         "history": history,
         "curves": figures.learning_curves(history, result["best_epoch"]),
         "settings": {part: vars(getattr(run.config, part)) for part in PARTS},
-        "environment": _environment_table(result),
+        "environment": formatting.training_environment(run, result),
         "analysis": analysis,
-    }
-
-
-def _environment_table(result: dict[str, Any]) -> dict[str, str]:
-    """Return the recorded environment of the training and that of the report."""
-    return {
-        "trained with": f"torch {result['torch']}, threads: {result['threads']}, "
-        f"processes: {result['processes']}",
-        "report written with": f"seqcells {seqcells.__version__}, torch {torch.__version__}, "
-        f"Python {platform.python_version()}",
-        "on": f"{platform.platform()}, {os.cpu_count()} CPUs",
-        "kernels": seqcells.backends()["cpu"],
     }
 
 
@@ -127,31 +108,6 @@ def _comparison(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def format_metric(value: Any, name: str) -> str:
-    """Format a value of `metrics.json`."""
-    if name.endswith("accuracy"):
-        return f"{value:.2%}"
-    if name.endswith("seconds"):
-        minutes, seconds = divmod(round(value), 60)
-        return f"{minutes} min {seconds} s" if minutes else f"{value:.1f} s"
-    if isinstance(value, float):
-        return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def format_setting(value: Any) -> str:
-    """Format a setting as on the command line, with a dash for null."""
-    if isinstance(value, list):
-        return ",".join(map(str, value))
-    return "–" if value in (None, {}) else str(value)
-
-
-def format_probability(value: float) -> str:
-    """Format a probability; values other than 0 and 1 do not round to 0% or 100%."""
-    text = f"{value:.2%}"
-    return {"0.00%": "< 0.01%", "100.00%": "> 99.99%"}.get(text, text) if 0 < value < 1 else text
-
-
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("seqcells.lab.report"),
@@ -161,9 +117,10 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "metric": format_metric,
-        "setting": format_setting,
-        "probability": format_probability,
+        "label": formatting.label,
+        "metric": formatting.metric,
+        "setting": formatting.setting,
+        "probability": formatting.probability,
     }
-    environment.filters["spaced"] = lambda name: name.replace("_", " ")
+    environment.globals["environment_metrics"] = formatting.ENVIRONMENT
     return environment

@@ -106,17 +106,27 @@ def confidence_interval(one: Bin) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def most_confident_errors(predicted: Predictions, count: int) -> list[int]:
-    """Return the indices of up to `count` errors, the most confident first."""
+def most_confident_errors(
+    predicted: Predictions, identities: Sequence[str], count: int
+) -> list[int]:
+    """Return the indices of up to `count` errors, the most confident first.
+
+    Reviews of equal `identities` are copies, of which only the first is returned.
+    """
     order = np.argsort(-np.abs(predicted.logits), kind="stable")
-    return [int(index) for index in order if not predicted.correct[index]][:count]
+    first = {}
+    for index in map(int, order):
+        if not predicted.correct[index]:
+            first.setdefault(identities[index], index)
+    return list(first.values())[:count]
 
 
-def examples(predicted: Predictions) -> dict[int, str]:
+def examples(predicted: Predictions, identities: Sequence[str]) -> dict[int, str]:
     """Select example reviews of at most the median length: descriptions by index.
 
     For each label these are the most confident correct and the most confident wrong prediction.
-    The least confident correct and the least confident wrong prediction follow.
+    The least confident correct and the least confident wrong prediction follow. Reviews of equal
+    `identities` are copies, and count as one.
     """
     short = predicted.lengths <= np.median(predicted.lengths)
     confidence = np.abs(predicted.logits)
@@ -129,9 +139,12 @@ def examples(predicted: Predictions) -> dict[int, str]:
             description = f"most confident {word} prediction of a {name} review"
             candidates.append((description, mask, -confidence))
         candidates.append((f"least confident {word} prediction", answers, confidence))
-    selected = {}
+    selected: dict[int, str] = {}
+    shown = set()
     for description, mask, rank in candidates:
         if mask.any():
             index = int(np.flatnonzero(mask)[np.argmin(rank[mask])])
-            selected.setdefault(index, description)
+            if identities[index] not in shown:
+                selected[index] = description
+                shown.add(identities[index])
     return selected

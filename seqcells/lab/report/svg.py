@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT, LOW_HEIGHT = 360, 200, 140
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 8, 38  # margins
+LEFT, RIGHT, TOP, BOTTOM = 54, 16, 8, 38  # margins; LEFT is wider if tick labels need it
+LABEL = 22  # width of the rotated label of the y axis, and of the gaps around the tick labels
 COLOURS = 6  # classes c0 to c5 in style.css
 TICKS = 4
+CHARACTER, CHARACTERS = 7.0, {",": 3.5, ".": 3.5, "%": 10.5}  # widths in the widest usual font
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -34,6 +36,8 @@ class Axis:
         step = max(1, round(step)) if whole else step
         ends = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
         low, high = (low, max(high, low + 1)) if whole else ends
+        while whole and math.floor(high / step) <= math.ceil(low / step):  # fewer than two ticks
+            step = round(_round_step(step * 0.4))
         if low == high:
             low, high = low - step, high + step
         if percent:
@@ -76,6 +80,11 @@ def _round_step(rough: float) -> float:
     return next(one * power for one in (1, 2, 5, 10) if one * power >= rough * 0.999)
 
 
+def _text_width(text: str) -> float:
+    """Estimate the width of a tick label in pixels, from above."""
+    return sum(CHARACTERS.get(one, CHARACTER) for one in text)
+
+
 def line_style(colour: int) -> str:
     """Return the CSS classes of a line; after the last colour, lines are dashed."""
     return f"c{colour % COLOURS}" + (" dashed" if colour // COLOURS % 2 else "")
@@ -91,6 +100,8 @@ class Chart:
 
     def __init__(self, title: str, x: Axis, y: Axis, height: int = HEIGHT):
         self.title, self.x, self.y, self.height = title, x, y, height
+        widest = max(_text_width(text) for _, text in y.ticks())
+        self.left = max(LEFT, math.ceil(widest + LABEL))
         self._keys: list[Markup] = []
         self._elements: list[Markup] = []
 
@@ -171,7 +182,7 @@ class Chart:
         self._elements.append(Markup(form).format(*values))
 
     def _to_pixels(self, x: float, y: float) -> tuple[float, float]:
-        across = LEFT + self.x.position(x) * (WIDTH - LEFT - RIGHT)
+        across = self.left + self.x.position(x) * (WIDTH - self.left - RIGHT)
         return across, self.height - BOTTOM - self.y.position(y) * (self.height - TOP - BOTTOM)
 
     def _axes(self) -> Markup:
@@ -179,13 +190,15 @@ class Chart:
         parts = []
         for value, text in self.y.ticks():
             _, down = self._to_pixels(self.x.low, value)
-            parts.append(f'<path class="grid" d="M{LEFT} {down:.1f}H{WIDTH - RIGHT}"/>')
-            parts.append(f'<text class="y" x="{LEFT - 6}" y="{down + 3.5:.1f}">{text}</text>')
+            parts.append(f'<path class="grid" d="M{self.left} {down:.1f}H{WIDTH - RIGHT}"/>')
+            parts.append(f'<text class="y" x="{self.left - 6}" y="{down + 3.5:.1f}">{text}</text>')
         for value, text in self.x.ticks():
             across, _ = self._to_pixels(value, self.y.low)
             parts.append(f'<text class="x" x="{across:.1f}" y="{bottom + 15}">{text}</text>')
-        parts.append(f'<path class="base" d="M{LEFT} {bottom}H{WIDTH - RIGHT}"/>')
-        label = f'<text class="x label" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{self.height - 5}">'
+        parts.append(f'<path class="base" d="M{self.left} {bottom}H{WIDTH - RIGHT}"/>')
+        label = (
+            f'<text class="x label" x="{(self.left + WIDTH - RIGHT) / 2}" y="{self.height - 5}">'
+        )
         parts.append(f"{label}{escape(self.x.label)}</text>")
         turned = f'transform="translate(9 {middle}) rotate(-90)"'
         parts.append(f'<text class="x label" {turned}>{escape(self.y.label)}</text>')

@@ -10,6 +10,7 @@ from typing import Literal
 from tqdm import tqdm
 
 from seqcells.lab.files import write_atomically
+from seqcells.lab.text.alignment import AlignedText, Token
 
 PADDING, UNKNOWN = "<pad>", "<unk>"
 UNITS = ("words", "characters")
@@ -42,7 +43,7 @@ class Vocabulary:
             raise ValueError(f"expected distinct words, got {duplicate!r} more than once")
         self.words, self.unit = list(words), unit
         self.substitutions = [(pattern, new) for pattern, new in substitutions]
-        self._rules = [(re.compile(pattern).sub, new) for pattern, new in self.substitutions]
+        self._rules = [(re.compile(pattern), new) for pattern, new in self.substitutions]
         self.tokenise("")  # raise for an invalid replacement now, not at the first text
         self._numbers = {word: number for number, word in enumerate(self.words) if number > 1}
 
@@ -91,9 +92,20 @@ class Vocabulary:
 
     def split(self, text: str) -> list[str]:
         """Split a text into tokens without lowercasing it."""
-        for substitute, new in self._rules:
-            text = substitute(new, text)
+        for pattern, new in self._rules:
+            text = pattern.sub(new, text)
         return text.split() if self.unit == "words" else list(text)
+
+    def align(self, text: str) -> list[Token]:
+        """Return the tokens of `tokenise`, each with its span in the original text.
+
+        Spans are in order. Tokens made by one substitution share the span that it replaced, and the
+        characters that one letter becomes in lowercase share the letter.
+        """
+        aligned = AlignedText.lowercase(text)
+        for pattern, new in self._rules:
+            aligned = aligned.substitute(pattern, new)
+        return aligned.words() if self.unit == "words" else aligned.characters()
 
     def number(self, token: str) -> int:
         return self._numbers.get(token, 1)

@@ -1,5 +1,6 @@
 """Checkpoints: a training state in one file, from which a run resumes exactly."""
 
+import os
 import pickle
 import random
 import zipfile
@@ -23,8 +24,8 @@ def save_checkpoint(path: Path, config: Config, content: dict[str, Any]) -> None
     content = {"format": FORMAT, "config": flatten(config), **content}
     try:
         write_atomically(path, lambda file: torch.save(content, file))
-    except (OSError, RuntimeError) as error:  # torch.save hides the OSError
-        reason = error.__context__ if isinstance(error.__context__, OSError) else error
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
         raise OSError(
             f"expected free space to save {path}, got {reason}; earlier checkpoints are unchanged: "
             f"free disk space and continue with --resume {path.parent}"
@@ -38,7 +39,12 @@ def load_checkpoint(path: Path, config: Config) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except pickle.UnpicklingError:
+        raise ValueError(
+            f"expected a valid checkpoint, got {path}, which is damaged or holds objects other "
+            "than tensors, numbers, strings and containers of them"
+        ) from None
+    except (zipfile.BadZipFile, RuntimeError, EOFError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"expected a valid checkpoint, got {path} ({reason})") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:

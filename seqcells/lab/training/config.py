@@ -144,9 +144,8 @@ class TrainingConfig:
             value = getattr(self, name)
             valid = value is None or 0 <= value < 1
             check_setting(valid, f"training.{name}", "a number of at least 0 and below 1", value)
-        check_setting(
-            0 <= self.seed < 2**63, "training.seed", "a whole number of at least 0", self.seed
-        )
+        expected = "a whole number from 0 to 2**63 - 1"
+        check_setting(0 <= self.seed < 2**63, "training.seed", expected, self.seed)
         expected = "auto, cpu, cuda, cuda:1, mps or another device of torch"
         check_setting(_is_device(self.device), "training.device", expected, self.device)
         if self.threads is not None:

@@ -1,4 +1,6 @@
-"""The training device, and the transfer of batches to it."""
+"""The device and the threads of this machine, and the transfer of batches to the device."""
+
+import os
 
 import torch
 
@@ -41,6 +43,19 @@ def device_of(config: TrainingConfig) -> torch.device:
     expected = f"an index below {accelerators}, the number of devices of this machine"
     check_setting(index < accelerators, key, expected, got)
     return torch.device(device.type, index)
+
+
+def check_threads(config: TrainingConfig) -> None:
+    """Raise a ValueError if `training.threads` exceeds sixteen threads per core, at least 256.
+
+    More threads than cores are slow but valid: runs from larger machines can be resumed. OpenMP
+    ends the process without an error if it cannot start them.
+    """
+    cores = os.cpu_count() or 1
+    most = max(16 * cores, 256)
+    valid = config.threads is None or config.threads <= most
+    expected = f"at most {most} on this machine, which has {cores} cores"
+    check_setting(valid, "training.threads", expected, config.threads)
 
 
 class Transfer:

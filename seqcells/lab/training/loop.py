@@ -21,7 +21,7 @@ from seqcells.lab.training.metrics import EpochSums, PendingMetrics, Progress, e
 from seqcells.lab.training.optimisation import Learner, learning_rate
 from seqcells.lab.training.runs import Run
 from seqcells.lab.training.tasks import Task, TrainingData
-from seqcells.lab.training.tasks.base import count_tokens, describe
+from seqcells.lab.training.tasks.base import count_tokens, describe, format_values
 from seqcells.lab.training.termination import (
     InterruptedRunError,
     NonFiniteLossError,
@@ -44,6 +44,7 @@ class Trainer:
         self.transfer = Transfer(self.learner.device)
         self.progress = Progress()
         self._pending = PendingMetrics()
+        self._saved = time.monotonic()
         # Reading does not synchronise on the CPU, so every batch is read at once.
         self.max_pending = 1 if self.learner.device.type == "cpu" else 50
 
@@ -171,10 +172,12 @@ class Trainer:
 
     def _check_finite(self, value: float, name: str, batch: int) -> None:
         if not math.isfinite(value):
+            rate = f"{self.config.learning_rate / 4:g}"
             raise NonFiniteLossError(
                 f"epoch {self.progress.epoch}, batch {batch}: expected a finite {name}, "
-                f"got {value}; the checkpoints in {self.run.folder} are the last good "
-                "ones; lower training.learning_rate or training.clip_norm"
+                f"got {value}; the checkpoints in {self.run.folder} are the last good ones; "
+                "train a new run with a lower learning_rate or clip_norm: "
+                f"{self.run.repeat_command(learning_rate=rate)}"
             )
 
     def _run_epoch(self, interrupted: Callable[[], bool]) -> None:
@@ -182,6 +185,7 @@ class Trainer:
         batches = self.data.train
         bar = tqdm(
             desc=f"epoch {epoch}/{self.config.epochs}",
+            bar_format="{desc} |{bar}| {remaining} left{postfix}",  # fits 80 columns
             total=len(batches),
             initial=sums.batches,
             disable=None if processes.is_main() else True,
@@ -230,13 +234,8 @@ class Trainer:
                 save_checkpoint(self.run.best, self.run.config, content)
         stale = progress.epoch - progress.best_epoch
         progress.finished = progress.epoch == self.config.epochs or stale >= self.config.patience
-        best = ", the best so far" if better else ""
         if processes.is_main():
-            print(
-                f"epoch {progress.epoch}/{self.config.epochs}: {self._describe()}; "
-                f"validation {describe(validation)}{best}",
-                flush=True,
-            )
+            print(self._describe_epoch(validation, better), flush=True)
         if not progress.finished:
             progress.epoch, progress.sums = progress.epoch + 1, EpochSums()
         self.learner.state = None
@@ -250,11 +249,17 @@ class Trainer:
         return self.task.scores(sums.loss, sums.correct, sums.labels)
 
     def _describe(self) -> str:
-        sums = self.progress.sums
-        return (
-            f"{describe(self.train_scores())}, gradient norm {sums.mean_norm():.2f}, "
-            f"{sums.speed():,.0f} tokens/s"
-        )
+        """Describe the epoch so far, for the progress bar."""
+        speed = self.progress.sums.speed()
+        tokens = f"{speed / 1000:,.0f}k" if speed >= 10_000 else f"{speed:,.0f}"
+        return f"{describe(self.train_scores())}, {tokens} tokens/s"
+
+    def _describe_epoch(self, validation: dict[str, float], better: bool) -> str:
+        """Describe a finished epoch in one line of at most 80 columns."""
+        validated = ", ".join(format_values(validation))
+        best = "; best" if better else ""
+        place = f"epoch {self.progress.epoch}/{self.config.epochs}"
+        return f"{place}: {describe(self.train_scores())}; validation {validated}{best}"
 
 
 def to_plain_tuples(state: State) -> State:

@@ -9,10 +9,8 @@ import jsonargparse
 import yaml
 
 from seqcells.lab.files import write_atomically
-from seqcells.lab.model_config import ModelConfig
-from seqcells.lab.training.config import Config, DataConfig, TrainingConfig
-
-PARTS = {"data": DataConfig, "model": ModelConfig, "training": TrainingConfig}
+from seqcells.lab.training.config import Config
+from seqcells.lab.training.settings import PARTS, check_file, explain
 
 
 def build_parser(defaults: str | Path | None = None) -> jsonargparse.ArgumentParser:
@@ -21,6 +19,7 @@ def build_parser(defaults: str | Path | None = None) -> jsonargparse.ArgumentPar
         prog="train.py",
         description="Train a recurrent network, or resume an interrupted run.",
         exit_on_error=False,
+        allow_abbrev=False,
         default_config_files=None if defaults is None else [glob.escape(str(defaults))],
     )
     parser.add_argument("config", nargs="?", type=str, metavar="CONFIG", help="a YAML file")
@@ -31,17 +30,16 @@ def build_parser(defaults: str | Path | None = None) -> jsonargparse.ArgumentPar
 
 def parse(argv: Sequence[str]) -> tuple[Config, str | None, str | None]:
     """Parse the command line into configuration, path of the YAML file and run to resume."""
-    try:
-        options = build_parser().parse_args(list(argv))
-        path = options.config
-        if path is None and options.resume is not None:
-            path = Path(options.resume) / "config.yaml"
-        if path is not None and not Path(path).is_file():
-            raise ValueError(f"expected a YAML file, got {path}, which does not exist")
-        if path is not None:
-            options = build_parser(path).parse_args(list(argv))
-    except ArgumentError as error:
-        raise ValueError(_one_line(error)) from None
+    options = _parse(argv)
+    path = options.config
+    if path is None and options.resume is not None:
+        path = Path(options.resume) / "config.yaml"
+    if path is not None:
+        if not Path(path).is_file():
+            problem = "is a folder" if Path(path).is_dir() else "does not exist"
+            raise ValueError(f"expected a YAML file, got {path}, which {problem}")
+        check_file(Path(path))
+        options = _parse(argv, path)
     if options.resume is not None and options.run is not None:
         raise ValueError("--run: expected no --run together with --resume, which reuses its folder")
     return _build(options), options.config, options.resume
@@ -59,15 +57,18 @@ def save_config(config: Config, path: Path) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
+def _parse(argv: Sequence[str], path: str | Path | None = None) -> jsonargparse.Namespace:
+    try:
+        return build_parser(path).parse_args(list(argv))
+    except ArgumentError as error:
+        # Options have been parsed once without the file when they are parsed with it.
+        place = "" if path is None else f"{path}: "
+        raise ValueError(place + explain(str(error))) from None
+
+
 def _build(options: jsonargparse.Namespace) -> Config:
     for part in PARTS:
         if not isinstance(options[part], jsonargparse.Namespace):
             raise ValueError(f"{part}: expected a mapping of settings, got {options[part]!r}")
     parts = {name: kind(**vars(options[name])) for name, kind in PARTS.items()}
     return Config(task=options.task, **parts, run=options.run)
-
-
-def _one_line(error: ArgumentError) -> str:
-    """Join the lines of an error of jsonargparse, which names the key."""
-    message = " ".join(str(error).split())
-    return message.removeprefix("Parser key ")

@@ -4,14 +4,16 @@
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed
 
 from seqcells.lab.text.batches import Batch
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -76,6 +78,20 @@ def broadcast(value: Any) -> Any:
     values = [value]
     distributed.broadcast_object_list(values, src=0)
     return values[0]
+
+
+def on_main(action: Callable[[], T]) -> T:
+    """Call `action` in the main process; return its result or raise its error in all processes."""
+    result, error = None, None
+    if is_main():
+        try:
+            result = action()
+        except (ValueError, OSError) as problem:
+            error = problem
+    result, error = broadcast((result, error))
+    if error is not None:
+        raise error
+    return result
 
 
 def all_gather(value: Any) -> list[Any]:

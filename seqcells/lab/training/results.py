@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from seqcells.lab.machine import describe_environment
 from seqcells.lab.text.vocabulary import Vocabulary
 from seqcells.lab.training import processes
 from seqcells.lab.training.devices import device_of
@@ -50,7 +51,7 @@ def finish(
         "device": str(device),
         "threads": torch.get_num_threads(),
         "processes": processes.world_size(),
-        "torch": torch.__version__,
+        **describe_environment(device),
     }
     if processes.is_main():
         run.write_result(result)

@@ -1,31 +1,40 @@
 """The folder of a training run: configuration, vocabulary, metrics, checkpoints."""
 
+import itertools
 import json
 import os
+import shlex
 import shutil
 import sys
 import time
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 from seqcells.lab.files import write_atomically
 from seqcells.lab.text.vocabulary import Vocabulary
-from seqcells.lab.training import processes
+from seqcells.lab.training import folder_lock, metrics_files, processes
 from seqcells.lab.training.config import Config, check_same, flatten
-from seqcells.lab.training.devices import device_of
+from seqcells.lab.training.devices import check_threads, device_of
+from seqcells.lab.training.folder_lock import FolderLock
 from seqcells.lab.training.parsing import load_config, save_config
 
 
 @dataclass
 class Run:
-    """The files of one training run."""
+    """The files of one training run.
+
+    `create` and `resume` lock the folder for this process. Leaving the run's `with` block releases
+    it, and removes a folder that `create` made if nothing has been written to it.
+    """
 
     folder: Path
     config: Config
+    lock: FolderLock = field(default_factory=FolderLock, compare=False, repr=False)
 
     def __post_init__(self):
         self.settings = self.folder / "config.yaml"
@@ -36,6 +45,12 @@ class Run:
         self.result = self.folder / "metrics.json"
         self.started, self.earlier_seconds = time.monotonic(), 0.0
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
     @property
     def seconds(self) -> float:
         """Time spent on the run so far, across interruptions."""
@@ -43,29 +58,34 @@ class Run:
 
     def resume_command(self) -> str:
         """Return the shell command that resumes the run."""
-        launcher = program("python")
-        if processes.is_distributed():
-            launcher = f"{program('torchrun')} --nproc-per-node {processes.world_size()}"
-        return f"{launcher} train.py --resume {self.folder}"
+        return f"{_train_command()} --resume {shlex.quote(str(self.folder))}"
+
+    def repeat_command(self, **training: Any) -> str:
+        """Return the shell command of a new run with other settings of `training`."""
+        options = "".join(f" --training.{name} {value}" for name, value in training.items())
+        return f"{_train_command()} {shlex.quote(str(self.settings))}{options}"
 
     @classmethod
     def create(cls, config: Config, name: str) -> "Run":
         """Create the folder `config.run`, or a new one below runs/ named by `name` and time.
 
-        The folder stays empty until `begin`, so that a run that fails before can be started again.
-        Threads and device are set to this machine's defaults unless they are configured.
+        Nothing but the lock is in the folder until `begin`. Threads and device are set to this
+        machine's defaults unless they are configured.
+
+        Raises:
+            ValueError: the folder has files, is in use by another process or is not writable, or
+                this machine does not have the device or as many threads.
         """
         device = device_of(config.training)
-        folder = config.run or f"runs/{name}-{datetime.now():%Y%m%d-%H%M%S}"
-        folder = Path(processes.broadcast(folder))
-        if processes.is_main():
-            _create_folder(folder)
+        check_threads(config.training)
+        lock = FolderLock()
+        folder = processes.on_main(lambda: _create_folder(lock, config.run, name))
         training = config.training
         if training.threads is None:
             training = replace(training, threads=torch.get_num_threads())
         if training.device == "auto":
             training = replace(training, device=device.type)
-        return cls(folder, replace(config, training=training))
+        return cls(folder, replace(config, training=training), lock)
 
     @classmethod
     def open(cls, folder: str | Path, expected: Config | None = None) -> "Run":
@@ -94,15 +114,43 @@ class Run:
 
     @classmethod
     def resume(cls, folder: str | Path, expected: Config) -> "Run":
-        """Open an unfinished run."""
+        """Open an unfinished run.
+
+        Raises:
+            ValueError: `folder` is not an unfinished run, another process is training it, its
+                configuration differs from `expected`, or this machine cannot run it.
+        """
         run = cls.open(folder, expected)
-        if run.result.exists():
-            raise ValueError(f"expected an unfinished run, got {folder}, which has metrics.json")
-        if not run.last.exists():
-            raise ValueError(f"expected {run.last}, which does not exist; train a new run")
-        for part in run.folder.glob("*.part"):  # left by an interrupted write
-            part.unlink(missing_ok=True)
+        check_threads(run.config.training)
+        processes.on_main(run._prepare_resumption)
         return run
+
+    def _prepare_resumption(self) -> None:
+        """Lock the folder, and remove what an interrupted write left."""
+        try:
+            owner = self.lock.acquire(self.folder)
+        except OSError as error:
+            raise ValueError(
+                f"expected a writable folder, got {self.folder} ({error.strerror})"
+            ) from None
+        if owner is not None:
+            raise ValueError(
+                f"expected a run that no process is training, got {self.folder}, "
+                f"which {owner} is training"
+            )
+        # Checked under the lock, as the process that held it may have finished the run.
+        problem = None
+        if self.result.exists():
+            problem = f"expected an unfinished run, got {self.folder}, which has metrics.json"
+        elif not self.last.exists():
+            problem = f"expected {self.last}, which does not exist; train a new run"
+        if problem is not None:
+            self.lock.release()
+            raise ValueError(problem)
+        written = (self.settings, self.words, self.best, self.last, self.epochs, self.result)
+        for file in written:
+            for part in self.folder.glob(f"{file.name}.*.part"):
+                part.unlink(missing_ok=True)
 
     def begin(self, vocabulary: Vocabulary | None) -> None:
         """Write the configuration and the vocabulary."""
@@ -122,7 +170,7 @@ class Run:
     def read_epochs(self) -> list[dict[str, Any]]:
         if not self.epochs.is_file():
             raise ValueError(f"expected {self.epochs}, which does not exist; train a new run")
-        return [json.loads(line) for line in self.epochs.read_text(encoding="utf-8").splitlines()]
+        return metrics_files.read_epochs(self.epochs)
 
     def write_result(self, result: dict[str, Any]) -> None:
         content = json.dumps(result, indent=2) + "\n"
@@ -134,22 +182,50 @@ class Run:
                 f"expected a finished run, got {self.folder}, which has no metrics.json; "
                 f"finish it with: {self.resume_command()}"
             )
-        return json.loads(self.result.read_text(encoding="utf-8"))
+        return metrics_files.read_result(self.result)
 
 
-def _create_folder(folder: Path) -> None:
-    """Create a folder, or check that it is empty, and that it is writable."""
+def _create_folder(lock: FolderLock, configured: str | None, name: str) -> Path:
+    """Create and lock the configured folder, which must be new or empty, or a new one."""
+    folder = Path(configured or f"runs/{name}-{datetime.now():%Y%m%d-%H%M%S}")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise ValueError(
-                f"run: expected a new or empty folder, got {folder}, which holds files; "
-                f"choose another folder, or continue that run with --resume {folder}"
-            )
-        write_atomically(folder / "config.yaml", lambda _: None)
-        (folder / "config.yaml").unlink()
+        return _lock_empty(lock, folder) if configured else _lock_new(lock, folder)
     except OSError as error:
-        raise ValueError(f"run: expected a writable folder, got {folder} ({error})") from None
+        reason = error.strerror
+        raise ValueError(f"run: expected a writable folder, got {folder} ({reason})") from None
+
+
+def _lock_empty(lock: FolderLock, folder: Path) -> Path:
+    owner = lock.create(folder, exist_ok=True)
+    if owner is not None:
+        raise ValueError(
+            f"run: expected a folder that no process is training in, got {folder}, "
+            f"which {owner} uses; choose another folder"
+        )
+    if any(file.name != folder_lock.NAME for file in folder.iterdir()):
+        lock.release()
+        raise ValueError(
+            f"run: expected a new or empty folder, got {folder}, which holds files; "
+            f"choose another folder, or continue that run with --resume {folder}"
+        )
+    return folder
+
+
+def _lock_new(lock: FolderLock, folder: Path) -> Path:
+    """Create and lock a folder of this name, with a number appended if it exists."""
+    for number in itertools.count(1):
+        candidate = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        with suppress(FileExistsError):
+            if lock.create(candidate, exist_ok=False) is None:
+                break
+    return candidate
+
+
+def _train_command() -> str:
+    launcher = program("python")
+    if processes.is_distributed():
+        launcher = f"{program('torchrun')} --nproc-per-node {processes.world_size()} --"
+    return f"{launcher} train.py"
 
 
 def program(name: str) -> str:

@@ -14,7 +14,15 @@ from seqcells.lab.training.termination import deferred_signals
 
 
 def train(run: Run, *, resumed: bool = False) -> dict[str, Any]:
-    """Train the model of a run, test it, and return the content of `metrics.json`."""
+    """Train the model of a run, test it, and return the content of `metrics.json`.
+
+    The run's folder is locked until then. It is removed if nothing has been written to it.
+    """
+    with run:
+        return _train(run, resumed)
+
+
+def _train(run: Run, resumed: bool) -> dict[str, Any]:
     config = run.config.training
     device = device_of(config)
     if device.type == "cuda":

@@ -119,9 +119,21 @@ def predict_logits(model: nn.Module, batches: Iterable[Batch]) -> Tensor:
 
 
 def describe(scores: dict[str, float]) -> str:
-    """Format scores."""
-    forms = {"accuracy": "{:.2%}", "perplexity": "{:.2f}"}
-    return ", ".join(f"{name} {forms.get(name, '{:.4f}').format(scores[name])}" for name in scores)
+    """Format scores with their names: `accuracy 90.16%, loss 0.2530`."""
+    return ", ".join(f"{name} {value}" for name, value in zip(scores, format_values(scores)))
+
+
+def format_values(scores: dict[str, float]) -> list[str]:
+    """Format the values of scores."""
+    return [_format_score(name, value) for name, value in scores.items()]
+
+
+def _format_score(name: str, value: float) -> str:
+    if name == "accuracy":
+        return f"{value:.2%}"
+    if name == "perplexity":
+        return f"{value:.2f}" if value < 1000 else f"{value:.0f}"
+    return f"{value:.4f}"
 
 
 def judge_classes(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Judgement:
