@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from seqcells.state import State, check_dtype, first_tensor, map_state
+from seqcells.validation import check_step
 
 
 class Noise(NamedTuple):
@@ -131,11 +132,16 @@ def step_with_noise(
 
     The cell gets the noise only if it applies to the inside of the step: the method `step` of a
     subclass need not take the argument.
+
+    Raises:
+        TypeError, ValueError: those of `check_step`.
     """
+    rows = from_input.shape[0]
     if noise is None:
-        return cell.step(weights, from_input, state)
+        return check_step(cell, cell.step(weights, from_input, state), state, rows)
     inside = noise.hidden is not None or noise.candidate is not None
-    new, gates = cell.step(weights, from_input, state, *([noise] if inside else []))
+    result = cell.step(weights, from_input, state, *([noise] if inside else []))
+    new, gates = check_step(cell, result, state, rows)
     return apply_zoneout(noise, state, new), gates
 
 

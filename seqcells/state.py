@@ -17,9 +17,10 @@ def map_state(function: Callable[..., Any], state: State, *others: State) -> Sta
         return function(state, *others)
     if not isinstance(state, (tuple, list)):
         raise TypeError(
-            f"expected a state made of tensors, tuples and lists, got {type(state).__name__}"
+            f"expected a state of tensors, tuples and lists, got {type(state).__name__}; return a "
+            "tensor or a tuple of tensors from the cell"
         )
-    return _rebuild(
+    return rebuild(
         state, [map_state(function, *parts) for parts in zip(state, *others, strict=True)]
     )
 
@@ -29,7 +30,8 @@ def first_tensor(state: State) -> Tensor:
     while not isinstance(state, Tensor):
         if not isinstance(state, (tuple, list)) or not state:
             raise TypeError(
-                f"expected a state made of tensors, tuples and lists, got {type(state).__name__}"
+                f"expected a state of tensors, tuples and lists, got {type(state).__name__}; "
+                "return a tensor or a tuple of tensors from the cell"
             )
         state = state[0]
     return state
@@ -55,12 +57,25 @@ def detach_state(state: State) -> State:
 
 
 def select_state(mask: Tensor, chosen: State, other: State) -> State:
-    """Return the rows of `chosen` where `mask (B,)` is true, and of `other` elsewhere."""
+    """Return the rows of `chosen` where `mask (B,)` is true, and of `other` elsewhere.
+
+    Raises:
+        ValueError: the states differ in structure or shape, or have another number of rows.
+    """
 
     def select(left: Tensor, right: Tensor) -> Tensor:
         return torch.where(mask.reshape(-1, *[1] * (left.dim() - 1)), left, right)
 
-    return map_state(select, chosen, other)
+    try:
+        return map_state(select, chosen, other)
+    except (RuntimeError, TypeError, ValueError) as error:
+        found = describe(chosen), describe(other)
+        if found[0] == found[1]:
+            raise  # another cause
+        raise ValueError(
+            f"state: lengths and resets expect states of one shape, with {len(mask)} rows, got "
+            f"{found[0]} and {found[1]}; return a state of one shape at every step"
+        ) from error
 
 
 def conform_state(state: State, expected: State, name: str = "state") -> State:
@@ -86,7 +101,7 @@ def conform_state(state: State, expected: State, name: str = "state") -> State:
     if len(state) != len(expected):
         raise ValueError(f"{name}: expected {len(expected)} parts, got {len(state)}")
     names = getattr(expected, "_fields", range(len(expected)))
-    return _rebuild(
+    return rebuild(
         expected,
         [
             conform_state(part, expected_part, f"{name}.{field}")
@@ -96,12 +111,21 @@ def conform_state(state: State, expected: State, name: str = "state") -> State:
 
 
 def check_dtype(tensor: Tensor, expected: torch.dtype, name: str) -> None:
-    """Raise a ValueError unless `tensor` has the dtype of the weights or autocast is on."""
-    if tensor.dtype != expected and not autocast(tensor):
-        raise ValueError(
-            f"{name}: expected {expected}, the dtype of the weights, got {tensor.dtype}; "
-            f"convert it with .to({expected}), or the module"
-        )
+    """Raise a ValueError unless `tensor` has the dtype of the weights or autocast is on.
+
+    Autocast converts floating-point tensors only.
+    """
+    if tensor.dtype == expected or (tensor.is_floating_point() and autocast(tensor)):
+        return
+    if tensor.is_complex():
+        advice = "pass real and imaginary parts as features: torch.view_as_real(x).flatten(-2)"
+    elif tensor.is_floating_point():
+        advice = f"convert it with .to({expected}), or the module with .to({tensor.dtype})"
+    else:
+        advice = f"embed token ids with torch.nn.Embedding, or convert numbers with .to({expected})"
+    raise ValueError(
+        f"{name}: expected {expected}, the dtype of the weights, got {tensor.dtype}; {advice}"
+    )
 
 
 def autocast(tensor: Tensor) -> bool:
@@ -112,5 +136,16 @@ def autocast(tensor: Tensor) -> bool:
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
-def _rebuild(form: State, parts: list[Any]) -> State:
+def describe(value: Any) -> str:
+    """Return the structure and the shapes of a state or another value, for error messages."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, (tuple, list)):
+        parts = ", ".join(describe(part) for part in value)
+        return f"a {type(value).__name__} of {len(value)}" + (f" ({parts})" if parts else "")
+    return "None" if value is None else f"a value of type {type(value).__name__}"
+
+
+def rebuild(form: State, parts: list[Any]) -> State:
+    """Return nested parts in the tuple type of `form`."""
     return type(form)(*parts) if hasattr(form, "_fields") else type(form)(parts)

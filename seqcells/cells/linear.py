@@ -8,6 +8,7 @@ from seqcells.cells.base import GatedCell, Weights
 from seqcells.cells.checks import overridden_method
 from seqcells.noise import Noise, drop_args, scale_candidate
 from seqcells.state import State
+from seqcells.validation import missing_method
 
 
 class LinearCell(GatedCell):
@@ -40,8 +41,7 @@ class LinearCell(GatedCell):
         Shapes:
             `from_input` `(..., G*H)`; a, within [0, 1], b and each gate `(..., H)`.
         """
-        name = type(self).__name__
-        raise NotImplementedError(f"{name} has no coefficients method: see LinearCell")
+        raise TypeError(missing_method(self, "coefficients", "from_input"))
 
     def activate(
         self,

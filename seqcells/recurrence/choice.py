@@ -18,6 +18,7 @@ from seqcells.kernels import cpu, cudnn, triton
 from seqcells.kernels.backend import Backend
 from seqcells.kernels.call import Call
 from seqcells.noise import Noise
+from seqcells.recurrence.reference import check_equations
 from seqcells.recurrence.request import Request
 from seqcells.state import autocast, flat_state
 
@@ -99,6 +100,7 @@ def is_faster_without_kernel(request: Request) -> bool:
         cell.kernel in BRIEF
         and (inputs.dim() == 2 or inputs.shape[0] == 1)
         and inputs.is_cpu
+        and inputs.layout is torch.strided
         and inputs.dtype not in REDUCED
         and _requested == "auto"
         and torch.is_grad_enabled()
@@ -137,6 +139,8 @@ def choose(request: Request) -> Choice:
     else:
         kernel, reason = (None, TRANSFORMED) if transforms else _recorded_kernel(cell)
         if kernel is None:
+            if _requested in BACKENDS and not compiling:
+                check_equations(request)  # an error of the equations explains the lack of a kernel
             refuse(reason)
             return LOOP
     if casts:
@@ -263,7 +267,7 @@ def refusal(name: str, call: Call) -> str | None:
             return f"expected tensors of one dtype, got {dtype} and {tensor.dtype}"
         if tensor.is_neg():
             return "expected no view of negated numbers; call resolve_neg() on it"
-        if tensor.get_device() != place:
+        if tensor.get_device() != place or tensor.is_meta:
             return f"expected tensors on {inputs.device}, got {tensor.device}; move them with .to()"
     return BACKENDS[name].refuses(call)
 

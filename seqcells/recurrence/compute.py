@@ -10,7 +10,7 @@ from seqcells.recurrence import operators
 from seqcells.recurrence.choice import choose, is_faster_without_kernel
 from seqcells.recurrence.fast_path import compute_plain
 from seqcells.recurrence.reference import reference
-from seqcells.recurrence.request import Request
+from seqcells.recurrence.request import Request, check_placement
 from seqcells.state import State, first_tensor, form_state, map_state
 
 
@@ -27,14 +27,20 @@ def compute(request: Request) -> tuple[State, State]:
         `(B, H)`.
 
     Raises:
+        ValueError: a sparse tensor, or tensors on different devices.
         RuntimeError: the requested backend does not support the request.
     """
     if is_faster_without_kernel(request):
-        return _brief_step(request)
+        try:
+            return _brief_step(request)
+        except (RuntimeError, TypeError, ValueError):
+            check_placement(request)
+            raise
     if (results := compute_plain(request)) is not None:
         if request.inputs.dim() == 2:
             return results[0], form_state(request.state, results)
         return results[0], form_state(request.state, results[1:])
+    check_placement(request)
     if request.noise is not None:
         weights, noise = apply_weight_factor(request.weights, request.noise)
         request = request._replace(weights=weights, noise=noise)

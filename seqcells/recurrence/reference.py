@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from seqcells.noise import Noise, coefficients_with_noise, step_with_noise
@@ -12,7 +13,8 @@ from seqcells.recurrence.loop import cached_parametrizations, loop
 from seqcells.recurrence.request import Request
 from seqcells.recurrence.scan import linear_recurrence
 from seqcells.sequences import pack, packed_lengths, unpack, zero_padding
-from seqcells.state import State, map_state
+from seqcells.state import State, first_tensor, map_state
+from seqcells.validation import check_gates
 
 
 def reference(request: Request) -> tuple[State, State]:
@@ -24,7 +26,8 @@ def reference(request: Request) -> tuple[State, State]:
     cell, state = request.cell, request.state
     if request.single:
         from_input = cell.from_inputs(request.weights, request.inputs)
-        final, _ = step_with_noise(cell, request.weights, from_input, state, request.noise)
+        final, gates = step_with_noise(cell, request.weights, from_input, state, request.noise)
+        check_gates(cell, gates, from_input)
         return (final if request.all_states else cell.output(final)), final
     if request.batch_sizes is not None:
         return _packed(request)
@@ -51,11 +54,17 @@ def collect_steps(
 ) -> tuple[Any, State]:
     """Return the results of `select(state, gates)` of every step, and the final state."""
     cell, weights = request.cell, request.weights
+    checked = False
 
     def step(
         from_input: Tensor, state: State, noise: Noise | None
     ) -> tuple[State, tuple[Tensor, ...]]:
-        return step_with_noise(cell, weights, from_input, state, noise)
+        nonlocal checked
+        new, gates = step_with_noise(cell, weights, from_input, state, noise)
+        if not checked:  # once per call
+            check_gates(cell, gates, from_input)
+            checked = True
+        return new, gates
 
     with cached_parametrizations(cell):
         return loop(
@@ -69,6 +78,16 @@ def collect_steps(
             reverse=request.reverse,
             noise=request.noise,
         )
+
+
+@torch.no_grad()
+def check_equations(request: Request) -> None:
+    """Run one step with zeros as inputs, so that an error of the cell's equations is raised."""
+    cell, weights, state = request.cell, request.weights, request.state
+    inputs = request.inputs.new_zeros(first_tensor(state).shape[0], request.inputs.shape[-1])
+    from_input = cell.from_inputs(weights, inputs)
+    _, gates = step_with_noise(cell, weights, from_input, state, None)
+    check_gates(cell, gates, from_input)
 
 
 def _from_inputs(request: Request) -> Tensor:

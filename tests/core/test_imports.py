@@ -18,7 +18,8 @@ LEAVES = {"state", "sequences"}
 BELOW = {
     "state": set(),
     "sequences": set(),
-    "noise": LEAVES,
+    "validation": LEAVES,
+    "noise": {"validation"},
     "equations": {"noise"},
     "kernels": {"equations"},
     "recurrence": {"kernels"},
