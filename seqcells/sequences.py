@@ -82,7 +82,7 @@ def check_lengths(
         )
     if lengths.is_meta and device.type != "meta":
         raise ValueError(
-            f"lengths: expected values on {device} or the CPU, got a meta tensor, which has none; "
+            f"lengths: expected values for inputs on {device}, got a meta tensor, which has none; "
             "pass a list"
         )
     lengths = lengths.to(torch.int64)

@@ -92,6 +92,7 @@ def conform_state(state: State, expected: State, name: str = "state") -> State:
             raise ValueError(
                 f"{name}: expected shape {tuple(expected.shape)}, got {tuple(state.shape)}"
             )
+        check_dense(state, name)
         check_dtype(state, expected.dtype, name)
         return state
     if not isinstance(state, (tuple, list)):
@@ -110,6 +111,15 @@ def conform_state(state: State, expected: State, name: str = "state") -> State:
     )
 
 
+def check_dense(tensor: Tensor, name: str) -> None:
+    """Raise a ValueError for a sparse tensor or a nested tensor of ragged rows."""
+    if tensor.layout is not torch.strided:
+        advice = "convert it with .to_dense()"
+        if tensor.is_nested:
+            advice = "pad it with .to_padded_tensor(0.0) and pass lengths"
+        raise ValueError(f"{name}: expected a dense tensor, got layout {tensor.layout}; {advice}")
+
+
 def check_dtype(tensor: Tensor, expected: torch.dtype, name: str) -> None:
     """Raise a ValueError unless `tensor` has the dtype of the weights or autocast is on.
 
@@ -117,11 +127,14 @@ def check_dtype(tensor: Tensor, expected: torch.dtype, name: str) -> None:
     """
     if tensor.dtype == expected or (tensor.is_floating_point() and autocast(tensor)):
         return
+    is_input, advice = name.startswith("input"), f"convert it with .to({expected})"
     if tensor.is_complex():
-        advice = "pass real and imaginary parts as features: torch.view_as_real(x).flatten(-2)"
+        advice = "pass its real part"
+        if is_input:
+            advice = "pass real and imaginary parts as features: torch.view_as_real(x).flatten(-2)"
     elif tensor.is_floating_point():
-        advice = f"convert it with .to({expected}), or the module with .to({tensor.dtype})"
-    else:
+        advice += f", or the module with .to({tensor.dtype})"
+    elif is_input:
         advice = f"embed token ids with torch.nn.Embedding, or convert numbers with .to({expected})"
     raise ValueError(
         f"{name}: expected {expected}, the dtype of the weights, got {tensor.dtype}; {advice}"

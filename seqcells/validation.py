@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqcells.state import State, autocast, check_dtype, describe, rebuild
+from seqcells.state import State, autocast, check_dense, check_dtype, describe, rebuild
 
 
 def step_layout(features: int) -> str:
@@ -19,15 +19,6 @@ def step_layout(features: int) -> str:
 def sequence_layout(features: int, batch_first: bool) -> str:
     """Return the expected shape of a sequence, for error messages."""
     return f"({'B, T' if batch_first else 'T, B'}, {features}), or (T, {features}) without a batch"
-
-
-def check_dense(tensor: Tensor, name: str) -> None:
-    """Raise a ValueError for a sparse tensor or a nested tensor of ragged rows."""
-    if tensor.layout is not torch.strided:
-        advice = "convert it with .to_dense()"
-        if tensor.is_nested:
-            advice = "pad it with .to_padded_tensor(0.0) and pass lengths"
-        raise ValueError(f"{name}: expected a dense tensor, got layout {tensor.layout}; {advice}")
 
 
 def is_valid_input(input: Any, features: int, dtype: torch.dtype, ranks: Sequence[int]) -> bool:

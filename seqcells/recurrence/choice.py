@@ -18,6 +18,7 @@ from seqcells.kernels import cpu, cudnn, triton
 from seqcells.kernels.backend import Backend
 from seqcells.kernels.call import Call
 from seqcells.noise import Noise
+from seqcells.recurrence.missing_kernel import warn_if_missing
 from seqcells.recurrence.reference import check_equations
 from seqcells.recurrence.request import Request
 from seqcells.state import autocast, flat_state
@@ -42,7 +43,8 @@ def backend(name: str) -> Iterator[None]:
     """Select the backend that computes recurrences, in all threads, within the context.
 
     - `"auto"`, the default: the fastest backend that supports the call.
-    - `"reference"`: the readable loop. A compiled or exported graph contains every step.
+    - `"reference"`: the readable loop. A compiled or exported graph contains every step. There is
+      no `MissingKernelWarning`.
     - `"cpu"`: the C++ kernels.
     - `"triton"`: the kernels for GPUs.
     - `"cudnn"`: PyTorch's layers on a GPU, for plain RNN, GRU and LSTM.
@@ -157,6 +159,7 @@ def choose(request: Request) -> Choice:
         name = _automatic_backend(call) if inputs.is_cuda else "cpu"
     if not compiling and (why := refusal(name, call)) is not None:
         refuse(why)
+        warn_if_missing(BACKENDS[name], inputs)
         return LOOP
     if name == "cpu" and inputs.dtype in REDUCED:
         return None, None, torch.float32, False

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from seqcells.equations.protocol import Weights
 from seqcells.noise import Noise
-from seqcells.state import State, flat_state, map_state
-from seqcells.validation import check_dense
+from seqcells.state import State, check_dense, flat_state, map_state
 
 
 def check_placement(request: Request) -> None:
