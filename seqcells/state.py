@@ -73,8 +73,8 @@ def select_state(mask: Tensor, chosen: State, other: State) -> State:
         if found[0] == found[1]:
             raise  # another cause
         raise ValueError(
-            f"state: lengths and resets expect states of one shape, with {len(mask)} rows, got "
-            f"{found[0]} and {found[1]}; return a state of one shape at every step"
+            f"state: expected states of one shape with {len(mask)} rows, for lengths and resets, "
+            f"got {found[0]} and {found[1]}; return a state of one shape at every step"
         ) from error
 
 
@@ -87,20 +87,27 @@ def conform_state(state: State, expected: State, name: str = "state") -> State:
     """
     if isinstance(expected, Tensor):
         if not isinstance(state, Tensor):
-            raise TypeError(f"{name}: expected a tensor, got {type(state).__name__}")
+            raise TypeError(
+                f"{name}: expected a tensor, got {type(state).__name__}; pass a tensor of shape "
+                f"{tuple(expected.shape)}"
+            )
         if state.shape != expected.shape:
             raise ValueError(
-                f"{name}: expected shape {tuple(expected.shape)}, got {tuple(state.shape)}"
+                f"{name}: expected shape {tuple(expected.shape)}, got {tuple(state.shape)}; pass a "
+                "state for the batch of this input, or None to start from the initial state"
             )
         check_dense(state, name)
         check_dtype(state, expected.dtype, name)
         return state
     if not isinstance(state, (tuple, list)):
         raise TypeError(
-            f"{name}: expected a tuple of {len(expected)} tensors, got {type(state).__name__}"
+            f"{name}: expected a tuple of {len(expected)} tensors, got {type(state).__name__}; "
+            f"pass {describe(expected)}"
         )
     if len(state) != len(expected):
-        raise ValueError(f"{name}: expected {len(expected)} parts, got {len(state)}")
+        raise ValueError(
+            f"{name}: expected {len(expected)} parts, got {len(state)}; pass {describe(expected)}"
+        )
     names = getattr(expected, "_fields", range(len(expected)))
     return rebuild(
         expected,
@@ -121,11 +128,14 @@ def check_dense(tensor: Tensor, name: str) -> None:
 
 
 def check_dtype(tensor: Tensor, expected: torch.dtype, name: str) -> None:
-    """Raise a ValueError unless `tensor` has the dtype of the weights or autocast is on.
+    """Raise a ValueError unless `tensor` has the dtype of the weights, or autocast converts it.
 
-    Autocast converts floating-point tensors only.
+    Autocast converts floating-point tensors, except those of float64.
     """
-    if tensor.dtype == expected or (tensor.is_floating_point() and autocast(tensor)):
+    if tensor.dtype == expected:
+        return
+    converts = tensor.is_floating_point() and torch.float64 not in (tensor.dtype, expected)
+    if converts and autocast(tensor):
         return
     is_input, advice = name.startswith("input"), f"convert it with .to({expected})"
     if tensor.is_complex():

@@ -97,12 +97,14 @@ def is_faster_without_kernel(request: Request) -> bool:
     PyTorch records the gradients of its own operators in C++, as for `torch.nn.RNNCell`. The
     gradient of a kernel is recorded in Python, which takes longer than such a step.
     """
-    cell, _, inputs, _, _, noise, lengths, sizes, resets, _, _ = request
+    cell, weights, inputs, _, _, noise, lengths, sizes, resets, _, _ = request
     return (
         cell.kernel in BRIEF
         and (inputs.dim() == 2 or inputs.shape[0] == 1)
         and inputs.is_cpu
         and inputs.layout is torch.strided
+        and not weights.weight_ih.is_meta
+        and not weights.weight_hh.is_meta
         and inputs.dtype not in REDUCED
         and _requested == "auto"
         and torch.is_grad_enabled()

@@ -14,13 +14,23 @@ from seqcells.state import State, check_dense, flat_state, map_state
 
 
 def check_placement(request: Request) -> None:
-    """Raise a ValueError unless inputs and states are dense and on the device of the weights."""
-    place, resets = request.weights.weight_ih.device, request.resets
-    for part in (request.inputs, *flat_state(request.state), resets):
+    """Raise a ValueError unless inputs and states are dense and on the device of the weights.
+
+    PyTorch itself multiplies a tensor by a weight on the meta device, which has no values.
+    """
+    weights, resets = request.weights, request.resets
+    place = weights.weight_ih.device
+    for part in (request.inputs, *flat_state(request.state), resets, *weights):
         if isinstance(part, Tensor) and (part.layout is not torch.strided or part.device != place):
             break
     else:
         return
+    for name, weight in zip(weights._fields, weights):
+        if weight is not None and weight.device != place:
+            raise ValueError(
+                f"{name}: expected a tensor on {place}, the device of weight_ih, got "
+                f"{weight.device}; load or move the whole module"
+            )
     named = [("input", request.inputs), *_named_parts("state", request.state), ("resets", resets)]
     for name, part in named:
         if part is None:
