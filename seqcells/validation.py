@@ -93,10 +93,12 @@ def check_step(cell: Any, result: Any, state: State, rows: int) -> tuple[State, 
             f"{_example(cell)}"
         )
     new, gates = result
-    same = type(new) is Tensor and isinstance(state, Tensor) and new.shape == state.shape
-    if same and new.dtype is state.dtype:
-        return new, gates
-    return _conform_returned(cell, new, state, rows), gates
+    if type(new) is Tensor and type(state) is Tensor:
+        if new.shape != state.shape or new.dtype is not state.dtype:
+            new = _conform_returned(cell, new, state, rows)
+    else:
+        new = _conform_returned(cell, new, state, rows)
+    return new, gates
 
 
 def _conform_returned(cell: Any, new: Any, state: State, rows: int, field: str = "") -> State:
@@ -141,8 +143,21 @@ def check_gates(cell: Any, gates: Any, from_input: Tensor) -> None:
     names: Sequence[str] | None = getattr(cell, "gates", None)
     if names is None:  # the equations of a layer return no gates
         return
-    where, rows = f"{_method(cell)}: expected", from_input.shape[0]
-    size = from_input.shape[1] // len(names)
+    rows, columns = from_input.shape
+    shape = rows, columns // len(names)
+    if isinstance(gates, (tuple, list)) and len(gates) == len(names):
+        for gate in gates:
+            if not isinstance(gate, Tensor):
+                break
+            if gate.shape != shape and gate.shape != (rows, 1):
+                break
+        else:
+            return
+    _refuse_gates(cell, gates, names, shape)
+
+
+def _refuse_gates(cell: Any, gates: Any, names: Sequence[str], shape: tuple[int, ...]) -> None:
+    where = f"{_method(cell)}: expected"
     if not isinstance(gates, (tuple, list)) or not all(isinstance(gate, Tensor) for gate in gates):
         raise TypeError(
             f"{where} a tuple of tensors as gates, got {describe(gates)}; {_example(cell)}"
@@ -153,10 +168,10 @@ def check_gates(cell: Any, gates: Any, from_input: Tensor) -> None:
             f"{_example(cell)}"
         )
     for name, gate in zip(names, gates):
-        if tuple(gate.shape) not in ((rows, size), (rows, 1)):
+        if gate.shape not in (shape, (shape[0], 1)):
             raise ValueError(
-                f"{where} the gate {name!r} of shape {(rows, size)}, got "
-                f"{tuple(gate.shape)}; split the gates with chunk({len(names)}, dim=-1)"
+                f"{where} the gate {name!r} of shape {shape}, got {tuple(gate.shape)}; split the "
+                f"gates with chunk({len(names)}, dim=-1)"
             )
 
 
@@ -177,6 +192,8 @@ def check_called(cell: Any, new: Any, before: State, *, same_shape: bool = False
 
     With `same_shape`, also raise a ValueError for other shapes.
     """
+    if type(new) is Tensor and type(before) is Tensor and not same_shape:
+        return new
     if new is None:
         raise TypeError(
             f"{_name(cell)}: expected the next state, a tensor or a tuple of tensors, got None; "
@@ -219,6 +236,8 @@ def check_output(cell: Any, output: Any, rows: int, first: Tensor | None) -> Non
         TypeError: not a tensor.
         ValueError: another number of rows, or another shape than at the first step.
     """
+    if first is not None and type(output) is Tensor and output.shape == first.shape:
+        return
     if not isinstance(output, Tensor):
         raise TypeError(
             f"{_name(cell)}: expected a tensor as the output of a step, got {describe(output)}; "

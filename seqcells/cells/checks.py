@@ -80,8 +80,13 @@ def _fits(cell: Any, state: State) -> bool:
         return isinstance(state, Tensor) and state.shape == (cell.hidden_size,)
     if cell._state_form is None or not isinstance(state, tuple) or len(state) != 2:
         return False
-    sizes = (cell.recurrent_size,), (cell.hidden_size,)
-    return all(isinstance(part, Tensor) and part.shape == size for part, size in zip(state, sizes))
+    hidden, other = state
+    return (
+        isinstance(hidden, Tensor)
+        and isinstance(other, Tensor)
+        and hidden.shape == (cell.recurrent_size,)
+        and other.shape == (cell.hidden_size,)
+    )
 
 
 def positive_integer(size: int, name: str) -> int:

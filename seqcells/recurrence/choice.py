@@ -20,7 +20,7 @@ from seqcells.kernels.call import Call
 from seqcells.noise import Noise
 from seqcells.recurrence.missing_kernel import warn_if_missing
 from seqcells.recurrence.reference import check_equations
-from seqcells.recurrence.request import Request
+from seqcells.recurrence.request import Request, check_placement
 from seqcells.state import autocast, flat_state
 
 BACKENDS: dict[str, Backend] = {"cpu": cpu, "triton": triton, "cudnn": cudnn}
@@ -160,6 +160,7 @@ def choose(request: Request) -> Choice:
     if name == "auto":
         name = _automatic_backend(call) if inputs.is_cuda else "cpu"
     if not compiling and (why := refusal(name, call)) is not None:
+        check_placement(request)  # an error of the call, whatever the backend
         refuse(why)
         warn_if_missing(BACKENDS[name], inputs)
         return LOOP
@@ -270,10 +271,14 @@ def refusal(name: str, call: Call) -> str | None:
             return f"expected plain tensors, got a {type(tensor).__name__}"
         if tensor.dtype is not dtype:
             return f"expected tensors of one dtype, got {dtype} and {tensor.dtype}"
+        if tensor.layout is not torch.strided:
+            return f"expected dense tensors, got layout {tensor.layout}; convert with .to_dense()"
         if tensor.is_neg():
             return "expected no view of negated numbers; call resolve_neg() on it"
         if tensor.get_device() != place or tensor.is_meta:
             return f"expected tensors on {inputs.device}, got {tensor.device}; move them with .to()"
+    if call.resets is not None and call.resets.device != inputs.device:
+        return f"expected resets on {inputs.device}, got {call.resets.device}; move them with .to()"
     return BACKENDS[name].refuses(call)
 
 

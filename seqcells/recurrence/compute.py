@@ -40,7 +40,6 @@ def compute(request: Request) -> tuple[State, State]:
         if request.inputs.dim() == 2:
             return results[0], form_state(request.state, results)
         return results[0], form_state(request.state, results[1:])
-    check_placement(request)
     if request.noise is not None:
         weights, noise = apply_weight_factor(request.weights, request.noise)
         request = request._replace(weights=weights, noise=noise)
@@ -48,6 +47,7 @@ def compute(request: Request) -> tuple[State, State]:
     if dtype is not None:
         return _converted(request, dtype)
     if backend is None or call is None:
+        check_placement(request)
         return reference(request)
     results = operators.run(backend, call, compiling)
     if call.single:

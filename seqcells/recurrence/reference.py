@@ -54,16 +54,16 @@ def collect_steps(
 ) -> tuple[Any, State]:
     """Return the results of `select(state, gates)` of every step, and the final state."""
     cell, weights = request.cell, request.weights
-    checked = False
+    validated = False
 
     def step(
         from_input: Tensor, state: State, noise: Noise | None
     ) -> tuple[State, tuple[Tensor, ...]]:
-        nonlocal checked
-        new, gates = step_with_noise(cell, weights, from_input, state, noise)
-        if not checked:  # once per call
+        nonlocal validated
+        new, gates = step_with_noise(cell, weights, from_input, state, noise, validated)
+        if not validated:  # once per call
             check_gates(cell, gates, from_input)
-            checked = True
+            validated = True
         return new, gates
 
     with cached_parametrizations(cell):
