@@ -131,6 +131,32 @@ def _conform_returned(cell: Any, new: Any, state: State, rows: int, field: str =
     return new if type(new) is type(state) else rebuild(state, parts)
 
 
+def check_coefficients(cell: Any, result: Any, from_input: Tensor) -> tuple[Any, Any]:
+    """Return the coefficients `(a, b)` and the gates of a linear cell.
+
+    Raises:
+        TypeError: `result` is not `((a, b), gates)`.
+        ValueError: a or b has another shape than a gate.
+    """
+    pair = isinstance(result, (tuple, list)) and len(result) == 2
+    if not pair or not isinstance(result[0], (tuple, list)) or len(result[0]) != 2:
+        raise TypeError(
+            f"{type(cell).__name__}.coefficients: expected ((a, b), gates), got "
+            f"{describe(result)}; {_example(cell, '(a, b)')}"
+        )
+    coefficients, gates = result
+    names = getattr(cell, "gates", None)
+    if names is not None:
+        shape = (*from_input.shape[:-1], from_input.shape[-1] // len(names))
+        for part in coefficients:
+            if not isinstance(part, Tensor) or part.shape not in (shape, (*shape[:-1], 1)):
+                raise ValueError(
+                    f"{type(cell).__name__}.coefficients: expected a and b of shape {shape}, got "
+                    f"{describe(coefficients)}; {_example(cell, '(a, b)')}"
+                )
+    return coefficients, gates
+
+
 def check_gates(cell: Any, gates: Any, from_input: Tensor) -> None:
     """Validate the gates of one step: one tensor per name, `(B, H)` or one number per row.
 
@@ -181,10 +207,10 @@ def _method(cell: Any) -> str:
     return f"{type(cell).__name__}.{'step' if own else 'activate'}"
 
 
-def _example(cell: Any) -> str:
+def _example(cell: Any, returned: str = "state") -> str:
     """Return an example of the return statement of a step."""
     names = tuple(getattr(cell, "gates", ()))
-    return f"write: return state, ({', '.join(names)}{',' * (len(names) == 1)})"
+    return f"write: return {returned}, ({', '.join(names)}{',' * (len(names) == 1)})"
 
 
 def check_called(cell: Any, new: Any, before: State, *, same_shape: bool = False) -> Any:

@@ -14,7 +14,7 @@ from seqcells.recurrence.request import Request
 from seqcells.recurrence.scan import linear_recurrence
 from seqcells.sequences import pack, packed_lengths, unpack, zero_padding
 from seqcells.state import State, first_tensor, map_state
-from seqcells.validation import check_gates
+from seqcells.validation import check_coefficients, check_gates
 
 
 def reference(request: Request) -> tuple[State, State]:
@@ -32,8 +32,9 @@ def reference(request: Request) -> tuple[State, State]:
     if request.batch_sizes is not None:
         return _packed(request)
     if cell.linear:
-        coefficients, _ = cell.coefficients(_from_inputs(request))
-        decay, addend = coefficients
+        from_inputs = _from_inputs(request)
+        result = cell.coefficients(from_inputs)
+        (decay, addend), _ = check_coefficients(cell, result, from_inputs)
         decay, addend = coefficients_with_noise(decay, addend, request.noise)
         return linear_recurrence(
             decay,

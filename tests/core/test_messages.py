@@ -104,6 +104,39 @@ def test_wrong_results_of_activate_are_explained_everywhere(wrong, name, softmax
                 refuses(error, words, place, cell, X)
 
 
+WRONG_COEFFICIENTS = {
+    "no_gates": (lambda a, b: (a, b), TypeError, r"expected \(\(a, b\), gates\), got a tuple of 2"),
+    "tensor": (
+        lambda a, b: a,
+        TypeError,
+        r"got a tensor.*; write: return \(a, b\), \(keep, new",
+    ),
+    "half": (
+        lambda a, b: ((a, b[..., :3]), (a, b)),
+        ValueError,
+        r"expected a and b of shape \(.*4, 16\), got .*, 3\)",
+    ),
+    "numbers": (lambda a, b: ((a, 0.1), (a, b)), ValueError, "a value of type float"),
+}
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("wrong", WRONG_COEFFICIENTS)
+def test_wrong_coefficients_of_a_linear_cell_are_explained(wrong, name):
+    results, error, words = WRONG_COEFFICIENTS[wrong]
+
+    class Own(seqcells.LinearCell):
+        gates = ("keep", "new")
+
+        def coefficients(self, from_input):
+            return results(*from_input.chunk(2, dim=-1))
+
+    with backend(name):
+        for place, run in PLACES.items():
+            if place != "stack":
+                refuses(error, f"Own.coefficients: .*{words}", run, Own(I, H), X)
+
+
 def test_a_wrong_part_of_a_state_is_named():
     class Own(seqcells.LSTMCell):
         def activate(self, from_input, from_hidden, state):
