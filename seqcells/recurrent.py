@@ -189,7 +189,9 @@ def check_sequence(cell: Any, inputs: Any, batch_first: bool) -> Any:
     """Validate the inputs of a cell whose weights are known; return the innermost cell."""
     cell = innermost(cell)
     gated = isinstance(cell, GatedCell)
-    if gated or type(cell) in TORCH_CELLS:
+    if gated and not has_standard_forward(cell):
+        cell.check_input(inputs)
+    elif gated or type(cell) in TORCH_CELLS:
         size, dtype = cell.input_size, (cell._any_parameter() if gated else cell.weight_ih).dtype
         if not is_valid_input(inputs, size, dtype, (2, 3)):
             check_input(inputs, size, dtype, (2, 3), sequence_layout(size, batch_first), "inputs")

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from seqcells.state import State, autocast, check_dense, check_dtype, describe, rebuild
 
+ANY_RANK = range(1, 65)  # PyTorch has tensors of up to 64 dimensions
+
 
 def step_layout(features: int) -> str:
     """Return the expected shape of the input of one step, for error messages."""

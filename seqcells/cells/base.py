@@ -15,7 +15,7 @@ from seqcells.noise import Noise, drop_args, scale_hidden
 from seqcells.recurrence.compute import compute
 from seqcells.recurrence.request import Request
 from seqcells.state import State, conform_state, first_tensor, map_state
-from seqcells.validation import check_input, missing_method, step_layout
+from seqcells.validation import ANY_RANK, check_input, missing_method, step_layout
 
 
 class Cell(nn.Module):
@@ -269,9 +269,13 @@ class GatedCell(Cell):
         return state if type(state) is form else form(hidden, other)
 
     def check_input(self, input: Tensor) -> None:
-        """Raise unless this is the input of a step, with the size and dtype of the weights."""
+        """Raise unless this is the input of a step, with the size and dtype of the weights.
+
+        A `forward` of a subclass may accept further dimensions.
+        """
         size, dtype = self.input_size, self._any_parameter().dtype
-        check_input(input, size, dtype, (1, 2), step_layout(size), "input")
+        ranks = ANY_RANK if overridden_method(self, GatedCell, ("forward",)) else (1, 2)
+        check_input(input, size, dtype, ranks, step_layout(size), "input")
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")

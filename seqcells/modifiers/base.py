@@ -86,7 +86,8 @@ class Modifier(Cell):
             cell.check_input(input)
         if input.dim() == 1:
             if hx is not None and (make := getattr(self, "initial_state", None)) is not None:
-                fresh = make(1, device=input.device, dtype=input.dtype)
+                dtype = input.dtype if input.is_floating_point() else None
+                fresh = make(1, device=input.device, dtype=dtype)
                 hx = conform_state(hx, map_state(lambda part: part.squeeze(0), fresh))
             batched = None if hx is None else map_state(lambda part: part.unsqueeze(0), hx)
             state = Modifier.forward(self, input.unsqueeze(0), batched, noise)

@@ -11,11 +11,11 @@ from seqcells.kernels.backend import Backend
 
 
 class MissingKernelWarning(UserWarning):
-    """The Python loop computes a call that a kernel would compute, had it been installed.
+    """The Python loop runs a call because its kernels are not installed.
 
-    It is given once per process, with the reason of `seqcells.backends()` and the remedy. There is
-    none for a cell or device without kernels, and none within `seqcells.backend("reference")`. To
-    hide it::
+    The warning is issued once per process, at the first such call. It states the reason, which is
+    that of `seqcells.backends()`, and the remedy. Cells and devices without kernels do not cause
+    it, and calls within `seqcells.backend("reference")` do not either. To hide it::
 
         warnings.filterwarnings("ignore", category=seqcells.MissingKernelWarning)
     """

@@ -267,6 +267,18 @@ def test_wrong_results_of_a_called_cell_are_explained(wrong, options):
         refuses(error, words, Stack([nn.GRUCell(I, I), cell]), X, **RUNS[options])
 
 
+def test_a_forward_of_a_subclass_may_accept_further_dimensions():
+    class Summed(seqcells.GRUCell):
+        def forward(self, input, hx=None):
+            return super().forward(input.sum(1), hx)
+
+    cell = Summed(I, H)
+    for run in (Recurrent(cell), Recurrent(Zoneout(cell, 0.1).eval())):
+        outputs, _ = run(torch.ones(T, B, 3, I))
+        assert outputs.shape == (T, B, H)
+    refuses(ValueError, "expected 8 features, got 7", Recurrent(cell), torch.ones(T, B, 3, 7))
+
+
 def test_states_that_resets_cannot_select_from_are_explained():
     cell = Called(lambda x: x, lambda x: torch.cat((x, x), -1))
     resets = torch.ones(T, B, dtype=torch.bool)
