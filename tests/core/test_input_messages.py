@@ -56,14 +56,22 @@ WRONG_INPUTS = {
 }
 FOUR = (lambda x: x[None], ValueError, r"expected {layout}.*got shape \(1, 5, 4, 8\); remove")
 ONE = (lambda x: x[0, 0], ValueError, r"expected {layout}.*got shape \(8,\); add the missing")
-THREE = (lambda x: x[None], ValueError, r"expected {layout}, got shape \(1, 4, 8\); run the cell")
+WRONG_STEPS = {
+    "three": (
+        lambda x: x[None],
+        ValueError,
+        r"expected {layout}, got shape \(1, 4, 8\); run the cell .*Recurrent\(cell\)",
+    ),
+    "csr": (lambda x: x.to_sparse_csr(), ValueError, r"got layout torch.sparse_csr; .*to_dense"),
+}
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
 @pytest.mark.parametrize("name", ["auto", "cpu", "reference"])
 @pytest.mark.parametrize("grad", [True, False], ids=["train", "infer"])
-@pytest.mark.parametrize("wrong", [*WRONG_INPUTS, "three"])
+@pytest.mark.parametrize("wrong", [*WRONG_INPUTS, *WRONG_STEPS])
 def test_wrong_inputs_of_a_step_are_explained(wrong, grad, name):
-    change, error, words = {**WRONG_INPUTS, "three": THREE}[wrong]
+    change, error, words = {**WRONG_INPUTS, **WRONG_STEPS}[wrong]
     with backend(name), torch.set_grad_enabled(grad):
         for cell in STEPS.values():
             refuses(error, words.replace("{layout}", STEP), cell, change(X[0]))
