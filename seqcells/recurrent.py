@@ -95,8 +95,10 @@ class Recurrent(nn.Module):
                 initial state, or zeros if the cell has no `initial_state`.
 
         Raises:
-            TypeError: a state, lengths, resets or noise of the wrong type.
-            ValueError: a wrong shape, size, dtype or length, or lengths for unbatched inputs.
+            TypeError: inputs, a state, lengths, resets or noise of the wrong type, or a cell that
+                returns a state of another structure.
+            ValueError: a wrong shape, size, dtype, device or length, lengths for unbatched inputs,
+                or a cell that returns a state of another shape.
         """
         request, layout = prepare(
             self, inputs, initial_state, lengths, resets, noise, all_states=all_states
