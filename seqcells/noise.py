@@ -142,8 +142,11 @@ def step_with_noise(
     Raises:
         TypeError, ValueError: those of `check_step`.
     """
-    inside = noise is not None and (noise.hidden is not None or noise.candidate is not None)
-    result = cell.step(weights, from_input, state, *([noise] if inside else []))
+    if noise is None:
+        result = cell.step(weights, from_input, state)
+    else:
+        inside = noise.hidden is not None or noise.candidate is not None
+        result = cell.step(weights, from_input, state, *([noise] if inside else []))
     valid = validated and type(result) is tuple and len(result) == 2
     if not valid or type(result[0]) is not type(state):
         result = check_step(cell, result, state, from_input.shape[0])

@@ -89,7 +89,8 @@ def check_step(cell: Any, result: Any, state: State, rows: int) -> tuple[State, 
         ValueError: the state has another shape or dtype.
     """
     pair = isinstance(result, (tuple, list)) and len(result) == 2
-    if not pair or hasattr(result, "_fields"):  # a NamedTuple is the state alone
+    if not pair or (type(result) is not tuple and hasattr(result, "_fields")):
+        # A NamedTuple is the state alone.
         raise TypeError(
             f"{_method(cell)}: expected (next state, gates), got {describe(result)}; "
             f"{_example(cell)}"
