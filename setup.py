@@ -1,7 +1,7 @@
 """Build the CPU kernel. All other settings are in setup.cfg.
 
 The kernel is a plain shared library, built without Python headers. Without a C++ compiler the
-package is installed without it, and falls back to the Python loop.
+package is installed without it, and falls back to the Python loop. A message at the end says so.
 """
 
 import os
@@ -17,6 +17,7 @@ from setuptools.command.build_ext import build_ext
 
 SOURCES = Path("seqcells/kernels/cpu/native")
 compiler = SimpleNamespace(**runpy.run_path("seqcells/kernels/cpu/compiler.py"))
+failures = []
 
 
 class BuildKernel(build_ext):
@@ -35,12 +36,7 @@ class BuildKernel(build_ext):
         except (OSError, subprocess.CalledProcessError) as error:
             if target.exists():
                 target.unlink()
-            print(
-                f"seqcells: the CPU kernel was not built ({error}). seqcells falls back to a "
-                "slower Python loop: see seqcells.backends(). Install g++ or clang++ and reinstall "
-                "seqcells.",
-                file=sys.stderr,
-            )
+            failures.append(error)
 
 
 def build(folder, target):
@@ -67,7 +63,31 @@ def build(folder, target):
     os.replace(unfinished, target)  # atomic: running processes keep the old library
 
 
+def announce(message):
+    """Print a message to the build log, and to the terminal if there is one.
+
+    pip shows the log of a successful build only with -v, and the build is successful without the
+    kernel. The terminal is opened by its own name, because pip redirects the standard streams.
+    """
+    print(message, file=sys.stderr, flush=True)
+    if sys.stderr.isatty():
+        return
+    try:
+        terminal = open("/dev/tty", "w")  # noqa: SIM115
+    except OSError:
+        return  # not started from a terminal: the log is the only place
+    with terminal:
+        print(f"\n{message}", file=terminal)
+
+
 setup(
     ext_modules=[Extension("seqcells.kernels.cpu._native", [str(SOURCES / "kernel.cpp")])],
     cmdclass={"build_ext": BuildKernel},
 )
+
+for failure in failures:
+    announce(
+        f"seqcells: the C++ kernels were not built ({failure}). seqcells is installed without them "
+        "and runs a slow Python loop. Install g++ or clang++, then run: "
+        "pip install --force-reinstall --no-deps ."
+    )

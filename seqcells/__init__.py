@@ -38,6 +38,7 @@ from seqcells.modifiers import (
 from seqcells.moved import redirect_old_names
 from seqcells.noise import Noise
 from seqcells.recurrence.choice import backend, backends
+from seqcells.recurrence.missing_kernel import MissingKernelWarning
 from seqcells.recurrent import Recurrent
 from seqcells.stack import Stack
 from seqcells.state import detach_state
@@ -87,6 +88,7 @@ __all__ = [
     "MGUCell",
     "MinGRUCell",
     "MinLSTMCell",
+    "MissingKernelWarning",
     "Noise",
     "PeepholeLSTMCell",
     "RNNCell",

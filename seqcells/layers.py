@@ -20,12 +20,12 @@ from seqcells.sequences import restore_layout, time_first
 from seqcells.state import (
     State,
     autocast,
-    check_dtype,
     conform_state,
     flat_state,
     form_state,
     map_state,
 )
+from seqcells.validation import check_input, is_valid_input, sequence_layout
 
 
 class _Layers(nn.RNNBase):
@@ -117,10 +117,9 @@ class _Layers(nn.RNNBase):
     ) -> tuple[Tensor, list[State], Tensor | None, Tensor | None]:
         """Validate a padded sequence and return it as `_run` takes it."""
         self._check_input(input, (2, 3))
-        if hx is not None and input.dim() == 2:
-            hx = map_state(lambda part: part.unsqueeze(1), hx)
+        batched = input.dim() == 3
         input, lengths, resets = time_first(input, lengths, resets, self.batch_first)
-        return input, self._initial_states(hx, input.shape[1], input), lengths, resets
+        return input, self._initial_states(hx, input.shape[1], input, batched), lengths, resets
 
     def _run_packed(
         self, input: PackedSequence, hx: Any, lengths: Any, resets: Any
@@ -188,19 +187,25 @@ class _Layers(nn.RNNBase):
         ]
         return [Weights(*weights[:2], *biases, *weights[2:]) for weights in found]
 
-    def _initial_states(self, hx: Any, batch_size: int, input: Tensor) -> list[State]:
+    def _initial_states(
+        self, hx: Any, batch_size: int, input: Tensor, batched: bool = True
+    ) -> list[State]:
         """Return the initial state of each layer and direction."""
         rows, width = len(self._all_weights), self.proj_size or self.hidden_size
         if hx is None:
             cell = input.new_zeros(batch_size, self.hidden_size)
             hidden = input.new_zeros(batch_size, width) if self.proj_size else cell
             return [LSTMState(hidden, cell) if self.mode == "LSTM" else hidden] * rows
-        hidden = input.new_empty(rows, batch_size, width)
+        batch = (batch_size,) if batched else ()
+        expected: State = input.new_empty(rows, *batch, width)
+        if self.mode == "LSTM":
+            expected = LSTMState(expected, input.new_empty(rows, *batch, self.hidden_size))
+        hx = conform_state(hx, expected, "hx")
+        if not batched:
+            hx = map_state(lambda part: part.unsqueeze(1), hx)
         if self.mode != "LSTM":
-            return list(conform_state(hx, hidden, "hx").unbind(0))
-        expected = LSTMState(hidden, input.new_empty(rows, batch_size, self.hidden_size))
-        hidden, cell = conform_state(hx, expected, "hx")
-        return [LSTMState(*parts) for parts in zip(hidden.unbind(0), cell.unbind(0))]
+            return list(hx.unbind(0))
+        return [LSTMState(*parts) for parts in zip(*(part.unbind(0) for part in hx))]
 
     def _autocast_dtype(self, output: Tensor, packed: bool) -> torch.dtype:
         """Return the dtype of the results under autocast (see `forward`)."""
@@ -209,19 +214,12 @@ class _Layers(nn.RNNBase):
         return torch.get_autocast_dtype(output.device.type)
 
     def _check_input(self, input: Tensor, ranks: tuple[int, ...]) -> None:
-        if not isinstance(input, Tensor):
-            kind = type(input).__name__
-            raise TypeError(f"input: expected a tensor or a PackedSequence, got {kind}")
-        if input.dim() not in ranks or input.shape[-1] != self.input_size:
-            layout = "(B, T, I)" if self.batch_first else "(T, B, I)"
-            raise ValueError(
-                f"input: expected {layout}, (T, I) without a batch, or a PackedSequence, with "
-                f"I={self.input_size} features; got shape {tuple(input.shape)}"
-            )
         weight = self._parameters.get("weight_ih_l0")
         dtype = self.weight_ih_l0.dtype if weight is None else weight.dtype
-        if input.dtype is not dtype:
-            check_dtype(input, dtype, "input")
+        size = self.input_size
+        if not is_valid_input(input, size, dtype, ranks):
+            layout = f"{sequence_layout(size, self.batch_first)}, or a PackedSequence"
+            check_input(input, size, dtype, ranks, layout, "input")
 
 
 class RNN(_Layers):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from seqcells.state import State, check_dtype, first_tensor, map_state
+from seqcells.validation import check_step
 
 
 class Noise(NamedTuple):
@@ -125,17 +126,33 @@ def apply_zoneout(noise: Noise | None, old: State, new: State) -> State:
 
 
 def step_with_noise(
-    cell: Any, weights: Any, from_input: Tensor, state: State, noise: Noise | None
+    cell: Any,
+    weights: Any,
+    from_input: Tensor,
+    state: State,
+    noise: Noise | None,
+    validated: bool = False,
 ) -> tuple[State, tuple[Tensor, ...]]:
     """Compute a gated cell's step with the noise of that step.
 
     The cell gets the noise only if it applies to the inside of the step: the method `step` of a
-    subclass need not take the argument.
+    subclass need not take the argument. `validated` states that an earlier step of the same call
+    has passed `check_step`: only the types are compared then.
+
+    Raises:
+        TypeError, ValueError: those of `check_step`.
     """
     if noise is None:
-        return cell.step(weights, from_input, state)
-    inside = noise.hidden is not None or noise.candidate is not None
-    new, gates = cell.step(weights, from_input, state, *([noise] if inside else []))
+        result = cell.step(weights, from_input, state)
+    else:
+        inside = noise.hidden is not None or noise.candidate is not None
+        result = cell.step(weights, from_input, state, *([noise] if inside else []))
+    valid = validated and type(result) is tuple and len(result) == 2
+    if not valid or type(result[0]) is not type(state):
+        result = check_step(cell, result, state, from_input.shape[0])
+    if noise is None:
+        return result
+    new, gates = result
     return apply_zoneout(noise, state, new), gates
 
 

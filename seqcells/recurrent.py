@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from seqcells.cells.base import GatedCell
 from seqcells.cells.checks import check_cell
 from seqcells.modifiers.base import (
+    TORCH_CELLS,
     Modifier,
     call_cell,
     has_standard_forward,
     innermost,
     resolve_noise,
+    state_factory,
 )
 from seqcells.noise import Noise
 from seqcells.recurrence.choice import refuse
@@ -24,6 +26,13 @@ from seqcells.recurrence.loop import loop
 from seqcells.recurrence.request import Request
 from seqcells.sequences import restore_layout, time_first, zero_padding
 from seqcells.state import State, conform_state, first_tensor, map_state
+from seqcells.validation import (
+    check_called,
+    check_input,
+    check_output,
+    is_valid_input,
+    sequence_layout,
+)
 
 
 class Recurrent(nn.Module):
@@ -86,8 +95,10 @@ class Recurrent(nn.Module):
                 initial state, or zeros if the cell has no `initial_state`.
 
         Raises:
-            TypeError: a state, lengths, resets or noise of the wrong type.
-            ValueError: a wrong shape, size, dtype or length, or lengths for unbatched inputs.
+            TypeError: inputs, a state, lengths, resets or noise of the wrong type, or a cell that
+                returns a state of another structure.
+            ValueError: a wrong shape, size, dtype, device or length, lengths for unbatched inputs,
+                or a cell that returns a state of another shape.
         """
         request, layout = prepare(
             self, inputs, initial_state, lengths, resets, noise, all_states=all_states
@@ -116,6 +127,7 @@ class Recurrent(nn.Module):
         Raises:
             TypeError, ValueError: those of a call.
         """
+        check_sequence(self.cell, inputs, self.batch_first)
         batched = not isinstance(inputs, Tensor) or inputs.dim() > 2
         inputs, *_ = time_first(inputs, None, None, self.batch_first)
         state, _ = _initial_and_reset_state(self.cell, inputs, initial_state, batched)
@@ -160,11 +172,9 @@ def prepare(
     cell: Any = recurrent._modules.get("cell")
     if cell is None:  # not a module
         cell = recurrent.cell
+    gated = check_sequence(cell, inputs, recurrent.batch_first)
     batched = not isinstance(inputs, Tensor) or inputs.dim() > 2
     inputs, lengths, resets = time_first(inputs, lengths, resets, recurrent.batch_first)
-    gated = innermost(cell)
-    if isinstance(gated, GatedCell):
-        gated.check_input(inputs)
     state, fresh = _initial_and_reset_state(cell, inputs, initial_state, batched)
     noise = resolve_noise(cell, noise, state, inputs.shape[0])
     steps = lengths, None, resets, recurrent.reverse, all_states
@@ -177,6 +187,19 @@ def prepare(
     return request, Layout(batched, recurrent.batch_first)
 
 
+def check_sequence(cell: Any, inputs: Any, batch_first: bool) -> Any:
+    """Validate the inputs of a cell whose weights are known; return the innermost cell."""
+    cell = innermost(cell)
+    gated = isinstance(cell, GatedCell)
+    if gated and not has_standard_forward(cell):
+        cell.check_input(inputs)
+    elif gated or type(cell) in TORCH_CELLS:
+        size, dtype = cell.input_size, (cell._any_parameter() if gated else cell.weight_ih).dtype
+        if not is_valid_input(inputs, size, dtype, (2, 3)):
+            check_input(inputs, size, dtype, (2, 3), sequence_layout(size, batch_first), "inputs")
+    return cell
+
+
 def _initial_and_reset_state(
     cell: Any, inputs: Tensor, initial_state: State, batched: bool
 ) -> tuple[State, State]:
@@ -185,27 +208,49 @@ def _initial_and_reset_state(
     None stands for calling the cell with a state of None.
     """
     steps, batch_size = inputs.shape[:2]
-    if not batched and initial_state is not None:
-        initial_state = map_state(lambda part: part.unsqueeze(0), initial_state)
     make = getattr(cell, "initial_state", None)
-    if make is not None:
+    known = make
+    if known is None and initial_state is not None and type(cell) in TORCH_CELLS:
+        known = state_factory(cell)  # for validation
+    fresh = None
+    if known is not None:
         dtype = inputs.dtype if inputs.is_floating_point() else None
-        fresh = make(batch_size, device=inputs.device, dtype=dtype)
-        return (fresh if initial_state is None else conform_state(initial_state, fresh)), fresh
+        fresh = known(batch_size, device=inputs.device, dtype=dtype)
+    if initial_state is not None:
+        if fresh is not None:
+            shown = fresh if batched else map_state(lambda part: part.squeeze(0), fresh)
+            initial_state = conform_state(initial_state, shown)
+        if not batched:
+            initial_state = map_state(lambda part: part.unsqueeze(0), initial_state)
+    if make is not None:
+        return (fresh if initial_state is None else initial_state), fresh
     if initial_state is None and not steps:
         with torch.no_grad():
             example = cell(inputs.new_zeros(inputs.shape[1:]), None)
-        return map_state(torch.zeros_like, example), None
+        return map_state(torch.zeros_like, check_called(cell, example, None)), None
     return initial_state, None
 
 
 def _run_by_calling(request: Request) -> tuple[State, State]:
     cell, lengths = request.cell, request.lengths
     refuse(f"{type(cell).__name__} is a cell that is called at every step")
-    output = getattr(cell, "output", first_tensor)
+    output, rows = getattr(cell, "output", first_tensor), request.inputs.shape[1]
+    first: Tensor | None = None
+
+    def step(input: Tensor, state: State, noise: Noise | None) -> tuple[State, tuple[()]]:
+        return check_called(cell, call_cell(cell, input, state, noise), state), ()
+
+    def select(state: State, _: Any) -> State:
+        nonlocal first
+        shown = first_tensor(state) if request.all_states else output(state)
+        check_output(cell, shown, rows, first)
+        if first is None:
+            first = shown
+        return state if request.all_states else shown
+
     return loop(
-        lambda input, state, noise: (call_cell(cell, input, state, noise), ()),
-        lambda state, _: state if request.all_states else output(state),
+        step,
+        select,
         request.inputs if lengths is None else zero_padding(request.inputs, lengths),
         request.state,
         fresh_state=request.fresh,

@@ -80,6 +80,11 @@ def check_lengths(
             f"lengths: expected one for each row of the batch, shape ({batch_size},), "
             f"got shape {tuple(lengths.shape)}"
         )
+    if lengths.is_meta and device.type != "meta":
+        raise ValueError(
+            f"lengths: expected values for inputs on {device}, got a meta tensor, which has none; "
+            "pass a list"
+        )
     lengths = lengths.to(torch.int64)
     if not is_host_readable(lengths):
         return lengths.to(device).clamp(0, steps)

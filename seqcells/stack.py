@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from seqcells.cells.checks import check_share
 from seqcells.noise import Noise
-from seqcells.recurrent import Recurrent
+from seqcells.recurrent import Recurrent, check_sequence
 from seqcells.sequences import restore_layout, time_first, zero_padding
 from seqcells.state import State
 
@@ -82,6 +82,7 @@ class Stack(nn.Module):
             ValueError: a wrong shape, size, dtype, length or number of states.
         """
         if self.residual:  # padding must not enter the outputs
+            check_sequence(directions(self.layers[0])[0].cell, inputs, self.batch_first)
             clean, lengths, _ = time_first(inputs, lengths, None, self.batch_first)
             if lengths is not None:
                 inputs = restore_layout(zero_padding(clean, lengths), True, self.batch_first)

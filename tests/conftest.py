@@ -1,4 +1,4 @@
-"""Threads per worker, and what depends on a GPU."""
+"""Threads per worker, what depends on a GPU, and machines without kernels."""
 
 import os
 
@@ -10,3 +10,11 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # set before Triton is imported
     collect_ignore = ["core/test_cuda.py", "training/test_training_cuda.py"]
+
+
+def pytest_configure(config):
+    """Let the suite run on a machine without kernels, where the Python loop warns."""
+    from seqcells.kernels import cpu, triton  # after the variables above are set
+
+    if cpu.unavailable() or (torch.cuda.is_available() and triton.unavailable()):
+        config.addinivalue_line("filterwarnings", "ignore::seqcells.MissingKernelWarning")

@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqcells.cells.checks import overridden_method, positive_integer
+from seqcells.cells.checks import batch_state, check_definition, overridden_method, positive_integer
 from seqcells.equations.protocol import Weights as Weights
 from seqcells.noise import Noise, drop_args, scale_hidden
 from seqcells.recurrence.compute import compute
 from seqcells.recurrence.request import Request
-from seqcells.state import State, check_dtype, conform_state, first_tensor, map_state
+from seqcells.state import State, conform_state, first_tensor, map_state
+from seqcells.validation import ANY_RANK, check_input, missing_method, step_layout
 
 
 class Cell(nn.Module):
@@ -111,6 +112,7 @@ class GatedCell(Cell):
         recurrent_size: int | None = None,
     ) -> None:
         super().__init__()
+        check_definition(self, GatedCell)
         self.input_size = positive_integer(input_size, "input_size")
         self.hidden_size = positive_integer(hidden_size, "hidden_size")
         self.recurrent_size = recurrent_size or hidden_size
@@ -194,7 +196,7 @@ class GatedCell(Cell):
         Returns:
             The next state, and the gates in the order of `gates`.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no activate method: see GatedCell")
+        raise TypeError(missing_method(self, "activate", "from_input, from_hidden, state"))
 
     def step(
         self, weights: Weights, from_input: Tensor, state: State, noise: Noise | None = None
@@ -227,18 +229,15 @@ class GatedCell(Cell):
             have a batch dimension and no time dimension.
 
         Raises:
-            TypeError: the state's structure differs from the cell's.
-            ValueError: a rank, size or dtype does not match the weights.
+            TypeError: not a tensor, or a state of another structure than the cell's.
+            ValueError: a rank, size, layout, dtype or device does not match the weights.
         """
-        rank = input.dim()
+        rank = input.dim() if isinstance(input, Tensor) else None
         if rank != 2:
             if rank != 1:
-                raise ValueError(
-                    f"input: expected (B, {self.input_size}) or ({self.input_size},), "
-                    f"got shape {tuple(input.shape)}"
-                )
-            batched = None if hx is None else map_state(lambda part: part.unsqueeze(0), hx)
-            state = GatedCell.forward(self, input.unsqueeze(0), batched, noise)
+                self.check_input(input)
+            state = None if hx is None else batch_state(self, hx, input)
+            state = GatedCell.forward(self, input.unsqueeze(0), state, noise)
             return map_state(lambda part: part.squeeze(0), state)
         weights = self.weights()
         if input.shape[1] != self.input_size or input.dtype is not weights.weight_ih.dtype:
@@ -270,13 +269,13 @@ class GatedCell(Cell):
         return state if type(state) is form else form(hidden, other)
 
     def check_input(self, input: Tensor) -> None:
-        """Raise a ValueError unless the number of features and the dtype match the weights."""
-        if input.shape[-1] != self.input_size:
-            raise ValueError(
-                f"input: expected {self.input_size} features, got {input.shape[-1]} "
-                f"in shape {tuple(input.shape)}"
-            )
-        check_dtype(input, self._any_parameter().dtype, "input")
+        """Raise unless this is the input of a step, with the size and dtype of the weights.
+
+        A `forward` of a subclass may accept further dimensions.
+        """
+        size, dtype = self.input_size, self._any_parameter().dtype
+        ranks = ANY_RANK if overridden_method(self, GatedCell, ("forward",)) else (1, 2)
+        check_input(input, size, dtype, ranks, step_layout(size), "input")
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")

@@ -6,9 +6,10 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from seqcells.equations.protocol import takes as takes
+from seqcells.state import State, conform_state, map_state
 
 
 def check_cell(cell: Any) -> Any:
@@ -30,6 +31,62 @@ def check_cell(cell: Any) -> Any:
     except TypeError as error:
         raise TypeError(f"{wanted}, got {type(cell).__name__}: {error}") from error
     return cell
+
+
+def check_definition(cell: Any, base: Any) -> None:
+    """Validate the `gates` of a gated cell and the signature of its `activate`.
+
+    A cell that overrides the `step` of `base` may call its `activate` with other arguments.
+
+    Raises:
+        TypeError: gates that are not a tuple of strings, or an `activate` without three arguments.
+        ValueError: no gates, or duplicate names.
+    """
+    name, gates = f"{type(cell).__name__}.gates", getattr(cell, "gates", None)
+    example = 'for example gates = ("update", "candidate")'
+    if not isinstance(gates, (tuple, list)):
+        got = repr(gates) if isinstance(gates, str) else type(gates).__name__
+        raise TypeError(f"{name}: expected a tuple of names, got {got}; {example}")
+    if not gates:
+        raise ValueError(f"{name}: expected at least one name, got none; {example}")
+    other = [gate for gate in gates if not isinstance(gate, str)]
+    if other:
+        raise TypeError(f"{name}: expected strings, got {other[0]!r} in {gates}; {example}")
+    if len(set(gates)) != len(gates):
+        raise ValueError(f"{name}: expected distinct names, got {gates}; rename the duplicates")
+    if overridden_method(cell, base, ("step",)) is None and not takes(cell.activate, 3):
+        raise TypeError(
+            f"{type(cell).__name__}.activate: expected (from_input, from_hidden, state), got "
+            f"{inspect.signature(cell.activate)}; add self as the first parameter, or "
+            "@staticmethod before the method"
+        )
+
+
+def batch_state(cell: Any, state: State, input: Tensor) -> State:
+    """Return the state of an unbatched step as a batch of one row.
+
+    Raises:
+        TypeError, ValueError: the state's structure, shape or dtype differs from the cell's.
+    """
+    if not _fits(cell, state):  # only `conform_state` can tell
+        fresh = cell.initial_state(1, device=input.device)
+        state = conform_state(state, map_state(lambda part: part.squeeze(0), fresh))
+    return map_state(lambda part: part.unsqueeze(0), state)
+
+
+def _fits(cell: Any, state: State) -> bool:
+    """Return whether an unbatched state is one or two vectors of the cell's sizes."""
+    if cell._state_form is Tensor:
+        return isinstance(state, Tensor) and state.shape == (cell.hidden_size,)
+    if cell._state_form is None or not isinstance(state, tuple) or len(state) != 2:
+        return False
+    hidden, other = state
+    return (
+        isinstance(hidden, Tensor)
+        and isinstance(other, Tensor)
+        and hidden.shape == (cell.recurrent_size,)
+        and other.shape == (cell.hidden_size,)
+    )
 
 
 def positive_integer(size: int, name: str) -> int:

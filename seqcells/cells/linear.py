@@ -8,6 +8,7 @@ from seqcells.cells.base import GatedCell, Weights
 from seqcells.cells.checks import overridden_method
 from seqcells.noise import Noise, drop_args, scale_candidate
 from seqcells.state import State
+from seqcells.validation import check_coefficients, missing_method
 
 
 class LinearCell(GatedCell):
@@ -40,8 +41,7 @@ class LinearCell(GatedCell):
         Shapes:
             `from_input` `(..., G*H)`; a, within [0, 1], b and each gate `(..., H)`.
         """
-        name = type(self).__name__
-        raise NotImplementedError(f"{name} has no coefficients method: see LinearCell")
+        raise TypeError(missing_method(self, "coefficients", "from_input"))
 
     def activate(
         self,
@@ -50,7 +50,8 @@ class LinearCell(GatedCell):
         state: Tensor,
         drop: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        (a, b), gates = self.coefficients(from_input)
+        result = self.coefficients(from_input)
+        (a, b), gates = check_coefficients(self, result, from_input)
         return a * state + scale_candidate(b, drop), gates
 
     def step(

@@ -17,6 +17,7 @@ from seqcells.equations.snapshots import is_plain_class
 from seqcells.equations.tracing import trace_activate
 from seqcells.noise import Noise
 from seqcells.state import flat_state, form_state
+from seqcells.validation import check_gates, check_step
 
 # The recording of each live cell. It is not stored on the cell, which may be copied and pickled.
 RECORDINGS: weakref.WeakKeyDictionary[Recordable, Any] = weakref.WeakKeyDictionary()
@@ -57,11 +58,13 @@ def record(cell: Recordable) -> tuple[Program, list[str]]:
     ) -> list[Tensor]:
         substitute, before = substitute_parameters(cell, parameters), form_state(state, parts)
         if has_matrix(cell):
-            new, _ = substitute.activate(from_input, from_hidden, before, *drop)
+            result = substitute.activate(from_input, from_hidden, before, *drop)
         else:
             noise = [Noise(**{factor_of(cell): factor}) for factor in drop]
             weights = Weights(from_input, parameters.get("weight_hh"))  # a step reads no weight_ih
-            new, _ = substitute.step(weights, from_input, before, *noise)
+            result = substitute.step(weights, from_input, before, *noise)
+        new, gates = check_step(cell, result, before, from_input.shape[0])
+        check_gates(cell, gates, from_input)
         return flat_state(new)
 
     parameters = {

@@ -11,7 +11,7 @@ from seqcells.layers import GRU, LSTM, RNN
 from seqcells.modifiers.base import innermost
 from seqcells.noise import Noise, apply_weight_factor
 from seqcells.recurrence.reference import collect_steps
-from seqcells.recurrence.request import Request
+from seqcells.recurrence.request import Request, check_placement
 from seqcells.recurrent import Recurrent, is_fusible, prepare
 from seqcells.sequences import restore_layout
 from seqcells.state import State, map_state
@@ -100,6 +100,7 @@ def _traced(request: Request) -> tuple[tuple[Tensor, State, tuple[Tensor, ...]],
     """Return outputs, states and gates of all steps, and the final state."""
     if not len(request.inputs):
         raise ValueError("inputs: expected at least one step, got none")
+    check_placement(request)
     weights, noise = apply_weight_factor(request.weights, request.noise)
     request = request._replace(weights=weights, noise=noise)
     return collect_steps(request, lambda state, gates: (request.cell.output(state), state, gates))

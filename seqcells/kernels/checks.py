@@ -14,18 +14,16 @@ from seqcells.kernels.call import Call
 
 def check(call: Call) -> None:
     """Raise a ValueError unless all sizes, dtypes and devices of a call match."""
-    place, dtype = call.inputs.get_device(), call.inputs.dtype
+    place, dtype = call.inputs.device, call.inputs.dtype
     for tensor in (*call.tensors, *call.noise):
-        if tensor is not None and (tensor.dtype != dtype or tensor.get_device() != place):
+        if tensor is not None and (tensor.dtype != dtype or tensor.device != place):
             raise ValueError(
-                f"expected {dtype} on {call.inputs.device}, as the inputs are, got {tensor.dtype} "
+                f"expected {dtype} on {place}, as the inputs are, got {tensor.dtype} "
                 f"on {tensor.device}"
             )
     for step in (call.lengths, call.resets):
-        if step is not None and step.get_device() != place:
-            raise ValueError(
-                f"lengths, resets: expected them on {call.inputs.device}, got {step.device}"
-            )
+        if step is not None and step.device != place:
+            raise ValueError(f"lengths, resets: expected them on {place}, got {step.device}")
     check_sizes(call)
 
 

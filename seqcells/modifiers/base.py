@@ -13,6 +13,7 @@ from seqcells.cells.base import Cell, GatedCell, Weights
 from seqcells.cells.checks import check_cell, takes
 from seqcells.noise import Noise, apply_zoneout, check_noise
 from seqcells.state import State, conform_state, first_tensor, map_state
+from seqcells.validation import check_called
 
 TORCH_CELLS = (nn.RNNCell, nn.GRUCell, nn.LSTMCell)
 
@@ -81,7 +82,13 @@ class Modifier(Cell):
         Shapes:
             those of the cell. The tensors of `noise` have a batch dimension and no time dimension.
         """
+        if isinstance(cell := innermost(self), GatedCell):
+            cell.check_input(input)
         if input.dim() == 1:
+            if hx is not None and (make := getattr(self, "initial_state", None)) is not None:
+                dtype = input.dtype if input.is_floating_point() else None
+                fresh = make(1, device=input.device, dtype=dtype)
+                hx = conform_state(hx, map_state(lambda part: part.squeeze(0), fresh))
             batched = None if hx is None else map_state(lambda part: part.unsqueeze(0), hx)
             state = Modifier.forward(self, input.unsqueeze(0), batched, noise)
             return map_state(lambda part: part.squeeze(0), state)
@@ -91,9 +98,7 @@ class Modifier(Cell):
         return call_cell(self.cell, input, state, noise)
 
     def _prepare_state(self, input: Tensor, hx: State | None) -> State:
-        cell, make = innermost(self), getattr(self, "initial_state", None)
-        if isinstance(cell, GatedCell):
-            cell.check_input(input)
+        make = getattr(self, "initial_state", None)
         if make is None:
             return hx
         dtype = input.dtype if input.is_floating_point() else None
@@ -147,7 +152,8 @@ def call_cell(cell: Any, input: Tensor, state: State, noise: Noise | None) -> St
     if noise.hidden is not None:
         hidden = first_tensor(state) * noise.hidden
         scaled = hidden if isinstance(state, Tensor) else (hidden, *state[1:])
-    return apply_zoneout(noise, state, cell(input, scaled))
+    new = check_called(cell, cell(input, scaled), state, same_shape=noise.zone is not None)
+    return apply_zoneout(noise, state, new)
 
 
 def unsupported_reason(cell: Any, field: str) -> str | None:

@@ -18,7 +18,9 @@ from seqcells.kernels import cpu, cudnn, triton
 from seqcells.kernels.backend import Backend
 from seqcells.kernels.call import Call
 from seqcells.noise import Noise
-from seqcells.recurrence.request import Request
+from seqcells.recurrence.missing_kernel import warn_if_missing
+from seqcells.recurrence.reference import check_equations
+from seqcells.recurrence.request import Request, check_placement
 from seqcells.state import autocast, flat_state
 
 BACKENDS: dict[str, Backend] = {"cpu": cpu, "triton": triton, "cudnn": cudnn}
@@ -41,7 +43,8 @@ def backend(name: str) -> Iterator[None]:
     """Select the backend that computes recurrences, in all threads, within the context.
 
     - `"auto"`, the default: the fastest backend that supports the call.
-    - `"reference"`: the readable loop. A compiled or exported graph contains every step.
+    - `"reference"`: the readable loop. A compiled or exported graph contains every step. There is
+      no `MissingKernelWarning`.
     - `"cpu"`: the C++ kernels.
     - `"triton"`: the kernels for GPUs.
     - `"cudnn"`: PyTorch's layers on a GPU, for plain RNN, GRU and LSTM.
@@ -94,11 +97,14 @@ def is_faster_without_kernel(request: Request) -> bool:
     PyTorch records the gradients of its own operators in C++, as for `torch.nn.RNNCell`. The
     gradient of a kernel is recorded in Python, which takes longer than such a step.
     """
-    cell, _, inputs, _, _, noise, lengths, sizes, resets, _, _ = request
+    cell, weights, inputs, _, _, noise, lengths, sizes, resets, _, _ = request
     return (
         cell.kernel in BRIEF
         and (inputs.dim() == 2 or inputs.shape[0] == 1)
         and inputs.is_cpu
+        and inputs.layout is torch.strided
+        and not weights.weight_ih.is_meta
+        and not weights.weight_hh.is_meta
         and inputs.dtype not in REDUCED
         and _requested == "auto"
         and torch.is_grad_enabled()
@@ -137,6 +143,8 @@ def choose(request: Request) -> Choice:
     else:
         kernel, reason = (None, TRANSFORMED) if transforms else _recorded_kernel(cell)
         if kernel is None:
+            if _requested in BACKENDS and not compiling:
+                check_equations(request)  # an error of the equations explains the lack of a kernel
             refuse(reason)
             return LOOP
     if casts:
@@ -152,7 +160,9 @@ def choose(request: Request) -> Choice:
     if name == "auto":
         name = _automatic_backend(call) if inputs.is_cuda else "cpu"
     if not compiling and (why := refusal(name, call)) is not None:
+        check_placement(request)  # an error of the call, whatever the backend
         refuse(why)
+        warn_if_missing(BACKENDS[name], inputs)
         return LOOP
     if name == "cpu" and inputs.dtype in REDUCED:
         return None, None, torch.float32, False
@@ -261,10 +271,14 @@ def refusal(name: str, call: Call) -> str | None:
             return f"expected plain tensors, got a {type(tensor).__name__}"
         if tensor.dtype is not dtype:
             return f"expected tensors of one dtype, got {dtype} and {tensor.dtype}"
+        if tensor.layout is not torch.strided:
+            return f"expected dense tensors, got layout {tensor.layout}; convert with .to_dense()"
         if tensor.is_neg():
             return "expected no view of negated numbers; call resolve_neg() on it"
-        if tensor.get_device() != place:
+        if tensor.get_device() != place or tensor.is_meta:
             return f"expected tensors on {inputs.device}, got {tensor.device}; move them with .to()"
+    if call.resets is not None and call.resets.device != inputs.device:
+        return f"expected resets on {inputs.device}, got {call.resets.device}; move them with .to()"
     return BACKENDS[name].refuses(call)
 
 

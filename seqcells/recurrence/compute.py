@@ -10,7 +10,7 @@ from seqcells.recurrence import operators
 from seqcells.recurrence.choice import choose, is_faster_without_kernel
 from seqcells.recurrence.fast_path import compute_plain
 from seqcells.recurrence.reference import reference
-from seqcells.recurrence.request import Request
+from seqcells.recurrence.request import Request, check_placement
 from seqcells.state import State, first_tensor, form_state, map_state
 
 
@@ -27,10 +27,15 @@ def compute(request: Request) -> tuple[State, State]:
         `(B, H)`.
 
     Raises:
+        ValueError: a sparse tensor, or tensors on different devices.
         RuntimeError: the requested backend does not support the request.
     """
     if is_faster_without_kernel(request):
-        return _brief_step(request)
+        try:
+            return _brief_step(request)
+        except (RuntimeError, TypeError, ValueError):
+            check_placement(request)
+            raise
     if (results := compute_plain(request)) is not None:
         if request.inputs.dim() == 2:
             return results[0], form_state(request.state, results)
@@ -42,6 +47,7 @@ def compute(request: Request) -> tuple[State, State]:
     if dtype is not None:
         return _converted(request, dtype)
     if backend is None or call is None:
+        check_placement(request)
         return reference(request)
     results = operators.run(backend, call, compiling)
     if call.single:
@@ -56,9 +62,10 @@ def compute(request: Request) -> tuple[State, State]:
 
 def _brief_step(request: Request) -> tuple[State, State]:
     """Run one step of the readable loop, of a sequence of one step too."""
+    built_in = request.cell.built_in_kernel() is not None
     if request.inputs.dim() == 2:
-        return reference(request)
-    outputs, final = reference(request._replace(inputs=request.inputs[0]))
+        return reference(request, built_in)
+    outputs, final = reference(request._replace(inputs=request.inputs[0]), built_in)
     return torch.stack((outputs,)), final  # a copy: results share no memory
 
 

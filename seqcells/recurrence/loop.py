@@ -101,5 +101,7 @@ def _step_with_reset(
     if reset is None or state is None:
         return step(input, state, noise)
     if fresh_state is None:
-        return select_state(reset, step(input, None, noise), step(input, state, noise))
+        restarted, continued = step(input, None, noise), step(input, state, noise)
+        new, gates = (select_state(reset, *pair) for pair in zip(restarted, continued))
+        return new, gates
     return step(input, select_state(reset, fresh_state, state), noise)

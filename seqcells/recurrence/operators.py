@@ -38,6 +38,7 @@ from seqcells.recurrence.autograd import (
     with_backend,
 )
 from seqcells.recurrence.choice import selected
+from seqcells.recurrence.missing_kernel import warn_if_missing
 from seqcells.recurrence.shapes import (
     backward_flops,
     empty_saved_tensor,
@@ -96,6 +97,7 @@ def _runner(arguments: Sequence[Any]) -> tuple[Backend | None, Call]:
     if backend is not None and (
         call.inputs.dtype not in backend.DTYPES or backend.refuses_kernel(call.kernel)
     ):
+        warn_if_missing(backend, call.inputs)
         backend = None
     return backend, call
 

@@ -63,6 +63,7 @@ def plan_of(name: str, tensors: Tensors) -> Plan | None:
         if (
             (type(tensor) is not Tensor and type(tensor) is not nn.Parameter)
             or tensor.dtype is not dtype
+            or tensor.layout is not torch.strided
             or not tensor.is_cpu
             or not tensor.is_contiguous()
             or tensor.is_neg()

@@ -5,11 +5,59 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
+import torch
 from torch import Tensor
 
 from seqcells.equations.protocol import Weights
 from seqcells.noise import Noise
-from seqcells.state import State, map_state
+from seqcells.state import State, check_dense, flat_state, map_state
+
+
+def check_placement(request: Request) -> None:
+    """Raise a ValueError unless inputs and states are dense and on the device of the weights.
+
+    PyTorch itself multiplies a tensor by a weight on the meta device, which has no values.
+    """
+    weights, resets = request.weights, request.resets
+    place = weights.weight_ih.device
+    for part in (request.inputs, *flat_state(request.state), resets, *weights):
+        if isinstance(part, Tensor) and (part.layout is not torch.strided or part.device != place):
+            break
+    else:
+        return
+    for name, weight in zip(weights._fields, weights):
+        if weight is not None and weight.device != place:
+            raise ValueError(
+                f"{name}: expected a tensor on {place}, the device of weight_ih, got "
+                f"{weight.device}; load or move the whole module"
+            )
+    named = [("input", request.inputs), *_named_parts("state", request.state), ("resets", resets)]
+    for name, part in named:
+        if part is None:
+            continue
+        check_dense(part, name)
+        if part.device != place:
+            raise ValueError(
+                f"{name}: expected a tensor on {place}, the device of the weights, got "
+                f"{part.device}; {_placement_advice(part.device, place)}"
+            )
+
+
+def _placement_advice(found: torch.device, place: torch.device) -> str:
+    if place.type == "meta":
+        return f"load the weights first: module.to_empty(device='{found}'), then load_state_dict()"
+    if found.type == "meta":
+        return "pass a tensor with values, or move the module with .to('meta')"
+    return f"move it with .to('{place}'), or the module with .to('{found}')"
+
+
+def _named_parts(name: str, state: State) -> list[tuple[str, Any]]:
+    """Return each tensor of a state with its name."""
+    if not isinstance(state, (tuple, list)):
+        return [(name, state)]
+    fields = getattr(state, "_fields", range(len(state)))
+    pairs = zip(fields, state)
+    return [part for field, value in pairs for part in _named_parts(f"{name}.{field}", value)]
 
 
 class Request(NamedTuple):

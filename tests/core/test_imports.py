@@ -18,7 +18,8 @@ LEAVES = {"state", "sequences"}
 BELOW = {
     "state": set(),
     "sequences": set(),
-    "noise": LEAVES,
+    "validation": LEAVES,
+    "noise": {"validation"},
     "equations": {"noise"},
     "kernels": {"equations"},
     "recurrence": {"kernels"},
@@ -174,6 +175,7 @@ def test_the_core_needs_torch_alone():
         "import warnings; warnings.filterwarnings('ignore', message='Failed to initialize NumPy')\n"
         "import torch; before = torch.get_rng_state()\n"
         "import seqcells, seqcells.testing\n"
+        "warnings.filterwarnings('ignore', category=seqcells.MissingKernelWarning)\n"
         "assert torch.equal(before, torch.get_rng_state()), 'the import draws random numbers'\n"
         "loaded = [m for m in sys.modules if m.startswith('seqcells.')]\n"
         "assert not [m for m in loaded if m.split('.')[1] == 'lab']\n"

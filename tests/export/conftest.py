@@ -4,12 +4,15 @@ import sys
 import pytest
 import torch
 
+from seqcells.kernels import cpu
 from seqcells.lab.model_config import ModelConfig
 from seqcells.lab.models import build_model
 from seqcells.lab.text.vocabulary import Vocabulary
 from seqcells.lab.training import Config, Run, task_of
 from seqcells.lab.training.checkpoints import save_checkpoint
 
+# Without kernels, the Python loop warns.
+ALLOWED = ["-W", "ignore:seqcells runs a slow:UserWarning"] if cpu.unavailable() else []
 WORDS = ["<pad>", "<unk>", "it", "is", "good", "bad", "not", ".", ",", *"abcdefghijklmnopqrstu"]
 SHAPES = [(7, 4), (1, 1), (12, 1), (1, 3), (40, 6)]  # steps, rows
 SMALL = {"embedding_size": 5, "hidden_size": 4, "window": 5}
@@ -65,7 +68,7 @@ def run_python(tmp_path):
     """Return a function that runs code in a new process and returns its output."""
 
     def run(code, folder=tmp_path):
-        command = [sys.executable, "-W", "error", "-c", code]
+        command = [sys.executable, "-W", "error", *ALLOWED, "-c", code]
         result = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder)
         assert result.returncode == 0, result.stderr
         return result.stdout

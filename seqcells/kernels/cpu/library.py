@@ -46,8 +46,8 @@ def library() -> ctypes.PyDLL | str:
     paths = sorted(Path(__file__).parent.glob("_native*.so"))
     if not paths:
         return (
-            "the native code was not built when seqcells was installed; install a C++ compiler "
-            "(g++ or clang++) and reinstall seqcells"
+            "the C++ kernels were not built when seqcells was installed; install g++ or clang++, "
+            "then run pip install --force-reinstall --no-deps . in the source folder"
         )
     try:
         loaded = ctypes.PyDLL(str(paths[0]))

@@ -151,7 +151,7 @@ def test_a_gated_cell_without_equations_raises():
     class Nothing(seqcells.GatedCell):
         gates = ("only",)
 
-    with pytest.raises(NotImplementedError, match="Nothing has no activate method"):
+    with pytest.raises(TypeError, match="Nothing has no activate method"):
         Nothing(4, 5)(torch.randn(3, 4))
 
 

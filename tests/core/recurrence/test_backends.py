@@ -186,6 +186,7 @@ def test_errors_name_the_obstacle():
     assert "one dtype, got torch.float64 and torch.float32" in refusal("cpu", mixed)
 
 
+@pytest.mark.filterwarnings("ignore::seqcells.MissingKernelWarning")
 def test_without_native_code_the_loop_runs(monkeypatch):
     """Everything works; only a backend chosen by name raises."""
     reason = "it was not built; install a C++ compiler and install seqcells anew"

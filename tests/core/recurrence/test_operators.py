@@ -110,6 +110,7 @@ def test_opcheck_accepts_noise_and_all_states(form):
     opcheck(torch.ops.seqcells._backward.default, rest, test_utils=CHECKS)
 
 
+@pytest.mark.filterwarnings("ignore::seqcells.MissingKernelWarning")
 @pytest.mark.parametrize(("kind", "form"), [*zip(CLASSIC, FORMS), ("lstm", FORMS[0])])
 def test_opcheck_accepts_the_operators_without_native_code(kind, form, monkeypatch):
     monkeypatch.setattr(cpu, "unavailable", lambda: "not built")
@@ -118,6 +119,7 @@ def test_opcheck_accepts_the_operators_without_native_code(kind, form, monkeypat
     test_opcheck_accepts_the_private_operators(kind, form)
 
 
+@pytest.mark.filterwarnings("ignore::seqcells.MissingKernelWarning")
 def test_an_unused_weight_has_a_gradient_of_zero(monkeypatch):
     """The operators of the readable loop return zeros even where a weight is infinite."""
     monkeypatch.setattr(cpu, "unavailable", lambda: "not built")

@@ -163,7 +163,7 @@ def test_a_cell_without_coefficients_raises():
     class Nothing(LinearCell):
         gates = ("only",)
 
-    with pytest.raises(NotImplementedError, match="Nothing has no coefficients method"):
+    with pytest.raises(TypeError, match="Nothing has no coefficients method"):
         Recurrent(Nothing(4, 5))(torch.randn(3, 2, 4))
 
 
