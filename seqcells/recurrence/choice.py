@@ -175,6 +175,18 @@ def _call_of(request: Request, kernel: Kernel) -> tuple[Call, str]:
     return Call(kernel, inputs, state, *parts), unsupported
 
 
+def native_call(request: Request) -> tuple[Call | None, str]:
+    """Return a request as a call of the C++ kernels, or None and why they do not support it."""
+    name = request.cell.built_in_kernel()
+    kernel, reason = (kernel_of(name), "") if name else kernel_for(request.cell)
+    if kernel is None:
+        return None, reason
+    call, unsupported = _call_of(request, kernel)
+    if unsupported:
+        return None, f"its kernel does not support noise.{unsupported}"
+    return (None, why) if (why := refusal("cpu", call)) else (call, "")
+
+
 def _for_rows(parts: list[Tensor], rows: int) -> list[Tensor]:
     """Return the parts of a state, expanded to all rows if there is one row."""
     return [part if part.shape[0] == rows else part.expand(rows, -1) for part in parts]
