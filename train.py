@@ -10,16 +10,19 @@ torchrun --nproc-per-node 2 train.py configs/imdb_lstm.yaml
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from seqcells.lab.training import Run, command, conclude, device_of, parse, processes, train
+from seqcells.lab.extras import packages_required
+
+with packages_required():
+    from seqcells.lab.training import Run, command, conclude, device_of, parse, processes, train
+    from seqcells.lab.training.runs import name_of
 
 
 def main(argv: Sequence[str]) -> None:
     # Settings: a YAML file with command-line overrides. A run is a folder.
     config, file, resumed = parse(argv)
     with processes.process_group(device_of(config.training)):
-        name = Path(file or config.task).stem
+        name = name_of(file or config.task)
         run = Run.resume(resumed, config) if resumed else Run.create(config, name)
         result = train(run, resumed=resumed is not None)
         if processes.is_main():

@@ -1,4 +1,4 @@
-"""Plot the gates of a trained classifier while it reads one review: docs/trace.md.
+"""Plot the gates of a trained classifier while it reads one review, as in docs/trace.md.
 
 python -m benchmarks.gates RUN
 
@@ -21,7 +21,7 @@ from seqcells import LSTM, Trace, backend, trace
 from seqcells.lab.models import TextClassifier
 from seqcells.lab.training import Run, encode, load_best
 
-PATH = Path(__file__).parents[1] / "docs" / "trace_gates.svg"
+PATH = "build/trace_gates.svg"
 REVIEW = (
     "I expected little , and the first half hour was slow and dull . But then the story turned , "
     "the acting was wonderful , and I left the cinema happy ."
@@ -43,7 +43,7 @@ def running_probability(model: TextClassifier, tokens: Tensor) -> Tensor:
     return model(tokens.expand(-1, steps), torch.arange(1, steps + 1)).sigmoid()
 
 
-def draw(words: list[str], probabilities: Tensor, gates: dict[str, Tensor]) -> None:
+def draw(path: Path, words: list[str], probabilities: Tensor, gates: dict[str, Tensor]) -> None:
     """Draw the probability by word, and a map of each gate: units by words, closed to open."""
     order = gates["forget"].mean(0).argsort()
     with matplotlib.rc_context(STYLE):
@@ -52,18 +52,19 @@ def draw(words: list[str], probabilities: Tensor, gates: dict[str, Tensor]) -> N
         _draw_probability(first, probabilities)
         for axes, name in zip(maps, SHOWN):
             image = axes.imshow(
-                gates[name].T[order], aspect="auto", vmin=0, vmax=1, interpolation="nearest"
+                gates[name].T[order].numpy(), aspect="auto", vmin=0, vmax=1, interpolation="nearest"
             )
             axes.set_ylabel(f"{name} gate")
             axes.set_yticks([])
         maps[-1].set_xticks(range(len(words)), words, rotation=90)
         figure.colorbar(image, ax=maps, label="closed to open", shrink=0.6)
-        figure.savefig(PATH, format="svg", metadata={"Date": None, "Creator": None}, dpi=100)
+        figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None}, dpi=100)
 
 
 def _draw_probability(axes: Axes, probabilities: Tensor) -> None:
     colours = ["#0072B2" if probability > 0.5 else NEGATIVE for probability in probabilities]
-    axes.bar(range(len(probabilities)), probabilities - 0.5, bottom=0.5, color=colours)
+    heights = (probabilities - 0.5).tolist()
+    axes.bar(range(len(heights)), heights, bottom=0.5, color=colours)
     axes.axhline(0.5, color="black", linewidth=0.8)
     axes.set_ylim(0, 1)
     axes.set_ylabel("positive")
@@ -75,7 +76,9 @@ def main(argv: Sequence[str]) -> None:
     parser = parser_of(__doc__)
     parser.add_argument("run", metavar="RUN")
     parser.add_argument("--text", default=REVIEW, help="the review")
+    parser.add_argument("--output", default=PATH, metavar="FILE", help=f"default: {PATH}")
     options = parser.parse_args(argv)
+    output = Path(options.output)
     run = Run.open(options.run)
     vocabulary = run.load_vocabulary()
     model = load_best(run, vocabulary).eval()
@@ -96,8 +99,9 @@ def main(argv: Sequence[str]) -> None:
     for n, word in enumerate(vocabulary.tokenise(options.text)):
         means = " ".join(f"{name} {gate[n].mean():.2f}" for name, gate in gates.items())
         print(f"  {probabilities[n]:.3f}  {means}  {word}")
-    draw(vocabulary.tokenise(options.text), probabilities, gates)
-    print(f"\nPicture: {PATH}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    draw(output, vocabulary.tokenise(options.text), probabilities, gates)
+    print(f"\nPicture: {output}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Measure vanishing and exploding gradients of untrained recurrences: docs/gradients.md.
+"""Measure vanishing and exploding gradients of untrained recurrences, as in docs/gradients.md.
 
 python -m benchmarks.gradient_flow
 
@@ -24,7 +24,7 @@ from seqcells import GRUCell, LSTMCell, Recurrent, RNNCell
 from seqcells.init import chrono_, forget_bias_, identity_, orthogonal_
 from seqcells.inspect.flow import gradient_flow
 
-FOLDER = Path(__file__).parents[1] / "docs"
+FOLDER = "build"
 STEPS, ROWS, FEATURES, UNITS = 200, 32, 32, 64
 SEED = 0
 
@@ -160,8 +160,8 @@ def _name_time(axes: Axes) -> None:
     axes.set_xlim(1, STEPS)
 
 
-def write(draw: Callable[..., None], measured: dict, name: str, title: str, legend: str) -> None:
-    """Write one panel as an SVG in docs/; the same figures make the same file."""
+def write(path: Path, draw: Callable[..., None], measured: dict, title: str, legend: str) -> None:
+    """Write one panel as an SVG; the same figures make the same file."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7, 3.4), layout="constrained")
         axes = figure.subplots()
@@ -171,28 +171,35 @@ def write(draw: Callable[..., None], measured: dict, name: str, title: str, lege
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_title(title, fontsize=10)
         figure.legend(loc="outside right upper", title=legend or None, frameon=False)
-        path = FOLDER / f"gradients_{name}.svg"
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
-    print(f"\nPicture: {path}\n")
+    print()
 
 
 def main(argv: Sequence[str]) -> None:
-    parser_of(__doc__).parse_args(argv)
+    parser = parser_of(__doc__)
+    parser.add_argument(
+        "--output", default=FOLDER, metavar="FOLDER", help=f"of the pictures; default: {FOLDER}"
+    )
+    folder = Path(parser.parse_args(argv).output)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {name: folder / f"gradients_{name}.svg" for name in ("cells", "weights", "clipping")}
     print(f"T={STEPS} B={ROWS} I={FEATURES} H={UNITS}, medians over the batch\n")
     cells = {label: flow(made(kind, fill)) for label, (kind, fill, _) in CELLS.items()}
     print("\n".join([*flow_table(cells), "", factors(made(*CELLS["RNN"][:2]))]))
-    write(draw_cells, cells, "cells", "Gradient at each step's input, loss at the last step", "")
+    title = "Gradient at each step's input, loss at the last step"
+    write(paths["cells"], draw_cells, cells, title, "")
 
     gains = {gain: flow(plain(gain)) for gain in GAINS}
     identity = flow(made(RNNCell, identity_, nonlinearity="relu"))
     print("\n".join(flow_table({f"RNN, gain {g:g}": norms for g, norms in gains.items()})))
     print(list(flow_table({"RNN, relu, identity": identity}))[-1])
-    write(draw_weights, gains, "weights", "RNN with orthogonal recurrent weights", "gain")
+    write(paths["weights"], draw_weights, gains, "RNN with orthogonal recurrent weights", "gain")
 
     rows = {gain: clipped(gain) for gain in SWEEP}
     print(f"At most {MAX_NORM:g} by norm, {MAX_VALUE:g} per element by value\n")
     print("\n".join(clip_table(rows)))
-    write(draw_clipping, rows, "clipping", "Gradient of an RNN's parameters", "")
+    write(paths["clipping"], draw_clipping, rows, "Gradient of an RNN's parameters", "")
+    print(f"Pictures: {', '.join(map(str, paths.values()))}")
 
 
 if __name__ == "__main__":

@@ -60,9 +60,10 @@ def load(run: str | Path) -> Classifier:
     try:
         prediction = import_module("seqcells.lab.prediction")
     except ModuleNotFoundError as error:
-        raise ImportError(
-            f"expected the dependencies of training ({error}): pip install 'seqcells[train]'"
-        ) from error
+        line = import_module("seqcells.lab.extras").remedy(error)
+        if line is None:
+            raise
+        raise ImportError(line) from error
     return prediction.load(run)
 
 

@@ -1,34 +1,39 @@
 """The `seqcells` command: evaluate, predict, generate, export, compare and report runs."""
 
+# Imports light modules only: help and errors of usage need no package of the extras.
+# seqcells/lab/commands.py runs the commands.
+
 import argparse
 import re
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
-from itertools import islice
-from pathlib import Path
-from typing import NoReturn
+from collections.abc import Collection, Sequence
+from itertools import takewhile
+from typing import Any, NoReturn
 
-import torch
+from seqcells.lab.extras import packages_required
+from seqcells.lab.failure import print_failure
+from seqcells.lab.suggestion import nearest
 
-from seqcells.lab.export import FORMATS, export_run
-from seqcells.lab.models.generation import generate
-from seqcells.lab.prediction import Classifier
-from seqcells.lab.prediction.batch import file_kind, predict_file, predict_texts
-from seqcells.lab.prediction.files import KINDS
-from seqcells.lab.training import Run, command, evaluate, load_best, task_of
-from seqcells.lab.training.comparison import compare
-from seqcells.lab.training.tasks.base import describe
+FORMATS = ("safetensors", "torch-export", "onnx")  # of `export`
+KINDS = ("txt", "csv", "jsonl")  # files of `predict`
 
 
 class _Parser(argparse.ArgumentParser):
     """Raises errors instead of printing usage, so that every error is one line."""
 
+    def __init__(self, **options: Any):
+        super().__init__(allow_abbrev=False, **options)
+
     def error(self, message: str) -> NoReturn:
-        raise ValueError(message)
+        raise ValueError(f"{message}; see {self.prog} --help")
+
+    @property
+    def options(self) -> list[str]:
+        return list(self._option_string_actions)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> tuple[_Parser, dict[str, _Parser]]:
+    """Return the parser of the command line, and that of each command."""
     parser = _Parser(prog="seqcells", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -36,21 +41,20 @@ def build_parser() -> argparse.ArgumentParser:
     part.add_argument("run", metavar="RUN")
     part.add_argument("--split", choices=("test", "validation"), default="test")
     part.add_argument("--data.path", dest="path", metavar="PATH", help="path of the IMDB data set")
-    part.set_defaults(function=_evaluate)
 
     part = commands.add_parser("predict", help="classify or transform texts")
     part.add_argument("run", metavar="RUN")
     part.add_argument(
-        "texts", nargs="*", metavar="TEXT", help="default: one text per line from stdin"
+        "texts",
+        nargs="*",
+        metavar="TEXT",
+        help="default: one text per line from stdin; after -- if it starts with a dash",
     )
     part.add_argument("--file", metavar="FILE", help=".txt, .csv or .jsonl; - for standard input")
     part.add_argument("--format", choices=KINDS, help="file format (default: by suffix)")
     part.add_argument("--column", default="text", metavar="NAME", help="column or key of the texts")
     part.add_argument("--output", metavar="FILE", help="default: standard output")
-    part.add_argument(
-        "--explain", nargs="*", metavar="TEXT", help="print the contribution of each word"
-    )
-    part.set_defaults(function=_predict)
+    part.add_argument("--explain", nargs="*", metavar="TEXT", help="print the effect of each word")
 
     part = commands.add_parser("generate", help="sample text from a language model")
     part.add_argument("run", metavar="RUN")
@@ -59,13 +63,11 @@ def build_parser() -> argparse.ArgumentParser:
     part.add_argument("--temperature", type=float, default=0.8, help="0: greedy decoding")
     part.add_argument("--top-k", type=int, metavar="K", help="sample from the K most likely tokens")
     part.add_argument("--seed", type=int, default=0)
-    part.set_defaults(function=_generate)
 
     part = commands.add_parser("export", help="export a run's best model to another format")
     part.add_argument("run", metavar="RUN")
-    part.add_argument("--format", choices=tuple(FORMATS), required=True)
+    part.add_argument("--format", choices=FORMATS, required=True)
     part.add_argument("--output", metavar="FILE", help="default: model.SUFFIX in the run folder")
-    part.set_defaults(function=_export)
 
     part = commands.add_parser(
         "compare",
@@ -78,7 +80,6 @@ def build_parser() -> argparse.ArgumentParser:
         "--folder", default="runs/compare", help="folder of the runs; resumes unfinished ones"
     )
     part.add_argument("--data.path", dest="path", metavar="PATH", help="path of the IMDB data set")
-    part.set_defaults(function=_compare)
 
     part = commands.add_parser(
         "report", help="write an HTML report with metrics, charts and examples"
@@ -87,146 +88,88 @@ def build_parser() -> argparse.ArgumentParser:
     part.add_argument(
         "--output",
         metavar="FILE",
-        help="default: report.html, in the run folder if there is one run",
+        help="default: report.html in the folder of the run; "
+        "runs/report-NAMES.html, with their names, for several runs",
     )
     part.add_argument("--split", choices=("test", "validation"), default="test")
     part.add_argument("--data.path", dest="path", metavar="PATH", help="path of the IMDB data set")
-    part.set_defaults(function=_report)
-    return parser
+    return parser, commands.choices
 
 
-def _open_run(folder: str, path: str | None) -> Run:
-    """Open a run, optionally with another path of its data set."""
-    run = Run.open(folder)
-    if path is not None:
-        run.config = replace(run.config, data=replace(run.config.data, path=path))
-    return run
-
-
-def _evaluate(options: argparse.Namespace) -> None:
-    run = _open_run(options.run, options.path)
-    task = task_of(run.config)
-    vocabulary = run.load_vocabulary() if task.reads_text else None
-    model = load_best(run, vocabulary)
-    scores = evaluate(task, model, task.load_split(vocabulary, options.split))
-    print(f"{options.split} {describe(scores)}")
-
-
-def _predict(options: argparse.Namespace) -> None:
-    run, file, explained = Run.open(options.run), options.file, options.explain is not None
-    texts = [*options.texts, *(options.explain or [])]
-    for option, value in (("--file", file), ("--output", options.output)):
-        if value is not None and (texts or explained):
-            raise ValueError(
-                f"{option}: expected no {option} together with texts or --explain, got {value}"
-            )
-    if run.config.task != "sentiment":
-        if explained or file is not None or options.output is not None:
-            raise ValueError(
-                "--file, --output, --explain: expected a run of the task sentiment, "
-                f"got one of {run.config.task}"
-            )
-        _answer(run, texts or [line.rstrip("\n") for line in sys.stdin])
-    elif texts or explained:
-        texts = texts or [line.rstrip("\n") for line in sys.stdin]
-        predict_texts(Classifier(run), texts, explained=explained)
-    else:
-        file = file or "-"
-        kind = file_kind(file, options.format)
-        classifier = Classifier(run)
-        predict_file(classifier, file, kind=kind, column=options.column, output=options.output)
-
-
-def _answer(run: Run, texts: Sequence[str]) -> None:
-    """Print one answer per text as soon as it is computed."""
-    if not texts:
-        raise ValueError("expected texts as arguments or on standard input, got none")
-    task = task_of(run.config)
-    if not task.answers:
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line. For `compare`, `varied` has the lists of values by key."""
+    parser, commands = build_parser()
+    name, *arguments = argv or [""]
+    varied: dict[str, list[str]] = {}
+    if name in commands:
+        if name == "compare":
+            varied, arguments = split_settings(arguments, commands[name].options)
+        _check_options(arguments, commands[name])
+    elif name.startswith("-"):
+        _check_options([name], parser)
+    elif name:
         raise ValueError(
-            f"expected a run of a task that answers texts, got one of {run.config.task}"
+            f"expected a command ({', '.join(commands)}), got {name!r}"
+            + _suggestion(name, commands, parser.prog)
         )
-    vocabulary = run.load_vocabulary()
-    for number, text in enumerate(texts, 1):
-        if not vocabulary.tokenise(text):
-            raise ValueError(f"text {number}: expected at least one word, got {text!r}")
-    model = load_best(run, vocabulary)
-    with torch.no_grad():
-        for text in texts:
-            print(task.answer(model, vocabulary, text))
+    options = parser.parse_args([name, *arguments] if name else [])
+    options.varied = varied
+    return options
 
 
-def _generate(options: argparse.Namespace) -> None:
-    """Print each token as soon as it is sampled."""
-    run = Run.open(options.run)
-    if run.config.task != "language":
-        raise ValueError(f"expected a run of the task language, got one of {run.config.task}")
-    vocabulary = run.load_vocabulary()
-    text = " ".join(options.beginning)
-    tokens = generate(
-        load_best(run, vocabulary),
-        vocabulary.encode(text),
-        temperature=options.temperature,
-        top_k=options.top_k,
-        generator=torch.Generator().manual_seed(options.seed),
-    )
-    separator = " " if vocabulary.unit == "words" else ""
-    print(text, end="", flush=True)
-    for number, token in enumerate(islice(tokens, options.length)):
-        print((separator if number or text else "") + vocabulary.words[token], end="", flush=True)
-    print()
+def split_settings(
+    arguments: Sequence[str], options: Collection[str] = ()
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Split off `--dotted.key a,b` and `--dotted.key=a,b`, except `options`.
 
-
-def _export(options: argparse.Namespace) -> None:
-    print(export_run(options.run, options.format, options.output))
-
-
-def _report(options: argparse.Namespace) -> None:
-    from seqcells.lab.report import write_report  # imported here because it imports SciPy
-
-    runs = [_open_run(folder, options.path) for folder in options.runs]
-    folder = runs[0].folder if len(runs) == 1 else Path()
-    path = Path(options.output) if options.output else folder / "report.html"
-    write_report(runs, path, options.split)
-    print(f"report: {path}")
-
-
-def _compare(options: argparse.Namespace) -> None:
-    compare(
-        options.items,
-        varied=options.varied,
-        seeds=options.seeds,
-        folder=options.folder,
-        data_path=options.path,
-    )
-
-
-def varied_settings(arguments: Sequence[str]) -> dict[str, list[str]]:
-    """Parse `--dotted.key a,b` and `--dotted.key=a,b` into lists of values by key."""
-    varied, rest = {}, list(arguments)
-    while rest:
-        key, equals, values = rest.pop(0).partition("=")
-        if not key.startswith("--") or "." not in key:
-            raise ValueError(f"unrecognized arguments: {key}")
+    Returns:
+        The lists of values by key, and the other arguments.
+    """
+    settings: dict[str, list[str]] = {}
+    waiting, others = list(arguments), []
+    while waiting:
+        argument = waiting.pop(0)
+        key, equals, values = argument.partition("=")
+        if not re.match(r"--\w+\.", key) or key in options:
+            others.append(argument)
+            continue
         if not equals:
-            if not rest:
+            if not waiting or waiting[0].startswith("--"):
                 raise ValueError(f"{key}: expected values, as in {key} a,b, got none")
-            values = rest.pop(0)
-        varied[key.removeprefix("--")] = re.split(r",(?![^\[]*\])", values)
-    return varied
+            values = waiting.pop(0)
+        if key.removeprefix("--") in settings:
+            raise ValueError(f"{key}: expected it once, as in {key} a,b, got it twice")
+        settings[key.removeprefix("--")] = re.split(r",(?![^\[]*\])", values)
+    return settings, others
 
 
-def _run(argv: Sequence[str]) -> None:
-    options, rest = build_parser().parse_known_args(argv)
-    if rest and options.command != "compare":
-        raise ValueError(f"unrecognized arguments: {' '.join(rest)}")
-    options.varied = varied_settings(rest)
-    options.function(options)
+def _check_options(arguments: Sequence[str], parser: _Parser) -> None:
+    """Refuse unknown options before other errors, which they may cause."""
+    for argument in takewhile(lambda argument: argument != "--", arguments):
+        name = argument.partition("=")[0]
+        # As in argparse: a negative number or a text with spaces is not an option.
+        if re.match(r"--?[^\W\d]", name) and " " not in argument and name not in parser.options:
+            raise ValueError(
+                f"expected an option of {parser.prog}, got {name}"
+                + _suggestion(name, parser.options, parser.prog)
+            )
+
+
+def _suggestion(name: str, known: Collection[str], program: str) -> str:
+    near = nearest(name, known)
+    return f"; see {program} --help" if near is None else f"; did you mean {near}?"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the `seqcells` command and return the exit status."""
-    return command(_run, sys.argv[1:] if argv is None else argv)
+    try:
+        options = parse(sys.argv[1:] if argv is None else argv)
+    except ValueError as error:
+        print_failure(f"error: {error}")
+        return 2
+    with packages_required():
+        from seqcells.lab.commands import run
+    return run(options)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ MAX_POSITIONS = 2**15  # tokens per batch of prefixes, padding included
 # ANSI colours from pale to saturated: blue for positive, orange for negative.
 COLOURS = {True: (195, 153, 111, 75), False: (223, 216, 215, 208)}
 MIN_SHADE = 0.05  # paler shades are not printed
+COLUMNS = f"{'push':>8}  probability  word"
+LEGEND = "push: change of the log-odds; 0 at the first word, as an empty text has none"
 
 
 class Explanation(NamedTuple):
@@ -35,7 +37,8 @@ class Explanation(NamedTuple):
     def pushes(self) -> Tensor:
         """`(T,)`: the increase of the logit at each word.
 
-        Pushes sum to the last logit minus the first. The first push is zero.
+        Pushes sum to the last logit minus the first. The first push is zero, because an empty text
+        has no logit.
         """
         return self.logits.diff(prepend=self.logits[:1])
 
@@ -100,6 +103,12 @@ def format_coloured(explanation: Explanation) -> str:
     return " ".join(map(_colour_word, explanation.words, explanation.shades.tolist()))
 
 
+def coloured_legend() -> str:
+    """Return a line on the colours of `format_coloured`."""
+    blue, orange = (_colour_word(*sample) for sample in (("blue", 1.0), ("orange", -1.0)))
+    return f"{blue} raises, {orange} lowers the probability; before the first word there is none"
+
+
 def _colour_word(word: str, shade: float) -> str:
     if abs(shade) < MIN_SHADE:
         return word
@@ -109,8 +118,7 @@ def _colour_word(word: str, shade: float) -> str:
 
 
 def format_table(explanation: Explanation) -> str:
-    """Format as plain text: one line per word with push, running probability and word."""
+    """Format as plain text: `COLUMNS`, and a line per word with push and running probability."""
     columns = zip(explanation.words, explanation.pushes, explanation.probabilities)
-    return "\n".join(
-        f"{push:+8.3f}  {probability:.4f}  {word}" for word, push, probability in columns
-    )
+    lines = [f"{push:+8.3f}  {probability:11.4f}  {word}" for word, push, probability in columns]
+    return "\n".join([COLUMNS, *lines])

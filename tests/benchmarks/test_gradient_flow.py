@@ -1,5 +1,8 @@
 """Test the tables and pictures of the gradient benchmark, at a tiny size."""
 
+import re
+from pathlib import Path
+
 import pytest
 from test_benchmarks import rows_of
 
@@ -13,14 +16,14 @@ def folder(monkeypatch, tmp_path):
     monkeypatch.setattr(gradient_flow, "STEPS", STEPS)
     monkeypatch.setattr(gradient_flow, "ROWS", 3)
     monkeypatch.setattr(gradient_flow, "SWEEP", [0.5, 3.0])
-    monkeypatch.setattr(gradient_flow, "FOLDER", tmp_path)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def test_tables_and_pictures(folder, capsys):
-    gradient_flow.main([])
+    gradient_flow.main(["--output", "pictures/new"])
     printed = capsys.readouterr().out
-    cells, weights, clipping = (part for part in printed.split("Picture: ")[:3])
+    cells, weights, clipping = re.split(r"^(?=\|---)", printed, flags=re.MULTILINE)[1:]
     factors = {row[0]: float(row[-1]) for row in rows_of(cells)}
     assert list(factors) == list(gradient_flow.CELLS)
     assert factors["RNN"] < 0.7 < factors["LSTM, forget bias 1"] < factors["LSTM, chrono"] < 1
@@ -33,8 +36,10 @@ def test_tables_and_pictures(folder, capsys):
     assert float(large[1]) > 1e3 > float(small[1])
     assert float(large[2]) == gradient_flow.MAX_NORM
     assert float(large[3]) < 0.1
-    names = ("cells", "clipping", "weights")
-    assert sorted(path.name for path in folder.iterdir()) == [f"gradients_{n}.svg" for n in names]
+    paths = [f"pictures/new/gradients_{name}.svg" for name in ("cells", "weights", "clipping")]
+    assert printed.splitlines()[-1] == f"Pictures: {', '.join(paths)}"
+    assert sorted(paths) == sorted(map(str, Path("pictures").rglob("*.svg")))
+    assert [path.name for path in folder.iterdir()] == ["pictures"]
 
 
 def test_the_bound_holds(folder):

@@ -77,10 +77,11 @@ def test_colours_follow_the_pushes():
         "well \033[38;5;16;48;5;75mgood\033[0m \033[38;5;16;48;5;208mbad\033[0m so"
     )
     assert format_table(explained).splitlines() == [
-        "  +0.000  0.5000  well",
-        "  +3.000  0.9526  good",
-        "  -1.000  0.8808  bad",
-        "  +0.010  0.8818  so",
+        "    push  probability  word",
+        "  +0.000       0.5000  well",
+        "  +3.000       0.9526  good",
+        "  -1.000       0.8808  bad",
+        "  +0.010       0.8818  so",
     ]
 
 
@@ -88,12 +89,14 @@ def test_predict_explains(make_run, capfd):
     folder = str(make_run("lstm").folder)
     capfd.readouterr()
     assert main(["predict", folder, "It is good.", "--explain", "It is bad."]) == 0
-    lines = capfd.readouterr().out.splitlines()
+    legend, *lines = capfd.readouterr().out.splitlines()
+    assert legend == "push: change of the log-odds; 0 at the first word, as an empty text has none"
+    assert [lines[n].split() for n in (1, 7)] == [["push", "probability", "word"]] * 2
     words = ["it", "is", "good", ".", "it", "is", "bad", "."]
-    assert [line.split()[-1] for line in lines[1:5] + lines[6:]] == words
-    for prediction, last in ((lines[0], lines[4]), (lines[5], lines[9])):
+    assert [line.split()[-1] for line in lines[2:6] + lines[8:]] == words
+    for prediction, last in ((lines[0], lines[5]), (lines[6], lines[11])):
         assert float(prediction.split()[0]) == pytest.approx(float(last.split()[1]), abs=1e-4)
-    assert [float(lines[n].split()[0]) for n in (1, 6)] == [0, 0]
+    assert [float(lines[n].split()[0]) for n in (2, 8)] == [0, 0]
 
 
 def test_predict_colours_words_on_a_terminal(make_run, capsys, monkeypatch):
@@ -101,7 +104,11 @@ def test_predict_colours_words_on_a_terminal(make_run, capsys, monkeypatch):
     capsys.readouterr()
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     assert main(["predict", folder, "--explain", "It is good."]) == 0
-    _, words = capsys.readouterr().out.splitlines()
+    legend, _, words = capsys.readouterr().out.splitlines()
+    assert legend == (
+        "\033[38;5;16;48;5;75mblue\033[0m raises, \033[38;5;16;48;5;208morange\033[0m lowers "
+        "the probability; before the first word there is none"
+    )
     assert [part for part in ("it", "is", "good", ".") if part not in words] == []
     assert "+0.000" not in words
 

@@ -186,7 +186,24 @@ def test_default_output(make_run, tmp_path, monkeypatch, capfd):
     assert capfd.readouterr().out == f"report: {first.folder / 'report.html'}\n"
     assert (first.folder / "report.html").is_file()
     assert main(["report", str(first.folder), str(second.folder)]) == 0
-    assert (tmp_path / "report.html").is_file()
+    path = "runs/report-adding-adding again.html"
+    assert capfd.readouterr().out == f"report: {path}\n"
+    assert [str(found.relative_to(tmp_path)) for found in tmp_path.rglob("*.*")] == [path]
+
+
+def test_only_a_report_is_replaced(make_run, tmp_path, capfd):
+    folder, path = str(make_run("adding", task="adding").folder), tmp_path / "page.html"
+    arguments = ["report", folder, "--output", str(path)]
+    for content in ("<!DOCTYPE html><title>My page</title>", "# On seqcells report"):
+        path.write_text(content)
+        capfd.readouterr()
+        assert main(arguments) == 2
+        error = capfd.readouterr().err
+        assert f"--output: expected a new file or an earlier report, got {path}" in error
+        assert path.read_text() == content
+    path.unlink()
+    assert [main(arguments), main(arguments)] == [0, 0]
+    assert main(["report", folder, "--output", str(tmp_path)]) == 2
 
 
 def test_errors_are_one_line(make_run, tmp_path, capfd):

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import write_config
 
 from seqcells.lab.model_config import ModelConfig
 from seqcells.lab.text.corpus import make_corpus
-from seqcells.lab.training import Config, Run, Trainer, TrainingConfig, device_of, task_of
+from seqcells.lab.training import Config, Run, Trainer, TrainingConfig, command, device_of, task_of
 
 ROOT = Path(__file__).parents[2]
 PLAIN = {"batch_size": 16, "epochs": 2, "threads": 1, "device": "cpu"}
@@ -78,3 +79,18 @@ def reopen():
         return trainer
 
     return reopen
+
+
+@pytest.fixture
+def in_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def finished(train_main, small_corpus, in_folder, capfd):
+    """Return the folder of a small finished run."""
+    config = write_config(in_folder, "recurrent")
+    assert command(train_main, [config, "--run", "runs/done"]) == 0
+    capfd.readouterr()
+    return "runs/done"

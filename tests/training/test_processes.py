@@ -101,6 +101,17 @@ def test_batches_of_other_tasks_are_sharded(arguments, settings):
 
 
 @pytest.mark.slow
+def test_an_error_of_all_processes_is_printed_once(settings):
+    process = start(2, "--training.epochs=-1", folder=settings)
+    output, error = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert output == ""
+    line = "error: training.epochs: expected a whole number of at least 1, got -1"
+    assert error.splitlines().count(line) == 1
+    assert f"traceback : {line}" in error  # in the summary of torchrun
+
+
+@pytest.mark.slow
 def test_run_resumes_after_a_killed_worker(settings):
     arguments = ["small.yaml", "--training.epochs=4", "--model.dropout=0.3"]
     run(2, *arguments, "--run=whole", folder=settings)

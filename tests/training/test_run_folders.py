@@ -59,6 +59,20 @@ def test_default_folders_have_a_unique_name(tmp_path, monkeypatch):
     assert names == [start, f"{start}-2", f"{start}-3"]
 
 
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("configs/corpus_lstm.yaml", "corpus_lstm"),
+        ("sentiment", "sentiment"),
+        ("runs/corpus_lstm-20260102-030405/config.yaml", "corpus_lstm"),
+        ("runs/corpus_lstm-20260102-030405-2/config.yaml", "corpus_lstm"),
+        ("runs/mine/config.yaml", "mine"),
+    ],
+)
+def test_a_run_is_named_by_its_configuration(path, name):
+    assert runs.name_of(path) == name
+
+
 def test_a_folder_in_use_is_refused(tmp_path):
     with create(tmp_path / "run") as run:
         owner = rf"process {os.getpid()} on "

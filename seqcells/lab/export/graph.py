@@ -7,14 +7,13 @@ import torch
 from torch import Tensor
 
 from seqcells import __version__
+from seqcells.lab.extras import remedy
 from seqcells.lab.files import write_atomically
 
 try:
     from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
-except ImportError as error:
-    raise ImportError(
-        f"expected the package onnx ({error}): pip install 'seqcells[export]'"
-    ) from error
+except ModuleNotFoundError as error:
+    raise ImportError(remedy(error) or str(error)) from error
 
 OPSET = 18
 TYPES = {torch.float32: TensorProto.FLOAT, torch.int64: TensorProto.INT64}

@@ -6,16 +6,15 @@ from typing import NamedTuple
 from torch import nn
 
 from seqcells.lab.export.metadata import from_metadata, to_metadata
+from seqcells.lab.extras import remedy
 from seqcells.lab.files import write_atomically
 from seqcells.lab.text.vocabulary import Vocabulary
 from seqcells.lab.training import Config, task_of
 
 try:
     import safetensors.torch
-except ImportError as error:
-    raise ImportError(
-        f"expected the package safetensors ({error}): pip install 'seqcells[export]'"
-    ) from error
+except ModuleNotFoundError as error:
+    raise ImportError(remedy(error) or str(error)) from error
 
 
 class Loaded(NamedTuple):

@@ -1,12 +1,13 @@
 """Prediction for texts and files on the command line."""
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from seqcells.lab.explanation import format_coloured, format_table
+from seqcells.lab.explanation import LEGEND, coloured_legend, format_coloured, format_table
 from seqcells.lab.files import write_atomically
 from seqcells.lab.prediction.classifier import Classifier
 from seqcells.lab.prediction.files import KINDS, Record, read_records, write_answers
@@ -25,9 +26,54 @@ def file_kind(file: str, kind: str | None) -> str:
     return suffix
 
 
+def check_output(file: str, output: str) -> None:
+    """Check that predictions of `file` (`-`: standard input) can be written to `output`.
+
+    Raises:
+        ValueError: both are the same file, by any path, or the folder of `output` does not exist.
+    """
+    path = Path(output)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise ValueError(f"--output: expected a file in a folder that exists, got {output}")
+    source = _status(file)
+    if source is not None and path.exists() and os.path.samestat(source, path.stat()):
+        name = "standard input" if file == "-" else file
+        raise ValueError(
+            f"--output: expected another file than the input, got {output}, the same file as "
+            f"{name}; choose another name"
+        )
+
+
+def _status(file: str) -> os.stat_result | None:
+    """Return the status of an input file, or None if it has none."""
+    try:
+        return os.fstat(sys.stdin.fileno()) if file == "-" else os.stat(file)
+    except OSError:
+        return None
+
+
+def announce_terminal(kind: str = "txt") -> None:
+    """Say on standard error that standard input is read, if it is a terminal."""
+    if sys.stdin.isatty():
+        texts = "texts, one per line," if kind == "txt" else kind
+        print(f"reading {texts} from standard input; end with Ctrl-D", file=sys.stderr, flush=True)
+
+
+def read_lines() -> list[str]:
+    """Return the lines of standard input, at least one."""
+    announce_terminal()
+    lines = [line.rstrip("\n") for line in sys.stdin]
+    if not lines:
+        raise ValueError("expected texts as arguments or on standard input, got none")
+    return lines
+
+
 def predict_texts(classifier: Classifier, texts: Sequence[str], *, explained: bool) -> None:
-    """Print one line per text, followed by its explanation if `explained`."""
-    format_explanation = format_coloured if sys.stdout.isatty() else format_table
+    """Print one line per text, followed by its explanation if `explained`, after a legend."""
+    coloured = sys.stdout.isatty()
+    format_explanation = format_coloured if coloured else format_table
+    if explained:
+        print(coloured_legend() if coloured else LEGEND)
     for number, (text, probability) in enumerate(zip(texts, classifier.predict(texts).tolist()), 1):
         write_answers(sys.stdout, "txt", [Record(number, text, {})], [probability])
         if explained:
@@ -43,7 +89,11 @@ def predict_file(
         ValueError: the file has no texts, or some records are invalid. Invalid records are listed
             on standard error and the other records are still predicted.
     """
-    content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    if file == "-":
+        announce_terminal(kind)
+        content = sys.stdin.buffer.read()
+    else:
+        content = Path(file).read_bytes()
     records = read_records(content, kind, column)
     if not records:
         raise ValueError(f"expected texts in {file}, got none")

@@ -65,8 +65,14 @@ class Classifier:
         """Explain the prediction of a text word by word.
 
         Raises:
+            TypeError: `text` is not a string.
             ValueError: the text has no words.
         """
+        if not isinstance(text, str):
+            raise TypeError(
+                f"expected one text as a string, got {type(text).__name__}; "
+                "call explain once per text"
+            )
         data = self.config.data
         words = truncate(self.vocabulary.tokenise(text), data.max_tokens, data.truncate)
         tokens = torch.tensor([self.vocabulary.number(word) for word in words], dtype=torch.int64)

@@ -39,8 +39,11 @@ class Stream:
         """Read one or more words and return the probability that the text so far is positive.
 
         Raises:
+            TypeError: `text` is not a string.
             ValueError: `text` has no words and no words were read before.
         """
+        if not isinstance(text, str):
+            raise TypeError(f"expected a string of one or more words, got {type(text).__name__}")
         for token in self.vocabulary.encode(text):
             self._read(token)
         if self.probability is None:

@@ -2,8 +2,11 @@
 
 import itertools
 import statistics
+import sys
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +18,25 @@ from seqcells.lab.training.session import train
 from seqcells.lab.training.tasks.base import describe
 from seqcells.lab.training.termination import InterruptedRunError
 
-COLUMNS = ("name", "validation", "test", "parameters", "tokens/s", "time")
+SPLITS = ("validation", "test")
 
 
 @dataclass
 class Trial:
-    """One training run of a comparison: its row in the table, its folder and configuration."""
+    """One training run of a comparison: its folder and configuration."""
 
-    name: str
     folder: Path
     config: Config
+
+
+@dataclass
+class Row:
+    """A row of the table: a run, or a variant of a configuration with a trial per seed."""
+
+    name: str
+    values: dict[str, str] = field(default_factory=dict)  # of the varied settings
+    trials: list[Trial] = field(default_factory=list)
+    results: list[dict[str, Any]] = field(default_factory=list)
 
 
 def compare(
@@ -39,88 +51,162 @@ def compare(
 
     `varied` maps dotted keys to lists of values. Each combination is trained with each seed in a
     separate folder below `folder`. Finished runs in these folders are reused and interrupted runs
-    are resumed.
+    are resumed. Standard output has the table only; progress goes to standard error.
     """
-    if seeds < 1:
-        raise ValueError(f"--seeds: expected a whole number of at least 1, got {seeds}")
-    results: dict[str, list[dict[str, Any]]] = {}
-    trials = []
-    for item in items:
+    varied = varied or {}
+    _check_plan(varied, seeds)
+    rows: list[Row] = []
+    for item, name in zip(items, unique_names(items)):
         if Path(item).is_dir():
-            results[Path(item).name] = [Run.open(item).read_result()]
+            rows.append(Row(name, results=[Run.open(item).read_result()]))
         else:
-            planned = _trials(item, varied or {}, seeds, Path(folder), data_path)
-            results |= {trial.name: [] for trial in planned}
-            trials += planned
-    for number, trial in enumerate(trials, 1):
-        print(f"{number}/{len(trials)}: {trial.folder}", flush=True)
+            rows += _variants(item, name, varied, seeds, Path(folder), data_path)
+    planned = [(row, trial) for row in rows for trial in row.trials]
+    _check_folders([trial.folder for _, trial in planned])
+    for number, (row, trial) in enumerate(planned, 1):
+        print(f"{number}/{len(planned)}: {trial.folder}", file=sys.stderr, flush=True)
         try:
-            results[trial.name].append(result_of(trial))
+            with redirect_stdout(sys.stderr):
+                row.results.append(result_of(trial))
         except InterruptedRunError:
             raise InterruptedRunError(
                 f"interrupted in {trial.folder}; run the same command again to resume"
             ) from None
-    print(format_table([summarise(name, trained) for name, trained in results.items()]))
+    print(format_table(rows))
 
 
-def _trials(
-    path: str, varied: dict[str, list[str]], seeds: int, folder: Path, data_path: str | None
-) -> list[Trial]:
-    trials = []
+def unique_names(items: Sequence[str]) -> list[str]:
+    """Return the names of runs and configurations: their paths where the short name is ambiguous.
+
+    Raises:
+        ValueError: an item is given twice, by any path.
+    """
+    for first, second in itertools.combinations(items, 2):
+        if Path(first).resolve() == Path(second).resolve():
+            raise ValueError(f"expected different runs and configurations, got {second} twice")
+    paths = [Path(item) for item in items]
+    names = [path.resolve().name if path.is_dir() else _stem(path) for path in paths]
+    counts = Counter(names)
+    return [name if counts[name] == 1 else item for name, item in zip(names, items)]
+
+
+def _stem(path: Path) -> str:
+    """Return the name of a configuration: of the run, if it is the configuration of one."""
+    return path.resolve().parent.name if path.name == "config.yaml" else path.stem
+
+
+def _check_plan(varied: dict[str, list[str]], seeds: int) -> None:
+    if seeds < 1:
+        raise ValueError(f"--seeds: expected a whole number of at least 1, got {seeds}")
+    if seeds > 1 and "training.seed" in varied:
+        raise ValueError(
+            "--seeds: expected no --seeds together with --training.seed, which it replaces"
+        )
+    for key, values in varied.items():
+        if len(set(values)) < len(values):
+            raise ValueError(f"--{key}: expected different values, got {','.join(values)}")
+
+
+def _check_folders(folders: Sequence[Path]) -> None:
+    for folder, count in Counter(folders).items():
+        if count > 1:
+            raise ValueError(
+                f"expected a different folder for each trial, got {folder} for {count}; "
+                "compare them in two calls, with different values of --folder"
+            )
+
+
+def _variants(
+    path: str,
+    name: str,
+    varied: dict[str, list[str]],
+    seeds: int,
+    folder: Path,
+    data_path: str | None,
+) -> list[Row]:
+    """Return a row for each combination of the varied settings of a configuration."""
+    stem = _stem(Path(path))
+    if name != stem:  # of two files: the folder is named by the path
+        stem = "-".join(part for part in Path(path).with_suffix("").parts if part.strip("/."))
+    rows = []
     for values in itertools.product(*varied.values()):
-        name = " ".join([Path(path).stem, *values])
+        row = Row(name, dict(zip(varied, values)))
         for seed in range(seeds):
-            settings = dict(zip(varied, values))
-            if seeds > 1:
-                settings["training.seed"] = str(seed)
+            settings = row.values | ({"training.seed": str(seed)} if seeds > 1 else {})
             config, _, _ = parse([path, *(f"--{key}={value}" for key, value in settings.items())])
             if data_path is not None and config.data.source == "imdb":
                 config = replace(config, data=replace(config.data, path=data_path))
-            run = folder / "-".join([*name.split(), f"seed{config.training.seed}"])
-            trials.append(Trial(name, run, replace(config, run=str(run))))
-    return trials
+            words = " ".join([stem, *values]).split()
+            run = folder / "-".join([*words, f"seed{config.training.seed}"])
+            row.trials.append(Trial(run, replace(config, run=str(run))))
+        rows.append(row)
+    return rows
 
 
 def result_of(trial: Trial) -> dict[str, Any]:
     """Return the result of a trial: read it, resume the run, or train."""
     if not (trial.folder / "config.yaml").exists():
-        return train(Run.create(trial.config, trial.name))
+        return train(Run.create(trial.config, trial.folder.name))
     run = Run.open(trial.folder, trial.config)
     if run.result.exists():
         return run.read_result()
     return train(Run.resume(trial.folder, trial.config), resumed=True)
 
 
-def summarise(name: str, results: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    """Return a table row with the means of the results over seeds."""
-    validation, test = (
-        format_scores([scores(result, split) for result in results])
-        for split in ("validation", "test")
-    )
-    speed = statistics.fmean(result["tokens_per_second"] for result in results)
-    seconds = statistics.fmean(result["train_seconds"] for result in results)
-    parameters = results[0]["parameters"]
-    return name, validation, test, f"{parameters:,}", f"{speed:,.0f}", f"{seconds:.0f} s"
+def format_table(rows: Sequence[Row]) -> str:
+    """Align the columns of all rows under two heading lines: names to the left, numbers right."""
+    keys = list(dict.fromkeys(key for row in rows for key in row.values))
+    named = not keys or len({row.name for row in rows}) > 1
+    columns = [["", "name", *(row.name for row in rows)]] if named else []
+    columns += [["", key, *(row.values.get(key, "-") for row in rows)] for key in keys]
+    texts = len(columns)
+    for split in SPLITS:
+        found = [[scores(result, split) for result in row.results] for row in rows]
+        names = dict.fromkeys(name for runs in found for run in runs for name in run)
+        for number, name in enumerate(names):
+            label = split if number == 0 else ""
+            columns.append([label, name, *(_format_score(runs, name) for runs in found)])
+    for name, key, form in (
+        ("parameters", "parameters", "{:,.0f}"),
+        ("tokens/s", "tokens_per_second", "{:,.0f}"),
+        ("time", "train_seconds", "{:.0f} s"),
+    ):
+        means = [statistics.fmean(result[key] for result in row.results) for row in rows]
+        columns.append(["", name, *map(form.format, means)])
+    lines = _align(columns, texts)
+    seeds = max(len(row.results) for row in rows)
+    if seeds > 1:
+        subject = "Means" if all(row.trials for row in rows) else "Rows with ±: means"
+        lines.append(f"{subject} over {seeds} seeds; ± is the spread, their standard deviation.")
+    return "\n".join(lines)
 
 
-def format_scores(runs: Sequence[dict[str, float]]) -> str:
-    """Format mean scores, and the standard deviation of the first score over several runs."""
-    text = describe({name: statistics.fmean(run[name] for run in runs) for name in runs[0]})
-    if len(runs) == 1:
-        return text
-    first = next(iter(runs[0]))
-    spread = describe({first: statistics.stdev(run[first] for run in runs)})
-    return f"{text} (spread {spread.removeprefix(first).strip()}, {len(runs)} seeds)"
+def _format_score(runs: Sequence[dict[str, float]], name: str) -> str:
+    """Format the mean of a score, with the standard deviation if it is the first of several runs.
+
+    Rows of other tasks have other scores, and an empty cell.
+    """
+    if name not in runs[0]:
+        return ""
+    values = [run[name] for run in runs]
+    mean = _format(name, statistics.fmean(values))
+    if len(runs) == 1 or name != next(iter(runs[0])):
+        return mean
+    return f"{mean.removesuffix('%')}±{_format(name, statistics.stdev(values))}"
 
 
-def format_table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Align columns: names to the left, numbers to the right."""
-    lines = [COLUMNS, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths))
-        )
-        for line in lines
-    )
+def _format(name: str, value: float) -> str:
+    return describe({name: value}).removeprefix(name).strip()
+
+
+def _align(columns: Sequence[Sequence[str]], texts: int) -> list[str]:
+    """Join the columns, the first `texts` aligned to the left. A first cell is a group's label."""
+    lines = [""] * len(columns[0])
+    for number, (label, *cells) in enumerate(columns):
+        width = max(map(len, cells))
+        gap = " " * (2 * (number > 0))
+        if label:
+            lines[0] = lines[0].ljust(len(lines[1]) + len(gap)) + label
+        for row, cell in enumerate(cells, 1):
+            lines[row] += gap + (cell.ljust(width) if number < texts else cell.rjust(width))
+    return lines

@@ -10,8 +10,9 @@ from seqcells.lab.machine import describe_environment
 from seqcells.lab.text.vocabulary import Vocabulary
 from seqcells.lab.training import processes
 from seqcells.lab.training.devices import device_of
+from seqcells.lab.training.hints import suggest_commands
 from seqcells.lab.training.metrics import Progress, evaluate
-from seqcells.lab.training.runs import Run, program
+from seqcells.lab.training.runs import Run
 from seqcells.lab.training.tasks import task_of
 from seqcells.lab.training.tasks.base import describe
 from seqcells.lab.training.termination import InterruptedRunError, never_interrupted
@@ -71,23 +72,8 @@ def scores(result: dict[str, Any], split: str) -> dict[str, float]:
 def conclude(run: Run, result: dict[str, Any]) -> str:
     """Return the closing lines of a run: scores, folder, and commands to try next."""
     return (
-        f"test {describe(scores(result, 'test'))} with the model of epoch {result['best_epoch']}; "
+        f"test {describe(scores(result, 'test'))} with the model of epoch {result['best_epoch']}\n"
         f"{result['parameters']:,} parameters, trained in {result['train_seconds']:.0f} s\n"
         f"run: {run.folder}\n"
-        f"try next: " + "\n          ".join(_hints(run))
+        f"try next: " + "\n          ".join(suggest_commands(run))
     )
-
-
-def _hints(run: Run) -> list[str]:
-    command = program("seqcells")
-    follow_up = f"{program('python')} train.py {run.settings} --training.seed 1"
-    if run.config.task == "sentiment" and run.config.data.source == "corpus":
-        follow_up = f"{command} compare configs/corpus_words.yaml {run.folder}"
-    predictions = {
-        "sentiment": f'{command} predict {run.folder} "not bad at all"',
-        "capitals": f'{command} predict {run.folder} "i saw it in new york"',
-        "dates": f'{command} predict {run.folder} "May 3rd, 2004"',
-        "language": f'{command} generate {run.folder} "this film"',
-    }
-    first = [predictions[run.config.task]] if run.config.task in predictions else []
-    return [*first, follow_up, f"{command} report {run.folder}"]

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -219,6 +220,14 @@ def _lock_new(lock: FolderLock, folder: Path) -> Path:
             if lock.create(candidate, exist_ok=False) is None:
                 break
     return candidate
+
+
+def name_of(path: str | Path) -> str:
+    """Return the name of a configuration: of the run without its date, if it belongs to one."""
+    path = Path(path)
+    if path.name != "config.yaml":
+        return path.stem
+    return re.sub(r"-\d{8}-\d{6}(-\d+)?$", "", path.resolve().parent.name)
 
 
 def _train_command() -> str:

@@ -1,9 +1,11 @@
 """Early termination: exceptions, signals, and the exit status of a command."""
 
 import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+
+from seqcells.lab.extras import remedy
+from seqcells.lab.failure import print_failure
 
 USER_ERROR, INTERRUPTED = 2, 130  # exit statuses
 
@@ -49,9 +51,17 @@ def never_interrupted() -> bool:
 
 
 def command(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
-    """Run `main` and return the exit status. User errors print one line without a traceback."""
+    """Run `main` and return the exit status. User errors print one line without a traceback.
+
+    A missing package of an extra is a user error, any other missing module is not.
+    """
     try:
         main(argv)
+    except ModuleNotFoundError as error:
+        line = remedy(error)
+        if line is None:
+            raise
+        return _report(f"error: {line}", USER_ERROR)
     except (ValueError, TypeError, OSError, ImportError, NonFiniteLossError) as error:
         return _report("error: " + " ".join(str(error).split()), USER_ERROR)
     except InterruptedRunError as interruption:
@@ -62,5 +72,5 @@ def command(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
 
 
 def _report(line: str, status: int) -> int:
-    print(line, file=sys.stderr)
+    print_failure(line)
     return status
