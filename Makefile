@@ -3,6 +3,7 @@
 # make docs     build the documentation in build/docs
 # make kernels  generate the kernels (programs, C++, Triton) from the cells' equations
 # make sanitize run the CPU kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer
+# PYTHON=python3.12 names the interpreter; an environment of another version is then rebuilt.
 PYTHON ?= python3
 CONFIG ?= configs/corpus_lstm.yaml
 DATA   ?=
@@ -17,9 +18,20 @@ unexport PYTHONDONTWRITEBYTECODE
 NATIVE := $(wildcard seqcells/kernels/cpu/native/*)
 
 .venv/ready: constraints.txt setup.cfg setup.py pyproject.toml $(NATIVE)
-	$(PYTHON) -m venv .venv
+	@sh .ci/environment '$(PYTHON)' '$(origin PYTHON)'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	rm -f .venv/unfinished
 	touch $@
+
+# Only a named interpreter is compared with the environment: a probe on every call costs time.
+ifneq ($(origin PYTHON),file)
+version_of = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+ifneq ($(call version_of,$(PYTHON)),$(call version_of,$(BIN)/python))
+.venv/ready: other-version
+.PHONY: other-version
+other-version:
+endif
+endif
 
 train: .venv/ready
 	$(BIN)/python train.py $(CONFIG) $(if $(DATA),--data.path $(DATA)) $(ARGS)
@@ -42,6 +54,7 @@ test-all: lint
 
 docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	@echo 'Open build/docs/index.html in a browser; no server is needed.'
 
 kernels: .venv/ready
 	$(BIN)/python -m seqcells.cells.write_kernels

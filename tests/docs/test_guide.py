@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from seqcells import init
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
 
 
 def build(folder, config="mkdocs.yml"):
@@ -28,16 +31,56 @@ def build(folder, config="mkdocs.yml"):
     )
 
 
-@pytest.mark.slow
-def test_build_and_links(tmp_path):
-    result = build(tmp_path)
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Build the guide; return its folder."""
+    folder = tmp_path_factory.mktemp("site")
+    result = build(folder)
     assert result.returncode == 0, result.stderr
     assert "WARNING" not in result.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_build_has_all_pages_and_names(site):
     for page in (*DOCS.glob("*.md"), DOCS / "benchmarks" / "RESULTS.md"):
-        assert (tmp_path / page.relative_to(DOCS).with_suffix(".html")).is_file(), page
-    reference = (tmp_path / "api.html").read_text(encoding="utf-8")
+        assert (site / page.relative_to(DOCS).with_suffix(".html")).is_file(), page
+    reference = (site / "api.html").read_text(encoding="utf-8")
     for name in seqcells.__all__:
         assert f'id="seqcells.{name}"' in reference, name
+
+
+@pytest.mark.slow
+def test_pages_fetch_nothing_and_have_a_dark_mode(site):
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        loaded = re.findall(r"<(?:script|img|iframe)[^>]*? src=\"([^\"]*)", text)
+        loaded += re.findall(r"<link [^>]*?rel=\"(?:stylesheet|preconnect)\"[^>]*", text)
+        assert len(loaded) >= 3, page
+        assert not [source for source in loaded if "//" in source], page
+        media = re.findall(r'data-md-color-media="([^"]*)"', text)
+        assert len(media) == 3, page
+        assert 'data-md-color-scheme="slate"' in text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason=f"needs one of {', '.join(NAMES)}")
+def test_search_works_from_disk(site, tmp_path):
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}")
+    found = {}
+    for words in ("zoneout", "nothingofthatname"):
+        url = f"{(site / 'index.html').as_uri()}?q={words}"
+        command = [BROWSER, *flags, "--virtual-time-budget=10000", "--dump-dom", url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        found[words] = re.findall(r'href="([^"]*)" class="md-search-result__link"', done.stdout)
+    assert any(link.startswith(f"{site.as_uri()}/cells.html") for link in found["zoneout"])
+    assert found["nothingofthatname"] == []
+
+
+@pytest.mark.parametrize("picture", sorted(ROOT.glob("docs/*.svg")), ids=lambda path: path.name)
+def test_pictures_have_a_background_for_dark_pages(picture):
+    first = re.search(r"<path .*?/>", picture.read_text(encoding="utf-8"), re.DOTALL)
+    assert 'style="fill: #ffffff"' in first[0]
 
 
 @pytest.mark.slow
@@ -94,8 +137,8 @@ def test_speed_quotes_measured_figures():
 def test_the_training_page(tmp_path):
     """Run its Python, and its commands except the last one, which reads IMDB."""
     text = (DOCS / "training.md").read_text(encoding="utf-8")
-    python = "".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
-    done = run([sys.executable, "-c", python], tmp_path)
+    program, gates = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    done = run([sys.executable, "-c", program], tmp_path)
     accuracy = float(re.search(r"test accuracy ([\d.]+)%", done)[1])
     assert accuracy > 95
     for name in ("train.py", "configs"):
@@ -110,11 +153,8 @@ def test_the_training_page(tmp_path):
     assert float(positive.split()[0]) > 0.9
     assert float(negative.split()[0]) < 0.1
     assert float(re.search(r"accuracy ([\d.]+)%", printed[2])[1]) > 99
-    gates = "print(gates_of('runs/first', 'It is good, not bad.')['forget'].shape)"
-    definition = (
-        "import torch, seqcells\n" + re.findall(r"```python\n(.*?)```", text, re.DOTALL)[-1]
-    )
-    assert "64" in run([sys.executable, "-c", definition + gates], tmp_path)
+    gates += "print(tuple(gates['forget'].shape[1:]))"
+    assert run([sys.executable, "-c", gates], tmp_path) == "(1, 64)\n"
 
 
 def run(command, folder):

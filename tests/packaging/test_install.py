@@ -123,6 +123,7 @@ def test_contents(built):
     }
     assert modules | sources | {"seqcells/py.typed"} <= source & wheel
     assert {"README.md", "LICENSE", "CHANGELOG.md", "train.py", "docs/index.md"} <= source
+    assert {"Makefile", ".ci/environment"} <= source
     assert "seqcells/kernels/cpu/_native.so" in wheel - source
     assert not [name for name in wheel if name.startswith(("tests", "benchmarks", "docs"))]
     assert "License-Expression: Apache-2.0" in metadata
