@@ -41,6 +41,7 @@ from seqcells.recurrence.choice import backend, backends
 from seqcells.recurrent import Recurrent
 from seqcells.stack import Stack
 from seqcells.state import detach_state
+from seqcells.streams import Stepper
 
 if TYPE_CHECKING:
     from seqcells.lab.prediction import Classifier
@@ -93,6 +94,7 @@ __all__ = [
     "Recurrent",
     "RecurrentDropout",
     "Stack",
+    "Stepper",
     "Trace",
     "VariationalDropout",
     "Zoneout",

@@ -177,10 +177,12 @@ def _call_of(request: Request, kernel: Kernel) -> tuple[Call, str]:
 
 def native_call(request: Request) -> tuple[Call | None, str]:
     """Return a request as a call of the C++ kernels, or None and why they do not support it."""
-    name = request.cell.built_in_kernel()
+    name, dtype = request.cell.built_in_kernel(), request.inputs.dtype
     kernel, reason = (kernel_of(name), "") if name else kernel_for(request.cell)
     if kernel is None:
         return None, reason
+    if dtype not in cpu.DTYPES:
+        return None, f"expected float32 or float64, got {dtype}; convert the module with .float()"
     call, unsupported = _call_of(request, kernel)
     if unsupported:
         return None, f"its kernel does not support noise.{unsupported}"

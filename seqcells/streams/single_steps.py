@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from seqcells.cells.base import GatedCell
 from seqcells.cells.table import EQUATIONS
 from seqcells.kernels.call import Call
+from seqcells.kernels.checks import check
 from seqcells.layers import _Layers
 from seqcells.modifiers.base import Modifier
 from seqcells.noise import apply_weight_factor
@@ -18,7 +20,7 @@ from seqcells.recurrence.choice import native_call
 from seqcells.recurrence.request import Request
 from seqcells.recurrent import Recurrent, is_fusible, prepare
 from seqcells.stack import Stack
-from seqcells.state import State, conform_state, flat_state, form_state
+from seqcells.state import State, conform_state, flat_state, form_state, map_state
 
 ADVICE = "use a cell, Recurrent, RNN, GRU, LSTM or Stack of seqcells"
 
@@ -53,12 +55,26 @@ class SingleSteps(NamedTuple):
             TypeError, ValueError: another structure, shape or dtype than `join` returns.
         """
         expected = self.join([flat_state(form) for form in self.forms])
+        # Autocast admits other dtypes.
         state = conform_state(state, expected)
+        state = map_state(lambda part, own: part.detach().to(own), state, expected)
         if self.kind == "cell":
             return [flat_state(state)]
         if self.kind == "stack":
             return [flat_state(part) for part in state]
         return [list(parts) for parts in zip(*(part.unbind(0) for part in flat_state(state)))]
+
+
+def _check_chain(calls: list[Call]) -> None:
+    """Raise a ValueError unless each layer takes the outputs of the layer before."""
+    for number, (before, after) in enumerate(itertools.pairwise(calls), 1):
+        expected = before.state[0].shape[1], before.inputs.dtype
+        given = after.inputs.shape[1], after.inputs.dtype
+        if given != expected:
+            raise ValueError(
+                f"module: expected layer {number} with {expected[0]} inputs in {expected[1]}, as "
+                f"the layer before it, got {given[0]} in {given[1]}"
+            )
 
 
 @torch.no_grad()
@@ -86,14 +102,19 @@ def single_steps(module: nn.Module, batch_size: int) -> SingleSteps:
             f"module: expected a recurrent module, got {type(module).__name__}; {ADVICE}"
         )
     calls = [_call_of(request) for request in requests]
+    _check_chain(calls)
     return SingleSteps(calls, [request.state for request in requests], residual, kind)
 
 
 def _check_mode(module: nn.Module) -> None:
     if not isinstance(module, nn.Module) or not module.training:
         return
-    noisy = [part for part in module.modules() if isinstance(part, Modifier) and part.training]
-    if noisy or getattr(module, "dropout", 0.0):
+    draws = [
+        part
+        for part in module.modules()
+        if isinstance(part, Modifier) and part.training and type(part).draw is not Modifier.draw
+    ]
+    if draws or vars(module).get("dropout", 0.0):
         raise ValueError(
             "module: expected a module in evaluation mode, got one that draws noise in training "
             "mode; call .eval()"
@@ -156,4 +177,5 @@ def _call_of(request: Request) -> Call:
     call, reason = native_call(request)
     if call is None:
         raise ValueError(f"module: expected a module that the C++ kernels support: {reason}")
+    check(call)
     return call

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from seqcells.kernels.cpu.stepper import NativeStepper
+from seqcells.recurrence.plan import guard
 from seqcells.state import State
 from seqcells.streams.single_steps import SingleSteps, single_steps
 
@@ -46,16 +48,16 @@ class Stepper:
             raise ValueError(f"batch_size: expected an integer of at least 1, got {batch_size!r}")
         self.module = module
         self.batch_size = batch_size
-        self._steps = single_steps(module, batch_size)
-        self._native = NativeStepper(self._steps.calls, self._steps.residual)
-        first, last = self._steps.calls[0], self._steps.calls[-1]
-        self._dtype = first.inputs.dtype
-        self._width = last.state[0].shape[1]
-        self._shape = torch.Size((batch_size, first.inputs.shape[1]))
-        self._row = self._shape[1:] if batch_size == 1 else None
+        self._load(single_steps(module, batch_size))
+        first, last = self._steps.calls[0].inputs, self._steps.calls[-1].state[0]
+        self._dtype, self._shape = first.dtype, first.shape
+        self._output = torch.empty_like(last, memory_format=torch.contiguous_format)
+        self._admits = guard((first,), 0)
+
+    def _load(self, steps: SingleSteps) -> None:
+        self._steps = steps
+        self._native = NativeStepper(steps.calls, steps.residual)
         self._step, self._handle = self._native.step, self._native.handle
-        self._output = last.state[0].new_empty(batch_size, self._width)
-        self._output_row = self._output[0]
 
     def __call__(self, input: Tensor) -> Tensor:
         """Run one step from the current state.
@@ -71,33 +73,40 @@ class Stepper:
             ValueError: another shape, dtype or device.
             RuntimeError: another thread is running a step of this stepper.
         """
-        try:
-            shape = input.shape
-            if shape == self._shape:
-                output = torch.empty_like(self._output)
-            elif shape == self._row:
-                output = torch.empty_like(self._output_row)
-            else:
-                raise self._refusal(input)
-            if input.dtype is not self._dtype or not input.is_cpu or input.is_neg():
-                raise self._refusal(input)
-        except AttributeError:
-            kind = type(input).__name__
-            raise TypeError(f"input: expected a tensor, got {kind}") from None
-        if not input.is_contiguous():
-            input = input.contiguous()
+        if not self._admits(input):
+            input = self._validate(input)
+        output = torch.empty_like(self._output)
         if self._step(self._handle, input.data_ptr(), output.data_ptr()):
             raise RuntimeError(
                 "expected one step at a time, got a second thread; create a stepper per thread"
             )
         return output
 
-    def _refusal(self, input: Tensor) -> ValueError:
-        row = f" or {tuple(self._row)}" if self._row else ""
-        return ValueError(
-            f"input: expected shape {tuple(self._shape)}{row}, {self._dtype}, on the CPU, got "
-            f"{tuple(input.shape)}, {input.dtype}, on {input.device}"
-        )
+    def _validate(self, input: Tensor) -> Tensor:
+        """Validate an input that the guard rejects; return it contiguous. Guard on its rank."""
+        if not isinstance(input, Tensor):
+            raise TypeError(f"input: expected a tensor, got {type(input).__name__}")
+        shapes = [self._shape] if self.batch_size > 1 else [self._shape, self._shape[1:]]
+        if (
+            input.shape not in shapes
+            or input.dtype is not self._dtype
+            or not input.is_cpu
+            or input.layout is not torch.strided
+        ):
+            expected = " or ".join(str(tuple(shape)) for shape in shapes)
+            raise ValueError(
+                f"input: expected shape {expected}, {self._dtype}, on the CPU, got "
+                f"{tuple(input.shape)}, {input.dtype}, {input.layout}, on {input.device}"
+            )
+        input = input.detach().resolve_neg().contiguous()
+        if input.dim() != self._output.dim():
+            units = self._output.shape[-1]
+            self._output = self._output.new_empty(*input.shape[:-1], units)
+        self._admits = guard((input,), 0)
+        return input
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Stepper holds native memory and cannot be copied; create another one")
 
     @property
     def state(self) -> State:
@@ -133,21 +142,21 @@ class Stepper:
         """Read the module's weights, initial state and equations again; the state is kept.
 
         Raises:
-            ValueError: the module's sizes or kernels have changed; create a new stepper.
+            ValueError: the module's sizes or dtype have changed; create a new stepper.
         """
-        steps = single_steps(self.module, self.batch_size)
-        if _layout(steps) != _layout(self._steps):
+        steps, state = single_steps(self.module, self.batch_size), self.state
+        if _sizes(steps) != _sizes(self._steps):
             raise ValueError(
-                "expected the sizes and kernels that the stepper was created with, got others; "
+                "expected the sizes and the dtype that the stepper was created with, got others; "
                 "create a new stepper"
             )
-        self._native.pack(steps.calls)
-        self._steps = steps
+        self._load(steps)
+        self.state = state
 
 
-def _layout(steps: SingleSteps) -> list[object]:
+def _sizes(steps: SingleSteps) -> list[object]:
     return [
-        (call.kernel, call.inputs.shape, call.inputs.dtype, [part.shape for part in call.state])
+        (call.inputs.shape, call.inputs.dtype, [part.shape for part in call.state])
         for call in steps.calls
     ]
 

@@ -63,7 +63,6 @@ def library() -> ctypes.PyDLL | str:
     loaded.seqcells_stepper_create.argtypes = [ctypes.POINTER(Problem), size, size, size]
     loaded.seqcells_stepper_create.restype = pointer
     loaded.seqcells_stepper_destroy.argtypes = [pointer]
-    loaded.seqcells_stepper_pack.argtypes = [pointer, ctypes.POINTER(Problem)]
     loaded.seqcells_stepper_set.argtypes = [pointer, size, ctypes.POINTER(pointer), pointer]
     loaded.seqcells_stepper_get.argtypes = [pointer, size, ctypes.POINTER(pointer)]
     loaded.seqcells_stepper_step.argtypes = [pointer, pointer, pointer]

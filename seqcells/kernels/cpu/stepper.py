@@ -28,7 +28,9 @@ class NativeStepper:
 
     def __init__(self, calls: Sequence[Call], residual: bool) -> None:
         loaded: Any = library.library()
-        problems = self._problems(calls)
+        pairs = [problem_of(call) for call in calls]
+        problems = (Problem * len(calls))(*(problem for problem, _ in pairs))
+        self._references = [references for _, references in pairs]  # zoneout shares and programs
         self.handle = loaded.seqcells_stepper_create(
             problems, len(calls), residual, library.variant
         )
@@ -40,10 +42,6 @@ class NativeStepper:
         for layer, call in enumerate(calls):
             self.set_state(layer, call.state)
 
-    def pack(self, calls: Sequence[Call]) -> None:
-        """Pack the weights of these calls, which have the sizes and kernels of the first ones."""
-        self._library.seqcells_stepper_pack(self.handle, self._problems(calls))
-
     def set_state(self, layer: int, parts: Sequence[Tensor], rows: Tensor | None = None) -> None:
         """Set a layer's state, only in the rows where `rows (B,)` is true if it is given."""
         parts = [part.contiguous() for part in parts]
@@ -54,12 +52,6 @@ class NativeStepper:
     def get_state(self, layer: int, parts: Sequence[Tensor]) -> None:
         """Copy a layer's state into these contiguous tensors."""
         self._library.seqcells_stepper_get(self.handle, layer, _pointers(parts))
-
-    def _problems(self, calls: Sequence[Call]) -> Any:
-        """Return the calls as an array for native code. Zoneout and programs stay referenced."""
-        pairs = [problem_of(call) for call in calls]
-        self._references = [references for _, references in pairs]
-        return (Problem * len(calls))(*(problem for problem, _ in pairs))
 
 
 def _pointers(parts: Sequence[Tensor]) -> Any:

@@ -241,9 +241,6 @@ PUBLIC Handle *seqcells_stepper_create(const Problem *layers, int64_t count, int
   }
 }
 PUBLIC void seqcells_stepper_destroy(Handle *handle) { delete handle; }
-PUBLIC void seqcells_stepper_pack(Handle *handle, const Problem *layers) {
-  handle->stepper->pack(layers);
-}
 PUBLIC void seqcells_stepper_set(Handle *handle, int64_t layer, const void *const *parts,
                                  const uint8_t *rows) {
   handle->stepper->set_state(layer, parts, rows);

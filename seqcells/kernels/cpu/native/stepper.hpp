@@ -5,15 +5,13 @@
 
 namespace seqcells {
 
-// A layer's Problem has one step. Pointers to weights are read by `pack` only, those to zoneout
+// A layer's Problem has one step. Pointers to weights are read by `create` only, those to zoneout
 // shares and a custom cell by every step.
 struct Stepper {
   virtual ~Stepper() = default;
   // Allocate, and pack the weights; false if out of memory or for an unknown cell. May throw
   // std::bad_alloc.
   virtual bool create(const Problem *layers, int64_t count, bool residual) = 0;
-  // Pack the weights again, of layers of the same sizes.
-  virtual void pack(const Problem *layers) = 0;
   // inputs (B, I) of the first layer, outputs (B, R) of the last one.
   virtual void step(const void *inputs, void *outputs) = 0;
   // Set a layer's state in the rows that `rows` (B,) marks, or in all rows if it is null.
@@ -52,6 +50,7 @@ class LayerStepper {
     for (int64_t b = 0; b < B; ++b) order_[b] = b;
     alive_ = B;
     plan_ = {order_.data(), &alive_, &start_, 1, 1, false, false, &watch_, Path::packed, B};
+    forward_.reset(new Forward<T>(problem_, plan_, *cell_));
     Scratch count;
     lay_out(count);
     memory_.reset(new Block);
@@ -61,14 +60,6 @@ class LayerStepper {
     lay_out(pieces);
     forward_->pack(0, 1);
     return true;
-  }
-
-  // The layout in memory depends on sizes only, so the state is kept.
-  void pack(const Problem &problem) {
-    problem_ = problem;
-    Scratch pieces(memory_->of(0));
-    lay_out(pieces);
-    forward_->pack(0, 1);
   }
 
   void step(const void *inputs, void *outputs) {
@@ -94,7 +85,6 @@ class LayerStepper {
 
  private:
   void lay_out(Scratch &scratch) {
-    forward_.reset(new Forward<T>(problem_, plan_, *cell_));
     forward_->shared(scratch);
     rows_ = forward_->local(scratch, 0);
   }
@@ -124,10 +114,6 @@ class TypedStepper : public seqcells::Stepper {
       outputs_[n].resize(layers[n].batch * layers_[n].width());
     }
     return true;
-  }
-
-  void pack(const Problem *layers) override {
-    for (size_t n = 0; n < layers_.size(); ++n) layers_[n].pack(layers[n]);
   }
 
   void step(const void *inputs, void *outputs) override {
