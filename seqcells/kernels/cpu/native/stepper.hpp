@@ -65,8 +65,9 @@ class LayerStepper {
   void step(const void *inputs, void *outputs) {
     problem_.inputs = inputs, problem_.outputs = outputs;
     const Share all = share();
-    forward_->prepare(rows_, {0, 1, 0}, all);
-    forward_->one_step(rows_, rows_.sums[0], 0, p().batch, false, all);
+    forward_->prepare(rows_, {0, 1, 0}, all, down_);
+    forward_->one_step(rows_, rows_.sums[0], 0, p().batch, down_, all);
+    down_ = !down_;
   }
 
   void set_state(const void *const *parts, const uint8_t *rows) {
@@ -96,6 +97,7 @@ class LayerStepper {
   Watch watch_;
   std::vector<int64_t> order_;
   int64_t alive_ = 0, start_ = 0;
+  bool down_ = false;  // alternates, so that a step finds the last weights of the step before
   const Cell<T> *cell_ = nullptr;
   std::unique_ptr<Interpreted<T>> own_;
   std::unique_ptr<Forward<T>> forward_;
