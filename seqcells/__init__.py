@@ -42,6 +42,7 @@ from seqcells.recurrence.missing_kernel import MissingKernelWarning
 from seqcells.recurrent import Recurrent
 from seqcells.stack import Stack
 from seqcells.state import detach_state
+from seqcells.streams import Stepper
 
 if TYPE_CHECKING:
     from seqcells.lab.prediction import Classifier
@@ -95,6 +96,7 @@ __all__ = [
     "Recurrent",
     "RecurrentDropout",
     "Stack",
+    "Stepper",
     "Trace",
     "VariationalDropout",
     "Zoneout",

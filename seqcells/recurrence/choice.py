@@ -12,16 +12,14 @@ from torch.autograd import forward_ad
 
 from seqcells.equations.cache import kernel_for
 from seqcells.equations.catalogue import Kernel, assume_constant, kernel_of
-from seqcells.equations.protocol import factor_of
-from seqcells.equations.recording import kernel_weights
 from seqcells.kernels import cpu, cudnn, triton
 from seqcells.kernels.backend import Backend
 from seqcells.kernels.call import Call
-from seqcells.noise import Noise
 from seqcells.recurrence.missing_kernel import warn_if_missing
 from seqcells.recurrence.reference import check_equations
 from seqcells.recurrence.request import Request, check_placement
-from seqcells.state import autocast, flat_state
+from seqcells.recurrence.translation import call_of
+from seqcells.state import autocast
 
 BACKENDS: dict[str, Backend] = {"cpu": cpu, "triton": triton, "cudnn": cudnn}
 OWN = {"cpu": "cpu", "cuda": "triton"}  # each device's backend
@@ -149,7 +147,7 @@ def choose(request: Request) -> Choice:
             return LOOP
     if casts:
         return None, None, _autocast_dtype(inputs), False
-    call, unsupported = _call_of(request, kernel)
+    call, unsupported = call_of(request, kernel)
     if unsupported:
         refuse(f"the kernel of {type(cell).__name__} does not support noise.{unsupported}")
     if transforms:
@@ -169,25 +167,18 @@ def choose(request: Request) -> Choice:
     return BACKENDS[name], call, None, compiling
 
 
-def _call_of(request: Request, kernel: Kernel) -> tuple[Call, str]:
-    """Return the request as a call, and the name of a noise that the kernel does not support."""
-    weights, inputs = request.weights, request.inputs
-    if not kernel.weights_unchanged:
-        weights = kernel_weights(kernel, request.cell, weights)
-    state, fresh = flat_state(request.state), flat_state(request.fresh)
-    if request.batch_sizes is None:
-        rows = inputs.shape[-2]
-        state, fresh = _for_rows(state, rows), _for_rows(fresh, rows)
-    read, drop, zone, unsupported = _factors(request.cell, request.noise, kernel)
-    cells = request.all_states and len(state) > 1
-    steps = request.lengths, request.batch_sizes, request.resets, request.reverse, cells
-    parts: list[Any] = [*weights, fresh, read, drop, zone, *steps]
-    return Call(kernel, inputs, state, *parts), unsupported
-
-
-def _for_rows(parts: list[Tensor], rows: int) -> list[Tensor]:
-    """Return the parts of a state, expanded to all rows if there is one row."""
-    return [part if part.shape[0] == rows else part.expand(rows, -1) for part in parts]
+def native_call(request: Request) -> tuple[Call | None, str]:
+    """Return a request as a call of the C++ kernels, or None and why they do not support it."""
+    name, dtype = request.cell.built_in_kernel(), request.inputs.dtype
+    kernel, reason = (kernel_of(name), "") if name else kernel_for(request.cell)
+    if kernel is None:
+        return None, reason
+    if dtype not in cpu.DTYPES:
+        return None, f"expected float32 or float64, got {dtype}; convert the module with .float()"
+    call, unsupported = call_of(request, kernel)
+    if unsupported:
+        return None, f"its kernel does not support noise.{unsupported}"
+    return (None, why) if (why := refusal("cpu", call)) else (call, "")
 
 
 def _recorded_kernel(cell: Any) -> tuple[Kernel | None, str]:
@@ -285,16 +276,3 @@ def refusal(name: str, call: Call) -> str | None:
 def is_transformed() -> bool:
     """Return whether torch.func or forward-mode differentiation transforms the call."""
     return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
-
-
-def _factors(
-    cell: Any, noise: Noise | None, kernel: Kernel
-) -> tuple[Tensor | None, Tensor | None, list[Tensor], str]:
-    """Return a call's noise, and the name of a part that the kernel does not support."""
-    if noise is None:
-        return None, None, [], ""
-    factors = {"hidden": noise.hidden, "candidate": noise.candidate}
-    read = factors.pop("hidden") if kernel.hidden else None
-    drop = factors.pop(factor_of(cell)) if kernel.takes_drop else None
-    unsupported = [name for name, factor in factors.items() if factor is not None]
-    return read, drop, flat_state(noise.zone), unsupported[0] if unsupported else ""

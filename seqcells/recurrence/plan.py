@@ -71,14 +71,14 @@ def plan_of(name: str, tensors: Tensors) -> Plan | None:
             return None
     return Plan(
         kernel,
-        _guard(compared, 2 if other is None or other is hidden else 3),
+        guard(compared, 2 if other is None or other is hidden else 3),
         _template(kernel, dtype, features, units),
         features,
         any(tensor.requires_grad for tensor in compared),
     )
 
 
-def _guard(tensors: tuple[Tensor, ...], varying: int) -> Any:
+def guard(tensors: tuple[Tensor, ...], varying: int) -> Any:
     """Return a guard on these tensors.
 
     The first `varying` ones, inputs and state, may have another number of steps and rows.

@@ -28,11 +28,12 @@ BELOW = {
     "recurrent": {"modifiers"},
     "layers": {"cells"},
     "stack": {"recurrent"},
+    "streams": {"layers", "stack"},
     "init": {"cells"},
     "moved": set(),
     "inspect": {"layers", "stack"},
     "testing": {"inspect"},
-    "seqcells": {"inspect", "init", "moved"},
+    "seqcells": {"inspect", "init", "moved", "streams"},
     "lab": {"seqcells", "testing"},
     "train": {"lab"},
 }

@@ -82,13 +82,25 @@ def test_stream_equals_prediction_at_every_word(make_run, model):
     read = torch.tensor([stream.read(word) for word in words])
     torch.testing.assert_close(read, classifier.predict(prefixes), atol=1e-6, rtol=1e-5)
     assert read.std() > 0.001
+    assert isinstance(stream._step, seqcells.Stepper) == (model.get("backend") != "torch")
+
+
+def test_stream_without_native_code_is_equal(make_run, monkeypatch):
+    classifier = seqcells.load(make_run(cell="lstm", num_layers=2))
+    text = " ".join(TEXTS)
+    read = classifier.stream().read(text)
+    monkeypatch.setattr("seqcells.kernels.cpu.unavailable", lambda: "not built")
+    stream = classifier.stream()
+    assert not isinstance(stream._step, seqcells.Stepper)
+    assert stream.read(text) == pytest.approx(read, abs=1e-6)
 
 
 def test_stream_memory_is_constant(make_run):
     stream = seqcells.load(make_run(ngrams=3, readout=["attention", "mean", "max"])).stream()
 
     def stored():
-        values = [*vars(stream).values(), *vars(stream._readout).values(), *stream._state]
+        values = [*vars(stream).values(), *vars(stream._readout).values()]
+        values += stream._step.state
         return [(type(v), v.numel() if isinstance(v, torch.Tensor) else 0) for v in values]
 
     stream.read("good bad good bad")

@@ -90,7 +90,7 @@ def saved_columns(call: Call) -> int:
 def forward(call: Call, *, train: bool) -> list[Tensor]:
     """Return `[outputs, *final_state]`, the cells if `call.cells`, saved values if `train`."""
     inputs, rows = call.inputs, call.inputs.shape[:-1]
-    problem, references = _problem_of(call)
+    problem, references = problem_of(call)
     final = [torch.empty_like(part, memory_format=torch.contiguous_format) for part in call.state]
     _set(problem, "final_state", final)
     if call.single:
@@ -118,7 +118,7 @@ def backward(
     wanted: Sequence[bool],
 ) -> list[Tensor | None]:
     """Return the gradients of `call.tensors`."""
-    problem, references = _problem_of(call)
+    problem, references = problem_of(call)
     dense = [part if part is None else part.to(saved.dtype) for part in grads]
     references.append(dense)
     if not call.single:
@@ -168,7 +168,7 @@ def _set(problem: Problem, name: str, parts: Sequence[Tensor | None]) -> None:
         setattr(problem, f"{name}_{n}", 0 if part is None else part.data_ptr())
 
 
-def _problem_of(call: Call) -> tuple[Problem, list[Any]]:
+def problem_of(call: Call) -> tuple[Problem, list[Any]]:
     """Return a call as the library reads it, and objects to keep alive during the call."""
     problem, references = Problem(), []
     inputs, kernel, steps = call.inputs, call.kernel, call.batch_sizes

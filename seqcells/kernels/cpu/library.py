@@ -59,6 +59,13 @@ def library() -> ctypes.PyDLL | str:
         return f"{paths[0].name} was built for another version of seqcells; reinstall seqcells"
     for function in (loaded.seqcells_forward, loaded.seqcells_backward):
         function.argtypes = [ctypes.POINTER(Problem), c_int64]
+    pointer, size = ctypes.c_void_p, c_int64
+    loaded.seqcells_stepper_create.argtypes = [ctypes.POINTER(Problem), size, size, size]
+    loaded.seqcells_stepper_create.restype = pointer
+    loaded.seqcells_stepper_destroy.argtypes = [pointer]
+    loaded.seqcells_stepper_set.argtypes = [pointer, size, ctypes.POINTER(pointer), pointer]
+    loaded.seqcells_stepper_get.argtypes = [pointer, size, ctypes.POINTER(pointer)]
+    loaded.seqcells_stepper_step.argtypes = [pointer, pointer, pointer]
     loaded.seqcells_variant.argtypes = [c_int64]
     loaded.seqcells_variant.restype = ctypes.c_char_p
     python = ctypes.pythonapi

@@ -1,10 +1,13 @@
 """Streaming prediction: one word at a time, in constant time and memory per word."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+import seqcells
+from seqcells.kernels import cpu
 from seqcells.lab.models.classifiers import TextClassifier
 from seqcells.lab.models.readout import RunningReadout
 from seqcells.lab.text.vocabulary import Vocabulary
@@ -30,7 +33,7 @@ class Stream:
             )
         self.model, self.vocabulary = model, vocabulary
         self.probability: float | None = None  # None before the first word
-        self._state: Any = None
+        self._step = _steps(model.recurrent)
         self._readout = RunningReadout(model.readout)
         self._last: list[int] = []
 
@@ -54,6 +57,21 @@ class Stream:
         model = self.model
         self._last = [*self._last, token][-model.inputs.longest :]
         vector = model.inputs(torch.tensor(self._last).unsqueeze(1))[-1:]
-        output, self._state = model.recurrent(vector, self._state)
-        features = self._readout.add(output[0])
+        features = self._readout.add(self._step(vector[0]))
         self.probability = model.head(features).sigmoid().item()
+
+
+def _steps(recurrent: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return a function that maps the next input `(1, E)` to the output `(1, H)`."""
+    weight = next(recurrent.parameters())
+    native = weight.is_cpu and weight.dtype in cpu.DTYPES and cpu.unavailable() is None
+    if native and not isinstance(recurrent, (nn.RNN, nn.GRU, nn.LSTM)):  # of torch.nn
+        return seqcells.Stepper(recurrent)
+    state: Any = None
+
+    def step(input: Tensor) -> Tensor:
+        nonlocal state
+        outputs, state = recurrent(input.unsqueeze(0), state)
+        return outputs[0]
+
+    return step

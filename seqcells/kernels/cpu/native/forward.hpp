@@ -158,7 +158,7 @@ struct Forward : Products<T> {
 
   T *sums_of(const Rows &x, const Chunk &c) const { return x.sums[plan.pairs ? c.number % 2 : 0]; }
 
-  void prepare(Rows &x, const Chunk &c, const Share &share) const {
+  void prepare(Rows &x, const Chunk &c, const Share &share, bool down = false) const {
     const Columns mine = share.columns(units);
     T *z = sums_of(x, c);
     int64_t filled = 0;
@@ -171,7 +171,7 @@ struct Forward : Products<T> {
           copy(z + slot * units, bias + slot * units, mine);
       }
     }
-    inward.multiply(filled, x.from, x.to, 0, mine, x.panel);
+    inward.multiply(filled, x.from, x.to, 0, mine, x.panel, down);
   }
 
   void start(Rows &x, const void *const *from, int64_t j, const Share &share) const {

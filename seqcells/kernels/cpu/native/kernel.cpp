@@ -3,18 +3,22 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
+#include <new>
 
-#include "problem.hpp"
+#include "stepper.hpp"
 
 using seqcells::Path;
 using seqcells::Plan;
 using seqcells::Problem;
+using seqcells::Stepper;
 using seqcells::Watch;
 
 #define DECLARE(variant)                         \
   namespace variant {                            \
   int forward(const Problem &, const Plan &);    \
   int backward(const Problem &, const Plan &);   \
+  Stepper *stepper(bool);                        \
   }
 
 DECLARE(seqcells_portable)
@@ -29,6 +33,7 @@ struct Variant {
   const char *name;
   int (*forward)(const Problem &, const Plan &);
   int (*backward)(const Problem &, const Plan &);
+  Stepper *(*stepper)(bool);
   bool runs;
 };
 
@@ -36,13 +41,13 @@ struct Variant {
 const Variant *variants(int &count) {
   static const Variant all[] = {
 #ifdef SEQCELLS_X86
-      {"AVX-512", seqcells_avx512::forward, seqcells_avx512::backward,
+      {"AVX-512", seqcells_avx512::forward, seqcells_avx512::backward, seqcells_avx512::stepper,
        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")},
-      {"AVX2", seqcells_avx2::forward, seqcells_avx2::backward,
+      {"AVX2", seqcells_avx2::forward, seqcells_avx2::backward, seqcells_avx2::stepper,
        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
 #endif
-      {"portable", seqcells_portable::forward, seqcells_portable::backward, true},
+      {"portable", seqcells_portable::forward, seqcells_portable::backward, seqcells_portable::stepper, true},
   };
   count = sizeof(all) / sizeof(all[0]);
   return all;
@@ -213,6 +218,45 @@ PUBLIC int seqcells_forward(const Problem *p, int64_t number) {
 PUBLIC int seqcells_backward(const Problem *p, int64_t number) {
   const Variant *variant = supported_variant(number);
   return variant ? run(*p, variant->backward) : 2;
+}
+
+// A stepper of the caller, which uses it in one thread at a time.
+struct Handle {
+  std::unique_ptr<Stepper> stepper;
+  std::atomic<bool> busy{false};
+};
+
+// Return a stepper of `count` layers, or null if out of memory or for an unknown cell.
+PUBLIC Handle *seqcells_stepper_create(const Problem *layers, int64_t count, int64_t residual,
+                                       int64_t number) {
+  const Variant *variant = supported_variant(number);
+  if (!variant) return nullptr;
+  try {
+    std::unique_ptr<Handle> handle(new Handle);
+    handle->stepper.reset(variant->stepper(layers->is_double));
+    const bool made = handle->stepper->create(layers, count, residual);
+    return made ? handle.release() : nullptr;
+  } catch (const std::bad_alloc &) {
+    return nullptr;
+  }
+}
+PUBLIC void seqcells_stepper_destroy(Handle *handle) { delete handle; }
+PUBLIC void seqcells_stepper_set(Handle *handle, int64_t layer, const void *const *parts,
+                                 const uint8_t *rows) {
+  handle->stepper->set_state(layer, parts, rows);
+}
+PUBLIC void seqcells_stepper_get(Handle *handle, int64_t layer, void *const *parts) {
+  handle->stepper->get_state(layer, parts);
+}
+
+// Returns 0 on success, 1 if another thread is running a step of the same stepper.
+PUBLIC int seqcells_stepper_step(Handle *handle, const void *inputs, void *outputs) {
+  if (handle->busy.exchange(true, std::memory_order_acquire)) return 1;
+  void *thread = python.release ? python.release() : nullptr;
+  handle->stepper->step(inputs, outputs);
+  handle->busy.store(false, std::memory_order_release);
+  if (python.release) python.acquire(thread);
+  return 0;
 }
 
 // Return the members of `Problem` as "name:offset ", in order, and its size.

@@ -3,6 +3,7 @@
 #include "forward.hpp"
 #include "generated.hpp"
 #include "interpreter.hpp"
+#include "stepper.hpp"
 
 namespace SEQCELLS_VARIANT {
 
@@ -32,6 +33,11 @@ int forward(const Problem &p, const Plan &plan) {
 }
 int backward(const Problem &p, const Plan &plan) {
   return p.is_double ? run<Backward, double>(p, plan) : run<Backward, float>(p, plan);
+}
+
+seqcells::Stepper *stepper(bool is_double) {
+  if (is_double) return new TypedStepper<double>;
+  return new TypedStepper<float>;
 }
 
 }  // namespace SEQCELLS_VARIANT
