@@ -90,6 +90,7 @@ def test_stream_without_native_code_is_equal(make_run, monkeypatch):
     text = " ".join(TEXTS)
     read = classifier.stream().read(text)
     monkeypatch.setattr("seqcells.kernels.cpu.unavailable", lambda: "not built")
+    monkeypatch.setattr("seqcells.recurrence.missing_kernel._warned", True)
     stream = classifier.stream()
     assert not isinstance(stream._step, seqcells.Stepper)
     assert stream.read(text) == pytest.approx(read, abs=1e-6)

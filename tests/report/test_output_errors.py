@@ -18,6 +18,7 @@ COMMANDS = {
 }
 SUFFIXES = {"report": "html", "safetensors": "safetensors", "onnx": "onnx", "torch-export": "pt2"}
 FULL = Path("/dev/full")
+EARLIER = b"<!DOCTYPE html>\n<title>seqcells report</title>\n"  # a report replaces no other file
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
 
 
@@ -52,10 +53,10 @@ def fill_disk(path):
 def test_full_disk(command, tmp_path):
     fail, name = command
     path = tmp_path / name
-    path.write_bytes(b"earlier")
+    path.write_bytes(EARLIER)
     fill_disk(path)
     assert "(No space left on device); free disk space" in fail(path)
-    assert path.read_bytes() == b"earlier"
+    assert path.read_bytes() == EARLIER
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
@@ -77,14 +78,14 @@ def test_file_in_place_of_the_folder(command, tmp_path):
 def test_no_permission(command, tmp_path, monkeypatch):
     fail, name = command
     path = tmp_path / name
-    path.write_bytes(b"earlier")
+    path.write_bytes(EARLIER)
 
     def refuse(*_):
         raise PermissionError(errno.EACCES, "Permission denied", f"{path}.part")
 
     monkeypatch.setattr("os.replace", refuse)  # chmod does not stop root
     assert "(Permission denied); choose another path" in fail(path)
-    assert path.read_bytes() == b"earlier"
+    assert path.read_bytes() == EARLIER
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
