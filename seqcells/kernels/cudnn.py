@@ -63,6 +63,7 @@ def refuses(call: Call) -> str | None:
         "all states": call.cells,
         "packed sequences in reverse": call.batch_sizes is not None and call.reverse,
         "empty inputs": call.inputs.numel() == 0,
+        "single bias": (call.bias_ih is None) != (call.bias_hh is None),
     }
     name = next((name for name, is_used in unsupported.items() if is_used), None)
     return f"cuDNN takes no {name}; use backend('triton')" if name else None

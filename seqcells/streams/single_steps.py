@@ -166,11 +166,13 @@ def _of_recurrent(recurrent: Recurrent, batch_size: int) -> Request:
 
 def _call_of(request: Request) -> Call:
     if request.noise is not None:
-        zone = flat_state(request.noise.zone)
-        if any(part.dim() > 2 for part in zone) or request.noise.hidden is not None:
+        hidden, candidate, zone, _ = request.noise
+        if any(
+            part.dim() > 2 for part in (*flat_state(zone), hidden, candidate) if part is not None
+        ):
             raise ValueError(
-                "module: expected modifiers without random noise in evaluation mode, got noise "
-                "per step"
+                "module: expected modifiers whose noise in evaluation mode is the same at every "
+                "step, got noise per step"
             )
         weights, noise = apply_weight_factor(request.weights, request.noise)
         request = request._replace(weights=weights, noise=noise)

@@ -200,6 +200,22 @@ def test_refresh_refuses_other_sizes():
         stepper.refresh()
 
 
+class Scaled(seqcells.modifiers.Modifier):
+    """Constant factors in evaluation mode, per sequence or per step."""
+
+    def __init__(self, cell, *steps):
+        super().__init__(cell)
+        self.steps = steps
+
+    def draw(self, state, steps):
+        factor = state.new_full((*self.steps, *state.shape), 0.7)
+        return seqcells.Noise(hidden=factor, candidate=factor / 2)
+
+
+def test_constant_factors():
+    check(Recurrent(Scaled(make_cell("gru"))), 2)
+
+
 def narrow():
     return seqcells.Stack([make_cell("gru"), make_cell("gru", H + 1)])
 
@@ -231,6 +247,7 @@ class Odd(Blend):
         (lambda: seqcells.LSTM(3, 4, 2, dropout=0.1), ValueError, r"call .eval\(\)"),
         (lambda: seqcells.GRU(3, 4).bfloat16(), ValueError, "expected float32 or float64, got"),
         (lambda: seqcells.GRU(3, 4, device="meta"), ValueError, "CPU"),
+        (lambda: Scaled(make_cell("gru"), 1).eval(), ValueError, "got noise per step"),
         (narrow, ValueError, "expected layer 1 with 5 inputs in torch.float64, .* got 6"),
     ],
 )

@@ -105,12 +105,12 @@ struct Forward : Products<T> {
     this->pack_constants();
     std::memset(bias, 0, sums() * sizeof(T));
     const T *inward_bias = weights(p.bias_ih), *hidden_bias = weights(p.bias_hh);
-    for (int64_t u = 0; inward_bias && u < H; ++u) {
-      for (int s = 0; s < cell.input_slots; ++s)
+    for (int s = 0; inward_bias && s < cell.input_slots; ++s)
+      for (int64_t u = 0; u < H; ++u)
         bias[s * units + u] += inward_bias[cell.input_gates[s] * H + u];
-      for (int s = 0; s < cell.hidden_slots; ++s)
+    for (int s = 0; hidden_bias && s < cell.hidden_slots; ++s)
+      for (int64_t u = 0; u < H; ++u)
         bias[(cell.hidden_at() + s) * units + u] += hidden_bias[cell.hidden_gates[s] * H + u];
-    }
   }
 
   void run_steps(Rows &x, const Share &share) const {
