@@ -65,6 +65,11 @@ def build_parser() -> argparse.ArgumentParser:
     part.add_argument("run", metavar="RUN")
     part.add_argument("--format", choices=tuple(FORMATS), required=True)
     part.add_argument("--output", metavar="FILE", help="default: model.SUFFIX in the run folder")
+    part.add_argument(
+        "--stateful",
+        action="store_true",
+        help="ONNX: read texts in chunks, with the state as input",
+    )
     part.set_defaults(function=_export)
 
     part = commands.add_parser(
@@ -178,7 +183,7 @@ def _generate(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    print(export_run(options.run, options.format, options.output))
+    print(export_run(options.run, options.format, options.output, stateful=options.stateful))
 
 
 def _report(options: argparse.Namespace) -> None:
