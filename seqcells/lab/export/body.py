@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from seqcells.equations.program import is_number
+from seqcells.equations.program import Program, is_number
 from seqcells.equations.step import slots_of
 from seqcells.lab.export.directions import Direction
 from seqcells.lab.export.graph import Graph, GraphProto
@@ -118,31 +118,23 @@ class _Step:
     def _program(self, from_input: str, before: list[str]) -> list[str]:
         """Write a step from the program."""
         program = self.direction.kernel.program
-        known = {f"s{n}": part for n, part in enumerate(before)}
-        known |= {f"p{n}": name for n, name in enumerate(self._parameters())}
+        known = self._inputs(program, from_input, before)
+        full = {name for name in known if name[0] in "xhs"}  # values `(B, H)`
         if self._added:
             sums = self._gates(self._hidden_product(before[0], from_input))
             products = {("add", f"x{n}", f"h{n}"): value for n, value in enumerate(sums)}
         else:
             products = {}
-            known |= {f"x{n}": gate for n, gate in enumerate(self._gates(from_input))}
-            if program.hidden:
-                gates = self._gates(self._hidden_product(before[0]))
-                known |= {f"h{n}": gate for n, gate in enumerate(gates)}
-        if program.takes_drop:
-            known["d0"] = self._factor()
-        full = {name for name in known if name[0] in "xhs"}
         for n, value in enumerate(program.values):
             operation, *operands = value
-            name = f"v{n}"
             if value in products:
-                known[name] = products[value]
-            else:
-                known[name] = self._operation(
-                    operation, *(self._operand(known, operand) for operand in operands)
-                )
-            if value in products or (operation != "mean" and not full.isdisjoint(operands)):
-                full.add(name)
+                known[f"v{n}"] = products[value]
+                full.add(f"v{n}")
+                continue
+            read = [self._operand(known, operand) for operand in operands]
+            known[f"v{n}"] = self._operation(operation, *read)
+            if operation != "mean" and not full.isdisjoint(operands):
+                full.add(f"v{n}")
         results = []
         for result, part in zip(program.results, before):
             value = self._operand(known, result)
@@ -150,6 +142,27 @@ class _Step:
                 value = self.graph.node("Expand", value, self.graph.node("Shape", part))
             results.append(value)
         return results
+
+    def _inputs(self, program: Program, from_input: str, before: list[str]) -> dict[str, str]:
+        """Return the operands of the program except the products that are added.
+
+        Adds only constants that the program reads, because runtimes warn of others.
+        """
+        read = {operand for value in program.values for operand in value[1:]} | {*program.results}
+        known = {f"s{n}": part for n, part in enumerate(before)}
+        parameters = self.direction.weights.parameters
+        for n, row in enumerate(() if parameters is None else parameters.split(1)):
+            if f"p{n}" in read:
+                known[f"p{n}"] = self.graph.constant(row)
+        if "d0" in read:
+            known["d0"] = self._factor()
+        if self._added:
+            return known
+        products = {"x": lambda: from_input, "h": lambda: self._hidden_product(before[0])}
+        for kind, product in products.items():
+            if any(name[0] == kind for name in read):
+                known |= {f"{kind}{n}": gate for n, gate in enumerate(self._gates(product()))}
+        return known
 
     def _operation(self, name: str, *operands: str) -> str:
         if name in COMPOSITE:
@@ -204,11 +217,6 @@ class _Step:
 
     def _gates(self, product: str) -> list[str]:
         return self.graph.split(product, self.direction.kernel.gates, axis=-1)
-
-    def _parameters(self) -> list[str]:
-        parameters = self.direction.weights.parameters
-        rows = [] if parameters is None else parameters.split(1)
-        return [self.graph.constant(row) for row in rows]
 
     def _factor(self) -> str:
         drop = self.direction.drop

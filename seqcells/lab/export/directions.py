@@ -100,8 +100,8 @@ def _direction_of_recurrent(recurrent: Recurrent) -> Direction:
     kernel, reason = (kernel_of(built_in), "") if built_in else kernel_for(cell)
     if kernel is None:
         raise ValueError(
-            f"expected a cell whose equations can be recorded, got {name}: {reason}; "
-            "use safetensors, which supports every cell"
+            f"expected a cell whose equations can be recorded, got {name}: {reason}; derive the "
+            "cell from GatedCell, and write activate with the operations in seqcells.equations.aten"
         )
     state = recurrent.cell.initial_state(1)
     noise = resolve_noise(recurrent.cell, None, state, 1)

@@ -13,6 +13,7 @@ from seqcells.lab.models import TextClassifier
 from seqcells.lab.models.inputs import MULTIPLIER, PRIME, HashedNgrams, WordInputs
 from seqcells.lab.models.readout import Attention, Readout
 from seqcells.lab.training import Config
+from seqcells.modifiers.base import Modifier
 
 
 def save(model: nn.Module, config: Config, path: Path) -> None:
@@ -90,7 +91,8 @@ def check_classifier(model: nn.Module) -> None:
 
 def check_module(module: nn.Module) -> None:
     """Raise a ValueError unless the module is in evaluation mode and in float32."""
-    if any(part.training for part in module.modules()):
+    noisy = (part for part in module.modules() if isinstance(part, Modifier))
+    if module.training or any(part.training for part in noisy):
         raise ValueError("expected a module in evaluation mode, got training mode; call .eval()")
     types = {parameter.dtype for parameter in module.parameters()} - {torch.float32}
     if types:
