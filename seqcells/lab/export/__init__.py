@@ -41,8 +41,8 @@ def export_run(
         raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
     if stateful and format not in STATEFUL:
         raise ValueError(
-            f"stateful: expected one of the formats {', '.join(STATEFUL)}, got {format}; "
-            "export to one of these, or without stateful"
+            f"stateful: expected the format {' or '.join(STATEFUL)}, got {format}; "
+            "use --format onnx, or export without --stateful"
         )
     run, (module, suffix) = Run.open(folder), FORMATS[format]
     if stateful:

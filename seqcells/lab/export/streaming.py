@@ -33,12 +33,15 @@ def classifier_to_stateful_onnx(model: nn.Module) -> ModelProto:
 
     The first input is `tokens (time, batch)`, int64, the next words of each text, without padding.
     The first output is `logits (batch)`, float32, for the text up to the last of these words. The
-    other inputs and outputs are the state, as in `to_stateful_onnx`: the recurrent state, then
+    other inputs and outputs are the state, as in `to_stateful_onnx`. It has, where the model needs
+    them:
 
-    - `count_0 (batch)`, int64: the number of words read before;
-    - `words_0 (n - 1, batch)`, int64: the last words, for hashed n-grams;
-    - `max_0`, `sum_0`, `weighted_0 (batch, H)`, `score_0` and `weight_0 (batch, 1)`: the maximum
-      and the sum of the outputs, and the running softmax of the attention, if `readout` needs them.
+    - `words_0 (n - 1, batch)`, int64: the last words, for hashed n-grams up to n words;
+    - `h_0` and `c_0`: the recurrent state;
+    - `count_0 (batch)`, int64: the number of words so far, for a readout other than `last`;
+    - `max_0 (batch, H)` and `sum_0 (batch, H)`: the maximum and the sum of the outputs so far;
+    - `score_0 (batch, 1)`, `weighted_0 (batch, H)` and `weight_0 (batch, 1)`: the largest score of
+      the attention, and the weighted sum of the outputs with the sum of its weights.
 
     A text starts from zeros, except for tensors in the metadata under `initial_state`.
 
@@ -47,16 +50,19 @@ def classifier_to_stateful_onnx(model: nn.Module) -> ModelProto:
             or not in float32, or has cells that are not gated cells.
     """
     check_classifier(model)
+    if model.bidirectional:
+        raise ValueError(
+            "expected a unidirectional model, got a bidirectional one, which needs the whole text; "
+            "train with model.bidirectional false, or export without stateful"
+        )
     layers = forward_layers(model.recurrent)
     graph = Graph()
     tokens = graph.input("tokens", torch.int64, ["time", "batch"], "words, without padding")
     state = State(graph)
-    count = state.read("count", ["batch"], torch.int64)
     vectors = _add_words(state, model.inputs, tokens)
     outputs, final = add_layers(state, model.recurrent, layers, vectors)
     hidden = add_final_hidden(graph, [final])
-    readout = _Readout(state, count, outputs, layers[-1].output_size)
-    features = readout.add(model.readout, hidden)
+    features = _add_readout(state, model.readout, outputs, hidden, layers[-1].output_size)
     graph.output(add_logits(graph, model.head, features), "logits", ["batch"])
     return state.model("TextClassifier")
 
@@ -77,33 +83,43 @@ def _add_words(state: State, inputs: WordInputs, tokens: str) -> str:
     )
 
 
-class _Readout:
-    """Continues a readout over outputs `(T, B, H)`; `RunningReadout` as nodes."""
+def _add_readout(state: State, readout: Readout, outputs: str, hidden: str, size: int) -> str:
+    """Add the features `(B, F)` up to the last step, whose hidden state is `hidden (B, H)`."""
+    parts, running = [], None
+    for kind in readout.kinds:
+        if kind == "last":
+            parts.append(hidden)
+            continue
+        running = running or _RunningReadout(state, outputs, size)
+        if kind == "max":
+            parts.append(running.maximum())
+        else:
+            parts.append(running.mean() if kind == "mean" else running.attention(readout.attention))
+    return state.graph.node("Concat", *parts, axis=-1)
 
-    def __init__(self, state: State, count: str, outputs: str, size: int) -> None:
+
+class _RunningReadout:
+    """Nodes that continue a readout over further outputs `(T, B, H)`.
+
+    The equations are those of `seqcells.lab.models.readout.RunningReadout`.
+    """
+
+    def __init__(self, state: State, outputs: str, size: int) -> None:
         graph = state.graph
         self.state, self.graph, self.outputs, self.size = state, graph, outputs, size
-        axis, zero = graph.constant([1]), graph.constant([0])
-        self.first = graph.node("Unsqueeze", graph.node("Equal", count, zero), axis)  # (B, 1)
+        count, axis = state.read("count", ["batch"], torch.int64), graph.constant([1])
+        first = graph.node("Equal", count, graph.constant([0]))
+        self.first = graph.node("Unsqueeze", first, axis)  # (B, 1)
         count = graph.node("Add", count, graph.node("Shape", outputs, start=0, end=1))
         state.write("count", count)
         self.count = graph.node("Unsqueeze", graph.node("Cast", count, to=graph.FLOAT), axis)
 
-    def add(self, readout: Readout, hidden: str) -> str:
-        """Add the features `(B, F)` up to the last step, whose hidden state is `hidden (B, H)`."""
-        parts = []
-        for kind in readout.kinds:
-            if kind == "last":
-                part = hidden
-            elif kind == "max":
-                part = self._running_maximum("max", self.outputs, self.size)[1]
-            elif kind == "mean":
-                total = self._running_sum("sum", self.outputs, self.size)
-                part = self.graph.node("Div", total, self.count)
-            else:
-                part = self._attention(readout.attention)
-            parts.append(part)
-        return self.graph.node("Concat", *parts, axis=-1)
+    def maximum(self) -> str:
+        return self._running_maximum("max", self.outputs, self.size)[1]
+
+    def mean(self) -> str:
+        total = self._running_sum("sum", self.outputs, self.size)
+        return self.graph.node("Div", total, self.count)
 
     def _running_maximum(self, name: str, values: str, size: int) -> tuple[str, str]:
         """Add the maximum of all values so far; return that before these and that after."""
@@ -125,7 +141,7 @@ class _Readout:
         self.state.write(name, total)
         return total
 
-    def _attention(self, attention: Attention) -> str:
+    def attention(self, attention: Attention) -> str:
         """Add the attention-weighted mean. Weights are relative to the largest score so far."""
         graph = self.graph
         scores = add_scores(graph, attention, self.outputs)
