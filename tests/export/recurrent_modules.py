@@ -1,5 +1,8 @@
-"""Cells, modified cells and modules that the ONNX tests export."""
+"""Cells and modules that the ONNX tests export, and the first state of an exported model."""
 
+import json
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -133,3 +136,16 @@ MODULES = {
         batch_first=True,
     ),
 }
+
+DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
+
+
+def first_state(session, batch_size):
+    """Return the state before a sequence, as the documentation describes it."""
+    metadata = session.get_modelmeta().custom_metadata_map
+    initial, state = json.loads(metadata.get("initial_state", "{}")), {}
+    for tensor in session.get_inputs()[1:]:
+        shape = [batch_size if size == "batch" else size for size in tensor.shape]
+        start = np.array(initial.get(tensor.name, 0), DTYPES[tensor.type])
+        state[tensor.name] = np.broadcast_to(start, shape).copy()
+    return state

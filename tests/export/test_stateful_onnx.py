@@ -2,14 +2,23 @@
 
 import json
 import random
-import warnings
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
-from recurrent_modules import CELLS, MODIFIED, MODULES, EveryOperation, H, Highway, I, Reduced
+from recurrent_modules import (
+    CELLS,
+    MODIFIED,
+    MODULES,
+    EveryOperation,
+    H,
+    Highway,
+    I,
+    Reduced,
+    first_state,
+)
 from torch import nn
 
 import seqcells
@@ -33,18 +42,6 @@ def randomise(module):
 
 def session_of(model):
     return onnxruntime.InferenceSession(model.SerializeToString())
-
-
-def first_state(session, batch_size):
-    """Return the state before a sequence, as the documentation describes it."""
-    metadata = session.get_modelmeta().custom_metadata_map
-    initial, state = json.loads(metadata.get("initial_state", "{}")), {}
-    for tensor in session.get_inputs()[1:]:
-        shape = [batch_size if size == "batch" else size for size in tensor.shape]
-        dtype = {"tensor(float)": np.float32, "tensor(int64)": np.int64}[tensor.type]
-        start = np.array(initial.get(tensor.name, 0), dtype)
-        state[tensor.name] = np.broadcast_to(start, shape).copy()
-    return state
 
 
 def run_chunks(session, first, chunks, batch_size):
@@ -225,12 +222,9 @@ print(json.dumps(rows))
 
 
 def test_runtimes_do_not_warn(capfd):
-    """A cell that ignores a parameter and the hidden state's product leaves no unused constants."""
-    recipe = (("tanh", 0, 0),)
-    cell = Random(I, H, gates=1, parts=1, recipe=recipe, results=(3,))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        session_of(check(cell))
+    """Operands that a program does not read leave no unused constants."""
+    recipe = (("gain", 0, 0), ("tanh", 0, 0))  # the result reads neither `gain` nor a hidden gate
+    check(Random(I, H, gates=2, parts=1, recipe=recipe, results=(6,)))
     assert capfd.readouterr() == ("", "")
 
 
@@ -274,22 +268,49 @@ def test_other_modules_raise(module):
         to_stateful_onnx(module)
 
 
-def test_noise_in_evaluation_raises():
-    class Flicker(seqcells.modifiers.Modifier):
-        def draw(self, state, steps):
-            return seqcells.Noise(candidate=torch.ones(steps, *self.output(state).shape))
+class Noisy(seqcells.modifiers.Modifier):
+    """A modifier that draws `noise(hidden)` in evaluation mode as well."""
 
-    with pytest.raises(ValueError, match="without noise in evaluation mode, got Flicker"):
-        to_stateful_onnx(Flicker(seqcells.LSTMCell(I, H)).eval())
+    def __init__(self, cell, noise):
+        super().__init__(cell)
+        self.fixed = noise
+
+    def draw(self, state, steps):
+        return self.fixed(self.output(state))
 
 
-def test_constant_factor_on_the_candidate():
-    class Scaled(seqcells.modifiers.Modifier):
-        def draw(self, state, steps):
-            return seqcells.Noise(candidate=torch.full_like(self.output(state), 0.5))
+@pytest.mark.parametrize(
+    "noise",
+    [
+        lambda hidden: seqcells.Noise(candidate=torch.ones(1, *hidden.shape)),
+        lambda hidden: seqcells.Noise(hidden=torch.ones_like(hidden)),
+        lambda hidden: seqcells.Noise(zone=(hidden, hidden[None])),
+    ],
+    ids=["candidate_per_step", "hidden", "zone_per_step"],
+)
+def test_noise_in_evaluation_raises(noise):
+    cell = Noisy(seqcells.LSTMCell(I, H), noise).eval()
+    with pytest.raises(ValueError, match=r"without noise in evaluation mode, got Noisy.*remove"):
+        to_stateful_onnx(cell)
 
-    check(Scaled(seqcells.LSTMCell(I, H)))
-    check(Scaled(seqcells.GRUCell(I, H, reset_after=False)))
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        seqcells.LSTMCell(I, H),
+        seqcells.GRUCell(I, H, reset_after=False),
+        seqcells.IndRNNCell(I, H),
+    ],
+    ids=str,
+)
+def test_constant_factors(cell):
+    def noise(hidden):
+        factor = torch.linspace(-1, 1, cell.weight_hh.numel()).reshape(cell.weight_hh.shape)
+        takes_candidate = not isinstance(cell, seqcells.IndRNNCell)
+        candidate = torch.full_like(hidden, 0.5) if takes_candidate else None
+        return seqcells.Noise(candidate=candidate, weight_hh=factor)
+
+    check(Noisy(cell, noise))
 
 
 def test_equations_are_recorded_again_after_a_change():

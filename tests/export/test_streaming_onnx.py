@@ -7,6 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from recurrent_modules import first_state
 
 import seqcells
 from seqcells.lab.cli import main
@@ -16,17 +17,6 @@ from seqcells.lab.prediction.stream import Stream
 from seqcells.lab.training import load_best
 
 EVERY_READOUT = ["last", "max", "mean", "attention"]
-DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
-
-
-def first_state(session, batch_size):
-    initial = json.loads(session.get_modelmeta().custom_metadata_map.get("initial_state", "{}"))
-    state = {}
-    for tensor in session.get_inputs()[1:]:
-        shape = [batch_size if size == "batch" else size for size in tensor.shape]
-        start = np.array(initial.get(tensor.name, 0), DTYPES[tensor.type])
-        state[tensor.name] = np.broadcast_to(start, shape).copy()
-    return state
 
 
 def check(model):

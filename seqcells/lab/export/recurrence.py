@@ -78,14 +78,13 @@ def add_recurrence(
         layers: the directions of each layer.
         initial: the parts of each layer's initial state, each `(1, B, H)`, for layers of one
             direction. Defaults to the initial states of `layers`.
-        residual: add a layer's input to its output if their widths are equal.
+        residual: add a layer's input to its output if their widths are equal. Then outputs past a
+            length are undefined, otherwise zero.
 
     Returns:
         The outputs `(T, B, D*H)`, and the parts of the final state of each layer and direction,
         each `(1, B, H)`.
     """
-    if residual and steps.valid:  # padding must not enter the outputs
-        inputs = graph.node("Where", steps.valid, inputs, graph.constant(0.0))
     final = []
     for number, layer in enumerate(layers):
         start = None if initial is None else initial[number]
