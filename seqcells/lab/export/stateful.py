@@ -19,18 +19,20 @@ def to_stateful_onnx(module: nn.Module) -> ModelProto:
     The first input is `inputs (time, batch, I)`, float32, the first output
     `outputs (time, batch, H)`. With `batch_first`, both start with the batch dimension. The other
     inputs are the tensors of the state before the first step, the other outputs those after the
-    last step, in the same order and shapes. The outputs of a call are the inputs of the next::
+    last step, in the same order and shapes. Pass the outputs of a call to the next call::
 
-        state = dict(zip(names, session.run(None, {"inputs": chunk, **state})[1:]))
+        outputs, *parts = session.run(None, {"inputs": chunk, **state})
+        state = dict(zip(state, parts))  # the same names, with new values
 
-    The tensors have the form of the module's own final state:
+    The tensors have the shapes of the module's own final state, so states move between PyTorch and
+    the exported model unchanged:
 
     - `RNN`, `GRU` and `LSTM`, of any number of layers L: `h_0 (L, batch, H)` and for an LSTM `c_0`,
-      as in torch, one or two tensors for any depth.
+      as in torch: one or two tensors at any depth.
     - A cell, with or without modifiers, or a `Recurrent`: `h_0 (batch, H)`, and `c_0` if the state
       has two tensors.
-    - A `Stack`, whose layers may differ in size: `h_0_layer0`, `c_0_layer0`, `h_0_layer1` and so
-      on; without suffix if there is one layer.
+    - A `Stack`: `h_0_layer0 (batch, H)`, `c_0_layer0`, `h_0_layer1` and so on, because its layers
+      may differ in size; without suffix if there is one layer.
 
     The outputs are named `h_n`, `c_n` and `h_n_layer0` accordingly. A sequence starts from zeros,
     except for tensors in the metadata under the key `initial_state`: JSON that maps the name of an

@@ -68,7 +68,7 @@ def classifier_to_stateful_onnx(model: nn.Module) -> ModelProto:
 
 
 def _add_words(state: State, inputs: WordInputs, tokens: str) -> str:
-    """Add the input vectors `(T, B, E)`; n-grams continue from the last words before."""
+    """Add the input vectors `(T, B, E)`; n-grams also read the last words of the state."""
     if inputs.ngrams is None:
         return add_inputs(state.graph, inputs, tokens)
     graph, before = state.graph, inputs.longest - 1
@@ -78,24 +78,22 @@ def _add_words(state: State, inputs: WordInputs, tokens: str) -> str:
     state.write("words", graph.node("Slice", words, graph.constant([-before]), ends))
     ngrams = add_ngrams(graph, inputs.ngrams, words)
     ngrams = graph.node("Slice", ngrams, graph.constant([before]), ends)
-    return graph.node(
-        "Add", graph.node("Gather", graph.constant(inputs.words.weight), tokens), ngrams
-    )
+    vectors = graph.node("Gather", graph.constant(inputs.words.weight), tokens)
+    return graph.node("Add", vectors, ngrams)
 
 
 def _add_readout(state: State, readout: Readout, outputs: str, hidden: str, size: int) -> str:
     """Add the features `(B, F)` up to the last step, whose hidden state is `hidden (B, H)`."""
-    parts, running = [], None
-    for kind in readout.kinds:
-        if kind == "last":
-            parts.append(hidden)
-            continue
-        running = running or _RunningReadout(state, outputs, size)
-        if kind == "max":
-            parts.append(running.maximum())
-        else:
-            parts.append(running.mean() if kind == "mean" else running.attention(readout.attention))
-    return state.graph.node("Concat", *parts, axis=-1)
+    parts = {"last": hidden}
+    if set(readout.kinds) - {"last"}:
+        running = _RunningReadout(state, outputs, size)
+        if "max" in readout.kinds:
+            parts["max"] = running.maximum()
+        if "mean" in readout.kinds:
+            parts["mean"] = running.mean()
+        if readout.attention is not None:
+            parts["attention"] = running.attend(readout.attention)
+    return state.graph.node("Concat", *(parts[kind] for kind in readout.kinds), axis=-1)
 
 
 class _RunningReadout:
@@ -121,28 +119,11 @@ class _RunningReadout:
         total = self._running_sum("sum", self.outputs, self.size)
         return self.graph.node("Div", total, self.count)
 
-    def _running_maximum(self, name: str, values: str, size: int) -> tuple[str, str]:
-        """Add the maximum of all values so far; return that before these and that after."""
-        graph = self.graph
-        before = self.state.read(name, ["batch", size])
-        new = graph.node("ReduceMax", values, graph.constant([0]), keepdims=0)
-        largest = graph.node("Where", self.first, new, graph.node("Max", before, new))
-        self.state.write(name, largest)
-        return before, largest
+    def attend(self, attention: Attention) -> str:
+        """Add the attention-weighted mean.
 
-    def _running_sum(self, name: str, values: str, size: int, rescale: str = "") -> str:
-        """Add the sum of all values so far, earlier ones times `rescale`."""
-        graph = self.graph
-        before = self.state.read(name, ["batch", size])
-        if rescale:
-            before = graph.node("Mul", before, rescale)
-        new = graph.node("ReduceSum", values, graph.constant([0]), keepdims=0)
-        total = graph.node("Add", before, new)
-        self.state.write(name, total)
-        return total
-
-    def attention(self, attention: Attention) -> str:
-        """Add the attention-weighted mean. Weights are relative to the largest score so far."""
+        Weights are relative to the largest score so far, which avoids overflow.
+        """
         graph = self.graph
         scores = add_scores(graph, attention, self.outputs)
         before, largest = self._running_maximum("score", scores, 1)
@@ -153,3 +134,23 @@ class _RunningReadout:
         weighted = self._running_sum("weighted", values, self.size, rescale)
         total = self._running_sum("weight", weights, 1, rescale)
         return graph.node("Div", weighted, total)
+
+    def _running_maximum(self, name: str, values: str, size: int) -> tuple[str, str]:
+        """Add the running maximum; return its old and its new value."""
+        graph = self.graph
+        before = self.state.read(name, ["batch", size])
+        new = graph.node("ReduceMax", values, graph.constant([0]), keepdims=0)
+        largest = graph.node("Where", self.first, new, graph.node("Max", before, new))
+        self.state.write(name, largest)
+        return before, largest
+
+    def _running_sum(self, name: str, values: str, size: int, rescale: str = "") -> str:
+        """Add the running sum; `rescale` is a factor on its old value."""
+        graph = self.graph
+        before = self.state.read(name, ["batch", size])
+        if rescale:
+            before = graph.node("Mul", before, rescale)
+        new = graph.node("ReduceSum", values, graph.constant([0]), keepdims=0)
+        total = graph.node("Add", before, new)
+        self.state.write(name, total)
+        return total
