@@ -26,6 +26,19 @@ class Highway(seqcells.GatedCell):
         return carry * state + (1 - carry) * candidate, (carry, candidate)
 
 
+class OneBias(Highway):
+    """Only one of the two products has a bias."""
+
+    missing = "bias_ih"
+
+    def parameter_shapes(self):
+        return super().parameter_shapes() | {self.missing: None}
+
+
+class InputBias(OneBias):
+    missing = "bias_hh"
+
+
 class Reduced(seqcells.GatedCell):
     """A state of two tensors; reductions, constants, a parameter and an initial state."""
 
@@ -91,7 +104,13 @@ CELLS = {name: built_in(name) for name in VARIANTS}
 CELLS["lstm_proj"] = lambda *sizes: seqcells.LSTMCell(*sizes, proj_size=3)
 CELLS["lstm_no_bias"] = lambda *sizes: seqcells.LSTMCell(*sizes, bias=False)
 CELLS["layer_norm_no_bias"] = lambda *sizes: seqcells.LayerNormLSTMCell(*sizes, bias=False)
-CELLS |= {"highway": Highway, "reduced": Reduced, "collapsed": Collapsed}
+CELLS |= {
+    "highway": Highway,
+    "hidden_bias": OneBias,
+    "input_bias": InputBias,
+    "reduced": Reduced,
+    "collapsed": Collapsed,
+}
 CELLS["every_operation"] = EveryOperation
 
 MODIFIED = {

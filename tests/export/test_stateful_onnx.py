@@ -71,7 +71,7 @@ def tensors(state):
 
 
 def check(module):
-    """Compare the exported module with PyTorch, whole and in chunks, for batches of 1 and 3."""
+    """Compare the exported module with the readable loop, whole and in chunks, for two batches."""
     module = randomise(module)
     batch_first = getattr(module, "batch_first", False)
     run = module if hasattr(module, "batch_first") else seqcells.Recurrent(module)
@@ -81,7 +81,7 @@ def check(module):
     for batch_size in (1, 3):
         inputs = torch.randn(9, batch_size, I)
         inputs = inputs.transpose(0, 1).contiguous() if batch_first else inputs
-        with torch.no_grad():
+        with torch.no_grad(), seqcells.backend("reference"):
             expected, final = run(inputs)
         for sizes in ([9], random_sizes(9, draw)):
             results, state = run_chunks(session, "inputs", inputs.split(sizes, time), batch_size)

@@ -85,11 +85,11 @@ class _Step:
         self._added = slots is not None and kernel.hidden and not slots.separate
 
     def input_bias(self) -> Tensor | None:
-        """Return the bias of the product with the input, which is computed before the `Scan`."""
+        """Return the bias to add before the `Scan`: of the input, or of both added products."""
         weights = self.direction.weights
-        if weights.bias_ih is None or not self._added:
-            return weights.bias_ih
-        return weights.bias_ih + weights.bias_hh
+        biases = [weights.bias_ih, *([weights.bias_hh] if self._added else [])]
+        given = [bias for bias in biases if bias is not None]
+        return torch.stack(given).sum(0) if given else None
 
     def write(self, masked: bool) -> GraphProto:
         """Return the body. With `masked`, it also reads whether each row is valid."""
