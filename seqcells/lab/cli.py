@@ -68,6 +68,11 @@ def build_parser() -> tuple[_Parser, dict[str, _Parser]]:
     part.add_argument("run", metavar="RUN")
     part.add_argument("--format", choices=FORMATS, required=True)
     part.add_argument("--output", metavar="FILE", help="default: model.SUFFIX in the run folder")
+    part.add_argument(
+        "--stateful",
+        action="store_true",
+        help="ONNX: read texts in chunks, with the state as input",
+    )
 
     part = commands.add_parser(
         "compare",

@@ -110,7 +110,7 @@ def _generate(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    print(export_run(options.run, options.format, options.output))
+    print(export_run(options.run, options.format, options.output, stateful=options.stateful))
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -13,6 +13,22 @@ EVERY_READOUT = ["last", "max", "mean", "attention"]
 DEEP = {"bidirectional": True, "num_layers": 2, "readout": EVERY_READOUT}
 
 
+class Shifted(seqcells.LightLSTMCell):
+    """A subclass of a built-in cell with other equations."""
+
+    @staticmethod
+    def activate(from_input, from_hidden, state):
+        return seqcells.LightLSTMCell.activate(from_input + 1, from_hidden, state)
+
+
+class Sorted(seqcells.LightLSTMCell):
+    """A cell with an operation that no program has."""
+
+    @staticmethod
+    def activate(from_input, from_hidden, state):
+        return seqcells.LightLSTMCell.activate(from_input.sort(-1).values, from_hidden, state)
+
+
 def run(model, **inputs):
     session = onnxruntime.InferenceSession(model.SerializeToString())
     outputs = session.run(None, {name: value.numpy() for name, value in inputs.items()})
@@ -64,6 +80,20 @@ def test_layers_and_directions(make_model, batches, cell, backend):
         seqcells.LSTMCell,
         seqcells.PeepholeLSTMCell,
         seqcells.CoupledLSTMCell,
+        seqcells.LightLSTMCell,
+        lambda *sizes: seqcells.LightLSTMCell(*sizes, bias=False),
+        seqcells.LayerNormLSTMCell,
+        seqcells.LayerNormGRUCell,
+        seqcells.IndRNNCell,
+        seqcells.MinGRUCell,
+        seqcells.MinLSTMCell,
+        lambda inputs, outputs: seqcells.LSTMCell(inputs, 6, proj_size=outputs),
+        lambda inputs, outputs: seqcells.LSTMCell(inputs, 6, bias=False, proj_size=outputs),
+        Shifted,
+        lambda *sizes: seqcells.Zoneout(seqcells.LSTMCell(*sizes), (0.2, 0.6)),
+        lambda *sizes: seqcells.Zoneout(seqcells.GRUCell(*sizes, reset_after=False), 0.3),
+        lambda *sizes: seqcells.Zoneout(seqcells.MGUCell(*sizes, reset_after=False), 0.3),
+        lambda *sizes: seqcells.LearnedState(seqcells.LightLSTMCell(*sizes)),
     ],
     ids=[
         "relu",
@@ -75,6 +105,20 @@ def test_layers_and_directions(make_model, batches, cell, backend):
         "lstm",
         "peephole",
         "coupled",
+        "light",
+        "light_no_bias",
+        "layer_norm_lstm",
+        "layer_norm_gru",
+        "indrnn",
+        "min_gru",
+        "min_lstm",
+        "projected",
+        "projected_no_bias",
+        "user",
+        "zoneout_lstm",
+        "zoneout_gru_before",
+        "zoneout_mgu_before",
+        "learned_light",
     ],
 )
 def test_cells(make_model, batches, make):
@@ -132,51 +176,64 @@ def test_layers_without_a_model(kind, batch_first):
 
 
 @pytest.mark.parametrize(
-    ("settings", "name"),
+    "settings",
     [
-        ({"cell": "layer_norm_lstm"}, "LayerNormLSTMCell"),
-        ({"cell": "layer_norm_gru"}, "LayerNormGRUCell"),
-        ({"cell": "light_lstm"}, "LightLSTMCell"),
-        ({"cell": "indrnn"}, "IndRNNCell"),
-        ({"cell": "min_gru"}, "MinGRUCell"),
-        ({"cell": "min_lstm"}, "MinLSTMCell"),
-        ({"modifiers": {"zoneout": 0.1}}, "Zoneout"),
+        {"cell": "light_lstm", "modifiers": {"zoneout": 0.1, "learned_state": True}},
+        {"cell": "gru", "modifiers": {"zoneout": 0.1}},
+        {"cell": "min_gru"},
     ],
     ids=str,
 )
-def test_unsupported_cells_and_modifiers_raise(make_model, settings, name):
-    with pytest.raises(ValueError, match=rf"expected .*LSTM.*got {name}.*torch-export") as raised:
-        classifier_to_onnx(make_model(**settings))
-    assert "safetensors, which support every cell" in str(raised.value)
+def test_configured_models_with_other_cells(make_model, batches, settings):
+    check(make_model(**settings, **DEEP), batches)
 
 
-class Shifted(seqcells.GRUCell):
-    """A subclass of the GRU cell with other equations."""
+def test_residual_stack(make_model, batches):
+    model = make_model(**(DEEP | {"bidirectional": False}))
+    cells = [seqcells.GRUCell(5, 5), seqcells.LightLSTMCell(5, 5), seqcells.LSTMCell(5, 4)]
+    model.recurrent = seqcells.Stack(cells, residual=True).eval()
+    check(model, batches)
 
-    @staticmethod
-    def activate(from_input, from_hidden, state):
-        return seqcells.GRUCell.activate(from_input + 1, from_hidden, state)
+
+def test_different_cells_in_two_directions(make_model, batches):
+    model = make_model(readout=EVERY_READOUT, bidirectional=True)
+    pairs = [(seqcells.LSTMCell(5, 3), seqcells.GRUCell(5, 5))]
+    pairs.append((seqcells.MinGRUCell(8, 3), seqcells.LSTMCell(8, 5)))
+    model.recurrent = seqcells.Stack(pairs).eval()
+    check(model, batches)
 
 
-def test_modified_cells_raise(make_model):
-    with pytest.raises(ValueError, match="got Shifted"):
-        classifier_to_onnx(with_cells(make_model(**DEEP), Shifted))
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no_bias"])
+def test_projected_layers(bias):
+    options = {"num_layers": 2, "bidirectional": True, "proj_size": 2, "bias": bias}
+    layer, theirs = seqcells.LSTM(3, 5, **options).eval(), nn.LSTM(3, 5, **options).eval()
+    theirs.load_state_dict(layer.state_dict())
+    inputs, lengths = torch.randn(6, 4, 3), torch.tensor([5, 6, 0, 2])
+    with torch.no_grad():
+        outputs, state = layer(inputs, lengths=lengths)
+    for own in (layer, theirs):
+        actual = run(layers_to_onnx(own), inputs=inputs, lengths=lengths)
+        torch.testing.assert_close(actual, [outputs, *state], rtol=1e-5, atol=1e-5)
+
+
+def test_cells_that_are_called_at_every_step_raise(make_model):
     hooked = with_cells(make_model(**DEEP), seqcells.GRUCell)
     hooked.recurrent.layers[0][0].cell.register_forward_hook(lambda *_: None)
-    with pytest.raises(ValueError, match="overrides forward or has hooks"):
+    with pytest.raises(ValueError, match=r"has no hooks, got GRUCell\(5, 4\); write its equations"):
         classifier_to_onnx(hooked)
+    with pytest.raises(ValueError, match=r"got GRUCell\(5, 4\); write its equations"):
+        classifier_to_onnx(with_cells(make_model(**DEEP), nn.GRUCell))
 
 
-def test_unsupported_stacks_and_models_raise(make_model):
-    model = make_model()
-    model.recurrent = seqcells.Stack([seqcells.LSTMCell(5, 5)], residual=True).eval()
-    with pytest.raises(ValueError, match="got Stack with residual connections"):
+def test_equations_that_cannot_be_recorded_raise(make_model):
+    model = with_cells(make_model(**DEEP), Sorted)
+    with pytest.raises(
+        ValueError, match=r"can be recorded, got Sorted.*derive the cell from GatedCell"
+    ):
         classifier_to_onnx(model)
-    model.recurrent = seqcells.Stack([(seqcells.LSTMCell(5, 4), seqcells.GRUCell(5, 4))]).eval()
-    with pytest.raises(ValueError, match=r"different directions.*LSTMCell\(5, 4\) and GRUCell"):
-        classifier_to_onnx(model)
-    with pytest.raises(ValueError, match="proj_size=2"):
-        layers_to_onnx(seqcells.LSTM(3, 4, proj_size=2).eval())
+
+
+def test_other_models_raise(make_model):
     with pytest.raises(ValueError, match="expected an RNN, GRU or LSTM, got Linear"):
         layers_to_onnx(nn.Linear(2, 2).eval())
     with pytest.raises(ValueError, match="got AveragedWords; use torch-export or safetensors"):

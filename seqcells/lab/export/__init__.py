@@ -15,27 +15,38 @@ FORMATS = {  # module and file suffix
     "torch-export": ("program", ".pt2"),
     "onnx": ("onnx", ".onnx"),
 }
+STATEFUL = {"onnx": "streaming"}  # modules of the formats that support `stateful`
 
 
-def export_run(folder: str | Path, format: str, output: str | Path | None = None) -> Path:
+def export_run(
+    folder: str | Path, format: str, output: str | Path | None = None, *, stateful: bool = False
+) -> Path:
     """Write the best model of a run to a file and its vocabulary to the same folder.
 
     `format` is one of `FORMATS`. `output` defaults to `model` with the suffix of the format, in the
     run's folder. Models with layers of torch.nn are exported with layers of seqcells, which have
-    the same weights.
+    the same weights. With `stateful`, the model reads a text in chunks: its state is an input and
+    an output. Only ONNX supports this.
 
     Returns:
         The path of the model file.
 
     Raises:
-        ValueError: `folder` is not a run, the format is unknown or does not support the run,
-            `output` has another suffix, or its folder has the vocabulary of another model.
+        ValueError: `folder` is not a run, the format is unknown or does not support the run or
+            `stateful`, `output` has another suffix, or its folder has another model's vocabulary.
         OSError: `output` cannot be written; an earlier file is unchanged.
         ImportError: a package that the format requires is not installed.
     """
     if format not in FORMATS:
         raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
+    if stateful and format not in STATEFUL:
+        raise ValueError(
+            f"stateful: expected the format {' or '.join(STATEFUL)}, got {format}; "
+            "use --format onnx, or export without --stateful"
+        )
     run, (module, suffix) = Run.open(folder), FORMATS[format]
+    if stateful:
+        module = STATEFUL[format]
     output = Path(output or run.folder / f"model{suffix}")
     if output.suffix != suffix:
         raise ValueError(f"output: expected a file with the suffix {suffix}, got {output}")

@@ -1,18 +1,17 @@
-"""Convert recurrences to the RNN, GRU and LSTM operators of ONNX."""
+"""Add recurrences to a graph: as RNN, GRU and LSTM operators of ONNX, or else as `Scan`."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-import seqcells
-from seqcells.cells.base import GatedCell, Weights
 from seqcells.cells.table import EQUATIONS
+from seqcells.lab.export.body import add_scan
+from seqcells.lab.export.directions import Direction
 from seqcells.lab.export.graph import Graph
-from seqcells.modifiers.base import innermost, resolve_noise
-from seqcells.recurrent import Recurrent, is_fusible
-from seqcells.state import flat_state
 
 
 class Operator(NamedTuple):
@@ -38,150 +37,162 @@ OPERATORS = {
     "coupled_lstm": Operator("LSTM", ("-forget", "output", "forget", "candidate")),
 }
 ACTIVATIONS = {"rnn_tanh": "Tanh", "rnn_relu": "Relu"}
-LAYERS = (seqcells.RNN, seqcells.GRU, seqcells.LSTM, nn.RNN, nn.GRU, nn.LSTM)
 
 
-class Direction(NamedTuple):
-    """One direction of a layer: cell, weights and the parts of its initial state, each `(1, H)`.
+class Steps(NamedTuple):
+    """The lengths of the rows. Empty names stand for rows of full length.
 
-    Without parts the initial state is zero.
+    Attributes:
+        lengths: `(B,)`, int32, as the recurrent operators of ONNX require.
+        valid: `(T, B, 1)`, false at padding.
     """
 
-    cell: GatedCell
-    weights: Weights
-    start: list[Tensor]
-
-    @property
-    def biased(self) -> bool:
-        return self.weights.bias_ih is not None
+    lengths: str = ""
+    valid: str = ""
 
 
-def directions_by_layer(recurrent: nn.Module) -> list[list[Direction]]:
-    """Return the directions of each layer: forward and, if bidirectional, backward.
-
-    Raises:
-        ValueError: a module, cell or modifier has no ONNX operator.
-    """
-    if type(recurrent) in LAYERS:
-        return _directions_of_layers(recurrent)
-    if isinstance(recurrent, seqcells.Stack) and not recurrent.residual:
-        entries = [[run] if isinstance(run, Recurrent) else run for run in recurrent.layers]
-        return [[_direction_of_recurrent(run) for run in runs] for runs in entries]
-    residual = " with residual connections" if isinstance(recurrent, seqcells.Stack) else ""
-    raise _unsupported(f"{type(recurrent).__name__}{residual}")
+ALL_STEPS = Steps()
 
 
-def _unsupported(got: str) -> ValueError:
-    return ValueError(
-        "expected a recurrence with an ONNX operator (RNN, GRU, MGU, or LSTM, also with peepholes "
-        "or coupled gates; with dropout or a learned initial state as only modifiers), "
-        f"got {got}; use torch-export or safetensors, which support every cell"
-    )
-
-
-def _directions_of_layers(layers: nn.RNNBase) -> list[list[Direction]]:
-    if layers.proj_size:
-        raise _unsupported(f"{type(layers).__name__} with proj_size={layers.proj_size}")
-    cell = EQUATIONS[layers.mode.lower()]
-    count = 2 if layers.bidirectional else 1
-    directions = [Direction(cell, Weights(*weights), []) for weights in layers.all_weights]
-    return [directions[n : n + count] for n in range(0, len(directions), count)]
-
-
-def _direction_of_recurrent(run: Recurrent) -> Direction:
-    cell, name = innermost(run.cell), " ".join(str(run.cell).split())
-    if not is_fusible(run.cell):
-        raise _unsupported(f"{name}, which overrides forward or has hooks")
-    if cell.built_in_kernel() not in OPERATORS or getattr(cell, "proj_size", 0):
-        raise _unsupported(name)
-    state = run.cell.initial_state(1)
-    if any(part is not None for part in resolve_noise(run.cell, None, state, 1) or ()):
-        raise _unsupported(f"{name}, which modifies steps in evaluation mode")
-    return Direction(cell, run.cell.weights(), flat_state(state))
+def add_steps(graph: Graph, inputs: str, lengths: str) -> Steps:
+    """Add the steps of `inputs (T, B, ...)` with int64 `lengths (B,)`."""
+    time = graph.node("Squeeze", graph.node("Shape", inputs, start=0, end=1))
+    numbers = graph.node("Range", graph.constant(0), time, graph.constant(1))
+    valid = graph.node("Less", graph.node("Unsqueeze", numbers, graph.constant([1])), lengths)
+    valid = graph.node("Unsqueeze", valid, graph.constant([2]))
+    return Steps(graph.node("Cast", lengths, to=graph.INT32), valid)
 
 
 def add_recurrence(
-    graph: Graph, recurrent: nn.Module, inputs: str, lengths: str
-) -> tuple[str, list[list[str]]]:
-    """Add all layers, for `inputs (T, B, I)` and int32 `lengths (B,)`.
+    graph: Graph,
+    layers: list[list[Direction]],
+    inputs: str,
+    steps: Steps = ALL_STEPS,
+    *,
+    initial: list[list[str]] | None = None,
+    residual: bool = False,
+) -> tuple[str, list[list[list[str]]]]:
+    """Add all layers, for `inputs (T, B, I)`.
+
+    Args:
+        layers: the directions of each layer.
+        initial: the parts of each layer's initial state, each `(1, B, H)`, for layers of one
+            direction. Defaults to the initial states of `layers`.
+        residual: add a layer's input to its output if their widths are equal. Then outputs past a
+            length are undefined, otherwise zero.
 
     Returns:
-        The outputs `(T, B, D*H)` and the final state of each layer, with parts `(D, B, H)`.
-
-    Raises:
-        ValueError: a module, cell or modifier has no ONNX operator.
+        The outputs `(T, B, D*H)`, and the parts of the final state of each layer and direction,
+        each `(1, B, H)`.
     """
     final = []
-    for layer in directions_by_layer(recurrent):
-        inputs, state = _add_layer(graph, layer, inputs, lengths)
-        final.append(state)
+    for number, layer in enumerate(layers):
+        start = None if initial is None else initial[number]
+        outputs, states = _add_layer(graph, layer, inputs, steps, start)
+        if residual and layer[0].input_size == sum(run.output_size for run in layer):
+            outputs = graph.node("Add", outputs, inputs)
+        inputs = outputs
+        final.append(states)
     return inputs, final
 
 
 def _add_layer(
-    graph: Graph, layer: list[Direction], inputs: str, lengths: str
-) -> tuple[str, list[str]]:
-    forms = {
-        (run.cell.built_in_kernel(), run.weights.weight_hh.shape[1], run.biased) for run in layer
-    }
-    if len(forms) > 1:
-        names = " and ".join(str(run.cell) for run in layer)
-        raise _unsupported(f"different directions in one layer: {names}")
-    ((kernel, hidden_size, biased),) = forms
-    operator = OPERATORS[kernel]
+    graph: Graph, layer: list[Direction], inputs: str, steps: Steps, start: list[str] | None
+) -> tuple[str, list[list[str]]]:
+    forms = {(run.kernel, run.hidden_size, run.weights.bias_ih is None) for run in layer}
+    if len(forms) == 1 and all(map(_has_operator, layer)):
+        return _add_operator(graph, layer, inputs, steps, start)
+    results = []
+    for run in layer:
+        if _has_operator(run):
+            outputs, (state,) = _add_operator(graph, [run], inputs, steps, start)
+        else:
+            axis = graph.constant([0])
+            parts = [graph.node("Squeeze", part, axis) for part in start or ()]
+            parts = parts or _initial_states(graph, run, inputs)
+            outputs, parts = add_scan(graph, run, inputs, parts, steps.valid)
+            state = [graph.node("Unsqueeze", part, axis) for part in parts]
+        results.append((outputs, state))
+    outputs = [outputs for outputs, _ in results]
+    together = outputs[0] if len(outputs) == 1 else graph.node("Concat", *outputs, axis=-1)
+    return together, [state for _, state in results]
+
+
+def _has_operator(run: Direction) -> bool:
+    """Return whether an ONNX operator computes the direction."""
+    plain = not run.zone and run.drop is None and run.weights.weight_hr is None
+    return plain and run.kernel.name in OPERATORS
+
+
+def _add_operator(
+    graph: Graph, layer: list[Direction], inputs: str, steps: Steps, start: list[str] | None
+) -> tuple[str, list[list[str]]]:
+    """Add the directions of a layer, of the same kernel and sizes, as one ONNX operator."""
+    kernel = layer[0].kernel.name
+    operator, gates = OPERATORS[kernel], EQUATIONS[kernel].gates
 
     def stack(part: Callable[[Direction], Tensor]) -> str:
         return graph.constant(torch.stack([part(run) for run in layer]))
 
+    def reorder(weight: Tensor) -> Tensor:
+        return _reorder_gates(operator, gates, weight)
+
+    biased = layer[0].weights.bias_ih is not None
     arguments = [
         inputs,
-        stack(lambda run: _reorder_gates(operator, run.cell, run.weights.weight_ih)),
-        stack(lambda run: _reorder_gates(operator, run.cell, run.weights.weight_hh)),
-        stack(lambda run: _biases(operator, run)) if biased else "",
-        lengths,
-        *_initial_states(graph, layer, lengths, 2 if operator.name == "LSTM" else 1),
+        stack(lambda run: reorder(run.weights.weight_ih)),
+        stack(lambda run: reorder(run.weights.weight_hh)),
+        stack(lambda run: torch.cat([reorder(bias) for bias in run.weights[2:4]]))
+        if biased
+        else "",
+        steps.lengths,
+        *(start or _operator_states(graph, layer, inputs)),
     ]
     if kernel == "peephole_lstm":
-        arguments.append(stack(lambda run: _peepholes(run.cell)))
+        arguments.append(stack(lambda run: run.weights.parameters[[0, 2, 1]].flatten()))
     while not arguments[-1]:
         arguments.pop()
     attributes = dict(operator.attributes)
     if kernel in ACTIVATIONS:
         attributes["activations"] = [ACTIVATIONS[kernel]] * len(layer)
     outputs, *state = graph.nodes(
-        3 if operator.name == "LSTM" else 2,
+        1 + len(layer[0].start),
         operator.name,
         *arguments,
-        hidden_size=hidden_size,
-        direction="bidirectional" if len(layer) > 1 else "forward",
+        hidden_size=layer[0].hidden_size,
+        direction="bidirectional" if len(layer) > 1 else ("forward", "reverse")[layer[0].reverse],
         **attributes,
     )
+    if len(layer) == 1:
+        return graph.node("Squeeze", outputs, graph.constant([1])), [state]
     outputs = graph.node("Transpose", outputs, perm=[0, 2, 1, 3])  # (T, D, B, H) to (T, B, D, H)
-    return graph.node("Reshape", outputs, graph.constant([0, 0, -1])), state
+    outputs = graph.node("Reshape", outputs, graph.constant([0, 0, -1]))
+    rows = [graph.split(part, len(layer), axis=0) for part in state]
+    return outputs, [list(parts) for parts in zip(*rows)]
 
 
-def _reorder_gates(operator: Operator, cell: GatedCell, weight: Tensor) -> Tensor:
+def _reorder_gates(operator: Operator, names: tuple[str, ...], weight: Tensor) -> Tensor:
     """Reorder the gates of a weight or bias to the order of ONNX."""
-    gates = dict(zip(cell.gates, weight.chunk(len(cell.gates))))
+    gates = dict(zip(names, weight.chunk(len(names))))
     gates |= {f"-{name}": -rows for name, rows in gates.items()}
     return torch.cat([gates[name] for name in operator.gates])
 
 
-def _biases(operator: Operator, run: Direction) -> Tensor:
-    biases = run.weights.bias_ih, run.weights.bias_hh
-    return torch.cat([_reorder_gates(operator, run.cell, bias) for bias in biases])
-
-
-def _peepholes(cell: GatedCell) -> Tensor:
-    to_input, to_forget, to_output = cell.weight_peephole.chunk(3)
-    return torch.cat([to_input, to_output, to_forget])
-
-
-def _initial_states(graph: Graph, layer: list[Direction], lengths: str, parts: int) -> list[str]:
+def _operator_states(graph: Graph, layer: list[Direction], inputs: str) -> list[str]:
     """Expand a learned initial state to `(D, B, H)`; omit an initial state of zeros."""
     if not any(part.any() for run in layer for part in run.start):
-        return [""] * parts
+        return [""] * len(layer[0].start)
     one = graph.constant([1])
-    shape = graph.node("Concat", one, graph.node("Shape", lengths), one, axis=0)
+    shape = graph.node("Concat", one, _batch_size(graph, inputs), one, axis=0)
     starts = zip(*(run.start for run in layer))
     return [graph.node("Expand", graph.constant(torch.stack(part)), shape) for part in starts]
+
+
+def _initial_states(graph: Graph, run: Direction, inputs: str) -> list[str]:
+    """Expand the initial state to parts `(B, H)`."""
+    shape = graph.node("Concat", _batch_size(graph, inputs), graph.constant([1]), axis=0)
+    return [graph.node("Expand", graph.constant(part), shape) for part in run.start]
+
+
+def _batch_size(graph: Graph, inputs: str) -> str:
+    return graph.node("Shape", inputs, start=1, end=2)
