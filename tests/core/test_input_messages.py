@@ -1,5 +1,7 @@
 """Messages for inputs, states, lengths and resets of a wrong type, shape, dtype or device."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -67,24 +69,21 @@ WRONG_STEPS = {
 
 
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
-@pytest.mark.parametrize("name", ["auto", "cpu", "reference"])
-@pytest.mark.parametrize("grad", [True, False], ids=["train", "infer"])
 @pytest.mark.parametrize("wrong", [*WRONG_INPUTS, *WRONG_STEPS])
-def test_wrong_inputs_of_a_step_are_explained(wrong, grad, name):
+def test_wrong_inputs_of_a_step_are_explained(wrong):
     change, error, words = {**WRONG_INPUTS, **WRONG_STEPS}[wrong]
-    with backend(name), torch.set_grad_enabled(grad):
-        for cell in STEPS.values():
-            refuses(error, words.replace("{layout}", STEP), cell, change(X[0]))
+    for name, grad in product(("auto", "cpu", "reference"), (True, False)):
+        with backend(name), torch.set_grad_enabled(grad):
+            for cell in STEPS.values():
+                refuses(error, words.replace("{layout}", STEP), cell, change(X[0]))
 
 
-@pytest.mark.parametrize("name", ["auto", "reference"])
-@pytest.mark.parametrize("kind", SEQUENCES)
 @pytest.mark.parametrize("wrong", [*WRONG_INPUTS, "four", "one"])
-def test_wrong_inputs_of_a_sequence_are_explained(wrong, kind, name):
+def test_wrong_inputs_of_a_sequence_are_explained(wrong):
     change, error, words = {**WRONG_INPUTS, "four": FOUR, "one": ONE}[wrong]
-    run, layout = SEQUENCES[kind]
-    with backend(name):
-        refuses(error, words.replace("{layout}", layout), run, change(X))
+    for name, (run, layout) in product(("auto", "reference"), SEQUENCES.values()):
+        with backend(name):
+            refuses(error, words.replace("{layout}", layout), run, change(X))
 
 
 def test_a_packed_sequence_is_for_layers():

@@ -72,6 +72,7 @@ def test_safetensors_round_trip(make_run, batches, cell):
         torch.testing.assert_close(model(tokens, lengths), best_model(run)(tokens, lengths))
 
 
+@pytest.mark.slow
 def test_safetensors_load_into_torch_without_seqcells(make_run, run_python):
     run = make_run(**DEEP)
     export_run(run.folder, "safetensors")

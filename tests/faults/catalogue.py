@@ -83,7 +83,7 @@ PATH = [
         "problem.bias_hh = bias_ih.data_ptr()",
     ),
     Fault(
-        "recurrence/choice.py",
+        "recurrence/translation.py",
         "state, fresh = _for_rows(state, rows), _for_rows(fresh, rows)",
         "pass",
     ),

@@ -55,6 +55,7 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_full_disk_error_names_the_checkpoint(folder):
     """The file size limit allows the vocabulary, but not the first checkpoint."""
     full = start(folder, "small.yaml", "--run=run", limit=16_384)

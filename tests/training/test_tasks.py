@@ -114,6 +114,7 @@ def test_adding_is_learnt():
     assert accuracy > 0.4  # 0.08 by chance
 
 
+@pytest.mark.slow
 def test_copying_is_learnt():
     model = {"cell": "lstm", "hidden_size": 64, "forget_bias": 3.0}
     accuracy, *_ = accuracy_after("copying", 12, 0.02, steps=1, examples=2000, model=model)

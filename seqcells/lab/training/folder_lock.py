@@ -41,7 +41,7 @@ class FolderLock:
                 folder.mkdir()
                 self._created = True
             except FileExistsError:
-                if not exist_ok or not folder.is_dir():
+                if not exist_ok:
                     raise
             try:
                 return self.acquire(folder)
