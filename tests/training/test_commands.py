@@ -29,7 +29,7 @@ def test_training_writes_a_run_and_prints_its_folder(train_main, small_corpus, i
     (folder,) = (in_folder / "runs").iterdir()
     assert folder.name.startswith("small-20")
     assert lines[4] == f"run: runs/{folder.name}"
-    assert f"predict runs/{folder.name}" in lines[5]
+    assert f"predict runs/{folder.name}" in lines[6]
     files = ["best.pt", "config.yaml", "last.pt", "metrics.json", "metrics.jsonl"]
     assert sorted(path.name for path in folder.iterdir()) == [*files, "vocabulary.json"]
     result = json.loads((folder / "metrics.json").read_text())

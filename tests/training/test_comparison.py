@@ -150,7 +150,7 @@ def test_compare_trains_a_grid_and_resumes(small_corpus, in_folder, capfd, monke
     assert trained[3] == trained[2]
     assert len(trained) == 9
     _, header, *rows, note = capfd.readouterr().out.splitlines()
-    assert header.split()[:2] == ["model.cell", "model.hidden_size"]
+    assert header.split()[:2] == ["cell", "hidden_size"]
     variants = [["rnn", "3"], ["rnn", "5"], ["gru", "3"], ["gru", "5"]]
     assert [row.split()[:2] for row in rows] == variants
     results = [

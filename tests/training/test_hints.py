@@ -71,7 +71,7 @@ def test_suggested_commands_run(name, small_reviews, train_main, capfd):
     options, expected = RUNS[name]
     run = "runs/of mine"
     assert command(train_main, [*TINY, *options, "--run", run]) == 0
-    _, found, rest = capfd.readouterr().out.partition("try next: ")
+    _, found, rest = capfd.readouterr().out.partition("try next:\n")
     assert found
     lines = [shlex.split(line) for line in rest.splitlines()]
     assert lines[0][1:] == [part.replace("RUN", run) for part in shlex.split(expected)]
@@ -82,7 +82,7 @@ def test_suggested_commands_run(name, small_reviews, train_main, capfd):
             assert main(arguments) == 0
         else:
             assert (program_of_line, arguments[0]) == (program("python"), "train.py")
-            new = f"--run=new-{number}"  # default names differ by the second only
+            new = f"--run=new-{number}"
             assert command(train_main, [*arguments[1:], new]) == 0
     settings = Run.open(run).config.training
     seeds = [line[-1] for line in lines if "--training.seed" in line]

@@ -158,7 +158,12 @@ def format_table(rows: Sequence[Row]) -> str:
     keys = list(dict.fromkeys(key for row in rows for key in row.values))
     named = not keys or len({row.name for row in rows}) > 1
     columns = [["", "name", *(row.name for row in rows)]] if named else []
-    columns += [["", key, *(row.values.get(key, "-") for row in rows)] for key in keys]
+    short = [key.rpartition(".")[2] for key in keys]
+    headings = short if len(set(short)) == len(keys) else keys
+    columns += [
+        ["", heading, *(row.values.get(key, "-") for row in rows)]
+        for heading, key in zip(headings, keys)
+    ]
     texts = len(columns)
     for split in SPLITS:
         found = [[scores(result, split) for result in row.results] for row in rows]

@@ -75,5 +75,5 @@ def conclude(run: Run, result: dict[str, Any]) -> str:
         f"test {describe(scores(result, 'test'))} with the model of epoch {result['best_epoch']}\n"
         f"{result['parameters']:,} parameters, trained in {result['train_seconds']:.0f} s\n"
         f"run: {run.folder}\n"
-        f"try next: " + "\n          ".join(suggest_commands(run))
+        "try next:\n  " + "\n  ".join(suggest_commands(run))
     )
