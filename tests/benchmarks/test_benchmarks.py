@@ -55,6 +55,7 @@ def rows_of(printed):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
+@pytest.mark.slow
 def test_speed(picture, capsys):
     speed.main(["--rounds", "1", "--threads", "1"])
     printed = capsys.readouterr().out

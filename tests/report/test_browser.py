@@ -103,7 +103,13 @@ def folder(make_run, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("width", "dark"), [(390, False), (390, True), (1280, False), (1280, True)]
+    ("width", "dark"),
+    [
+        (390, False),
+        pytest.param(390, True, marks=pytest.mark.slow),
+        pytest.param(1280, False, marks=pytest.mark.slow),
+        (1280, True),
+    ],
 )
 def test_page_fits_the_screen(folder, make_run, width, dark):
     frame = folder / f"{width}-{dark}.html"

@@ -153,6 +153,7 @@ def compiled_for(capability, cells, sizes, dtypes):
 SHARED = {80: 163 << 10, 86: 99 << 10, 90: 227 << 10}
 
 
+@pytest.mark.slow
 def test_kernels_compile_for_a_gpu():
     found = compiled_for(90, ["lstm", "gru_reset_before"], [64], ["float32"])
     assert len(found) == 4
