@@ -117,6 +117,8 @@ def test_inputs_may_be_views():
     negated = torch.complex(torch.zeros(2, I, dtype=F64), -inputs).conj().imag
     assert negated.is_neg()
     same(stepper(negated), strided)
+    stepper.reset()
+    same(stepper(torch._neg_view(-inputs.contiguous())), strided)  # contiguous, unlike `imag`
 
 
 def test_outputs_share_no_memory_and_have_no_gradients():

@@ -213,4 +213,14 @@ LAB = [
     Fault("lab/text/batches.py", "self.labels[:, rows]", "self.labels"),
 ]
 
-FAULTS = [*CELLS, *MODIFIERS, *TIME, *PATH, *NATIVE, *TRITON, *LAB]
+STREAMS = [
+    Fault("kernels/cpu/native/forward.hpp", "0; hidden_bias && s <", "0; inward_bias && s <"),
+    Fault("kernels/cpu/native/stepper.hpp", "if (!rows || rows[b])", ""),
+    Fault("kernels/cpu/native/stepper.hpp", "if (residual_ && p", "if (p"),
+    Fault("streams/single_steps.py", "    _check_chain(calls)\n", ""),
+    Fault("streams/stepper.py", "input.detach().resolve_neg()", "input.detach()"),
+    Fault("lab/training/folder_lock.py", "fcntl.LOCK_EX |", "fcntl.LOCK_SH |"),
+    Fault("lab/training/runs.py", "        if self.result.exists():", "        if False:"),
+]
+
+FAULTS = [*CELLS, *MODIFIERS, *TIME, *PATH, *NATIVE, *TRITON, *LAB, *STREAMS]
