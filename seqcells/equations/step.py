@@ -110,11 +110,20 @@ class Step:
         """Return the phases that recompute the hidden state from the saved values."""
         return lower(self._values, self._saved_places(), {("result", 0): self.program.results[0]})
 
+    def inference(self) -> Lowered:
+        """Return the phases of the forward pass without saved values."""
+        return self._lower_forward(self._new_state())
+
+    def _new_state(self) -> dict[Place, str]:
+        return {("state", n): name for n, name in enumerate(self.program.results)}
+
     def _forward(self) -> Lowered:
-        results: dict[Place, str] = {}
-        results |= {("state", n): name for n, name in enumerate(self.program.results)}
+        results = self._new_state()
         results |= {("saved", n): name for n, name in enumerate(self._saved)}
         results |= {("row", n): name for n, name in enumerate(self._rows)}
+        return self._lower_forward(results)
+
+    def _lower_forward(self, results: dict[Place, str]) -> Lowered:
         known = self._sums() | self._step_inputs() | self._parts("s", "state", self.program.states)
         return lower(self._values, known, results, last=("state",))
 

@@ -1,0 +1,204 @@
+"""C functions that the exported code calls. `@` stands for the prefix of the model's names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+INLINE = """\
+// A loop with a call is not vectorised, so calls in loops are always inlined.
+#if defined(__GNUC__)
+#define @_INLINE static inline __attribute__((always_inline))
+#else
+#define @_INLINE static inline
+#endif
+"""
+
+LANES = 16  # of a vector in C; compilers divide it for narrower registers
+
+_PRODUCTS = """\
+// Vectors of gcc and clang. Other compilers, and processors without vector units, run plain loops.
+#if defined(__GNUC__) && (defined(__SSE__) || defined(__ARM_NEON))
+#define @_VECTORS
+typedef float @_lanes __attribute__((vector_size(64)));
+#endif
+
+// sums += W x for a number of rows. W is stored column after column. Its rows are independent, so
+// no sum is reordered.
+"""
+
+_ADD = """\
+static void @_add_WIDTH(float *sums, const float *weights, const float *x, int columns) {
+  float totals[WIDTH];
+  memcpy(totals, sums, sizeof totals);
+  for (int column = 0; column < columns; ++column, weights += WIDTH)
+    for (int row = 0; row < WIDTH; ++row) totals[row] += weights[row] * x[column];
+  memcpy(sums, totals, sizeof totals);
+}
+"""
+
+
+def _add(width: int) -> str:
+    """Return the product with a block of rows. Named vectors stay in registers."""
+    plain = _ADD.replace("WIDTH", str(width))
+    vectors, rest = divmod(width, LANES)
+    if not vectors:
+        return plain
+    head, *lines = plain.splitlines()
+    numbers = range(vectors)
+    names = ", ".join(f"total{n}" for n in numbers)
+    rows = f"row = {vectors * LANES}; row < {width}"
+    body = [f"@_lanes {names}, weight;"]
+    if rest:
+        body += [f"float rest[{rest}];", f"memcpy(rest, sums + {vectors * LANES}, sizeof rest);"]
+    body += [f"memcpy(&total{n}, sums + {n * LANES}, sizeof total{n});" for n in numbers]
+    body.append(f"for (int column = 0; column < columns; ++column, weights += {width}) {{")
+    body.append("  const float value = x[column];")
+    for n in numbers:
+        body.append(f"  memcpy(&weight, weights + {n * LANES}, sizeof weight);")
+        body.append(f"  total{n} += weight * value;")
+    if rest:
+        at = f"rest[row - {vectors * LANES}]"
+        body.append(f"  for (int {rows}; ++row) {at} += weights[row] * value;")
+    body.append("}")
+    body += [f"memcpy(sums + {n * LANES}, &total{n}, sizeof total{n});" for n in numbers]
+    if rest:
+        body.append(f"memcpy(sums + {vectors * LANES}, rest, sizeof rest);")
+    indented = [f"  {line}" for line in body]
+    text = [head, "#ifdef @_VECTORS", *indented, "#else", *lines[:-1], "#endif", lines[-1], ""]
+    return "\n".join(text)
+
+
+_FUNCTIONS = {
+    "bits": """\
+@_INLINE uint32_t @_bits(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+@_INLINE float @_float(uint32_t bits) {
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+""",
+    "select": """\
+// condition ? a : b, without a branch: gcc does not vectorise one on a comparison, which may trap.
+@_INLINE float @_select(int condition, float a, float b) {
+  const uint32_t mask = 0u - (uint32_t)condition;
+  return @_float((@_bits(a) & mask) | (@_bits(b) & ~mask));
+}
+""",
+    "where_positive": """\
+@_INLINE float @_where_positive(float a, float b, float c) { return @_select(a > 0.0f, b, c); }
+""",
+    "power": """\
+// 2^n for n from -126 to 127.
+@_INLINE float @_power(int32_t n) { return @_float((uint32_t)(n + 127) << 23); }
+
+// y, or a NaN if x is one; without a branch.
+@_INLINE float @_keep_nan(float x, float y) {
+  return @_float(@_bits(y) | (0u - (uint32_t)(x != x)));
+}
+""",
+    "reduced": """\
+// The limits low and high where x is outside of them, low for a NaN.
+@_INLINE float @_clamp(float x, float low, float high) {
+  const float above = @_select(x > low, x, low);
+  return @_select(above < high, above, high);
+}
+
+// exp(r) - 1 for x = n ln(2) + r with |r| <= ln(2) / 2, with the polynomial of Cephes' expf.
+@_INLINE float @_reduced(float x, int32_t *n) {
+  const float scaled = x * 1.44269504f;
+  *n = (int32_t)(scaled + @_float((@_bits(x) & 0x80000000u) | 0x3f000000u));  // +-0.5
+  const float r = (x - (float)*n * 0.693359375f) - (float)*n * -2.12194440e-4f;
+  float sum = 1.9875691500e-4f;
+  sum = sum * r + 1.3981999507e-3f;
+  sum = sum * r + 8.3334519073e-3f;
+  sum = sum * r + 4.1665795894e-2f;
+  sum = sum * r + 1.6666665459e-1f;
+  sum = sum * r + 5.0000001201e-1f;
+  return sum * r * r + r;
+}
+""",
+    "exp": """\
+// exp(x) with an error of about 1e-7, relative; 0 below -104, infinity above 89.
+@_INLINE float @_exp(float x) {
+  int32_t n;
+  const float fraction = @_reduced(@_clamp(x, -104.0f, 89.0f), &n);
+  // Two factors, because 2^n may be outside the range of normal numbers.
+  const int32_t half = (int32_t)((uint32_t)(n + 256) >> 1) - 128;
+  return @_keep_nan(x, (1.0f + fraction) * @_power(half) * @_power(n - half));
+}
+""",
+    "sigmoid": """\
+@_INLINE float @_sigmoid(float x) { return 1.0f / (1.0f + @_exp(-x)); }
+""",
+    "tanh": """\
+// tanh(x) from exp(2x) - 1, which is accurate for small x; the result is +-1 beyond +-10.
+@_INLINE float @_tanh(float x) {
+  int32_t n;
+  const float fraction = @_reduced(2.0f * @_clamp(x, -10.0f, 10.0f), &n);
+  const float power = @_power(n), less_one = power * fraction + (power - 1.0f);
+  return @_keep_nan(x, less_one / (less_one + 2.0f));
+}
+""",
+    "relu": """\
+// max(x, 0); a NaN stays one.
+@_INLINE float @_relu(float x) { return @_select(x < 0.0f, 0.0f, x); }
+""",
+    "softplus": """\
+// log(1 + exp(x)) = max(x, 0) + 2 artanh(u / (2 + u)) with u = exp(-|x|), by its power series.
+@_INLINE float @_softplus(float x) {
+  const float u = @_exp(@_float(@_bits(x) | 0x80000000u)), z = u / (u + 2.0f), square = z * z;
+  float sum = 1.0f / 17.0f;
+  sum = sum * square + 1.0f / 15.0f;
+  sum = sum * square + 1.0f / 13.0f;
+  sum = sum * square + 1.0f / 11.0f;
+  sum = sum * square + 1.0f / 9.0f;
+  sum = sum * square + 1.0f / 7.0f;
+  sum = sum * square + 1.0f / 5.0f;
+  sum = sum * square + 1.0f / 3.0f;
+  sum = sum * square + 1.0f;
+  return @_select(x < 0.0f, 0.0f, x) + 2.0f * z * sum;
+}
+""",
+    "mean": """\
+// The mean, from eight sums that compilers vectorise.
+static float @_mean(const float *values, int count) {
+  float sums[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f}, total = 0.0f;
+  int n = 0;
+  for (; n + 8 <= count; n += 8)
+    for (int lane = 0; lane < 8; ++lane) sums[lane] += values[n + lane];
+  for (; n < count; ++n) total += values[n];
+  for (int lane = 0; lane < 8; ++lane) total += sums[lane];
+  return total / (float)count;
+}
+""",
+}
+
+_CALLED = {
+    "select": ("bits",),
+    "where_positive": ("select",),
+    "power": ("bits",),
+    "reduced": ("select",),
+    "exp": ("power", "reduced"),
+    "sigmoid": ("exp",),
+    "tanh": ("power", "reduced"),
+    "relu": ("select",),
+    "softplus": ("exp", "select"),
+}
+
+
+def functions(names: Iterable[str], widths: Iterable[int]) -> str:
+    """Return the definitions of these functions and of products with these block widths."""
+    needed: set[str] = set()
+    pending = [name for name in names if name in _FUNCTIONS]
+    while pending:
+        needed.add(name := pending.pop())
+        pending += _CALLED.get(name, ())
+    parts = [INLINE] if needed - {"mean"} else []
+    parts += [text for name, text in _FUNCTIONS.items() if name in needed]
+    parts += [_PRODUCTS + "\n".join(map(_add, sorted(set(widths))))]
+    return "\n".join(parts)

@@ -1,0 +1,210 @@
+"""The layers of a module as C needs them: sizes, a program, and weights in the order of reading.
+
+A layer's sums have a block of H rows per slot (`equations.step.Slots`). Each product adds to a
+contiguous range of these rows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from seqcells.cells.table import EQUATIONS
+from seqcells.equations.program import Program, Writer
+from seqcells.equations.step import Slots, slots_of
+from seqcells.kernels.call import Call
+from seqcells.layers import _Layers
+from seqcells.modifiers.base import Modifier
+from seqcells.recurrent import Recurrent
+from seqcells.stack import Stack
+
+# The handwritten kernels after their products. The last gate's recurrent product reads the first
+# gate times the hidden state.
+RESET_BEFORE = {
+    "gru_reset_before": """\
+gates 3 hidden 0 states 1 parameters 0
+v0 = sigmoid x1
+v1 = sub 1.0 v0
+v2 = tanh x2
+v3 = mul v1 v2
+v4 = mul s0 v0
+v5 = add v3 v4
+return v5""",
+    "mgu_reset_before": """\
+gates 2 hidden 0 states 1 parameters 0
+v0 = sigmoid x0
+v1 = sub 1.0 v0
+v2 = tanh x1
+v3 = mul s0 v1
+v4 = mul v0 v2
+v5 = add v3 v4
+return v5""",
+}
+
+STATES = ("hidden", "cell")
+
+
+class Product(NamedTuple):
+    """A matrix product: `target[start:start + rows] += array @ vector`."""
+
+    array: str
+    start: int
+    rows: int
+    columns: int
+    block: int  # rows per block, except in the last one
+
+
+@dataclass
+class Layer:
+    """One layer.
+
+    Attributes:
+        name: prefix of the layer's names in C.
+        title: the cell's class.
+        gates: names of the gates, which are C identifiers.
+        late: whether the last gate's recurrent product reads the first gate times the hidden state.
+        residual: whether the layer's input is added to its output.
+        arrays: the weights by their names in C, flat, in float32.
+        products: by their names: `input`, `recurrent`, `late` or `projection`.
+        starts: the initial state; None for zeros.
+    """
+
+    name: str
+    title: str
+    gates: tuple[str, ...]
+    inputs: int
+    units: int
+    width: int
+    program: Program
+    slots: Slots
+    late: bool
+    residual: bool
+    arrays: dict[str, Tensor] = field(default_factory=dict)
+    products: dict[str, Product] = field(default_factory=dict)
+    starts: list[Tensor] | None = None
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The size of each part of the state, the hidden state first."""
+        return (self.width, self.units)[: self.program.states]
+
+    def add_product(self, key: str, start: int, matrix: Tensor, block: int) -> None:
+        """Add a product with a matrix `(rows, columns)`."""
+        name, (rows, columns) = f"{self.name}_{key}", matrix.shape
+        self.products[key] = Product(name, start, rows, columns, block_of(rows, block))
+        self.arrays[name] = pack(matrix, self.products[key].block)
+
+
+def block_of(rows: int, most: int) -> int:
+    """Return the rows per block: blocks of similar sizes, in multiples of 8."""
+    count = -(-rows // most)
+    return min(most, -(-rows // (8 * count)) * 8) if count > 1 else rows
+
+
+def pack(matrix: Tensor, block: int) -> Tensor:
+    """Return blocks of rows in order, each stored column after column."""
+    return torch.cat([part.T.flatten() for part in matrix.split(block)])
+
+
+def layers_of(module: nn.Module, calls: Sequence[Call], residual: bool, block: int) -> list[Layer]:
+    """Return the layers of a module from its single steps (`streams.single_steps`)."""
+    cells = _cells(module, len(calls))
+    return [
+        _layer(f"layer{n}", cell, call, residual, block)
+        for n, (cell, call) in enumerate(zip(cells, calls))
+    ]
+
+
+def _cells(module: Any, count: int) -> list[Any]:
+    """Return the cell of each layer, without modifiers."""
+    if isinstance(module, _Layers):
+        return [EQUATIONS[module.mode.lower()]] * count
+    parts = list(module.layers) if isinstance(module, Stack) else [module]
+    cells = [part.cell if isinstance(part, Recurrent) else part for part in parts]
+    return [_unmodified(cell) for cell in cells]
+
+
+def _unmodified(cell: Any) -> Any:
+    while isinstance(cell, Modifier):
+        cell = cell.cell
+    return cell
+
+
+def _layer(name: str, cell: Any, call: Call, residual: bool, block: int) -> Layer:
+    kernel, late = call.kernel, call.kernel.handwritten
+    program = _without_drop(Program.parse(RESET_BEFORE[kernel.name]) if late else kernel.program)
+    width, units = call.state[0].shape[1], call.state[-1].shape[1]
+    inputs = call.inputs.shape[-1]
+    layer = Layer(
+        name=name,
+        title=type(cell).__name__,
+        gates=_identifiers(cell.gates, program.gates),
+        inputs=inputs,
+        units=units,
+        width=width,
+        program=program,
+        slots=slots_of(program),
+        late=late,
+        residual=residual and inputs == width,
+    )
+    _add_weights(layer, call, block)
+    return layer
+
+
+def _identifiers(gates: Sequence[str], count: int) -> tuple[str, ...]:
+    """Return the names of the gates if they are distinct C identifiers, else numbered names."""
+    valid = all(re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", gate) for gate in gates)
+    if valid and len(set(gates)) == len(gates) == count:
+        return tuple(gates)
+    return tuple(f"gate{n}" for n in range(count))
+
+
+def _without_drop(program: Program) -> Program:
+    """Return the program without the factor of the noise, which is 1 in evaluation mode."""
+    write, names = Writer(), {"d0": "1.0"}
+    for n, (operation, *operands) in enumerate(program.values):
+        names[f"v{n}"] = write(operation, *(names.get(name, name) for name in operands))
+    results = [names.get(name, name) for name in program.results]
+    return write.program(*program[:4], results)
+
+
+def _add_weights(layer: Layer, call: Call, block: int) -> None:
+    """Add biases, products, parameters, zoneout shares and the initial state."""
+    slots, H = layer.slots, layer.units
+    hidden_gates = tuple(range(layer.program.gates)) if layer.late else slots.hidden
+    first = 0 if layer.late else slots.total - len(slots.hidden)
+
+    def rows(weight: Tensor, gates: Sequence[int]) -> Tensor:
+        parts = weight.double().split(H)
+        return torch.cat([parts[gate] for gate in gates])
+
+    bias = torch.zeros(slots.total * H, dtype=torch.float64)
+    if call.bias_ih is not None:
+        bias[: len(slots.inputs) * H] += rows(call.bias_ih, slots.inputs)
+    if call.bias_hh is not None:
+        bias[first * H : (first + len(hidden_gates)) * H] += rows(call.bias_hh, hidden_gates)
+    layer.arrays[f"{layer.name}_bias"] = bias
+    layer.add_product("input", 0, rows(call.weight_ih, slots.inputs), block)
+    early = hidden_gates[:-1] if layer.late else hidden_gates
+    if call.weight_hh is not None and early:
+        layer.add_product("recurrent", first * H, rows(call.weight_hh, early), block)
+    if layer.late:
+        last = hidden_gates[-1:]
+        layer.add_product("late", last[0] * H, rows(call.weight_hh, last), block)
+    if call.weight_hr is not None:
+        layer.add_product("projection", 0, call.weight_hr, block)
+    if call.parameters is not None:
+        layer.arrays[f"{layer.name}_parameters"] = call.parameters.flatten()
+    for part, share in zip(STATES, call.zone):
+        layer.arrays[f"{layer.name}_{part}_share"] = share[0]
+    starts = [part[0] for part in call.state]
+    if any(part.any() for part in starts):
+        layer.starts = starts
+        for part, start in zip(STATES, starts):
+            layer.arrays[f"{layer.name}_{part}_start"] = start
+    layer.arrays = {name: array.float().flatten() for name, array in layer.arrays.items()}

@@ -1,0 +1,92 @@
+"""The weights of a model in C: a struct, its initialiser, and a binary file with the same bytes.
+
+The binary file has a header of 64 bytes, then the struct. All numbers are little-endian::
+
+    0   8 bytes   "seqcells"
+    8   uint32    version of this format
+    12  uint32    layout: FNV-1a of the names and sizes of the arrays
+    16  uint32    FNV-1a of the struct's bytes
+    20  44 bytes  zero
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from seqcells.lab.export.c.elementwise import literal
+
+FORMAT = 1
+HEADER = 64
+ALIGNMENT = 16  # floats
+PER_LINE = 6
+
+Arrays = Mapping[str, Tensor]
+
+
+def check_finite(arrays: Arrays) -> None:
+    """Raise a ValueError unless all weights are finite in float32."""
+    for name, array in arrays.items():
+        if not array.isfinite().all():
+            raise ValueError(
+                f"expected weights that are finite in float32, got others in {name}; train or load "
+                "the module again"
+            )
+
+
+def padded_size(array: Tensor) -> int:
+    """Return the size of an array in C, a multiple of 64 bytes, so that each one is aligned."""
+    return -(-array.numel() // ALIGNMENT) * ALIGNMENT
+
+
+def members(arrays: Arrays) -> str:
+    """Return the members of the struct."""
+    return "\n".join(f"  float {name}[{padded_size(array)}];" for name, array in arrays.items())
+
+
+def initialiser(arrays: Arrays) -> str:
+    """Return the initialiser of the struct. Its numbers are exact."""
+    parts = [f"  {{  // {name}\n{_numbers(array)}\n  }}" for name, array in arrays.items()]
+    return "{\n" + ",\n".join(parts) + "\n}"
+
+
+def _numbers(array: Tensor) -> str:
+    texts = [literal(number) for number in array.tolist()]
+    lines = [", ".join(texts[start : start + PER_LINE]) for start in range(0, len(texts), PER_LINE)]
+    return "    " + ",\n    ".join(lines)
+
+
+def layout(arrays: Arrays) -> int:
+    """Return a number that changes with the names and sizes of the arrays."""
+    return fnv1a(members(arrays).encode())
+
+
+def file_size(arrays: Arrays) -> int:
+    """Return the bytes of the binary file."""
+    return HEADER + 4 * sum(map(padded_size, arrays.values()))
+
+
+def to_bytes(arrays: Arrays) -> bytes:
+    """Return the binary file."""
+    parts = [
+        torch.cat([array, array.new_zeros(padded_size(array) - array.numel())])
+        for array in arrays.values()
+    ]
+    numbers = torch.cat(parts).contiguous().view(torch.uint8)
+    data = bytes(numbers.tolist())
+    if sys.byteorder == "big":
+        data = b"".join(data[n : n + 4][::-1] for n in range(0, len(data), 4))
+    head = struct.pack("<8sIII", b"seqcells", FORMAT, layout(arrays), fnv1a(data))
+    return head.ljust(HEADER, b"\0") + data
+
+
+def fnv1a(data: bytes) -> int:
+    """Return the 32-bit FNV-1a hash."""
+    value = 2166136261
+    for byte in data:
+        value = (value ^ byte) * 16777619 & 0xFFFFFFFF
+    return value

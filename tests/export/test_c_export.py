@@ -1,0 +1,254 @@
+"""C code equals the modules that it is written from, with every compiler that is found."""
+
+import ctypes
+import re
+import shutil
+import subprocess
+
+import pytest
+import torch
+from recurrent_modules import Highway, InputBias, OneBias, Reduced
+from torch import nn
+
+import seqcells
+from seqcells import LSTM, LearnedState, LSTMCell, Recurrent, Stack, Zoneout, backend
+from seqcells.cells.table import VARIANTS
+from seqcells.kernels import cpu
+from seqcells.lab.export.c import write_c
+
+pytestmark = pytest.mark.skipif(bool(cpu.unavailable()), reason="no native code on this machine")
+I, H, T = 5, 18, 50  # noqa: E741
+WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]
+COMPILERS = {
+    "gcc": ["gcc", "-std=c99", "-O3", "-march=native"],
+    "gcc as C++": ["g++", "-x", "c++", "-O1"],
+    "clang": ["clang", "-std=c99", "-O3"],
+    "clang as C++": ["clang++", "-x", "c++", "-O1"],
+    "sanitizers": ["gcc", "-std=c99", "-O1", *SANITIZERS],
+}
+CORTEX = ["arm-none-eabi-gcc", "-std=c99", "-O2", "-mcpu=cortex-m4", "-mthumb", "-c"]
+CORTEX += ["-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"]
+AARCH64 = ["aarch64-linux-gnu-gcc", "-std=c99", "-O3", "-static"]
+
+
+def learned():
+    cell = LearnedState(LSTMCell(I, H))
+    nn.init.normal_(cell.start_hidden)
+    nn.init.normal_(cell.start_cell)
+    return cell
+
+
+def stack(residual):
+    cells = [Highway(I, H), seqcells.LayerNormGRUCell(H, H), LSTMCell(H, H, proj_size=7)]
+    return Stack([*cells, seqcells.MGUCell(7, 7)], residual=residual)
+
+
+MODULES = {
+    name: lambda c=cell, o=options: c(I, H, **o) for name, (cell, options) in VARIANTS.items()
+}
+MODULES |= {
+    "own": lambda: Highway(I, H),
+    "reductions": lambda: Reduced(I, H),
+    "bias_hh alone": lambda: OneBias(I, H),
+    "bias_ih alone": lambda: InputBias(I, H),
+    "no bias": lambda: seqcells.GRUCell(I, H, bias=False),
+    "layers": lambda: LSTM(I, H, 2, proj_size=7),
+    "wide": lambda: seqcells.GRU(I, 150),
+    "recurrent": lambda: Recurrent(seqcells.RNNCell(I, H), batch_first=True),
+    "zoneout": lambda: Zoneout(LSTMCell(I, H, proj_size=3), 0.1),
+    "drop connect": lambda: seqcells.DropConnect(seqcells.GRUCell(I, H), 0.5),
+    "learned state": learned,
+    "stack": lambda: stack(False),
+    "residual stack": lambda: stack(True),
+}
+QUICK = ("lstm", "own")
+
+
+def made(name):
+    torch.manual_seed(0)
+    return MODULES[name]().eval()
+
+
+def run(module, inputs):
+    """Return the outputs `(T, O)` of the readable loop."""
+    if not isinstance(module, (Recurrent, Stack, nn.RNNBase)):
+        module = Recurrent(module)
+    sequence = inputs.unsqueeze(0 if module.batch_first else 1)
+    with torch.no_grad(), backend("reference"):
+        return module(sequence)[0].reshape(len(inputs), -1)
+
+
+def compile_files(folder, compiler, *options, name="net", test=True):
+    if shutil.which(compiler[0]) is None:
+        pytest.skip(f"needs {compiler[0]}")
+    sources = [f"{name}.c", *([f"{name}_test.c"] if test else [])]
+    command = [*compiler, *WARNINGS, *sources, *options]
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+
+
+def self_test(folder, *launcher):
+    ended = subprocess.run([*launcher, "./net_test"], cwd=folder, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.count("passed") == 2
+    assert not ended.stderr
+
+
+class Net:
+    """The C code in a shared library."""
+
+    def __init__(self, folder, embedded=True):
+        compile_files(
+            folder, ["gcc", "-std=c99", "-O2", "-shared", "-fPIC"], "-lm", "-onet.so", test=False
+        )
+        self.library = ctypes.CDLL(str(folder / "net.so"))
+        header = (folder / "net.h").read_text()
+        self.outputs = int(re.search(r"net_output_size = (\d+)", header)[1])
+        self.state = ctypes.create_string_buffer(1 << 20)
+        if not embedded:
+            self.weights = (folder / "net.bin").read_bytes()
+            size = ctypes.c_size_t(len(self.weights))
+            assert self.library.net_open(self.state, self.weights, size) == 0
+        self.library.net_reset(self.state)
+
+    def step(self, input):
+        output = torch.empty(self.outputs)
+        pointers = [ctypes.c_void_p(part.data_ptr()) for part in (input, output)]
+        self.library.net_step(self.state, *pointers)
+        return output
+
+    def run(self, inputs):
+        outputs = torch.empty(len(inputs), self.outputs)
+        source, target = (ctypes.c_void_p(part.data_ptr()) for part in (inputs, outputs))
+        self.library.net_run(self.state, source, ctypes.c_long(len(inputs)), target)
+        return outputs
+
+
+def error_of(found, exact):
+    """Return the error relative to the largest output, as rounding adds up over the steps."""
+    return ((found.double() - exact).abs().max() / exact.abs().max()).item()
+
+
+def assert_near(found, exact, single):
+    """Require the result of float64 within 1e-6, or twice the error of PyTorch in float32."""
+    assert error_of(found, exact) <= max(1e-6, 2 * error_of(single, exact))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in MODULES],
+)
+def test_c_equals_the_readable_loop(name, tmp_path):
+    module, inputs = made(name), torch.randn(T, I)
+    write_c(module, tmp_path, "net")
+    single = run(module, inputs)
+    exact = run(module.double(), inputs.double())
+    net = Net(tmp_path)
+    assert_near(net.run(inputs), exact, single)
+    net.library.net_reset(net.state)
+    assert_near(torch.stack([net.step(input) for input in inputs]), exact, single)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize("name", MODULES)
+def test_every_compiler(name, compiler, tmp_path):
+    module = made(name)
+    head = nn.Linear(run(module, torch.zeros(1, I)).shape[1], 3)
+    write_c(module, tmp_path, "net", head=head, embed_weights=compiler != "sanitizers")
+    compile_files(tmp_path, COMPILERS[compiler], "-lm", "-onet_test")
+    self_test(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODULES)
+def test_arm(name, tmp_path):
+    write_c(made(name), tmp_path, "net", block=16)
+    compile_files(tmp_path, CORTEX, test=False)
+    compile_files(tmp_path, AARCH64, "-lm", "-onet_test")
+    if shutil.which("qemu-aarch64") is None:
+        pytest.skip("needs qemu-aarch64")
+    self_test(tmp_path, "qemu-aarch64")
+
+
+def test_head_and_weights_in_a_file(tmp_path):
+    module, head, inputs = LSTM(I, H).eval(), nn.Linear(H, 3), torch.randn(T, I)
+    paths = write_c(module, tmp_path, "net", head=head, embed_weights=False)
+    assert [path.name for path in paths] == ["net.h", "net.c", "net_test.c", "net.bin"]
+    with torch.no_grad():
+        single = head(run(module, inputs))
+        exact = head.double()(run(module.double(), inputs.double()))
+    net = Net(tmp_path, embedded=False)
+    assert_near(net.run(inputs), exact, single)
+
+    def opened(data):
+        return net.library.net_open(net.state, data, ctypes.c_size_t(len(data)))
+
+    damaged = bytearray(net.weights)
+    damaged[-1] ^= 1
+    for data in (net.weights[:-4], b"x" + net.weights[1:], bytes(damaged), b""):
+        assert opened(data) != 0
+    assert opened(net.weights) == 0
+
+
+def test_the_self_test_fails_for_other_weights(tmp_path):
+    write_c(seqcells.GRUCell(I, H), tmp_path, "net")
+    text = (tmp_path / "net.c").read_text()
+    wrong = text.replace("update_gate = net_sigmoid(", "update_gate = net_tanh(")
+    assert wrong != text
+    (tmp_path / "net.c").write_text(wrong)
+    compile_files(tmp_path, ["gcc", "-std=c99"], "-lm", "-onet_test")
+    ended = subprocess.run(["./net_test"], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "failed" in ended.stdout.lower()
+
+
+def test_the_code_has_no_allocation_and_no_variables(tmp_path):
+    write_c(stack(True).eval(), tmp_path, "net")
+    for line in (tmp_path / "net.c").read_text().splitlines():
+        assert not re.search(r"\b(malloc|calloc|realloc|free)\b", line)
+        if line.startswith("static") and not line.endswith("{"):
+            assert line.startswith("static const"), line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"name": "9lives"}, ValueError, "name: expected a C identifier that starts with a letter"),
+        ({"name": "a-b"}, ValueError, "name: expected a C identifier"),
+        ({"head": nn.ReLU()}, TypeError, "head: expected torch.nn.Linear or None, got ReLU"),
+        ({"head": nn.Linear(4, 2)}, ValueError, "head: expected 18 input features.* got 4"),
+        ({"block": 12}, ValueError, "block: expected a positive multiple of 8, got 12"),
+        ({"module": nn.GRU(I, H)}, TypeError, "got GRU; use a cell, Recurrent"),
+        ({"module": LSTM(I, H, bidirectional=True)}, ValueError, "bidirectional=True"),
+        ({"module": Zoneout(LSTMCell(I, H), 0.1)}, ValueError, r"call .eval\(\)"),
+    ],
+)
+def test_invalid_arguments(arguments, error, message, tmp_path):
+    arguments = {"module": seqcells.GRUCell(I, H), **arguments}
+    with pytest.raises(error, match=message):
+        write_c(arguments.pop("module"), tmp_path / "new", **arguments)
+    assert not (tmp_path / "new").exists()
+
+
+def test_weights_must_be_finite(tmp_path):
+    cell = seqcells.GRUCell(I, H)
+    with torch.no_grad():
+        cell.weight_hh[3, 2] = torch.inf
+    with pytest.raises(ValueError, match="finite"):
+        write_c(cell, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_extreme_inputs(tmp_path):
+    """Saturated gates, and infinite and undefined inputs, as in PyTorch."""
+    cell = LSTMCell(I, H)
+    write_c(cell, tmp_path, "net")
+    net = Net(tmp_path)
+    for value in (1e4, -1e4, 1e30, torch.inf, -torch.inf, torch.nan):
+        inputs = torch.full((3, I), value)
+        net.library.net_reset(net.state)
+        torch.testing.assert_close(
+            net.run(inputs), run(cell, inputs), equal_nan=True, rtol=1e-5, atol=1e-6
+        )
