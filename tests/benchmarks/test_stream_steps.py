@@ -1,12 +1,13 @@
 """Test that the engines of the benchmark of streams compute the same, and its tables."""
 
 import re
+import shutil
 
 import pytest
 import torch
 from test_benchmarks import rows_of
 
-from benchmarks import streams
+from benchmarks import generated_c, streams
 
 pytest.importorskip("onnxruntime")
 CASES = [streams.Case(cell, layers, 5) for cell in ("LSTM", "GRU") for layers in (1, 2)]
@@ -63,3 +64,17 @@ class Here:
     def submit(self, function, *arguments):
         result = function(*arguments)
         return type("Future", (), {"result": lambda self: result})()
+
+
+def test_generated_c(monkeypatch, capsys):
+    if shutil.which("gcc") is None:
+        pytest.skip("needs gcc")
+    monkeypatch.setattr(generated_c, "SIZES", (5,))
+    monkeypatch.setattr("benchmarks.timing.SHORTEST", 1e-6)
+    threads = torch.get_num_threads()
+    generated_c.main(["--rounds", "1"])
+    torch.set_num_threads(threads)
+    rows = rows_of(capsys.readouterr().out)
+    assert [row[:2] for row in rows] == [["LSTM", "5"], ["GRU", "5"]]
+    for row in rows:
+        assert all(re.fullmatch(r"\d+\.\d\d", figure) for figure in row[2:])

@@ -4,6 +4,7 @@ import ctypes
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -190,6 +191,22 @@ def test_head_and_weights_in_a_file(tmp_path):
     for data in (net.weights[:-4], b"x" + net.weights[1:], bytes(damaged), b""):
         assert opened(data) != 0
     assert opened(net.weights) == 0
+
+
+def test_the_program_of_the_guide(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "streams.md").read_text()
+    (program,) = re.findall(r"```c\n(.*?)```", text, re.DOTALL)
+    module, head, inputs = seqcells.GRU(1, 16).eval(), nn.Linear(16, 1), torch.randn(9, 1)
+    write_c(module, tmp_path, "detector", head=head)
+    (tmp_path / "main.c").write_text(program)
+    compile_files(
+        tmp_path, ["gcc", "-std=c99", "-O1"], "main.c", "-lm", "-omain", name="detector", test=False
+    )
+    samples = " ".join(map(str, inputs.flatten().tolist()))
+    ended = subprocess.run(["./main"], cwd=tmp_path, input=samples, capture_output=True, text=True)
+    found = torch.tensor([float(line) for line in ended.stdout.splitlines()])
+    with torch.no_grad():
+        torch.testing.assert_close(found, head(run(module, inputs)).flatten(), rtol=1e-4, atol=1e-5)
 
 
 def test_the_self_test_fails_for_other_weights(tmp_path):
