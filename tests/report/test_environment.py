@@ -1,4 +1,4 @@
-"""What a report says about the run besides its scores: units, versions, machine, no paths."""
+"""A report states units, versions, machine and command, without paths."""
 
 import html
 import os

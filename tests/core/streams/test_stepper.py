@@ -1,17 +1,11 @@
 """Test `Stepper` against the readable loop of the modules that it runs."""
 
 import copy
-import os
 import pickle
-import shutil
-import subprocess
-import sys
-import threading
-from pathlib import Path
 
 import pytest
 import torch
-from cell_table import CELLS, F64, LAYERS, MODIFIED, H, I, Leaky, make_cell, make_layers
+from cell_table import CELLS, F64, LAYERS, MODIFIED, H, I, make_cell, make_layers
 from cell_table import make_modified as modified
 from parity import close, random, same
 
@@ -218,80 +212,6 @@ def test_constant_factors():
     check(Recurrent(Scaled(make_cell("gru"))), 2)
 
 
-def narrow():
-    return seqcells.Stack([make_cell("gru"), make_cell("gru", H + 1)])
-
-
-def hooked():
-    cell = make_cell("gru")
-    cell.register_forward_hook(lambda *_: None)
-    return cell
-
-
-class Odd(Blend):
-    def activate(self, from_input, from_hidden, state):
-        gate, candidate = (from_input + from_hidden).chunk(2, dim=-1)
-        return torch.special.bessel_j0(gate) * candidate, (gate, candidate)
-
-
-@pytest.mark.parametrize(
-    ("module", "error", "message"),
-    [
-        (lambda: torch.nn.LSTM(3, 4), TypeError, "got LSTM; use a cell, Recurrent, RNN, GRU"),
-        (lambda: "lstm", TypeError, "expected a recurrent module, got str"),
-        (lambda: seqcells.LSTM(3, 4, bidirectional=True), ValueError, "bidirectional=True"),
-        (lambda: seqcells.Stack([(make_cell("gru"),) * 2]), ValueError, "a bidirectional layer"),
-        (lambda: Recurrent(make_cell("gru"), reverse=True), ValueError, "got reverse=True"),
-        (lambda: Recurrent(Leaky()), ValueError, "got Leaky, .* write .* as a GatedCell"),
-        (hooked, ValueError, "GRUCell, which is called at every step"),
-        (lambda: Odd(3, 4), ValueError, "expected a module that the C.. kernels support"),
-        (lambda: seqcells.Zoneout(make_cell("gru"), 0.1), ValueError, r"call .eval\(\)"),
-        (lambda: seqcells.LSTM(3, 4, 2, dropout=0.1), ValueError, r"call .eval\(\)"),
-        (lambda: seqcells.GRU(3, 4).bfloat16(), ValueError, "expected float32 or float64, got"),
-        (lambda: seqcells.GRU(3, 4, device="meta"), ValueError, "CPU"),
-        (lambda: Scaled(make_cell("gru"), 1).eval(), ValueError, "got noise per step"),
-        (narrow, ValueError, "expected layer 1 with 5 inputs in torch.float64, .* got 6"),
-    ],
-)
-def test_invalid_module(module, error, message):
-    with pytest.raises(error, match=message):
-        Stepper(module())
-
-
-def test_invalid_arguments():
-    cell = make_cell("gru")
-    for batch_size in (0, -1, 1.0, True, None):
-        with pytest.raises(ValueError, match="batch_size: expected an integer of at least 1"):
-            Stepper(cell, batch_size)
-    one, two = Stepper(cell), Stepper(cell, 2)
-    for stepper, input in (
-        (one, random(2, I)),
-        (one, random(I + 1)),
-        (one, random(1, 1, I)),
-        (one, random(I).float()),
-        (two, random(I)),
-        (two, random(2, I, dtype=torch.float32)),
-        (one, torch.zeros(I, dtype=torch.int64)),
-        (one, torch.zeros(I, dtype=F64, device="meta")),
-        (one, torch.zeros(I, dtype=F64).to_sparse()),
-    ):
-        before = stepper.state
-        with pytest.raises(ValueError, match=r"input: expected shape .*torch.float64, on the CPU"):
-            stepper(input)
-        same(stepper.state, before)
-    with pytest.raises(TypeError, match="input: expected a tensor, got list"):
-        one([0.0] * I)
-    with pytest.raises(ValueError, match=r"state: expected shape \(1, 5\)"):
-        one.state = random(2, H)
-    with pytest.raises(TypeError, match="state: expected a tensor, got tuple"):
-        one.state = (random(1, H),)
-    for rows in ([2], [-1], [0.5]):
-        with pytest.raises(ValueError, match="rows: expected integers from 0 to 1"):
-            two.reset(rows)
-    with pytest.raises(ValueError, match=r"rows: expected a mask of shape \(2,\)"):
-        two.reset(torch.tensor([True]))
-
-
 def test_a_state_is_converted_under_autocast():
     stepper = Stepper(make_cell("gru", dtype=torch.float32))
     with torch.autocast("cpu"):
@@ -304,102 +224,3 @@ def test_steppers_are_not_copied():
     for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(TypeError, match="cannot be copied"):
             duplicate(stepper)
-
-
-def test_a_stepper_per_thread():
-    layers, inputs = seqcells.GRU(I, 32, 2, dtype=F64), random(300, I)
-
-    def run():
-        stepper = Stepper(layers)
-        return torch.stack([stepper(input) for input in inputs])
-
-    expected, found = run(), {}
-    threads = [
-        threading.Thread(target=lambda number=n: found.update({number: run()})) for n in range(8)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == 8
-    for outputs in found.values():
-        same(outputs, expected)
-
-
-def test_a_second_thread_is_refused():
-    stepper, input = Stepper(seqcells.LSTM(1024, 1024, dtype=F64)), random(1024)
-    outcomes = []
-
-    def run():
-        for _ in range(30):
-            try:
-                stepper(input)
-                outcomes.append("ran")
-            except RuntimeError as error:
-                outcomes.append(str(error))
-
-    threads = [threading.Thread(target=run) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    refused = {outcome for outcome in outcomes if outcome != "ran"}
-    assert refused == {
-        "expected one step at a time, got a second thread; create a stepper per thread"
-    }
-    assert "ran" in outcomes
-
-
-COUNTER = """
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <stddef.h>
-static __thread long calls;
-#define FORWARD(name, ...) ((void *(*)(__VA_ARGS__))dlsym(RTLD_NEXT, name))
-void *malloc(size_t n) { ++calls; return FORWARD("malloc", size_t)(n); }
-void *realloc(void *p, size_t n) { ++calls; return FORWARD("realloc", void *, size_t)(p, n); }
-void *aligned_alloc(size_t a, size_t n) {
-  ++calls; return FORWARD("aligned_alloc", size_t, size_t)(a, n);
-}
-int posix_memalign(void **p, size_t a, size_t n) {
-  ++calls;
-  return ((int (*)(void **, size_t, size_t))dlsym(RTLD_NEXT, "posix_memalign"))(p, a, n);
-}
-long count(int (*step)(void *, const void *, void *), void *stepper, void *in, void *out, int n) {
-  long before = calls;
-  for (int i = 0; i < n; ++i) if (step(stepper, in, out)) return -1;
-  return calls - before;
-}
-long allocations(void) { return calls; }
-"""
-COUNT = """
-import ctypes, sys
-import torch, seqcells
-counter = ctypes.PyDLL(sys.argv[1])
-counter.count.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int]
-stack = seqcells.Stack([seqcells.LSTMCell(8, 24), seqcells.LayerNormGRUCell(24, 24),
-                        seqcells.Zoneout(seqcells.MGUCell(24, 7), 0.1)], residual=True).eval()
-assert counter.allocations() > 0
-for rows in (1, 5):
-    stepper = seqcells.Stepper(stack, rows)
-    input, output = torch.randn(rows, 8), torch.empty(rows, 7)
-    step = ctypes.cast(stepper._native.step, ctypes.c_void_p)
-    arguments = stepper._native.handle, input.data_ptr(), output.data_ptr()
-    print(counter.count(step, *arguments, 100))
-"""
-
-
-@pytest.mark.slow
-def test_a_native_step_allocates_nothing(tmp_path):
-    compiler = shutil.which("cc")
-    if compiler is None or sys.platform != "linux":
-        pytest.skip("needs a C compiler, and the loader of Linux")
-    (tmp_path / "counter.c").write_text(COUNTER)
-    library = tmp_path / "counter.so"
-    flags = ["-shared", "-fPIC", "-o", library, tmp_path / "counter.c", "-ldl"]
-    subprocess.run([compiler, *flags], check=True)
-    root = str(Path(__file__).parents[2])
-    environment = os.environ | {"LD_PRELOAD": str(library), "PYTHONPATH": root}
-    command = [sys.executable, "-c", COUNT, str(library)]
-    found = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert found.stdout.split() == ["0", "0"], found.stderr
