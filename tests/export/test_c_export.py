@@ -4,6 +4,8 @@ import ctypes
 import re
 import shutil
 import subprocess
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,11 +25,15 @@ WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]
 COMPILERS = {
     "gcc": ["gcc", "-std=c99", "-O3", "-march=native"],
+    "gcc for AVX2": ["gcc", "-std=c99", "-O3", "-march=haswell"],
+    "gcc, plain": ["gcc", "-std=c99", "-O3"],
     "gcc as C++": ["g++", "-x", "c++", "-O1"],
     "clang": ["clang", "-std=c99", "-O3"],
     "clang as C++": ["clang++", "-x", "c++", "-O1"],
     "sanitizers": ["gcc", "-std=c99", "-O1", *SANITIZERS],
 }
+CPU = Path("/proc/cpuinfo")
+FLAGS_OF_THE_CPU = CPU.read_text().split() if CPU.exists() else []
 CORTEX = ["arm-none-eabi-gcc", "-std=c99", "-O2", "-mcpu=cortex-m4", "-mthumb", "-c"]
 CORTEX += ["-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"]
 AARCH64 = ["aarch64-linux-gnu-gcc", "-std=c99", "-O3", "-static"]
@@ -83,6 +89,8 @@ def run(module, inputs):
 def compile_files(folder, compiler, *options, name="net", test=True):
     if shutil.which(compiler[0]) is None:
         pytest.skip(f"needs {compiler[0]}")
+    if "-march=haswell" in compiler and "avx2" not in FLAGS_OF_THE_CPU:
+        pytest.skip("needs AVX2")
     sources = [f"{name}.c", *([f"{name}_test.c"] if test else [])]
     command = [*compiler, *WARNINGS, *sources, *options]
     ended = subprocess.run(command, cwd=folder, capture_output=True, text=True)
@@ -171,6 +179,34 @@ def test_arm(name, tmp_path):
     if shutil.which("qemu-aarch64") is None:
         pytest.skip("needs qemu-aarch64")
     self_test(tmp_path, "qemu-aarch64")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("avx2" not in FLAGS_OF_THE_CPU, reason="needs AVX2")
+@pytest.mark.parametrize("target", ["haswell", "native"])
+def test_vectors_are_no_slower_than_loops(target, tmp_path):
+    """A vector wider than the registers is stored in memory at every column."""
+    write_c(seqcells.GRU(8, 128).eval(), tmp_path, "net")
+    inputs, outputs = torch.randn(200, 8), torch.empty(200, 128)
+    state, calls = ctypes.create_string_buffer(1 << 10), []
+    for name, options in {
+        "vectors": [],
+        "loops": ["-U__SSE__", "-U__AVX__", "-U__AVX512F__"],
+    }.items():
+        compiler = ["gcc", "-std=c99", "-O3", f"-march={target}", "-shared", "-fPIC", *options]
+        compile_files(tmp_path, compiler, "-lm", f"-o{name}.so", test=False)
+        library = ctypes.CDLL(str(tmp_path / f"{name}.so"))
+        library.net_reset(state)
+        source, destination = (ctypes.c_void_p(part.data_ptr()) for part in (inputs, outputs))
+        calls.append(partial(library.net_run, state, source, ctypes.c_long(200), destination))
+    best = [min(column) for column in zip(*([timed(call) for call in calls] for _ in range(100)))]
+    assert best[0] < 1.5 * best[1]
+
+
+def timed(call):
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 def test_head_and_weights_in_a_file(tmp_path):

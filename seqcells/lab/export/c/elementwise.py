@@ -14,7 +14,7 @@ from seqcells.lab.export.c.layers import STATES, Layer
 _INFIX = {"add": ("+", 1), "sub": ("-", 1), "mul": ("*", 2), "div": ("/", 2)}
 _CALL = {"abs": "fabsf", "sqrt": "sqrtf"}
 _ATOM = 9
-_LONGEST = 64  # a longer expression is divided
+_LONGEST = 50  # a longer expression is divided
 
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "softplus", "exp")
 

@@ -13,59 +13,66 @@ INLINE = """\
 #endif
 """
 
-LANES = 16  # of a vector in C; compilers divide it for narrower registers
-
 _PRODUCTS = """\
-// Vectors of gcc and clang. Other compilers, and processors without vector units, run plain loops.
-#if defined(__GNUC__) && (defined(__SSE__) || defined(__ARM_NEON))
-#define @_VECTORS
-typedef float @_lanes __attribute__((vector_size(64)));
+// The floats of a vector register, for gcc: wider vectors would be stored in memory at every
+// column. Elsewhere the products are plain loops, which clang keeps in registers.
+#if defined(__GNUC__) && !defined(__clang__) && defined(__AVX512F__)
+#define @_LANES 16
+#elif defined(__GNUC__) && !defined(__clang__) && defined(__AVX__)
+#define @_LANES 8
+#endif
+#ifdef @_LANES
+typedef float @_vector __attribute__((vector_size(@_LANES * sizeof(float))));
 #endif
 
 // sums += W x for a number of rows. W is stored column after column. Its rows are independent, so
 // no sum is reordered.
 """
 
-_ADD = """\
-static void @_add_WIDTH(float *sums, const float *weights, const float *x, int columns) {
+_HEAD = "static void @_add_WIDTH(float *sums, const float *weights, const float *x, int columns) {"
+
+_LOOPS = """\
   float totals[WIDTH];
-  memcpy(totals, sums, sizeof totals);
+  for (int row = 0; row < WIDTH; ++row) totals[row] = sums[row];
   for (int column = 0; column < columns; ++column, weights += WIDTH)
     for (int row = 0; row < WIDTH; ++row) totals[row] += weights[row] * x[column];
-  memcpy(sums, totals, sizeof totals);
-}
-"""
+  for (int row = 0; row < WIDTH; ++row) sums[row] = totals[row];"""
+
+# Lines with the suffix REST are left out if the vectors cover all rows. The loops over `totals` are
+# unrolled, so that it stays in registers.
+_VECTORS = """\
+  enum { vectors = WIDTH / @_LANES, rest = vectors * @_LANES };
+  @_vector totals[vectors], weight;
+  float last[@_LANES];  REST
+#pragma GCC unroll 16
+  for (int n = 0; n < vectors; ++n) memcpy(&totals[n], sums + n * @_LANES, sizeof weight);
+  for (int row = rest; row < WIDTH; ++row) last[row - rest] = sums[row];  REST
+  for (int column = 0; column < columns; ++column, weights += WIDTH) {
+    const float value = x[column];
+#pragma GCC unroll 16
+    for (int n = 0; n < vectors; ++n) {
+      memcpy(&weight, weights + n * @_LANES, sizeof weight);
+      totals[n] += weight * value;
+    }
+    for (int row = rest; row < WIDTH; ++row) last[row - rest] += weights[row] * value;  REST
+  }
+#pragma GCC unroll 16
+  for (int n = 0; n < vectors; ++n) memcpy(sums + n * @_LANES, &totals[n], sizeof weight);
+  for (int row = rest; row < WIDTH; ++row) sums[row] = last[row - rest];  REST"""
+
+WIDEST = 16  # floats per vector
 
 
 def _add(width: int) -> str:
-    """Return the product with a block of rows. Named vectors stay in registers."""
-    plain = _ADD.replace("WIDTH", str(width))
-    vectors, rest = divmod(width, LANES)
-    if not vectors:
-        return plain
-    head, *lines = plain.splitlines()
-    numbers = range(vectors)
-    names = ", ".join(f"total{n}" for n in numbers)
-    rows = f"row = {vectors * LANES}; row < {width}"
-    body = [f"@_lanes {names}, weight;"]
-    if rest:
-        body += [f"float rest[{rest}];", f"memcpy(rest, sums + {vectors * LANES}, sizeof rest);"]
-    body += [f"memcpy(&total{n}, sums + {n * LANES}, sizeof total{n});" for n in numbers]
-    body.append(f"for (int column = 0; column < columns; ++column, weights += {width}) {{")
-    body.append("  const float value = x[column];")
-    for n in numbers:
-        body.append(f"  memcpy(&weight, weights + {n * LANES}, sizeof weight);")
-        body.append(f"  total{n} += weight * value;")
-    if rest:
-        at = f"rest[row - {vectors * LANES}]"
-        body.append(f"  for (int {rows}; ++row) {at} += weights[row] * value;")
-    body.append("}")
-    body += [f"memcpy(sums + {n * LANES}, &total{n}, sizeof total{n});" for n in numbers]
-    if rest:
-        body.append(f"memcpy(sums + {vectors * LANES}, rest, sizeof rest);")
-    indented = [f"  {line}" for line in body]
-    text = [head, "#ifdef @_VECTORS", *indented, "#else", *lines[:-1], "#endif", lines[-1], ""]
-    return "\n".join(text)
+    """Return the product with a block of rows."""
+    body = _LOOPS
+    if width >= WIDEST:
+        lines = [line for line in _VECTORS.splitlines() if width % WIDEST or "REST" not in line]
+        vectors = "\n".join(line.removesuffix("  REST") for line in lines)
+        if width % WIDEST == 0:
+            vectors = vectors.replace(", rest = vectors * @_LANES", "")
+        body = f"#ifdef @_LANES\n{vectors}\n#else\n{_LOOPS}\n#endif"
+    return f"{_HEAD}\n{body}\n}}\n".replace("WIDTH", str(width))
 
 
 _FUNCTIONS = {
@@ -102,16 +109,16 @@ _FUNCTIONS = {
 }
 """,
     "reduced": """\
-// The limits low and high where x is outside of them, low for a NaN.
-@_INLINE float @_clamp(float x, float low, float high) {
-  const float above = @_select(x > low, x, low);
-  return @_select(above < high, above, high);
+// x between -limit and limit; a NaN becomes +-limit. The bits are compared as integers, because gcc
+// turns comparisons of floats into branches here, and does not vectorise them.
+@_INLINE float @_clamp(float x, float limit) {
+  const uint32_t size = @_bits(x) & 0x7fffffffu, most = @_bits(limit);
+  return @_float((size < most ? size : most) | (@_bits(x) & 0x80000000u));
 }
 
 // exp(r) - 1 for x = n ln(2) + r with |r| <= ln(2) / 2, with the polynomial of Cephes' expf.
 @_INLINE float @_reduced(float x, int32_t *n) {
-  const float scaled = x * 1.44269504f;
-  *n = (int32_t)(scaled + @_float((@_bits(x) & 0x80000000u) | 0x3f000000u));  // +-0.5
+  *n = (int32_t)(x * 1.44269504f + 192.5f) - 192;  // rounds; the sum is positive
   const float r = (x - (float)*n * 0.693359375f) - (float)*n * -2.12194440e-4f;
   float sum = 1.9875691500e-4f;
   sum = sum * r + 1.3981999507e-3f;
@@ -126,7 +133,7 @@ _FUNCTIONS = {
 // exp(x) with an error of about 1e-7, relative; 0 below -104, infinity above 89.
 @_INLINE float @_exp(float x) {
   int32_t n;
-  const float fraction = @_reduced(@_clamp(x, -104.0f, 89.0f), &n);
+  const float fraction = @_reduced(@_clamp(x, 104.0f), &n);
   // Two factors, because 2^n may be outside the range of normal numbers.
   const int32_t half = (int32_t)((uint32_t)(n + 256) >> 1) - 128;
   return @_keep_nan(x, (1.0f + fraction) * @_power(half) * @_power(n - half));
@@ -139,7 +146,7 @@ _FUNCTIONS = {
 // tanh(x) from exp(2x) - 1, which is accurate for small x; the result is +-1 beyond +-10.
 @_INLINE float @_tanh(float x) {
   int32_t n;
-  const float fraction = @_reduced(2.0f * @_clamp(x, -10.0f, 10.0f), &n);
+  const float fraction = @_reduced(2.0f * @_clamp(x, 10.0f), &n);
   const float power = @_power(n), less_one = power * fraction + (power - 1.0f);
   return @_keep_nan(x, less_one / (less_one + 2.0f));
 }
@@ -182,7 +189,7 @@ _CALLED = {
     "select": ("bits",),
     "where_positive": ("select",),
     "power": ("bits",),
-    "reduced": ("select",),
+    "reduced": ("bits",),
     "exp": ("power", "reduced"),
     "sigmoid": ("exp",),
     "tanh": ("power", "reduced"),

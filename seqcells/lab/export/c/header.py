@@ -12,8 +12,8 @@ _HEADER = """\
 {description}
 //
 // C99 or C++, without allocation and global variables. Compile with -O3, so that the loops are
-// vectorised, and with -ffp-contract=fast where the target has fused multiply-add. -ffast-math
-// would break the rounding in exp().
+// vectorised, and with -ffp-contract=fast where the target has fused multiply-add. Do not use
+// -ffast-math, which ignores NaN.
 #ifndef {guard}
 #define {guard}
 {includes}
@@ -58,8 +58,9 @@ enum {
   @_bad_check = 6     // the file is damaged
 };
 
-// Use the weights in @.bin and set the initial state. `file` has the contents of the file, is
-// aligned to 4 bytes (64 are faster), and must stay in memory. Returns 0, or a code from above.
+// Use the weights in @.bin and set the initial state; the other functions need it. `file` has the
+// contents of the file, is aligned to 4 bytes (64 are faster), and must stay in memory. Returns 0,
+// or a code from above.
 int @_open(@_state *state, const void *file, size_t size);
 """
 

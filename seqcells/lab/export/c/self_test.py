@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from seqcells.lab.export.c.source import Model
-from seqcells.lab.export.c.weights import _numbers
+from seqcells.lab.export.c.weights import numbers
 
 LIMIT = 1e-5
 
@@ -18,7 +18,7 @@ _PROGRAM = """\
 #include "@.h"
 
 #include <stdio.h>
-{includes}
+
 enum {{ steps = {steps} }};
 
 static const float inputs[steps * @_input_size] = {{
@@ -49,7 +49,7 @@ static int check(const char *call, const float *outputs) {{
          passed ? "passed" : "failed");
   return passed;
 }}
-{read}
+
 int main({arguments}) {{
   static float outputs[steps * @_output_size];
   @_state state;
@@ -88,10 +88,8 @@ def self_test(model: Model, title: str, inputs: Tensor, outputs: Tensor) -> str:
         title=title,
         limit=LIMIT,
         steps=len(inputs),
-        includes="",
-        inputs=_numbers(inputs.flatten()),
-        outputs=_numbers(outputs.float().flatten()),
-        read="",
+        inputs=numbers(inputs.flatten()),
+        outputs=numbers(outputs.float().flatten()),
         arguments="void" if model.embedded else "int count, char **arguments",
         open="" if model.embedded else _OPEN,
     )

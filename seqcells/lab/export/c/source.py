@@ -227,8 +227,9 @@ int @_open(@_state *state, const void *file, size_t size) {
   state->weights = NULL;
   if (first != 1) return @_bad_machine;
   if (file == NULL || (uintptr_t)file % sizeof(float) != 0) return @_bad_address;
-  if (size != @_file_size || HEADER + sizeof(@_weights) != @_file_size) return @_bad_size;
-  if (memcmp(bytes, "seqcells", 8) != 0 || @_read(bytes + 8) != FORMAT) return @_bad_format;
+  if (size != @_file_size || size != HEADER + sizeof(@_weights)) return @_bad_size;
+  if (memcmp(bytes, "seqcells", 8) != 0) return @_bad_format;
+  if (@_read(bytes + 8) != FORMAT) return @_bad_format;
   if (@_read(bytes + 12) != LAYOUT) return @_bad_layout;
   uint32_t check = 2166136261u;
   for (size_t n = HEADER; n < size; ++n) check = (check ^ bytes[n]) * 16777619u;

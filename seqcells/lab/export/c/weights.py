@@ -23,7 +23,7 @@ from seqcells.lab.export.c.elementwise import literal
 FORMAT = 1
 HEADER = 64
 ALIGNMENT = 16  # floats
-PER_LINE = 6
+PER_LINE = 5
 
 Arrays = Mapping[str, Tensor]
 
@@ -50,11 +50,12 @@ def members(arrays: Arrays) -> str:
 
 def initialiser(arrays: Arrays) -> str:
     """Return the initialiser of the struct. Its numbers are exact."""
-    parts = [f"  {{  // {name}\n{_numbers(array)}\n  }}" for name, array in arrays.items()]
+    parts = [f"  {{  // {name}\n{numbers(array)}\n  }}" for name, array in arrays.items()]
     return "{\n" + ",\n".join(parts) + "\n}"
 
 
-def _numbers(array: Tensor) -> str:
+def numbers(array: Tensor) -> str:
+    """Return the literals of a flat array, several per line."""
     texts = [literal(number) for number in array.tolist()]
     lines = [", ".join(texts[start : start + PER_LINE]) for start in range(0, len(texts), PER_LINE)]
     return "    " + ",\n    ".join(lines)
@@ -76,8 +77,7 @@ def to_bytes(arrays: Arrays) -> bytes:
         torch.cat([array, array.new_zeros(padded_size(array) - array.numel())])
         for array in arrays.values()
     ]
-    numbers = torch.cat(parts).contiguous().view(torch.uint8)
-    data = bytes(numbers.tolist())
+    data = bytes(torch.cat(parts).view(torch.uint8).tolist())
     if sys.byteorder == "big":
         data = b"".join(data[n : n + 4][::-1] for n in range(0, len(data), 4))
     head = struct.pack("<8sIII", b"seqcells", FORMAT, layout(arrays), fnv1a(data))
