@@ -19,7 +19,7 @@ from seqcells.lab.training.checkpoints import save_checkpoint
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Slow: they train, compile a kernel, or read exported models; tests/export runs the last ones too.
-LONG = ("optimizer.step()", "compile=True", '"model.')
+LONG = ("optimizer.step()", "compile=True", '"model.', '"reader.')
 
 
 def blocks(page):
@@ -74,6 +74,9 @@ def prepare(code, folder):
     """Add the run or the exported models that a block reads, with an untrained model."""
     for path in re.findall(r'"(runs/\w+)"', code):
         make_run(folder / path)
+    if '"reader.onnx"' in code:
+        run = make_run(folder / "reader")
+        export_run(run.folder, "onnx", folder / "reader.onnx", stateful=True)
     if '"model.' in code:
         run = make_run(folder / "exported", num_layers=2, bidirectional=True)
         for format, (_, suffix) in FORMATS.items():

@@ -101,7 +101,7 @@ def test_code_of_the_page_runs(make_run, monkeypatch):
 @torch.no_grad()
 def test_stateful_code_of_the_page_runs(make_run, monkeypatch):
     run = make_run(cell="gru", ngrams=2, ngram_buckets=50, readout=["last", "mean"])
-    export_run(run.folder, "onnx", stateful=True)
+    export_run(run.folder, "onnx", run.folder / "reader.onnx", stateful=True)
     monkeypatch.chdir(run.folder)
     names = {}
     exec(block("to_stateful_onnx"), names)

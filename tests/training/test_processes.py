@@ -146,7 +146,7 @@ def test_interrupted_processes_stop_together_and_resume(settings):
         os.killpg(broken.pid, signal.SIGINT)
     _, error = broken.communicate(timeout=120)
     assert broken.returncode != 0
-    assert "--nproc-per-node 2 train.py --resume broken" in error
+    assert "--nproc-per-node 2 -- train.py --resume broken" in error
     run(2, "--resume=broken", folder=settings)
     for name, value in weights(settings / "whole").items():
         assert torch.equal(weights(settings / "broken")[name], value), name
