@@ -285,6 +285,25 @@ def test_invalid_arguments(arguments, error, message, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+class Scaled(seqcells.modifiers.Modifier):
+    """A constant factor of noise in evaluation mode, which a Stepper supports."""
+
+    def __init__(self, cell, field):
+        super().__init__(cell)
+        self.field = field
+
+    def draw(self, state, steps):
+        return seqcells.Noise(**{self.field: torch.full_like(state, 0.5)})
+
+
+@pytest.mark.parametrize("field", ["hidden", "candidate"])
+def test_factors_of_noise_are_refused(field, tmp_path):
+    module = Scaled(seqcells.GRUCell(I, H), field).eval()
+    with pytest.raises(ValueError, match="expected no factors of noise in evaluation mode"):
+        write_c(module, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_weights_must_be_finite(tmp_path):
     cell = seqcells.GRUCell(I, H)
     with torch.no_grad():

@@ -19,7 +19,7 @@ from seqcells.equations.program import Program, Writer
 from seqcells.equations.step import Slots, slots_of
 from seqcells.kernels.call import Call
 from seqcells.layers import _Layers
-from seqcells.modifiers.base import Modifier
+from seqcells.modifiers.base import innermost
 from seqcells.recurrent import Recurrent
 from seqcells.stack import Stack
 
@@ -126,16 +126,15 @@ def _cells(module: Any, count: int) -> list[Any]:
         return [EQUATIONS[module.mode.lower()]] * count
     parts = list(module.layers) if isinstance(module, Stack) else [module]
     cells = [part.cell if isinstance(part, Recurrent) else part for part in parts]
-    return [_unmodified(cell) for cell in cells]
-
-
-def _unmodified(cell: Any) -> Any:
-    while isinstance(cell, Modifier):
-        cell = cell.cell
-    return cell
+    return [innermost(cell) for cell in cells]
 
 
 def _layer(name: str, cell: Any, call: Call, residual: bool, block: int) -> Layer:
+    if call.read is not None or call.drop is not None:
+        raise ValueError(
+            "module: expected no factors of noise in evaluation mode, got some around "
+            f"{type(cell).__name__}; remove the modifier"
+        )
     kernel, late = call.kernel, call.kernel.handwritten
     program = _without_drop(Program.parse(RESET_BEFORE[kernel.name]) if late else kernel.program)
     width, units = call.state[0].shape[1], call.state[-1].shape[1]
