@@ -37,6 +37,7 @@ from seqcells.modifiers import (
 )
 from seqcells.moved import redirect_old_names
 from seqcells.noise import Noise
+from seqcells.quantization import quantize
 from seqcells.recurrence.choice import backend, backends
 from seqcells.recurrence.missing_kernel import MissingKernelWarning
 from seqcells.recurrent import Recurrent
@@ -106,5 +107,6 @@ __all__ = [
     "gradient_flow",
     "init",
     "load",
+    "quantize",
     "trace",
 ]

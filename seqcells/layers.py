@@ -14,6 +14,7 @@ from seqcells.cells import LSTMState, Weights
 from seqcells.cells.checks import check_share, positive_integer
 from seqcells.cells.lstm import check_projection
 from seqcells.cells.table import EQUATIONS
+from seqcells.kernels.narrow import float_like
 from seqcells.recurrence.compute import compute
 from seqcells.recurrence.request import Request
 from seqcells.sequences import restore_layout, time_first
@@ -215,7 +216,7 @@ class _Layers(nn.RNNBase):
 
     def _check_input(self, input: Tensor, ranks: tuple[int, ...]) -> None:
         weight = self._parameters.get("weight_ih_l0")
-        dtype = self.weight_ih_l0.dtype if weight is None else weight.dtype
+        dtype = (float_like(self, "weight_ih_l0") if weight is None else weight).dtype
         size = self.input_size
         if not is_valid_input(input, size, dtype, ranks):
             layout = f"{sequence_layout(size, self.batch_first)}, or a PackedSequence"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from seqcells.cells.checks import batch_state, check_definition, overridden_method, positive_integer
 from seqcells.equations.protocol import Weights as Weights
+from seqcells.kernels.narrow import float_like
 from seqcells.noise import Noise, drop_args, scale_hidden
 from seqcells.recurrence.compute import compute
 from seqcells.recurrence.request import Request
@@ -287,12 +288,12 @@ class GatedCell(Cell):
         return torch.zeros(rows, columns, device=device, dtype=dtype)
 
     def _any_parameter(self) -> Tensor:
-        """Return a parameter for its device and dtype, without evaluating a parametrization."""
+        """Return a tensor for the device and dtype, without evaluating a parametrization."""
         for parameter in self._parameters.values():
             if parameter is not None:
                 return parameter
         parameter = next(self.parameters(), None)
-        return self.weight_ih if parameter is None else parameter
+        return float_like(self, "weight_ih") if parameter is None else parameter
 
 
 # Methods that define the equations.

@@ -37,6 +37,7 @@ class Kernel(NamedTuple):
         takes_drop: whether the step reads the factor `drop`.
         whole_rows: whether the step computes means over whole rows.
         rows: values saved per row and step.
+        precision: "bfloat16" if the products of float32 numbers may round them to bfloat16.
     """
 
     name: str
@@ -51,11 +52,12 @@ class Kernel(NamedTuple):
     takes_drop: bool = False
     whole_rows: bool = False
     rows: int = 0
+    precision: str = ""
 
     @property
     def argument(self) -> str:
         """The argument `kernel` of the operators of `torch.ops.seqcells`."""
-        return f"{self.backend} {self.name}".lstrip()
+        return " ".join(part for part in (self.backend, self.precision, self.name) if part)
 
     @property
     def handwritten(self) -> bool:
@@ -112,6 +114,9 @@ COMPILED = "compiled "
 # Prefixes of a kernel's name that select a backend other than the device's default.
 BACKEND_PREFIXES = ("triton", "cudnn")
 
+# Prefixes that select the precision of products, after the backend.
+PRECISIONS = ("bfloat16",)
+
 # Kernel names in models exported by version 0.1.0.
 RENAMED = {
     "lstm_peephole": "peephole_lstm",
@@ -136,8 +141,8 @@ def kernel_of(argument: str) -> Kernel:
     """Return the kernel of an operator's argument.
 
     Args:
-        argument: the name of a built-in kernel or the text of a program, optionally after the name
-            of a backend and a space.
+        argument: the name of a built-in kernel or the text of a program, optionally after the names
+            of a backend and a precision, each with a space.
 
     Raises:
         ValueError: `argument` is neither.
@@ -150,6 +155,9 @@ def _kernel_of(argument: str) -> Kernel:
     backend, _, name = argument.partition(" ")
     if backend not in BACKEND_PREFIXES:
         backend, name = "", argument
+    precision, _, rest = name.partition(" ")
+    if precision in PRECISIONS:
+        return _kernel_of(f"{backend} {rest}".lstrip())._replace(precision=precision)
     name = RENAMED.get(name, name)
     number = NUMBERS.get(name)
     if name in HANDWRITTEN:

@@ -81,20 +81,22 @@ def record(cell: Recordable) -> tuple[Program, list[str]]:
     )
 
 
-def kernel_weights(kernel: Kernel, cell: Recordable, weights: Weights) -> Weights:
-    """Return the weights in the form of the cell's kernel.
+def kernel_weights(
+    kernel: Kernel, cell: Recordable, weights: Weights, dtype: torch.dtype | None = None
+) -> Weights:
+    """Return the weights in the form of the cell's kernel, with parameters of this dtype.
 
     `parameters` holds the parameters that the step reads outside the products, with one row for
     each number per unit.
     """
-    rows = []
+    rows, dtype = [], dtype or weights.weight_ih.dtype
     for name, count in (
         _built_in_counts(kernel.name) if kernel.number is not None else _recorded_counts(cell)
     ):
         value = weights.weight_hh if name == "weight_hh" else getattr(cell, name)
         if value is None:  # the kernel adds biases, and the cell has none
-            value = weights.weight_ih.new_zeros(count * cell.hidden_size)
-        rows.append(value.reshape(-1, cell.hidden_size).to(weights.weight_ih.dtype))
+            value = weights.weight_ih.new_zeros(count * cell.hidden_size, dtype=dtype)
+        rows.append(value.reshape(-1, cell.hidden_size).to(dtype))
     if not has_matrix(cell):
         weights = weights._replace(weight_hh=None)
     return weights._replace(parameters=torch.cat(rows) if rows else None)

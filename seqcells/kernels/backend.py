@@ -21,8 +21,8 @@ class Backend(Protocol):
     Attributes:
         NAME: its name in `seqcells.backend`.
         DTYPES: the supported dtypes.
-        SAVES_TENSOR: whether `forward` saves one tensor of `saved_columns` columns for `backward`,
-            which the operators `_train` and `_backward` pass on. Otherwise it saves an object, and
+        SAVES_TENSOR: whether `forward` saves one tensor like `saved_tensor` for `backward`, which
+            the operators `_train` and `_backward` pass on. Otherwise it saves an object, and
             the backend runs eager calls only.
     """
 
@@ -42,8 +42,8 @@ class Backend(Protocol):
     def refuses(self, call: Call) -> str | None:
         """Return why it does not support a call and what to do; None if it does."""
 
-    def saved_columns(self, call: Call) -> int:
-        """Return the width of the saved tensor."""
+    def saved_tensor(self, call: Call) -> Tensor:
+        """Return an empty tensor of the shape and dtype that `forward` saves."""
 
     def forward(self, call: Call, *, train: bool) -> list[Any]:
         """Return `[outputs, *final_state]`; a single step has no outputs.

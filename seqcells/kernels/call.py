@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 from torch import Tensor
 
 from seqcells.equations.catalogue import Kernel, kernel_of
+from seqcells.kernels.narrow import is_narrow
 
 # The parts of a call that are not tensors: the kernel; the numbers of tensors in state, fresh and
 # zone; reverse; cells.
@@ -57,6 +58,11 @@ class Call(NamedTuple):
     def arguments(self) -> tuple[Any, ...]:
         """The arguments of an operator for this call."""
         return (self.kernel.argument, *self[1:])
+
+    def is_narrow_matrix(self, tensor: Tensor) -> bool:
+        """Whether a tensor is one of the matrices, stored in fewer bits than the inputs."""
+        matrices = (self.weight_ih, self.weight_hh, self.weight_hr)
+        return any(tensor is matrix for matrix in matrices) and is_narrow(tensor, self.inputs.dtype)
 
     @property
     def single(self) -> bool:

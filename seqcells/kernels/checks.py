@@ -10,13 +10,16 @@ from torch import Tensor
 
 from seqcells.equations.catalogue import Kernel
 from seqcells.kernels.call import Call
+from seqcells.kernels.narrow import columns as columns_of
 
 
 def check(call: Call) -> None:
     """Raise a ValueError unless all sizes, dtypes and devices of a call match."""
     place, dtype = call.inputs.device, call.inputs.dtype
     for tensor in (*call.tensors, *call.noise):
-        if tensor is not None and (tensor.dtype != dtype or tensor.device != place):
+        if tensor is None or (tensor.device == place and call.is_narrow_matrix(tensor)):
+            continue
+        if tensor.dtype != dtype or tensor.device != place:
             raise ValueError(
                 f"expected {dtype} on {place}, as the inputs are, got {tensor.dtype} "
                 f"on {tensor.device}"
@@ -38,8 +41,8 @@ def check_sizes(call: Call) -> None:
     weight_hh, bias_ih, bias_hh = call.weight_hh, call.bias_ih, call.bias_hh
     found: tuple[Any, ...] = (
         call.state[0].shape,
-        call.weight_ih.shape,
-        weight_hh if weight_hh is None else weight_hh.shape,
+        _matrix_shape(call.weight_ih),
+        weight_hh if weight_hh is None else _matrix_shape(weight_hh),
         bias_ih if bias_ih is None else bias_ih.shape,
         bias_hh if bias_hh is None else bias_hh.shape,
         inputs.shape,
@@ -60,7 +63,7 @@ def check_sizes(call: Call) -> None:
         shape = (kernel.parameters, hidden) if kernel.parameters else None
         _refuse([("parameters", call.parameters, shape)])
     if call.weight_hr is not None:
-        _refuse([("weight_hr", call.weight_hr, (width, hidden))])
+        _refuse([("weight_hr", _matrix_shape(call.weight_hr), (width, hidden))])
     if call.lengths is not None:
         _refuse([("lengths", call.lengths, (rows,))])
     if call.batch_sizes is not None:
@@ -73,6 +76,13 @@ def check_sizes(call: Call) -> None:
             raise ValueError(f"resets: expected a bool tensor, got {call.resets.dtype}")
     if call.read is not None or call.drop is not None or call.zone:
         _check_noise(call, kernel, rows, width, hidden)
+
+
+def _matrix_shape(weight: Tensor) -> tuple[int, ...]:
+    """Return the shape of a matrix without the scales of its rows."""
+    if weight.dtype is torch.int8 and weight.dim() == 2:
+        return weight.shape[0], columns_of(weight)
+    return weight.shape
 
 
 def _refuse(parts: Iterable[tuple[str, Any, tuple[int, ...] | None]]) -> None:

@@ -69,9 +69,9 @@ def refuses(call: Call) -> str | None:
     return f"cuDNN takes no {name}; use backend('triton')" if name else None
 
 
-def saved_columns(call: Call) -> int:
-    """Return 0: nothing is saved in a tensor."""
-    return 0
+def saved_tensor(call: Call) -> Tensor:
+    """Return an empty tensor: nothing is saved in a tensor."""
+    return call.inputs.new_empty(0)
 
 
 def forward(call: Call, *, train: bool) -> list[Any]:

@@ -83,9 +83,11 @@ def refuse(reason: str | None) -> None:
         raise RuntimeError(f"{name} cannot run this: {reason}; or use backend('auto')")
 
 
-# The backend and its call, or None for the readable loop; the dtype to convert the request to, if
-# that has to be done first; whether a graph is compiled, which needs the operator.
-Choice = tuple[Backend | None, Call | None, torch.dtype | None, bool]
+# A dtype to convert a request to, and the precision of the products of its kernel.
+Conversion = tuple[torch.dtype, str]
+# The backend and its call, or None for the readable loop; a conversion of the request, if that has
+# to be done first; whether a graph is compiled, which needs the operator.
+Choice = tuple[Backend | None, Call | None, Conversion | None, bool]
 LOOP: Choice = (None, None, None, False)
 
 
@@ -104,6 +106,7 @@ def is_faster_without_kernel(request: Request) -> bool:
         and not weights.weight_ih.is_meta
         and not weights.weight_hh.is_meta
         and inputs.dtype not in REDUCED
+        and weights.weight_ih.dtype is inputs.dtype
         and _requested == "auto"
         and torch.is_grad_enabled()
         and noise is None
@@ -115,8 +118,10 @@ def is_faster_without_kernel(request: Request) -> bool:
     )
 
 
-def choose(request: Request) -> Choice:
+def choose(request: Request, precision: str = "") -> Choice:
     """Return the backend that computes a request, and its call.
+
+    With the precision "bfloat16", kernels on the CPU multiply float32 numbers in bfloat16.
 
     A backend requested by name takes precedence. The default is the device's own: the C++ kernels
     on the CPU, Triton on a GPU, or cuDNN if `_prefers_cudnn`. The readable loop computes cells
@@ -124,7 +129,8 @@ def choose(request: Request) -> Choice:
     compiled graph, on a GPU, in reduced precision. Compiling or exporting a call does not require
     that this machine can run its operator.
 
-    Autocast and reduced precision on the CPU convert the request: kernels there compute in float32.
+    Autocast, and float16 on the CPU, convert the request to float32 first. Kernels on the CPU then
+    multiply in bfloat16 if that is autocast's dtype.
 
     Raises:
         RuntimeError: the requested backend does not support the request.
@@ -132,7 +138,7 @@ def choose(request: Request) -> Choice:
     cell, inputs = request.cell, request.inputs
     compiling, casts = torch.compiler.is_compiling(), autocast(inputs)
     slower = compiling or casts or not inputs.is_cpu or inputs.dtype in REDUCED
-    if request.single and slower and _requested == "auto":
+    if request.single and slower and _requested == "auto" and not request.quantized:
         return LOOP
     transforms = not compiling and is_transformed()
     kernel: Kernel | None
@@ -146,7 +152,7 @@ def choose(request: Request) -> Choice:
             refuse(reason)
             return LOOP
     if casts:
-        return None, None, _autocast_dtype(inputs), False
+        return None, None, _autocast_conversion(inputs), False
     call, unsupported = call_of(request, kernel)
     if unsupported:
         refuse(f"the kernel of {type(cell).__name__} does not support noise.{unsupported}")
@@ -162,23 +168,30 @@ def choose(request: Request) -> Choice:
         refuse(why)
         warn_if_missing(BACKENDS[name], inputs)
         return LOOP
-    if name == "cpu" and inputs.dtype in REDUCED:
-        return None, None, torch.float32, False
+    if name == "cpu" and inputs.dtype is torch.float16:
+        return None, None, (torch.float32, ""), False
+    if name == "cpu" and precision:
+        call = call._replace(kernel=kernel_of(f"{precision} {call.kernel.name}"))
     return BACKENDS[name], call, None, compiling
 
 
 def native_call(request: Request) -> tuple[Call | None, str]:
     """Return a request as a call of the C++ kernels, or None and why they do not support it."""
-    name, dtype = request.cell.built_in_kernel(), request.inputs.dtype
-    kernel, reason = (kernel_of(name), "") if name else kernel_for(request.cell)
+    kernel, reason = kernel_of_cell(request.cell)
     if kernel is None:
         return None, reason
-    if dtype not in cpu.DTYPES:
+    if (dtype := request.inputs.dtype) not in (torch.float32, torch.float64):
         return None, f"expected float32 or float64, got {dtype}; convert the module with .float()"
     call, unsupported = call_of(request, kernel)
     if unsupported:
         return None, f"its kernel does not support noise.{unsupported}"
     return (None, why) if (why := refusal("cpu", call)) else (call, "")
+
+
+def kernel_of_cell(cell: Any) -> tuple[Kernel | None, str]:
+    """Return the kernel of a cell's equations, or None and the reason."""
+    name = cell.built_in_kernel()
+    return (kernel_of(name), "") if name else kernel_for(cell)
 
 
 def _recorded_kernel(cell: Any) -> tuple[Kernel | None, str]:
@@ -230,12 +243,16 @@ def _prefers_cudnn(call: Call) -> bool:
     return triton.unavailable() is not None or not triton.launches_once(call)
 
 
-def _autocast_dtype(inputs: Tensor) -> torch.dtype:
-    """Return autocast's dtype on a GPU, whose kernels hold sums and states in float32 anyway."""
+def _autocast_conversion(inputs: Tensor) -> Conversion:
+    """Return autocast's dtype on a GPU, whose kernels hold sums and states in float32 anyway.
+
+    On the CPU, return float32 and the precision of the products.
+    """
+    dtype = torch.get_autocast_dtype(inputs.device.type)
     on_gpu = inputs.is_cuda and triton.unavailable() is None and _requested != "reference"
     if on_gpu or _requested == "triton":
-        return torch.get_autocast_dtype(inputs.device.type)
-    return torch.float32
+        return dtype, ""
+    return torch.float32, "bfloat16" if dtype is torch.bfloat16 else ""
 
 
 @assume_constant
@@ -260,7 +277,7 @@ def refusal(name: str, call: Call) -> str | None:
             continue
         if type(tensor) is not Tensor and type(tensor) is not nn.Parameter:
             return f"expected plain tensors, got a {type(tensor).__name__}"
-        if tensor.dtype is not dtype:
+        if tensor.dtype is not dtype and not (name == "cpu" and call.is_narrow_matrix(tensor)):
             return f"expected tensors of one dtype, got {dtype} and {tensor.dtype}"
         if tensor.layout is not torch.strided:
             return f"expected dense tensors, got layout {tensor.layout}; convert with .to_dense()"

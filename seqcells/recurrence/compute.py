@@ -11,41 +11,48 @@ from seqcells.recurrence.choice import choose, is_faster_without_kernel
 from seqcells.recurrence.fast_path import compute_plain
 from seqcells.recurrence.reference import reference
 from seqcells.recurrence.request import Request, check_placement
-from seqcells.state import State, first_tensor, form_state, map_state
+from seqcells.state import State, first_tensor, flat_state, form_state, map_state
 
 
-def compute(request: Request) -> tuple[State, State]:
+def compute(request: Request, precision: str = "") -> tuple[State, State]:
     """Run a gated cell over a sequence or one step.
 
-    On the CPU, kernels compute in float32 under autocast and for float16 and bfloat16. On a GPU
-    they multiply in autocast's dtype, with sums and states in float32. The results have the state's
-    dtype.
+    Kernels multiply in bfloat16 for bfloat16 tensors and under bfloat16 autocast, with sums, states
+    and gates in float32. For float16 they compute in float32 on the CPU, and multiply in float16 on
+    a GPU. The results have the state's dtype.
 
     Returns:
         Outputs `(T, B, H)`, zero beyond each length, and each row's state after its last step. With
         `all_states` the states of all steps take the place of the outputs. A single step returns
         `(B, H)`.
 
+    Args:
+        request: the recurrence.
+        precision: "bfloat16" if kernels on the CPU multiply float32 numbers in bfloat16.
+
     Raises:
-        ValueError: a sparse tensor, or tensors on different devices.
+        ValueError: a sparse tensor, tensors on different devices, or quantized weights and a tensor
+            that requires gradients.
         RuntimeError: the requested backend does not support the request.
     """
-    if is_faster_without_kernel(request):
+    if not precision and is_faster_without_kernel(request):
         try:
             return _brief_step(request)
         except (RuntimeError, TypeError, ValueError):
             check_placement(request)
             raise
-    if (results := compute_plain(request)) is not None:
+    if not precision and (results := compute_plain(request)) is not None:
         if request.inputs.dim() == 2:
             return results[0], form_state(request.state, results)
         return results[0], form_state(request.state, results[1:])
     if request.noise is not None:
         weights, noise = apply_weight_factor(request.weights, request.noise)
         request = request._replace(weights=weights, noise=noise)
-    backend, call, dtype, compiling = choose(request)
-    if dtype is not None:
-        return _converted(request, dtype)
+    if request.weights.weight_ih.dtype is not request.inputs.dtype and request.quantized:
+        _check_inference(request)
+    backend, call, conversion, compiling = choose(request, precision)
+    if conversion is not None:
+        return _converted(request, *conversion)
     if backend is None or call is None:
         check_placement(request)
         return reference(request)
@@ -69,13 +76,26 @@ def _brief_step(request: Request) -> tuple[State, State]:
     return torch.stack((outputs,)), final  # a copy: results share no memory
 
 
-def _converted(request: Request, dtype: torch.dtype) -> tuple[State, State]:
-    """Compute in this dtype without autocast. float64 is not converted."""
+def _check_inference(request: Request) -> None:
+    """Raise a ValueError if a gradient is required of quantized weights."""
+    if not torch.is_grad_enabled():
+        return
+    named = [("input", request.inputs), *(("state", part) for part in flat_state(request.state))]
+    for name, part in named:
+        if part.requires_grad:
+            raise ValueError(
+                f"{name}: expected no gradient, got a tensor that requires one; quantized weights "
+                "are for inference: call under torch.no_grad(), or use the module before quantize()"
+            )
+
+
+def _converted(request: Request, dtype: torch.dtype, precision: str) -> tuple[State, State]:
+    """Compute in this dtype without autocast. float64 and int8 are not converted."""
 
     def convert(tensor: Tensor) -> Tensor:
-        return tensor if tensor.dtype == torch.float64 else tensor.to(dtype)
+        return tensor if tensor.dtype in (torch.float64, torch.int8) else tensor.to(dtype)
 
     with torch.autocast(request.inputs.device.type, enabled=False):
-        outputs, final = compute(request.map(convert))
+        outputs, final = compute(request.map(convert), precision)
     own = first_tensor(request.state).dtype
     return map_state(lambda part: part.to(own), (outputs, final))

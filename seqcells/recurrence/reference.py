@@ -25,6 +25,7 @@ def reference(request: Request, validated: bool = False) -> tuple[State, State]:
     The input products of all steps are one product. A cell whose next state is linear in the
     previous one runs as a parallel scan.
     """
+    request = request.widened()
     cell, state = request.cell, request.state
     if request.single:
         from_input = cell.from_inputs(request.weights, request.inputs)
@@ -58,6 +59,7 @@ def collect_steps(
     request: Request, select: Callable[[State, tuple[Tensor, ...]], Any]
 ) -> tuple[Any, State]:
     """Return the results of `select(state, gates)` of every step, and the final state."""
+    request = request.widened()
     cell, weights = request.cell, request.weights
     validated = False
 
@@ -89,6 +91,7 @@ def collect_steps(
 @torch.no_grad()
 def check_equations(request: Request) -> None:
     """Run one step with zeros as inputs, so that an error of the cell's equations is raised."""
+    request = request.widened()
     cell, weights, state = request.cell, request.weights, request.state
     inputs = request.inputs.new_zeros(first_tensor(state).shape[0], request.inputs.shape[-1])
     from_input = cell.from_inputs(weights, inputs)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from seqcells.equations.protocol import Weights
+from seqcells.kernels.narrow import is_narrow, widened
 from seqcells.noise import Noise
 from seqcells.state import State, check_dense, flat_state, map_state
 
@@ -96,6 +97,15 @@ class Request(NamedTuple):
     def single(self) -> bool:
         """Whether this is one step, without a time dimension."""
         return self.inputs.dim() == 2 and self.batch_sizes is None
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the matrices are stored in fewer bits than the inputs."""
+        return self.weights is not None and is_narrow(self.weights.weight_ih, self.inputs.dtype)
+
+    def widened(self) -> Self:
+        """Return the request without narrow matrices."""
+        return self._replace(weights=widened(self.weights, self.inputs.dtype))
 
     def map(self, convert: Callable[[Tensor], Tensor]) -> Self:
         """Return the request with weights, inputs, states and noise converted."""

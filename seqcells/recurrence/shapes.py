@@ -39,9 +39,9 @@ def fake_backward(grads: Sequence[Tensor | None], *arguments: Any) -> list[Tenso
 def empty_saved_tensor(call: Call) -> Tensor:
     """Return the buffer of saved values. Its shape is the same on every machine."""
     backend = selected(call)
-    saves = backend is not None and backend.SAVES_TENSOR
-    columns = backend.saved_columns(call) if backend and saves else 0
-    return call.inputs.new_empty(math.prod(call.inputs.shape[:-1]), columns)
+    if backend is not None and backend.SAVES_TENSOR:
+        return backend.saved_tensor(call)
+    return call.inputs.new_empty(math.prod(call.inputs.shape[:-1]), 0)
 
 
 def required_gradients(call: Call, need_inputs: bool, need_weights: bool) -> list[bool]:

@@ -19,7 +19,7 @@ def call_of(request: Request, kernel: Kernel) -> tuple[Call, str]:
     """Return the request as a call, and the name of a noise that the kernel does not support."""
     weights, inputs = request.weights, request.inputs
     if not kernel.weights_unchanged:
-        weights = kernel_weights(kernel, request.cell, weights)
+        weights = kernel_weights(kernel, request.cell, weights, inputs.dtype)
     state, fresh = flat_state(request.state), flat_state(request.fresh)
     if request.batch_sizes is None:
         rows = inputs.shape[-2]

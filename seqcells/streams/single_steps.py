@@ -13,8 +13,9 @@ from seqcells.cells.base import GatedCell
 from seqcells.cells.table import EQUATIONS
 from seqcells.kernels.call import Call
 from seqcells.kernels.checks import check
+from seqcells.kernels.narrow import float_like
 from seqcells.layers import _Layers
-from seqcells.modifiers.base import Modifier
+from seqcells.modifiers.base import Modifier, innermost
 from seqcells.noise import apply_weight_factor
 from seqcells.recurrence.choice import native_call
 from seqcells.recurrence.request import Request
@@ -136,7 +137,7 @@ def _of_layers(module: _Layers, batch_size: int) -> list[Request]:
             "module: expected layers that run forward, got bidirectional=True, which needs the "
             "whole sequence"
         )
-    cell, weight = EQUATIONS[module.mode.lower()], module.weight_ih_l0
+    cell, weight = EQUATIONS[module.mode.lower()], float_like(module, "weight_ih_l0")
     width = module.proj_size or module.hidden_size
     sizes = [module.input_size, *[width] * (module.num_layers - 1)]
     states = module._initial_states(None, batch_size, weight.new_zeros(batch_size, 1))
@@ -158,7 +159,7 @@ def _of_recurrent(recurrent: Recurrent, batch_size: int) -> Request:
             f"module: expected a cell with a kernel, got {type(cell).__name__}, which is called at "
             "every step; write its equations as a GatedCell, without hooks"
         )
-    like = next(cell.parameters())
+    like = innermost(cell)._any_parameter()
     inputs = like.new_zeros(1, batch_size, cell.input_size)
     request, _ = prepare(Recurrent(cell), inputs, None, None, None, None)
     return request._replace(inputs=inputs[0])

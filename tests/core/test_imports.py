@@ -29,11 +29,12 @@ BELOW = {
     "layers": {"cells"},
     "stack": {"recurrent"},
     "streams": {"layers", "stack"},
+    "quantization": {"layers", "modifiers"},
     "init": {"cells"},
     "moved": set(),
     "inspect": {"layers", "stack"},
     "testing": {"inspect"},
-    "seqcells": {"inspect", "init", "moved", "streams"},
+    "seqcells": {"inspect", "init", "moved", "quantization", "streams"},
     "lab": {"seqcells", "testing"},
     "train": {"lab"},
 }

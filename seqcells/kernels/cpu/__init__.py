@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import subprocess
 from collections.abc import Sequence
 from typing import Any
@@ -19,9 +20,10 @@ from seqcells.kernels.cpu.compiler import compile_library
 from seqcells.kernels.cpu.encoding import encode
 from seqcells.kernels.cpu.library import Problem, instruction_sets
 from seqcells.kernels.cpu.source import Functor, source_of
+from seqcells.kernels.cpu.storage import in_float32, numbers_of, to_bfloat16
 
 NAME = "cpu"
-DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.float64)
+DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.float64, torch.bfloat16)
 SAVES_TENSOR = True
 
 
@@ -80,15 +82,25 @@ def _compiled_cell(kernel: Kernel, instructions: str, kind: str) -> int:
     return ctypes.addressof(ctypes.c_char.in_dll(loaded, f"seqcells_custom_{kind}"))
 
 
-def saved_columns(call: Call) -> int:
-    """Return the number of values saved per row and step for the backward pass."""
-    kernel = call.kernel
+def saved_tensor(call: Call) -> Tensor:
+    """Return an empty tensor for the values of each row and step that the backward pass reads."""
+    kernel, inputs = call.kernel, call.inputs
     values = kernel.saved + (kernel.zoneout_saved() if call.zone else 0)
-    return values * library.padded(call.state[-1].shape[1]) + kernel.rows * 16
+    columns = values * library.padded(call.state[-1].shape[1]) + kernel.rows * 16
+    dtype = torch.float32 if inputs.dtype is torch.bfloat16 else inputs.dtype
+    return inputs.new_empty(math.prod(inputs.shape[:-1]), columns, dtype=dtype)
 
 
 def forward(call: Call, *, train: bool) -> list[Tensor]:
     """Return `[outputs, *final_state]`, the cells if `call.cells`, saved values if `train`."""
+    if call.inputs.dtype is torch.bfloat16:
+        results = _forward(in_float32(call), train)
+        kept = len(results) - train
+        return [*to_bfloat16(results[:kept]), *results[kept:]]
+    return _forward(call, train)
+
+
+def _forward(call: Call, train: bool) -> list[Tensor]:
     inputs, rows = call.inputs, call.inputs.shape[:-1]
     problem, references = problem_of(call)
     final = [torch.empty_like(part, memory_format=torch.contiguous_format) for part in call.state]
@@ -103,7 +115,7 @@ def forward(call: Call, *, train: bool) -> list[Tensor]:
         results.append(inputs.new_empty(*rows, final[1].shape[1]))
         problem.cells = results[-1].data_ptr()
     if train:
-        results.append(inputs.new_empty(rows.numel(), saved_columns(call)))
+        results.append(saved_tensor(call))
         problem.saved = results[-1].data_ptr()
     library.run("forward", problem)
     del references  # the call has ended
@@ -118,6 +130,19 @@ def backward(
     wanted: Sequence[bool],
 ) -> list[Tensor | None]:
     """Return the gradients of `call.tensors`."""
+    if call.inputs.dtype is torch.bfloat16:
+        found = _backward(in_float32(call), grads, outputs.float(), saved, wanted)
+        return [None if grad is None else grad.to(torch.bfloat16) for grad in found]
+    return _backward(call, grads, outputs, saved, wanted)
+
+
+def _backward(
+    call: Call,
+    grads: Sequence[Tensor | None],
+    outputs: Tensor,
+    saved: Tensor,
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
     problem, references = problem_of(call)
     dense = [part if part is None else part.to(saved.dtype) for part in grads]
     references.append(dense)
@@ -144,7 +169,7 @@ def backward(
     weights = any(wanted[1 + parts : 7 + parts])
     needed = [wanted[0], *[True] * parts, *[weights] * 6]
     results: list[Tensor | None] = [
-        torch.empty_like(tensor, memory_format=torch.contiguous_format)
+        torch.empty_like(tensor, dtype=saved.dtype, memory_format=torch.contiguous_format)
         if tensor is not None and need
         else None
         for tensor, need in zip(call.tensors, needed)
@@ -178,6 +203,7 @@ def problem_of(call: Call) -> tuple[Problem, list[Any]]:
         return tensor
 
     problem.is_double = inputs.dtype is torch.float64
+    problem.narrow, problem.stored = numbers_of(call)
     problem.threads = 1 if library.forked else torch.get_num_threads()
     problem.reverse = call.reverse
     problem.steps = call.steps

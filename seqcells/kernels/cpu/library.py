@@ -13,6 +13,7 @@ from pathlib import Path
 MEMBERS = (
     "custom_cell code constants cell is_double threads reverse "
     "steps batch gates input_size hidden_size projection whole_rows "
+    "narrow stored "
     "input_step input_row read_step drop_step zone_step_0 zone_step_1 "
     "lengths batch_sizes resets inputs "
     "weight_ih weight_hh bias_ih bias_hh weight_hr parameters read drop zone_0 zone_1 "

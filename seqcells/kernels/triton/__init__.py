@@ -10,6 +10,7 @@ the CPU. It is slow, and meant for tests.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -30,7 +31,7 @@ __all__ = [
     "launches_once",
     "refuses",
     "refuses_kernel",
-    "saved_columns",
+    "saved_tensor",
     "unavailable",
 ]
 
@@ -63,12 +64,13 @@ def launches_once(call: Call) -> bool:
     return first.product != "external"
 
 
-def saved_columns(call: Call) -> int:
-    """Return the number of values saved per row and step for the backward pass."""
-    kernel = call.kernel
+def saved_tensor(call: Call) -> Tensor:
+    """Return an empty tensor for the values of each row and step that the backward pass reads."""
+    kernel, inputs = call.kernel, call.inputs
     blocks = kernel.saved + (call.weight_hr is not None)
     blocks += kernel.zoneout_saved() if call.zone else 0
-    return blocks * call.state[-1].shape[1] + kernel.rows
+    columns = blocks * call.state[-1].shape[1] + kernel.rows
+    return inputs.new_empty(math.prod(inputs.shape[:-1]), columns)
 
 
 def forward(call: Call, *, train: bool) -> list[Tensor]:

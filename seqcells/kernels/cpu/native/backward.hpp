@@ -182,7 +182,7 @@ struct Backward : Gradients<T> {
         x.from[j] = dz + j * dz_width() + cell.hidden_at() * units;
         x.to[j] = through + j * recurrent;
       }
-      hidden.multiply_back(alive, x.from, x.to, share.columns(recurrent), filled % 2);
+      hidden.multiply_back(alive, x.from, x.to, share.columns(recurrent), x.buffer, filled % 2);
     }
     share.meet();
     for (int64_t j = 0; j < alive; ++j)
@@ -252,7 +252,7 @@ struct Backward : Gradients<T> {
       clear(x.to[j] = x.dm + j * units, mine);
     }
     share.meet();
-    projection.multiply_back(alive, x.from, x.to, mine);
+    projection.multiply_back(alive, x.from, x.to, mine, x.buffer);
   }
 
   // Compute the elementwise part of a step for one row.
@@ -287,7 +287,7 @@ struct Backward : Gradients<T> {
       x.from[j] = dz + j * dz_width() + (cell.slots - cell.late_slots) * units;
       clear(x.to[j] = x.e + j * units, mine);
     }
-    late.multiply_back(alive, x.from, x.to, mine);
+    late.multiply_back(alive, x.from, x.to, mine, x.buffer);
     for (int64_t j = 0; j < alive; ++j) {
       T *row = left + j * left_width();
       cell.backward_late({x.e + j * units, this->saved_row(t, share.row(j)), row, row + late_at(),

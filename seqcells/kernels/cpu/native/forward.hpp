@@ -6,6 +6,8 @@
 //
 // In a pair, one thread prepares chunks while the other runs the steps of prepared chunks.
 #pragma once
+#include <algorithm>
+
 #include "weights.hpp"
 
 namespace SEQCELLS_VARIANT {
@@ -26,7 +28,7 @@ struct Forward : Products<T> {
 
   struct Rows {
     T *sums[2], *state[2], *gated, *unprojected, *scaled, *before, *temps;
-    T *noise[3], *panel;  // per thread, like `from` and `to`
+    T *noise[3], *buffer;  // per thread, like `from` and `to`
     const T **from;
     T **to;
   };
@@ -63,10 +65,10 @@ struct Forward : Products<T> {
     if (p.zone[0] && p.projection) x.before = scratch.take<T>(rows * recurrent);
     x.temps = scratch.take<T>(cell.temps * units);
     for (T *&row : x.noise) row = scratch.take<T>(plan.seats() * units) + seat * units;
-    int64_t panel = 0;
-    for (const Weights<T> *weights : {&inward, &hidden, &late, &projection})
-      if (weights->panel_size() > panel) panel = weights->panel_size();
-    x.panel = scratch.take<T>(plan.seats() * panel) + seat * panel;
+    int64_t buffer = inward.buffer_size(chunk);
+    for (const Weights<T> *weights : {&hidden, &late, &projection})
+      buffer = std::max(buffer, weights->buffer_size(rows));
+    x.buffer = scratch.take<T>(plan.seats() * buffer) + seat * buffer;
     x.from = scratch.take<const T *>(plan.seats() * chunk) + seat * chunk;
     x.to = scratch.take<T *>(plan.seats() * chunk) + seat * chunk;
     return x;
@@ -171,7 +173,7 @@ struct Forward : Products<T> {
           copy(z + slot * units, bias + slot * units, mine);
       }
     }
-    inward.multiply(filled, x.from, x.to, 0, mine, x.panel, down);
+    inward.multiply(filled, x.from, x.to, 0, mine, x.buffer, down);
   }
 
   void start(Rows &x, const void *const *from, int64_t j, const Share &share) const {
@@ -202,7 +204,7 @@ struct Forward : Products<T> {
     if (p.resets) share.meet();
     if (p.read) apply_read_factor(x, t, alive, share);
     if (cell.early())
-      hidden.multiply(alive, x.from, x.to, cell.hidden_at() * units, mine, x.panel, down);
+      hidden.multiply(alive, x.from, x.to, cell.hidden_at() * units, mine, x.buffer, down);
     if (cell.late_slots) {
       for (int64_t j = 0; j < alive; ++j) {
         cell.gate(x.to[j], x.from[j], x.gated + j * units, this->shared_units(mine));
@@ -210,7 +212,7 @@ struct Forward : Products<T> {
       }
       share.meet();
       late.multiply(alive, x.from, x.to, (cell.slots - cell.late_slots) * units, mine,
-                    x.panel);
+                    x.buffer);
     } else {
       share.meet();  // the state changes only after all threads have read it
     }
@@ -250,7 +252,7 @@ struct Forward : Products<T> {
       std::memset(x.to[j] + mine.from, 0, (mine.to - mine.from) * sizeof(T));
     }
     share.meet();
-    projection.multiply(alive, x.from, x.to, 0, mine, x.panel);
+    projection.multiply(alive, x.from, x.to, 0, mine, x.buffer);
     for (int64_t j = 0; p.zone[0] && j < alive; ++j) {
       const T *stays = this->noise(p.zone[0], p.zone_step[0], R, t, share.row(j));
       const T *before = x.before + j * recurrent;

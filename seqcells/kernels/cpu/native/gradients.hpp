@@ -5,6 +5,8 @@
 // where h' is the state before the step, and the column of ones gives the bias gradient. Each group
 // of threads accumulates its own dW. They are added in group order at the end.
 #pragma once
+#include <algorithm>
+
 #include "outer.hpp"
 #include "weights.hpp"
 
@@ -40,6 +42,8 @@ struct Gradients : Products<T> {
     T *dx, *dh, *dc, *fresh[2], *dm, *e, *before_cell, *after;
     T *before, *dscaled, *stays, *temps, *noise[2];
     T *weights, *projection_weights, *parameters;
+    T *buffer;  // per thread, like the pairs of rows
+    Word *left_words, *dz_words;
     const T **from;  // per thread, like `to`
     T **to;
   };
@@ -92,6 +96,17 @@ struct Gradients : Products<T> {
     }
     if (needs_weight_gradients() && !at_once) x.weights = take(left_width() * sums());
     x.parameters = take(cell.parameters * units);
+    int64_t buffer = inward.back_buffer_size(chunk);
+    for (const Weights<T> *weights : {&hidden, &late, &projection})
+      buffer = std::max(buffer, weights->back_buffer_size(rows));
+    x.buffer = own(buffer);
+    if (pairs_rows()) {
+      const auto words = [&](int64_t width) {
+        const int64_t count = (chunk + 1) / 2 * width;
+        return scratch.take<Word>(plan.seats() * count) + seat * count;
+      };
+      x.left_words = words(left_width()), x.dz_words = words(dz_width());
+    }
     x.from = scratch.take<const T *>(plan.seats() * chunk) + seat * chunk;
     x.to = scratch.take<T *>(plan.seats() * chunk) + seat * chunk;
     return x;
@@ -108,9 +123,36 @@ struct Gradients : Products<T> {
     if (thread == 0) this->pack_constants();
   }
 
+  bool is_bfloat16() const { return static_cast<Narrow>(p.narrow) == Narrow::bfloat16; }
+  bool pairs_rows() const {
+    return is_bfloat16() && inward.fast && needs_weight_gradients() && !at_once;
+  }
+
+  // Round the operands of the weight gradients to bfloat16.
+  void round_operands(const Chunk &c, int64_t rows, const Share &share) const {
+    const auto round_row = [](T *row, int64_t width) {
+      if constexpr (sizeof(T) == sizeof(Word))
+        for (int64_t u = 0; u < width; u += L) store(row + u, rounded(load(row + u)));
+    };
+    for (int64_t j = 0; j < rows && needs_weight_gradients(); ++j) {
+      if (!share.takes(j)) continue;
+      round_row(c.left + j * left_width(), left_width());
+      round_row(c.dz + j * dz_width(), sums());
+      if (!p.projection) continue;
+      round_row(c.projected + j * recurrent, recurrent);
+      round_row(c.unprojected + j * units, units);
+    }
+    share.meet();
+  }
+
   // Compute the products of a chunk.
   void flush(Rows &x, const Chunk &c, int64_t rows, const Share &share) const {
+    if (is_bfloat16()) round_operands(c, rows, share);
     if (p.grad_inputs) input_gradients(x, c, rows, share);
+    if (pairs_rows()) {
+      pair_rows(rows, c.left, left_width(), left_width(), x.left_words);
+      pair_rows(rows, c.dz, dz_width(), sums(), x.dz_words);
+    }
     if (x.weights) {
       if (cell.early()) add(x, c, rows, 0, R, cell.hidden_at(), cell.early(), share);
       const int late_slots = cell.late_slots;
@@ -135,7 +177,7 @@ struct Gradients : Products<T> {
       x.to[j] = x.dx + j * padded(I);
       clear(x.to[j], mine);
     }
-    inward.multiply_back(rows, x.from, x.to, mine);
+    inward.multiply_back(rows, x.from, x.to, mine, x.buffer);
     const int64_t end = mine.to < I ? mine.to : I;
     for (int64_t j = 0; j < rows && end > mine.from; ++j)
       std::memcpy(c.inputs_to[j] + mine.from, x.to[j] + mine.from, (end - mine.from) * sizeof(T));
@@ -145,9 +187,13 @@ struct Gradients : Products<T> {
   void add(Rows &x, const Chunk &c, int64_t rows, int64_t left, int64_t count, int slot, int slots,
            const Share &share) const {
     const Columns mine = share.columns(slots * units);
-    const int64_t at = slot * units + mine.from;
-    add_outer(rows, c.left + left, left_width(), count, c.dz + at, dz_width(), mine.to - mine.from,
-              x.weights + left * sums() + at, sums());
+    const int64_t at = slot * units + mine.from, columns = mine.to - mine.from;
+    T *to = x.weights + left * sums() + at;
+    if constexpr (sizeof(T) == sizeof(Word) && BYTES == 64)
+      if (pairs_rows())
+        return add_outer((rows + 1) / 2, x.left_words + left, left_width(), count,
+                         x.dz_words + at, dz_width(), columns, to, sums());
+    add_outer(rows, c.left + left, left_width(), count, c.dz + at, dz_width(), columns, to, sums());
   }
 
   template <class RowsOf>

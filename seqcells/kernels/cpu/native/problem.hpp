@@ -14,6 +14,7 @@ struct Problem {
   int64_t cell, is_double, threads, reverse;
   int64_t steps, batch, gates, input_size, hidden_size, projection;  // T, B, G, I, H, P (or 0)
   int64_t whole_rows;                    // the cell computes means over its units
+  int64_t narrow, stored;                // a `Narrow` and a `Stored`: numbers of the products
   int64_t input_step, input_row;         // strides of inputs, in elements
   int64_t read_step, drop_step, zone_step[2];                 // strides of noise; 0: per sequence
   const int64_t *lengths, *batch_sizes;                       // (B,) padded; (T,) packed; or null
@@ -31,10 +32,21 @@ struct Problem {
   void *grad_parameters;
 };
 
+// The numbers that products multiply. Narrow ones are summed in float32 (bfloat16) or int32 (int8);
+// all else is float32. int8 products are inference only, and their weights are stored as int8.
+enum class Narrow : int64_t { none, bfloat16, int8 };
+
+// How weights are stored: in the type of all other numbers, as bfloat16 numbers, or as rows of int8
+// numbers each followed by its scale, a float.
+enum class Stored : int64_t { whole, bfloat16, int8 };
+
+// Optional instructions of the CPU, as bits.
+enum : int64_t { BFLOAT16_DOT = 1, INT8_DOT = 2 };
+
 // All members, for library.py to compare with its own.
 #define SEQCELLS_MEMBERS(_)                                                                      \
   _(custom_cell) _(code) _(constants) _(cell) _(is_double) _(threads) _(reverse)                           \
-  _(steps) _(batch) _(gates) _(input_size) _(hidden_size) _(projection) _(whole_rows)            \
+  _(steps) _(batch) _(gates) _(input_size) _(hidden_size) _(projection) _(whole_rows) _(narrow) _(stored) \
   _(input_step) _(input_row) _(read_step) _(drop_step) _(zone_step)                              \
   _(lengths) _(batch_sizes) _(resets) _(inputs)                                                  \
   _(weight_ih) _(weight_hh) _(bias_ih) _(bias_hh) _(weight_hr) _(parameters)                     \
@@ -73,9 +85,12 @@ struct Plan {
   Watch *watch;
   Path path;
   int64_t rows;  // total over all steps
+  int64_t features;  // optional instructions to use
 
   int64_t most_rows(int64_t batch) const { return (batch + groups - 1) / groups; }
   int64_t seats() const { return pairs ? 2 : parts; }
 };
+
+int64_t features();  // of this CPU (kernel.cpp)
 
 }  // namespace seqcells

@@ -3,7 +3,9 @@
 // A panel holds N vectors of output columns for each k: [K][N][lanes]. A tile of M rows keeps M * N
 // sums in registers along a panel.
 #pragma once
-#include "vector.hpp"
+#include <type_traits>
+
+#include "numbers.hpp"
 
 namespace SEQCELLS_VARIANT {
 
@@ -87,41 +89,58 @@ struct Columns {
   int64_t from, to;
 };
 
-// Weights in panels of at most four column vectors. The vectors are adjacent in the output, or
-// `stride` apart: then a panel holds one vector of each of N gates, for the same units.
-template <class T>
-struct Packed {
-  T *data;
-  int64_t K, vectors, stride;  // vectors: total; stride 0: adjacent
+// Layout of weights in panels of at most four column vectors. The vectors are adjacent in the output,
+// or `stride` apart: then a panel holds one vector of each of N gates, for the same units.
+struct Panels {
+  int64_t vectors, stride;  // vectors: total; stride 0: adjacent
   int gates;
-
-  static int64_t size(int64_t K, int64_t vectors) { return K * vectors * LANES<T>; }
 
   int width(int64_t first) const {
     const int64_t left = stride ? gates - first % gates : vectors - first;
     return left < 4 ? left : 4;
   }
 
-  // Add rows[i] (K values) times the panels of these columns to out[i] + offset. Alternating the
-  // direction over the panels lets a step find the previous step's last panels in the cache.
-  void multiply(int64_t count, const T *const *rows, T *const *out, int64_t offset, Columns columns,
-                bool down = false) const {
-    const int64_t from = columns.from / LANES<T> * gates, last = columns.to / LANES<T> * gates;
+  // First vector of the panel that contains a vector.
+  int64_t panel_of(int64_t vector) const {
+    return vector - (stride ? vector % gates : vector) % 4;
+  }
+
+  // Call `work(first vector, column in the output, distance of vectors)` for the panels of these
+  // columns, with `lanes` columns per vector. Alternating the direction lets a step find the previous
+  // step's last panels in the cache.
+  template <class Work>
+  void each(int64_t lanes, Columns columns, bool down, const Work &work) const {
+    const int64_t from = columns.from / lanes * gates, last = columns.to / lanes * gates;
     const int64_t group = stride ? gates : last - from, parts = (group + 3) / 4;
     const int64_t panels = group ? (last - from) / group * parts : 0;
-    const int64_t step = stride ? stride : LANES<T>;
+    const int64_t step = stride ? stride : lanes;
     for (int64_t n = 0; n < panels; ++n) {
       const int64_t number = down ? panels - 1 - n : n, within = number % parts * 4;
       const int64_t first = from + number / parts * group + within;
-      const T *panel = data + first * K * LANES<T>;
-      const int64_t at = offset + (stride ? first / gates : from) * LANES<T> + within * step;
+      work(first, (stride ? first / gates : from) * lanes + within * step, step);
+    }
+  }
+};
+
+// Weights in panels.
+template <class T>
+struct Packed : Panels {
+  T *data;
+  int64_t K;
+
+  static int64_t size(int64_t K, int64_t vectors) { return K * vectors * LANES<T>; }
+
+  // Add rows[i] (K values) times the panels of these columns to out[i] + offset.
+  void multiply(int64_t count, const T *const *rows, T *const *out, int64_t offset, Columns columns,
+                bool down = false) const {
+    each(LANES<T>, columns, down, [&](int64_t first, int64_t column, int64_t step) {
       const int abreast = width(first);
       const auto run = abreast == 4   ? sweep<T, 4>
                        : abreast == 3 ? sweep<T, 3>
                        : abreast == 2 ? sweep<T, 2>
                                       : sweep<T, 1>;
-      run(count, rows, K, panel, out, at, step);
-    }
+      run(count, rows, K, data + first * K * LANES<T>, out, offset + column, step);
+    });
   }
 
   // Fill steps k0 to k0 + n of one column vector from `from[k * by_k + lane * by_lane]`; zeros in
@@ -129,8 +148,7 @@ struct Packed {
   void fill(int64_t vector, int64_t k0, int64_t n, const T *from, int64_t by_k, int64_t by_lane,
             int64_t lanes) const {
     constexpr int L = LANES<T>;
-    const int64_t panel = vector - (stride ? vector % gates : vector) % 4;
-    const int64_t wide = width(panel);
+    const int64_t panel = panel_of(vector), wide = width(panel);
     T *to = data + (panel * K + k0 * wide + vector - panel) * L;
     int64_t k = 0;
     if (lanes >= L && by_k == 1)
@@ -147,10 +165,11 @@ struct Packed {
   }
 };
 
-// to[m][n ...] += sum_r left[r][m] * right[r][n ...]: a weight gradient over many rows
-template <class T, int M, int N>
-__attribute__((noinline)) void outer_tile(int64_t count, const T *left, int64_t left_width,
-                                          const T *right, int64_t right_width, T *to,
+// to[m][n ...] += sum_r left[r][m] * right[r][n ...]: a weight gradient over many rows. Of words, each
+// is a pair of bfloat16 numbers, of rows 2 r and 2 r + 1.
+template <class T, class From, int M, int N>
+__attribute__((noinline)) void outer_tile(int64_t count, const From *left, int64_t left_width,
+                                          const From *right, int64_t right_width, T *to,
                                           int64_t to_width) {
   constexpr int L = LANES<T>;
   Vec<T> sum[M][N];
@@ -159,14 +178,26 @@ __attribute__((noinline)) void outer_tile(int64_t count, const T *left, int64_t 
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) sum[m][n] = Vec<T>{};
   for (int64_t r = 0; r < count; ++r, left += left_width, right += right_width) {
-    Vec<T> vector[N];
+    if constexpr (std::is_same<From, Word>::value) {
+      Words vector[N];
 #pragma GCC unroll 4
-    for (int n = 0; n < N; ++n) vector[n] = load(right + n * L);
+      for (int n = 0; n < N; ++n) vector[n] = load_words(right + n * L);
 #pragma GCC unroll 8
-    for (int m = 0; m < M; ++m) {
-      const T value = left[m];
+      for (int m = 0; m < M; ++m) {
+        const Words value = left[m] - Words{};
 #pragma GCC unroll 4
-      for (int n = 0; n < N; ++n) sum[m][n] += value * vector[n];
+        for (int n = 0; n < N; ++n) sum[m][n] = Bfloat16::dot(sum[m][n], vector[n], value);
+      }
+    } else {
+      Vec<T> vector[N];
+#pragma GCC unroll 4
+      for (int n = 0; n < N; ++n) vector[n] = load(right + n * L);
+#pragma GCC unroll 8
+      for (int m = 0; m < M; ++m) {
+        const T value = left[m];
+#pragma GCC unroll 4
+        for (int n = 0; n < N; ++n) sum[m][n] += value * vector[n];
+      }
     }
   }
 #pragma GCC unroll 8
@@ -178,37 +209,37 @@ __attribute__((noinline)) void outer_tile(int64_t count, const T *left, int64_t 
     }
 }
 
-template <class T, int N, int M>
-inline void outer_tile_of(int64_t m, int64_t count, const T *left, int64_t left_width,
-                          const T *right, int64_t right_width, T *to, int64_t to_width) {
+template <class T, class From, int N, int M>
+inline void outer_tile_of(int64_t m, int64_t count, const From *left, int64_t left_width,
+                          const From *right, int64_t right_width, T *to, int64_t to_width) {
   if constexpr (M == 0)
     return;
   else if (m == M)
-    outer_tile<T, M, N>(count, left, left_width, right, right_width, to, to_width);
+    outer_tile<T, From, M, N>(count, left, left_width, right, right_width, to, to_width);
   else
-    outer_tile_of<T, N, M - 1>(m, count, left, left_width, right, right_width, to, to_width);
+    outer_tile_of<T, From, N, M - 1>(m, count, left, left_width, right, right_width, to, to_width);
 }
 
-template <class T, int N>
-void outer_panel(int64_t count, const T *left, int64_t left_width, int64_t rows, const T *right,
+template <class T, class From, int N>
+void outer_panel(int64_t count, const From *left, int64_t left_width, int64_t rows, const From *right,
                  int64_t right_width, T *to, int64_t to_width) {
   constexpr int M = SUMS / 4;
   for (int64_t m = 0; m < rows; m += M)
-    outer_tile_of<T, N, M>(rows - m < M ? rows - m : M, count, left + m, left_width, right,
+    outer_tile_of<T, From, N, M>(rows - m < M ? rows - m : M, count, left + m, left_width, right,
                            right_width, to + m * to_width, to_width);
 }
 
 // to (rows, columns) += left (count, rows)^T right (count, columns)
-template <class T>
-void add_outer(int64_t count, const T *left, int64_t left_width, int64_t rows, const T *right,
+template <class T, class From>
+void add_outer(int64_t count, const From *left, int64_t left_width, int64_t rows, const From *right,
                int64_t right_width, int64_t columns, T *to, int64_t to_width) {
   constexpr int L = LANES<T>;
   for (int64_t n = 0; n < columns;) {
     const int64_t vectors = (columns - n) / L < 4 ? (columns - n) / L : 4;
-    const auto panel = vectors == 4   ? outer_panel<T, 4>
-                       : vectors == 3 ? outer_panel<T, 3>
-                       : vectors == 2 ? outer_panel<T, 2>
-                                      : outer_panel<T, 1>;
+    const auto panel = vectors == 4   ? outer_panel<T, From, 4>
+                       : vectors == 3 ? outer_panel<T, From, 3>
+                       : vectors == 2 ? outer_panel<T, From, 2>
+                                      : outer_panel<T, From, 1>;
     panel(count, left, left_width, rows, right + n, right_width, to + n, to_width);
     n += vectors * L;
   }

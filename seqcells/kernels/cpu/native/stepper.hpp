@@ -49,7 +49,8 @@ class LayerStepper {
     order_.resize(B);
     for (int64_t b = 0; b < B; ++b) order_[b] = b;
     alive_ = B;
-    plan_ = {order_.data(), &alive_, &start_, 1, 1, false, false, &watch_, Path::packed, B};
+    plan_ = {order_.data(), &alive_, &start_, 1, 1, false, false, &watch_, Path::packed, B,
+             seqcells::features()};
     forward_.reset(new Forward<T>(problem_, plan_, *cell_));
     Scratch count;
     lay_out(count);

@@ -1,0 +1,273 @@
+// Products with narrow numbers, in panels like those of product.hpp: [K / DEPTH][N][lanes] words.
+#pragma once
+#include "product.hpp"
+#include "rows.hpp"
+
+namespace SEQCELLS_VARIANT {
+
+// out[m][n * stride ...] += sum over words k from first to last of row[m][k] . panel[k][n], for rows
+// of `width` words with their headers
+template <class Format, bool fast, int M, int N>
+__attribute__((noinline)) void narrow_tile(const Word *rows, int64_t width, int64_t first,
+                                           int64_t last, const Word *panel, const float *scales,
+                                           float *const *out, int64_t offset, int64_t stride) {
+  constexpr int TURNS = turns(M * N);
+  typename Format::Sum sum[TURNS][M][N];
+  const Word *row[M];
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m) row[m] = rows + m * width + HEADER;
+  std::memset(&sum, 0, sizeof sum);
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) sum[0][m][n] = Format::start(row[m]);
+  panel += first * N * WORDS;
+  const auto add = [&](int64_t k, typename Format::Sum(&to)[M][N]) __attribute__((always_inline)) {
+    Words weight[N];
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) weight[n] = load_words(panel + n * WORDS);
+    const auto halves = [&](auto half) __attribute__((always_inline)) {
+      decltype(Format::template half_of_weight<half>(weight[0])) part[N];
+#pragma GCC unroll 4
+      for (int n = 0; n < N; ++n) part[n] = Format::template half_of_weight<half>(weight[n]);
+#pragma GCC unroll 8
+      for (int m = 0; m < M; ++m) {
+        const auto value = Format::template half_of_value<half>(row[m][k] - Words{});
+#pragma GCC unroll 4
+        for (int n = 0; n < N; ++n) to[m][n] = Format::add(to[m][n], part[n], value);
+      }
+    };
+    if constexpr (fast) {
+#pragma GCC unroll 8
+      for (int m = 0; m < M; ++m) {
+        const Words value = row[m][k] - Words{};
+#pragma GCC unroll 4
+        for (int n = 0; n < N; ++n) to[m][n] = Format::dot(to[m][n], weight[n], value);
+      }
+    } else {
+      halves(std::integral_constant<int, 0>());
+      halves(std::integral_constant<int, 1>());
+    }
+    panel += N * WORDS;
+  };
+  int64_t k = first;
+  for (; k + TURNS <= last; k += TURNS)
+#pragma GCC unroll 4
+    for (int turn = 0; turn < TURNS; ++turn) add(k + turn, sum[turn]);
+  for (; TURNS > 1 && k < last; ++k) add(k, sum[0]);
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) {
+#pragma GCC unroll 4
+      for (int turn = 1; turn < TURNS; ++turn) sum[0][m][n] += sum[turn][m][n];
+      float *to = out[m] + offset + n * stride;
+      store(to, load(to) + Format::finish(sum[0][m][n], row[m], scales + n * WORDS));
+    }
+}
+
+template <class Format, bool fast, int N, int M = ROWS<N>>
+inline void narrow_tile_of(int64_t m, const Word *rows, int64_t width, int64_t first, int64_t last,
+                           const Word *panel, const float *scales, float *const *out,
+                           int64_t offset, int64_t stride) {
+  if constexpr (M == 0)
+    return;
+  else if (m == M)
+    narrow_tile<Format, fast, M, N>(rows, width, first, last, panel, scales, out, offset, stride);
+  else
+    narrow_tile_of<Format, fast, N, M - 1>(m, rows, width, first, last, panel, scales, out,
+                                           offset, stride);
+}
+
+template <class Format, bool fast, int N>
+void narrow_sweep(int64_t count, const Word *rows, int64_t words, const Word *panel,
+                  const float *scales, float *const *out, int64_t offset, int64_t stride) {
+  constexpr int64_t most = Format::BLOCK / Format::DEPTH;
+  const int64_t tiles = (count + ROWS<N> - 1) / ROWS<N>, blocks = (words + most - 1) / most;
+  const int64_t width = HEADER + words;
+  for (int64_t b = 0; b < blocks; ++b)
+    for (int64_t i = 0, at = 0; i < tiles; ++i) {
+      const int64_t height = (count - at) / (tiles - i);
+      narrow_tile_of<Format, fast, N>(height, rows + at * width, width, words * b / blocks,
+                                      words * (b + 1) / blocks, panel, scales, out + at, offset,
+                                      stride);
+      at += height;
+    }
+}
+
+// Narrow weights in panels.
+template <class Format>
+struct NarrowPanels : Panels {
+  Word *data;
+  float *scales;  // per column, of int8
+  int64_t K;
+  bool fast;  // the CPU has the instruction of `dot`
+
+  static constexpr int DEPTH = Format::DEPTH;
+  static int64_t words(int64_t K) { return (K + DEPTH - 1) / DEPTH; }
+  // Size of a converted row, in words.
+  static int64_t row_size(int64_t K) { return HEADER + words(K); }
+
+  void take(Scratch &scratch) {
+    data = scratch.take<Word>(words(K) * vectors * WORDS);
+    if (std::is_same<Format, Int8>::value) scales = scratch.take<float>(vectors * WORDS);
+  }
+
+  // Convert rows (K values) to `buffer`, and add their products with the panels of these columns to
+  // out[i] + offset.
+  void multiply(int64_t count, const float *const *rows, float *const *out, int64_t offset,
+                Columns columns, Word *buffer, bool down) const {
+    if (columns.to <= columns.from) return;
+    for (int64_t i = 0; i < count; ++i)
+      narrow_row(Format(), rows[i], K, buffer + i * row_size(K) + HEADER);
+    fast ? sweep_panels<true>(count, buffer, out, offset, columns, down)
+         : sweep_panels<false>(count, buffer, out, offset, columns, down);
+  }
+
+  // Return a function that stores words of a column vector.
+  auto put(int64_t vector) const {
+    const int64_t first = panel_of(vector), step = width(first) * WORDS;
+    Word *column = data + (first * words(K) + vector - first) * WORDS;
+    return [=](int64_t k, Words value) { store_words(column + k * step, value); };
+  }
+
+ private:
+  template <bool fast>
+  void sweep_panels(int64_t count, const Word *rows, float *const *out, int64_t offset,
+                    Columns columns, bool down) const {
+    if constexpr (!fast || BYTES == 64)  // a CPU with narrower registers is never `fast`
+      each(WORDS, columns, down, [&](int64_t first, int64_t column, int64_t step) {
+        const int abreast = width(first);
+        const auto run = abreast == 4   ? narrow_sweep<Format, fast, 4>
+                         : abreast == 3 ? narrow_sweep<Format, fast, 3>
+                         : abreast == 2 ? narrow_sweep<Format, fast, 2>
+                                        : narrow_sweep<Format, fast, 1>;
+        run(count, rows, words(K), data + first * words(K) * WORDS, scales + first * WORDS, out,
+            offset + column, step);
+      });
+  }
+};
+
+// Panels of floats rounded to bfloat16: the same products as those of NarrowPanels, by multiplications
+// of floats. Without the instruction of `dot` they are faster for many rows, which widen each word of
+// a panel once per tile, but take twice the memory.
+struct RoundedPanels {
+  Packed<float> packed;
+
+  static int64_t even(int64_t K) { return (K + 1) / 2 * 2; }
+  static int64_t row_size(int64_t K) { return even(K) + 2; }  // with a pointer
+
+  void take(const Panels &panels, int64_t K, Scratch &scratch) {
+    packed = {panels, scratch.take<float>(Packed<float>::size(even(K), panels.vectors)), even(K)};
+  }
+
+  void multiply(int64_t count, const float *const *rows, int64_t K, float *const *out,
+                int64_t offset, Columns columns, Word *buffer, bool down) const {
+    const float **pointers = reinterpret_cast<const float **>(buffer);
+    float *to = reinterpret_cast<float *>(buffer + 2 * count);
+    for (int64_t i = 0; i < count; ++i, to += packed.K) {
+      int64_t k = 0;
+      for (; k + WORDS <= K; k += WORDS) store(to + k, rounded(load(rows[i] + k)));
+      for (; k < packed.K; ++k) to[k] = k < K ? rounded(rows[i][k] - Vec<float>{})[0] : 0.0f;
+      pointers[i] = to;
+    }
+    packed.multiply(count, pointers, out, offset, columns, down);
+  }
+
+  auto put(int64_t vector) const {
+    const int64_t first = packed.panel_of(vector), step = packed.width(first) * WORDS;
+    float *column = packed.data + (first * packed.K + vector - first) * WORDS;
+    return [=](int64_t k, Words value) {
+      store(column + 2 * k * step, Bfloat16::half_of_weight<0>(value));
+      store(column + (2 * k + 1) * step, Bfloat16::half_of_weight<1>(value));
+    };
+  }
+};
+
+using seqcells::Narrow;
+using seqcells::Stored;
+
+inline int64_t row_bytes(Stored stored, int64_t width) {
+  return stored == Stored::whole ? 4 * width : stored == Stored::bfloat16 ? 2 * width : width + 4;
+}
+
+// The offset of int8 weights.
+inline Words excess(Stored stored) { return (stored == Stored::int8 ? 0x80808080u : 0) - Words{}; }
+
+// Words of the stored numbers at `from`.
+inline Words stored_words(Stored stored, const char *from) {
+  if (stored != Stored::whole) return load_words(from) ^ excess(stored);
+  Word words[WORDS];
+  for (int n = 0; n < 2; ++n)
+    store_bfloat16(words + n * WORDS / 2, load(reinterpret_cast<const float *>(from) + n * WORDS));
+  return load_words(words);
+}
+
+// Words of `count` stored numbers, fewer than fill a vector; the others are zero.
+inline Words last_stored_words(Stored stored, const char *from, int64_t count) {
+  Word words[WORDS] = {};
+  if (stored == Stored::whole)
+    narrow_row(Bfloat16(), reinterpret_cast<const float *>(from), count, words);
+  else
+    std::memcpy(words, from, count * (stored == Stored::bfloat16 ? 2 : 1));
+  return load_words(words) ^ excess(stored);
+}
+
+// Call `put(k / DEPTH, words)` for the words of a column vector, from `lanes` rows of K weights.
+template <class Format, class Put>
+void words_of_rows(Stored stored, const char *rows, int64_t K, int64_t lanes, const Put &put) {
+  constexpr int64_t most = WORDS * Format::DEPTH;
+  const int64_t bytes = row_bytes(stored, K), size = row_bytes(stored, 1) - row_bytes(stored, 0);
+  for (int64_t k = 0; k < K; k += most) {
+    const int64_t count = K - k < most ? K - k : most;
+    Vec<float> square[WORDS];
+    for (int64_t lane = 0; lane < WORDS; ++lane) {
+      const char *from = rows + lane * bytes + k * size;
+      square[lane] = (Vec<float>)(lane >= lanes  ? excess(stored)
+                                  : count < most ? last_stored_words(stored, from, count)
+                                                 : stored_words(stored, from));
+    }
+    transpose<float>(square);
+    for (int64_t n = 0; n * Format::DEPTH < count; ++n)
+      put(k / Format::DEPTH + n, (Words)square[n]);
+  }
+}
+
+// The `lanes` numbers at `from`, zero in the other lanes.
+inline Vec<float> stored_numbers(Stored stored, const char *from, int64_t lanes) {
+  float numbers[WORDS] = {};
+  Halves halves = {};
+  if (stored == Stored::bfloat16) {
+    std::memcpy(&halves, from, lanes * sizeof(uint16_t));
+    return (Vec<float>)(__builtin_convertvector(halves, Words) << 16);
+  }
+  if (lanes == WORDS) return load(reinterpret_cast<const float *>(from));
+  std::memcpy(numbers, from, lanes * sizeof(float));
+  return load(numbers);
+}
+
+// Pairs of `count` rows, as words: to[r][c] holds rows 2 r and 2 r + 1, zero past the last row. Reads
+// and writes whole vectors.
+template <class T>
+void pair_rows(int64_t count, const T *rows, int64_t width, int64_t columns, Word *to) {
+  if constexpr (sizeof(T) == sizeof(Word))
+    for (int64_t r = 0; r < count; r += 2, rows += 2 * width, to += width)
+      for (int64_t c = 0; c < columns; c += WORDS)
+        store_words(to + c,
+                    pair(load(rows + c), r + 1 < count ? load(rows + width + c) : Vec<float>{}));
+}
+
+// Call `put(first + k / 2, words)` for the words of a column vector, from `count` rows of weights that
+// follow each other along k. The words up to `padded` are zero.
+template <class Put>
+void words_of_columns(Stored stored, const char *columns, int64_t bytes, int64_t lanes,
+                      int64_t count, int64_t padded, int64_t first, const Put &put) {
+  for (int64_t k = 0; k < padded; k += 2) {
+    Vec<float> rows[2] = {};
+    for (int n = 0; n < 2; ++n)
+      if (k + n < count) rows[n] = stored_numbers(stored, columns + (k + n) * bytes, lanes);
+    put(first + k / 2, pair(rows[0], rows[1]));
+  }
+}
+
+}  // namespace SEQCELLS_VARIANT

@@ -1,0 +1,116 @@
+"""`quantize`: int8 or bfloat16 weights for inference."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from seqcells.cells.base import GatedCell
+from seqcells.kernels.narrow import MATRICES, MOST_COLUMNS, to_int8
+from seqcells.layers import _Layers
+from seqcells.modifiers.base import has_standard_forward
+from seqcells.recurrence.choice import kernel_of_cell
+
+Module = TypeVar("Module", bound=nn.Module)
+DTYPES = (torch.int8, torch.bfloat16)
+
+
+def quantize(module: Module, dtype: torch.dtype = torch.int8) -> Module:
+    """Return a copy for inference whose recurrences hold their matrices in int8 or bfloat16.
+
+    It applies to every `RNN`, `GRU`, `LSTM` and gated cell in the module, in `Recurrent`, `Stack`
+    and modifiers too. All other parameters, embeddings and linear layers among them, are copied as
+    they are::
+
+        small = seqcells.quantize(model)
+        with torch.no_grad():
+            outputs, state = small(inputs)
+
+    - `torch.int8`: each row of a matrix is stored as int8 numbers and a float32 scale, a quarter of
+      the memory. Each row of inputs and hidden states is rounded to int8 with its own scale
+      before a product, and products are summed in int32.
+    - `torch.bfloat16`: half the memory. Inputs and hidden states are rounded to bfloat16 before
+      a product, and products are summed in float32.
+
+    Inputs, biases, state and gates stay in float32. The copy is in evaluation mode, on the CPU, and
+    has no gradients. It accepts the same arguments, `Stepper` accepts it, and it can be copied,
+    pickled and saved: an int8 matrix `(rows, I)` is a buffer `(rows, I + 4)` of the same name, with
+    the four bytes of its scale after each row. Without the C++ kernels, the readable loop runs with
+    the rounded weights.
+
+    Args:
+        module: any module that contains recurrences of seqcells, in float32.
+        dtype: `torch.int8` or `torch.bfloat16`.
+
+    Raises:
+        TypeError: not a module, or without a recurrence of seqcells.
+        ValueError: another dtype, weights that are not float32, not on the CPU or not finite, a
+            cell without a kernel, or more than 65,536 inputs.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype: expected torch.int8 or torch.bfloat16, got {dtype}")
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module: expected a module, got {type(module).__name__}")
+    copied = copy.deepcopy(module).eval()
+    parts = [part for part in copied.modules() if isinstance(part, (_Layers, GatedCell))]
+    if not parts:
+        raise TypeError(
+            f"module: expected recurrences of seqcells, got {type(module).__name__} without one; "
+            "use layers or gated cells of seqcells"
+        )
+    for part in parts:
+        _quantize_part(part, dtype)
+    return copied
+
+
+def _quantize_part(part: _Layers | GatedCell, dtype: torch.dtype) -> None:
+    if isinstance(part, GatedCell):
+        _check_cell(part)
+        names = list(MATRICES)
+    else:
+        names = [name for names in part._all_weights for name in names if "weight" in name]
+    for name in names:
+        if parametrize.is_parametrized(part, name):
+            parametrize.remove_parametrizations(part, name, leave_parametrized=True)
+    parameters: dict[str, Any] = part._parameters
+    matrices = dict(part.named_parameters(recurse=False))
+    for name in names:
+        if (weight := matrices.get(name)) is not None and weight.dim() == 2:
+            _check_weight(part, name, weight)
+            del parameters[name]
+            stored = to_int8(weight) if dtype is torch.int8 else weight.detach().to(dtype)
+            part.register_buffer(name, stored)
+    for parameter in part.parameters():
+        parameter.requires_grad_(False)
+    if isinstance(part, _Layers):
+        part._init_flat_weights()
+
+
+def _check_cell(cell: GatedCell) -> None:
+    kernel, reason = kernel_of_cell(cell)
+    if kernel is None or not has_standard_forward(cell):
+        why = reason or "it has a forward of its own"
+        raise ValueError(
+            f"module: expected cells with a kernel, got {type(cell).__name__}: {why}; write its "
+            "equations as a GatedCell"
+        )
+
+
+def _check_weight(part: nn.Module, name: str, weight: Tensor) -> None:
+    kind = type(part).__name__
+    if weight.dtype is not torch.float32 or not weight.is_cpu:
+        raise ValueError(
+            f"{kind}.{name}: expected float32 on the CPU, got {weight.dtype} on {weight.device}; "
+            "convert the module with .float().cpu()"
+        )
+    if weight.shape[1] > MOST_COLUMNS:
+        raise ValueError(
+            f"{kind}.{name}: expected at most {MOST_COLUMNS} columns, got {weight.shape[1]}; sums "
+            "of more products of int8 numbers can overflow"
+        )
+    if not weight.isfinite().all():
+        raise ValueError(f"{kind}.{name}: expected finite weights, got NaN or infinity")
