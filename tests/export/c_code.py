@@ -20,6 +20,9 @@ COMPILERS = {
     "clang as C++": ["clang++", "-x", "c++", "-O1"],
     "sanitizers": ["gcc", "-std=c99", "-O1", *SANITIZERS],
 }
+CORTEX = ["arm-none-eabi-gcc", "-std=c99", "-O2", "-mcpu=cortex-m4", "-mthumb", "-c"]
+CORTEX += ["-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"]
+AARCH64 = ["aarch64-linux-gnu-gcc", "-std=c99", "-O3", "-static"]
 CPU = Path("/proc/cpuinfo")
 FLAGS_OF_THE_CPU = CPU.read_text().split() if CPU.exists() else []
 

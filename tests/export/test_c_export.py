@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from c_code import COMPILERS, FLAGS_OF_THE_CPU, Net, assert_near, compile_files, self_test
+from c_code import (
+    AARCH64,
+    COMPILERS,
+    CORTEX,
+    FLAGS_OF_THE_CPU,
+    Net,
+    assert_near,
+    compile_files,
+    self_test,
+)
 from recurrent_modules import Highway, InputBias, OneBias, Reduced
 from torch import nn
 
@@ -22,9 +31,6 @@ from seqcells.lab.export.c import write_c
 
 pytestmark = pytest.mark.skipif(bool(cpu.unavailable()), reason="no native code on this machine")
 I, H, T = 5, 18, 50  # noqa: E741
-CORTEX = ["arm-none-eabi-gcc", "-std=c99", "-O2", "-mcpu=cortex-m4", "-mthumb", "-c"]
-CORTEX += ["-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"]
-AARCH64 = ["aarch64-linux-gnu-gcc", "-std=c99", "-O3", "-static"]
 
 
 def learned():
@@ -161,7 +167,7 @@ def test_head_and_weights_in_a_file(tmp_path):
 
 def test_the_program_of_the_guide(tmp_path):
     text = (Path(__file__).parents[2] / "docs" / "streams.md").read_text()
-    (program,) = re.findall(r"```c\n(.*?)```", text, re.DOTALL)
+    program = re.search(r"```c\n(.*?)```", text, re.DOTALL)[1]
     module, head, inputs = seqcells.GRU(1, 16).eval(), nn.Linear(16, 1), torch.randn(9, 1)
     write_c(module, tmp_path, "detector", head=head)
     (tmp_path / "main.c").write_text(program)

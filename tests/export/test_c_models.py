@@ -4,7 +4,7 @@ import ctypes
 
 import pytest
 import torch
-from c_code import COMPILERS, Net, assert_near, compile_files, self_test
+from c_code import COMPILERS, CORTEX, Net, assert_near, compile_files, self_test
 from small_models import SMALL, WORDS, randomise
 
 import seqcells
@@ -110,9 +110,19 @@ def test_c_equals_the_model(name, tmp_path):
 @pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize("name", ["all", "quadruples", "max", "residual", "language", "reader"])
 def test_every_compiler(name, compiler, tmp_path):
-    write_c(MODELS[name](), tmp_path, "net", embed_weights=compiler != "sanitizers")
-    compile_files(tmp_path, COMPILERS[compiler], "-lm", "-onet_test")
+    model, embedded = MODELS[name](), compiler != "sanitizers"
+    vocabulary = None if isinstance(model, SequenceReader) else Vocabulary(WORDS, [])
+    write_c(model, tmp_path, "net", embed_weights=embedded, vocabulary=vocabulary)
+    extra = [] if vocabulary is None else ["net_words.c"]
+    compile_files(tmp_path, COMPILERS[compiler], *extra, "-lm", "-onet_test")
     self_test(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["all", "quadruples", "language", "reader"])
+def test_cortex(name, tmp_path):
+    write_c(MODELS[name](), tmp_path, "net", block=16)
+    compile_files(tmp_path, CORTEX, test=False)
 
 
 @pytest.mark.slow

@@ -1,7 +1,10 @@
 """`seqcells export --format c`: the folder of a run's model."""
 
 import re
+import shlex
+import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +17,10 @@ from seqcells.lab.prediction.stream import Stream
 from seqcells.lab.training import load_best, task_of
 from seqcells.lab.training.config import TASK_NAMES
 
-pytestmark = pytest.mark.skipif(bool(cpu.unavailable()), reason="no native code on this machine")
+pytestmark = [
+    pytest.mark.skipif(bool(cpu.unavailable()), reason="no native code on this machine"),
+    pytest.mark.skipif(not (shutil.which("gcc") and shutil.which("cc")), reason="needs gcc"),
+]
 TEXT = "it is not good , bad . zzz"
 
 
@@ -46,6 +52,35 @@ def test_command(make_run, capfd):
     for word in TEXT.split():
         logit = net.step(net.function("number")(word.encode()))
         assert logit.sigmoid().item() == pytest.approx(stream.read(word), rel=1e-5)
+
+
+def test_programs_of_the_guide(make_run, tmp_path, monkeypatch, capfd):
+    """Python, onnxruntime and C print the same probabilities for the text of the page."""
+    text = (Path(__file__).parents[2] / "docs" / "streams.md").read_text(encoding="utf-8")
+    text = text.partition("## A trained classifier")[2]
+    kinds = ("python", "c", "sh")
+    python, (program,), (exports, compilation) = (
+        re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) for kind in kinds
+    )
+    make_run("runs/NAME", cell="gru", ngrams=2, ngram_buckets=50, readout=["last", "max"])
+    monkeypatch.chdir(tmp_path)
+    for line in exports.splitlines():
+        assert main(shlex.split(line)[1:]) == 0
+    (tmp_path / "sentiment" / "main.c").write_text(program)
+    capfd.readouterr()
+    printed = []
+    for block in python:
+        exec(block, {})
+        printed.append(capfd.readouterr().out)
+    ended = subprocess.run(["sh", "-ec", compilation], capture_output=True, text=True)
+    assert ended.stderr == ""
+    printed.append(ended.stdout)
+    tables = [[line.split() for line in output.splitlines()] for output in printed]
+    assert len(tables) == 3
+    for table in tables:
+        assert [word for _, word in table] == ["it", "is", "good", ",", "not", "bad", "."]
+        values, expected = ([float(row[0]) for row in rows] for rows in (table, tables[0]))
+        assert values == pytest.approx(expected, abs=0.0101)
 
 
 def names(folder):

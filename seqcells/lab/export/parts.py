@@ -14,7 +14,13 @@ from seqcells.lab.models.readout import Readout
 from seqcells.lab.models.sequences import SequenceReader, SequenceTagger
 from seqcells.modifiers.base import Modifier
 
-MODELS = (TextClassifier, LanguageModel, SequenceTagger, SequenceReader)
+RESULTS = {  # of a step, by class of the model
+    TextClassifier: "the logit of the text so far",
+    LanguageModel: "the logits of the next word; word 0 starts and ends a text",
+    SequenceTagger: "the logits of the word's tags",
+    SequenceReader: "the results for the steps so far",
+}
+MODELS = tuple(RESULTS)
 
 
 class Parts(NamedTuple):
@@ -25,12 +31,14 @@ class Parts(NamedTuple):
         recurrent: the recurrent network, which runs forward.
         readout: pools the outputs of all steps so far; None if the head reads the last output.
         head: None if the results are the outputs of the network.
+        results: the meaning of the results of a step.
     """
 
     inputs: WordInputs | None
     recurrent: nn.Module
     readout: Readout | None
     head: nn.Linear | None
+    results: str = ""
 
 
 def parts_of(model: nn.Module) -> Parts:
@@ -59,7 +67,11 @@ def parts_of(model: nn.Module) -> Parts:
             "or use safetensors"
         )
     return Parts(
-        getattr(model, "inputs", None), model.recurrent, getattr(model, "readout", None), head
+        inputs=getattr(model, "inputs", None),
+        recurrent=model.recurrent,
+        readout=getattr(model, "readout", None),
+        head=head,
+        results=RESULTS[type(model)],
     )
 
 

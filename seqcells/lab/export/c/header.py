@@ -74,18 +74,7 @@ def header(model: Model, title: str) -> str:
     if not model.embedded:
         sizes = f"  @_file_size = {file_size(model.arrays)}  // bytes of @.bin\n"
         open_text, includes = _OPEN, ["stddef.h"]
-    if model.words is None:
-        size = model.layers[0].inputs
-        inputs, shape = (
-            f"  @_input_size = {size},  // numbers that a step reads",
-            f"[steps][{size}]",
-        )
-        step = "Run one step. `input` and `output` must not overlap."
-    else:
-        count, shape = model.words.words.num_embeddings, "[steps]"
-        inputs = f"  @_word_count = {count},  // words are numbers from 0 to {count - 1}"
-        unknown = min(UNKNOWN, count - 1)
-        step = f"Run one step. A number out of range counts as {unknown}, the unknown word."
+    inputs, step, shape = _describe_inputs(model)
     if model.words or (model.readout and "mean" in model.readout.kinds):
         includes.append("stdint.h")
     text = _HEADER.format(
@@ -93,7 +82,7 @@ def header(model: Model, title: str) -> str:
         description="\n".join(f"// {line}" for line in description(model)),
         guard=f"{model.name.upper()}_H",
         includes="".join(f"\n#include <{name}>" for name in includes) + "\n" * bool(includes),
-        inputs=inputs,
+        inputs=f"  {inputs}",
         outputs=model.outputs,
         comma="" if model.embedded else ",",
         sizes=sizes,
@@ -102,9 +91,25 @@ def header(model: Model, title: str) -> str:
         step=step,
         step_input=model.step_input,
         run_inputs=model.run_inputs,
-        shape=f"{'inputs' if model.words is None else 'words'} {shape}",
+        shape=shape,
     )
     return model.prefixed(text)
+
+
+def _describe_inputs(model: Model) -> tuple[str, str, str]:
+    """Return the constant of the inputs, the comment of a step, and the inputs of several steps."""
+    if model.words is None:
+        size = model.layers[0].inputs
+        constant = f"@_input_size = {size},  // numbers that a step reads"
+        return (
+            constant,
+            "Run one step. `input` and `output` must not overlap.",
+            f"inputs [steps][{size}]",
+        )
+    count = model.words.words.num_embeddings
+    unknown = f"A number out of range counts as {min(UNKNOWN, count - 1)}, the unknown word."
+    constant = f"@_word_count = {count},  // words are numbers from 0 to {count - 1}"
+    return constant, f"Run one step. {unknown}", "words [steps]"
 
 
 def _members(model: Model) -> list[str]:
@@ -138,6 +143,8 @@ def description(model: Model) -> list[str]:
         lines.append(f"Readout of the steps so far: {', '.join(model.readout.kinds)}.")
     if model.head:
         lines.append(f"Head: linear, {model.head.columns} inputs, {model.head.rows} outputs.")
+    if model.results:
+        lines.append(f"Outputs: {model.results}.")
     return [*lines, f"{model.parameters} weights in float32."]
 
 

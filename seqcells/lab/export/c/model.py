@@ -24,6 +24,7 @@ class Model:
     Attributes:
         name: the prefix of all names in C.
         layers: the recurrent layers.
+        results: the meaning of the outputs of a step, or an empty string.
         words: the inputs of a model that reads words, or None.
         readout: the readout of a model that pools the steps so far, or None.
         score: the product of the readout's attention that gives the hidden layer, or None.
@@ -34,6 +35,7 @@ class Model:
 
     name: str
     layers: list[Layer]
+    results: str = ""
     words: WordInputs | None = None
     readout: Readout | None = None
     score: Product | None = None
@@ -81,7 +83,8 @@ class Model:
 def model_of(parts: Parts, name: str, block: int) -> Model:
     """Return a model with the weights of `parts`, in blocks of `block` rows."""
     steps = single_steps(parts.recurrent, 1)
-    model = Model(name, layers_of(parts.recurrent, steps.calls, steps.residual, block))
+    layers = layers_of(parts.recurrent, steps.calls, steps.residual, block)
+    model = Model(name, layers, parts.results)
     arrays, model.words, model.readout = model.arrays, parts.inputs, parts.readout
     if parts.inputs is not None:
         arrays["words"] = parts.inputs.words.weight.flatten()
