@@ -140,6 +140,7 @@ def test_unsupported_exports_are_one_line(make_run, tmp_path, capfd):
     run = make_run(bidirectional=True)
     assert "train with model.bidirectional false" in failure(capfd, run)
     assert "got AveragedWords; use safetensors" in failure(capfd, make_run("words", kind="words"))
+    assert "got EncoderDecoder; use safetensors" in failure(capfd, make_run("d", task="dates"))
     assert not (run.folder / "model").exists()
     run = make_run("one")
     for name in ("my-model", "1st", "model.c"):

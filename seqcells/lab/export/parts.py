@@ -9,7 +9,7 @@ from torch import nn
 
 from seqcells.lab.models.classifiers import TextClassifier
 from seqcells.lab.models.inputs import WordInputs
-from seqcells.lab.models.language import FULL_SOFTMAX, LanguageModel
+from seqcells.lab.models.language import LanguageModel
 from seqcells.lab.models.readout import Readout
 from seqcells.lab.models.sequences import SequenceReader, SequenceTagger
 from seqcells.modifiers.base import Modifier
@@ -37,7 +37,7 @@ class Parts(NamedTuple):
     inputs: WordInputs | None
     recurrent: nn.Module
     readout: Readout | None
-    head: nn.Linear | None
+    head: nn.Linear | nn.AdaptiveLogSoftmaxWithLoss | None
     results: str = ""
 
 
@@ -45,8 +45,7 @@ def parts_of(model: nn.Module) -> Parts:
     """Return the parts of a model in evaluation mode.
 
     Raises:
-        ValueError: `model` is none of `MODELS`, is bidirectional, in training mode or not in
-            float32, or is a language model with an adaptive softmax.
+        ValueError: `model` is none of `MODELS`, bidirectional, in training mode or not in float32.
     """
     if type(model) not in MODELS:
         raise ValueError(
@@ -60,18 +59,15 @@ def parts_of(model: nn.Module) -> Parts:
             "train with model.bidirectional false, or use a format that reads whole texts"
         )
     head = model.next.head if isinstance(model, LanguageModel) else model.head
-    if not isinstance(head, nn.Linear):
-        raise ValueError(
-            f"expected a language model with a linear head, got one with {type(head).__name__} for "
-            f"more than {FULL_SOFTMAX} words; train with data.vocabulary_size {FULL_SOFTMAX - 2}, "
-            "or use safetensors"
-        )
+    results = RESULTS[type(model)]
+    if isinstance(head, nn.AdaptiveLogSoftmaxWithLoss):
+        results = results.replace("logits", "log-probabilities")
     return Parts(
         inputs=getattr(model, "inputs", None),
         recurrent=model.recurrent,
         readout=getattr(model, "readout", None),
         head=head,
-        results=RESULTS[type(model)],
+        results=results,
     )
 
 

@@ -73,7 +73,8 @@ def write_c(
     A step of a recurrent module reads a vector and returns an output. A step of a model of
     `seqcells.lab` reads one word, as a number, or one vector. It returns the results of the model
     for the steps so far: the logit of a `TextClassifier`, the outputs of a `SequenceReader`, the
-    logits of the word's tags of a `SequenceTagger`, or those of the next word of a `LanguageModel`.
+    logits of the word's tags of a `SequenceTagger`, or those of the next word of a `LanguageModel`:
+    with an adaptive softmax, its log-probabilities.
     The state has the last words for hashed n-grams, and the sums that a readout needs.
 
     Args:
@@ -95,9 +96,8 @@ def write_c(
 
     Raises:
         TypeError: another module or head.
-        ValueError: a module that does not run one step at a time, a model with an adaptive softmax,
-            a head or a vocabulary of another size, weights that are not finite, or a name that is
-            not a C identifier.
+        ValueError: a module that does not run one step at a time, a head or a vocabulary of another
+            size, weights that are not finite, or a name that is not a C identifier.
         OSError: a file cannot be written.
     """
     _check(name, head, block)

@@ -141,7 +141,12 @@ def description(model: Model) -> list[str]:
         lines.append(f"Layer {number}: {layer.title}, {', '.join(notes)}.")
     if model.readout:
         lines.append(f"Readout of the steps so far: {', '.join(model.readout.kinds)}.")
-    if model.head:
+    if model.head and model.clusters:
+        lines.append(
+            f"Head: adaptive softmax, {model.head.columns} inputs, {model.outputs} outputs, "
+            f"{len(model.clusters)} clusters of rare words."
+        )
+    elif model.head:
         lines.append(f"Head: linear, {model.head.columns} inputs, {model.head.rows} outputs.")
     if model.results:
         lines.append(f"Outputs: {model.results}.")

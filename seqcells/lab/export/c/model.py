@@ -6,15 +6,15 @@ import textwrap
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from seqcells.lab.export.c.layers import Layer, Product, block_of, layers_of, pack
+from seqcells.lab.export.c.layers import Layer, layers_of
+from seqcells.lab.export.c.products import Arrays, Product, linear_of
+from seqcells.lab.export.c.softmax import Cluster, clusters_of
 from seqcells.lab.export.parts import Parts
 from seqcells.lab.models.inputs import WordInputs
 from seqcells.lab.models.readout import Readout
 from seqcells.streams.single_steps import single_steps
-
-Arrays = dict[str, Tensor]
 
 
 @dataclass
@@ -29,6 +29,7 @@ class Model:
         readout: the readout of a model that pools the steps so far, or None.
         score: the product of the readout's attention that gives the hidden layer, or None.
         head: the product of a linear layer after the recurrence or the readout, or None.
+        clusters: the rare words of an adaptive softmax, whose frequent words are in the head.
         arrays: the weights by their names in C, flat, in float32.
         embedded: whether the weights are part of the source.
     """
@@ -40,12 +41,15 @@ class Model:
     readout: Readout | None = None
     score: Product | None = None
     head: Product | None = None
+    clusters: list[Cluster] = field(default_factory=list)
     arrays: Arrays = field(default_factory=dict)
     embedded: bool = True
 
     @property
     def outputs(self) -> int:
         """The number of outputs per step."""
+        if self.clusters:
+            return self.clusters[-1].first + self.clusters[-1].logits.rows
         return self.head.rows if self.head else self.layers[-1].width
 
     @property
@@ -96,7 +100,7 @@ def model_of(parts: Parts, name: str, block: int) -> Model:
     if parts.readout is not None:
         features *= len(parts.readout.kinds)
         if (attention := parts.readout.attention) is not None:
-            model.score = _linear(attention.hidden, "attention_hidden", arrays, block)
+            model.score = linear_of(attention.hidden, "attention_hidden", arrays, block)
             arrays["attention_weight"] = attention.weight.weight.flatten()
     if parts.head is not None:
         if parts.head.in_features != features:
@@ -104,47 +108,14 @@ def model_of(parts: Parts, name: str, block: int) -> Model:
                 f"head: expected {features} input features, the module's outputs, "
                 f"got {parts.head.in_features}"
             )
-        model.head = _linear(parts.head, "head", arrays, block)
+        if isinstance(parts.head, nn.AdaptiveLogSoftmaxWithLoss):
+            model.head = linear_of(parts.head.head, "head", arrays, block)
+            model.clusters = clusters_of(parts.head, arrays, block)
+        else:
+            model.head = linear_of(parts.head, "head", arrays, block)
     return model
-
-
-def _linear(linear: nn.Linear, name: str, arrays: Arrays, block: int) -> Product:
-    """Add the weights of a linear layer, and return its product."""
-    weight = linear.weight
-    product = Product(f"{name}_weight", 0, *weight.shape, block_of(len(weight), block))
-    bias = weight.new_zeros(len(weight)) if linear.bias is None else linear.bias
-    arrays[f"{name}_bias"] = bias.float()
-    arrays[product.array] = pack(weight.float(), product.block)
-    return product
 
 
 def function(head: str, body: list[str]) -> str:
     """Return the text of a function."""
     return "\n".join([f"{head} {{", textwrap.indent("\n".join(body), "  "), "}"])
-
-
-def block_widths(product: Product) -> list[int]:
-    """Return the distinct numbers of rows in the blocks of a product."""
-    full, rest = divmod(product.rows, product.block)
-    return [product.block] * (full > 0) + [rest] * (rest > 0)
-
-
-def multiply_add(product: Product, target: str, vector: str) -> list[str]:
-    """Return the statements that add a product to a vector."""
-    full, rest = divmod(product.rows, product.block)
-    block, columns = product.block, product.columns
-    at = f"{target} + {product.start}" if product.start else target
-    lines = []
-    if full == 1:
-        lines.append(f"@_add_{block}({at}, weights->{product.array}, {vector}, {columns});")
-    elif full:
-        call = f"weights->{product.array} + n * {block * columns}"
-        lines += [
-            f"for (int n = 0; n < {full}; ++n)",
-            f"  @_add_{block}({at} + n * {block}, {call}, {vector}, {columns});",
-        ]
-    if rest:
-        at, skipped = f"{target} + {product.start + full * block}", full * block * columns
-        call = f"weights->{product.array} + {skipped}"
-        lines.append(f"@_add_{rest}({at}, {call}, {vector}, {columns});")
-    return lines

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from seqcells.lab.export.c.model import Model, function, multiply_add
+from seqcells.lab.export.c.model import Model, function
+from seqcells.lab.export.c.products import multiply_add
 from seqcells.lab.models.readout import Readout
 
 # C functions that a kind of readout calls.

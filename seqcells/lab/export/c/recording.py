@@ -32,7 +32,7 @@ def record(module: nn.Module, parts: Parts, size: int) -> tuple[Tensor, Tensor]:
             return inputs, _run_model(copy.deepcopy(module).double(), sequence)
         outputs = _run_recurrence(copy.deepcopy(module).double(), sequence)
     head = parts.head
-    if head is not None:
+    if isinstance(head, nn.Linear):
         bias = None if head.bias is None else head.bias.double()
         outputs = nn.functional.linear(outputs, head.weight.double(), bias)
     return inputs, outputs
@@ -50,6 +50,7 @@ def _run_model(model: nn.Module, inputs: Tensor) -> Tensor:
     sequence = inputs.unsqueeze(1)
     if isinstance(model, LanguageModel):
         (hidden,), _ = model(sequence)
-        return model.next.head(hidden[:, 0])
+        head = model.next.head
+        return head(hidden[:, 0]) if isinstance(head, nn.Linear) else head.log_prob(hidden[:, 0])
     rows = [model(sequence[:n], torch.tensor([n])) for n in range(1, len(inputs) + 1)]
     return torch.stack([row.reshape(-1, model.head.out_features)[-1] for row in rows])

@@ -5,8 +5,10 @@ from __future__ import annotations
 from seqcells.lab.export.c.elementwise import blend, elementwise, operations_of
 from seqcells.lab.export.c.functions import functions
 from seqcells.lab.export.c.layers import STATES, Layer
-from seqcells.lab.export.c.model import Model, block_widths, function, multiply_add
+from seqcells.lab.export.c.model import Model, function
+from seqcells.lab.export.c.products import block_widths, multiply_add
 from seqcells.lab.export.c.readout import CALLED, readout_function, readout_reset
+from seqcells.lab.export.c.softmax import log_probabilities
 from seqcells.lab.export.c.weights import (
     ALIGNMENT,
     FORMAT,
@@ -23,7 +25,8 @@ def source(model: Model, title: str) -> str:
     kinds = model.readout.kinds if model.readout else ()
     names = {name for layer in model.layers for name in operations_of(layer)}
     names = names.union(*(CALLED[kind] for kind in kinds))
-    math = names & {"sqrt", "rsqrt", "abs"} or {"max", "attention"} & {*kinds}
+    names |= {"log_softmax"} if model.clusters else set()
+    math = names & {"sqrt", "rsqrt", "abs", "log_softmax"} or {"max", "attention"} & {*kinds}
     includes = [*(["math.h"] if math else []), "stdint.h", "string.h"]
     parts = [
         f"// {title}",
@@ -45,6 +48,7 @@ def _widths(model: Model) -> list[int]:
     """Return the rows per block of all products."""
     products = [product for layer in model.layers for product in layer.products.values()]
     products += [product for product in (model.score, model.head) if product]
+    products += [product for cluster in model.clusters for product in cluster[1:]]
     return [width for product in products for width in block_widths(product)]
 
 
@@ -141,7 +145,9 @@ def _step(model: Model) -> str:
         declare.append(f"float features[{model.layers[-1].width * len(model.readout.kinds)}];")
         body.append(f"@_readout(state, {signal}, features);")
         signal = "features"
-    if model.head:
+    if model.head and model.clusters:
+        body += log_probabilities(model.head, model.clusters, signal)
+    elif model.head:
         body.append(f"memcpy(output, weights->head_bias, {model.outputs} * sizeof *output);")
         body += multiply_add(model.head, "output", signal)
     else:
