@@ -14,7 +14,7 @@ from seqcells.lab.extras import packages_required
 from seqcells.lab.failure import print_failure
 from seqcells.lab.suggestion import nearest
 
-FORMATS = ("safetensors", "torch-export", "onnx")  # of `export`
+FORMATS = ("safetensors", "torch-export", "onnx", "c")  # of `export`
 KINDS = ("txt", "csv", "jsonl")  # files of `predict`
 
 
@@ -67,11 +67,21 @@ def build_parser() -> tuple[_Parser, dict[str, _Parser]]:
     part = commands.add_parser("export", help="export a run's best model to another format")
     part.add_argument("run", metavar="RUN")
     part.add_argument("--format", choices=FORMATS, required=True)
-    part.add_argument("--output", metavar="FILE", help="default: model.SUFFIX in the run folder")
+    part.add_argument(
+        "--output",
+        metavar="PATH",
+        help="default: model.SUFFIX in the run folder; for c the folder model there, whose name "
+        "is the prefix of the files",
+    )
     part.add_argument(
         "--stateful",
         action="store_true",
         help="ONNX: read texts in chunks, with the state as input",
+    )
+    part.add_argument(
+        "--weights",
+        choices=("file", "embedded"),
+        help="C: place of the weights (default: embedded in the source up to 2 MiB, else a file)",
     )
 
     part = commands.add_parser(

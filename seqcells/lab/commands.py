@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from seqcells.lab.export import export_run
+from seqcells.lab.export.c import self_test_command
 from seqcells.lab.models.generation import generate
 from seqcells.lab.prediction import Classifier
 from seqcells.lab.prediction.batch import (
@@ -110,7 +111,14 @@ def _generate(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    print(export_run(options.run, options.format, options.output, stateful=options.stateful))
+    path = export_run(
+        options.run,
+        options.format,
+        options.output,
+        stateful=options.stateful,
+        weights=options.weights,
+    )
+    print(f"C code: {path}; test it: {self_test_command(path)}" if options.format == "c" else path)
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -79,8 +79,8 @@ def prepare(code, folder):
         export_run(run.folder, "onnx", folder / "reader.onnx", stateful=True)
     if '"model.' in code:
         run = make_run(folder / "exported", num_layers=2, bidirectional=True)
-        for format, (_, suffix) in FORMATS.items():
-            export_run(run.folder, format, folder / f"model{suffix}")
+        for format in FORMATS.keys() - {"c"}:
+            export_run(run.folder, format, folder / f"model{FORMATS[format].suffix}")
 
 
 def make_run(folder, **settings):

@@ -3,6 +3,7 @@ import sys
 
 import pytest
 import torch
+from small_models import SMALL, WORDS, randomise
 
 from seqcells.kernels import cpu
 from seqcells.lab.model_config import ModelConfig
@@ -13,18 +14,7 @@ from seqcells.lab.training.checkpoints import save_checkpoint
 
 # Without kernels, the Python loop warns.
 ALLOWED = ["-W", "ignore:seqcells runs a slow:UserWarning"] if cpu.unavailable() else []
-WORDS = ["<pad>", "<unk>", "it", "is", "good", "bad", "not", ".", ",", *"abcdefghijklmnopqrstu"]
 SHAPES = [(7, 4), (1, 1), (12, 1), (1, 3), (40, 6)]  # steps, rows
-SMALL = {"embedding_size": 5, "hidden_size": 4, "window": 5}
-
-
-@torch.no_grad()
-def randomise(model):
-    """Set large random weights; small ones hide errors in gates."""
-    torch.manual_seed(0)
-    for parameter in model.parameters():
-        parameter.uniform_(-1, 1)
-    return model.eval()
 
 
 @pytest.fixture

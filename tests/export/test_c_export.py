@@ -10,6 +10,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from c_code import (
+    AARCH64,
+    COMPILERS,
+    CORTEX,
+    FLAGS_OF_THE_CPU,
+    Net,
+    assert_near,
+    compile_files,
+    self_test,
+)
 from recurrent_modules import Highway, InputBias, OneBias, Reduced
 from torch import nn
 
@@ -21,22 +31,6 @@ from seqcells.lab.export.c import write_c
 
 pytestmark = pytest.mark.skipif(bool(cpu.unavailable()), reason="no native code on this machine")
 I, H, T = 5, 18, 50  # noqa: E741
-WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
-SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]
-COMPILERS = {
-    "gcc": ["gcc", "-std=c99", "-O3", "-march=native"],
-    "gcc for AVX2": ["gcc", "-std=c99", "-O3", "-march=haswell"],
-    "gcc, plain": ["gcc", "-std=c99", "-O3"],
-    "gcc as C++": ["g++", "-x", "c++", "-O1"],
-    "clang": ["clang", "-std=c99", "-O3"],
-    "clang as C++": ["clang++", "-x", "c++", "-O1"],
-    "sanitizers": ["gcc", "-std=c99", "-O1", *SANITIZERS],
-}
-CPU = Path("/proc/cpuinfo")
-FLAGS_OF_THE_CPU = CPU.read_text().split() if CPU.exists() else []
-CORTEX = ["arm-none-eabi-gcc", "-std=c99", "-O2", "-mcpu=cortex-m4", "-mthumb", "-c"]
-CORTEX += ["-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"]
-AARCH64 = ["aarch64-linux-gnu-gcc", "-std=c99", "-O3", "-static"]
 
 
 def learned():
@@ -84,64 +78,6 @@ def run(module, inputs):
     sequence = inputs.unsqueeze(0 if module.batch_first else 1)
     with torch.no_grad(), backend("reference"):
         return module(sequence)[0].reshape(len(inputs), -1)
-
-
-def compile_files(folder, compiler, *options, name="net", test=True):
-    if shutil.which(compiler[0]) is None:
-        pytest.skip(f"needs {compiler[0]}")
-    if "-march=haswell" in compiler and "avx2" not in FLAGS_OF_THE_CPU:
-        pytest.skip("needs AVX2")
-    sources = [f"{name}.c", *([f"{name}_test.c"] if test else [])]
-    command = [*compiler, *WARNINGS, *sources, *options]
-    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr
-
-
-def self_test(folder, *launcher):
-    ended = subprocess.run([*launcher, "./net_test"], cwd=folder, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert ended.stdout.count("passed") == 2
-    assert not ended.stderr
-
-
-class Net:
-    """The C code in a shared library."""
-
-    def __init__(self, folder, embedded=True):
-        compile_files(
-            folder, ["gcc", "-std=c99", "-O2", "-shared", "-fPIC"], "-lm", "-onet.so", test=False
-        )
-        self.library = ctypes.CDLL(str(folder / "net.so"))
-        header = (folder / "net.h").read_text()
-        self.outputs = int(re.search(r"net_output_size = (\d+)", header)[1])
-        self.state = ctypes.create_string_buffer(1 << 20)
-        if not embedded:
-            self.weights = (folder / "net.bin").read_bytes()
-            size = ctypes.c_size_t(len(self.weights))
-            assert self.library.net_open(self.state, self.weights, size) == 0
-        self.library.net_reset(self.state)
-
-    def step(self, input):
-        output = torch.empty(self.outputs)
-        pointers = [ctypes.c_void_p(part.data_ptr()) for part in (input, output)]
-        self.library.net_step(self.state, *pointers)
-        return output
-
-    def run(self, inputs):
-        outputs = torch.empty(len(inputs), self.outputs)
-        source, target = (ctypes.c_void_p(part.data_ptr()) for part in (inputs, outputs))
-        self.library.net_run(self.state, source, ctypes.c_long(len(inputs)), target)
-        return outputs
-
-
-def error_of(found, exact):
-    """Return the error relative to the largest output, as rounding adds up over the steps."""
-    return ((found.double() - exact).abs().max() / exact.abs().max()).item()
-
-
-def assert_near(found, exact, single):
-    """Require the result of float64 within 1e-6, or twice the error of PyTorch in float32."""
-    assert error_of(found, exact) <= max(1e-6, 2 * error_of(single, exact))
 
 
 @pytest.mark.parametrize(
@@ -231,7 +167,7 @@ def test_head_and_weights_in_a_file(tmp_path):
 
 def test_the_program_of_the_guide(tmp_path):
     text = (Path(__file__).parents[2] / "docs" / "streams.md").read_text()
-    (program,) = re.findall(r"```c\n(.*?)```", text, re.DOTALL)
+    program = re.search(r"```c\n(.*?)```", text, re.DOTALL)[1]
     module, head, inputs = seqcells.GRU(1, 16).eval(), nn.Linear(16, 1), torch.randn(9, 1)
     write_c(module, tmp_path, "detector", head=head)
     (tmp_path / "main.c").write_text(program)

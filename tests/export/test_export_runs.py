@@ -53,9 +53,10 @@ def failure(capfd, *arguments):
 
 def test_command_prints_the_path(make_run, tmp_path, capfd):
     run = make_run()
-    for format, (_, suffix) in FORMATS.items():
+    for format in FORMATS.keys() - {"c"}:
         assert main(["export", str(run.folder), "--format", format]) == 0
-        assert capfd.readouterr().out == f"{run.folder / 'model'}{suffix}\n"
+        path = f"{run.folder / 'model'}{FORMATS[format].suffix}"
+        assert capfd.readouterr().out == f"{path}\n"
     path = tmp_path / "there" / "reviews.onnx"
     assert main(["export", str(run.folder), "--format", "onnx", "--output", str(path)]) == 0
     assert sorted(file.name for file in path.parent.iterdir()) == ["reviews.onnx", run.words.name]

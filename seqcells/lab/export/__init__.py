@@ -3,6 +3,7 @@
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import nn
 
@@ -10,16 +11,32 @@ from seqcells.lab.files import unwritable, write_atomically
 from seqcells.lab.text.vocabulary import Vocabulary
 from seqcells.lab.training import Config, Run, load_best, task_of
 
-FORMATS = {  # module and file suffix
-    "safetensors": ("weights", ".safetensors"),
-    "torch-export": ("program", ".pt2"),
-    "onnx": ("onnx", ".onnx"),
+
+class Format(NamedTuple):
+    """A format: its module, the suffix of its files, and whether it supports other tasks."""
+
+    module: str
+    suffix: str  # empty: the output is a folder
+    every_task: bool = False
+
+
+FORMATS = {
+    "safetensors": Format("weights", ".safetensors", every_task=True),
+    "torch-export": Format("program", ".pt2"),
+    "onnx": Format("onnx", ".onnx"),
+    "c": Format("c", "", every_task=True),
 }
 STATEFUL = {"onnx": "streaming"}  # modules of the formats that support `stateful`
+WEIGHTS = ("file", "embedded")
 
 
 def export_run(
-    folder: str | Path, format: str, output: str | Path | None = None, *, stateful: bool = False
+    folder: str | Path,
+    format: str,
+    output: str | Path | None = None,
+    *,
+    stateful: bool = False,
+    weights: str | None = None,
 ) -> Path:
     """Write the best model of a run to a file and its vocabulary to the same folder.
 
@@ -28,30 +45,29 @@ def export_run(
     the same weights. With `stateful`, the model reads a text in chunks: its state is an input and
     an output. Only ONNX supports this.
 
+    The format `c` writes a folder, whose name is the prefix of the files. `weights` selects whether
+    its weights are in a `file` or `embedded` in the source; by default, weights of more than
+    `seqcells.lab.export.c.EMBEDDED` bytes are in a file.
+
     Returns:
-        The path of the model file.
+        The path of the model file, or of the folder.
 
     Raises:
-        ValueError: `folder` is not a run, the format is unknown or does not support the run or
-            `stateful`, `output` has another suffix, or its folder has another model's vocabulary.
+        ValueError: `folder` is not a run, the format is unknown or does not support the run,
+            `stateful` or `weights`, `output` has another suffix, or its folder has another model's
+            vocabulary.
         OSError: `output` cannot be written; an earlier file is unchanged.
         ImportError: a package that the format requires is not installed.
     """
-    if format not in FORMATS:
-        raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
-    if stateful and format not in STATEFUL:
-        raise ValueError(
-            f"stateful: expected the format {' or '.join(STATEFUL)}, got {format}; "
-            "use --format onnx, or export without --stateful"
-        )
-    run, (module, suffix) = Run.open(folder), FORMATS[format]
+    _check_options(format, stateful, weights)
+    run, (module, suffix, every_task) = Run.open(folder), FORMATS[format]
     if stateful:
         module = STATEFUL[format]
     output = Path(output or run.folder / f"model{suffix}")
-    if output.suffix != suffix:
+    if suffix and output.suffix != suffix:
         raise ValueError(f"output: expected a file with the suffix {suffix}, got {output}")
     task = run.config.task
-    if format != "safetensors" and task != "sentiment":
+    if not every_task and task != "sentiment":
         raise ValueError(
             f"expected the run of a sentiment classifier to export as {format}, got one of {task}; "
             "use safetensors, which supports every run"
@@ -60,7 +76,8 @@ def export_run(
     vocabulary = run.load_vocabulary() if task_of(run.config).reads_text else None
     model, config = _load_best(run, vocabulary)
     words = b"" if vocabulary is None else run.words.read_bytes()
-    vocabulary_path = output.with_name(run.words.name)
+    target = output.parent if suffix else output
+    vocabulary_path = target / run.words.name
     if words and vocabulary_path.exists() and vocabulary_path.read_bytes() != words:
         raise ValueError(
             f"expected {vocabulary_path} to be the model's vocabulary, got another one; "
@@ -71,10 +88,30 @@ def export_run(
             output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(output, error) from error
-    save(model, config, output)
+    options = {"weights": weights, "vocabulary": vocabulary} if format == "c" else {}
+    save(model, config, output, **options)
     if words and not vocabulary_path.exists():
         write_atomically(vocabulary_path, lambda file: file.write(words))
     return output
+
+
+def _check_options(format: str, stateful: bool, weights: str | None) -> None:
+    if format not in FORMATS:
+        raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
+    if stateful and format not in STATEFUL:
+        raise ValueError(
+            f"stateful: expected the format {' or '.join(STATEFUL)}, got {format}; "
+            "use --format onnx, or export without --stateful"
+        )
+    if weights is None:
+        return
+    if format != "c":
+        raise ValueError(
+            f"weights: expected the format c, got {format}; use --format c, or export without "
+            "--weights"
+        )
+    if weights not in WEIGHTS:
+        raise ValueError(f"weights: expected one of {', '.join(WEIGHTS)}, got {weights!r}")
 
 
 def _load_best(run: Run, vocabulary: Vocabulary | None) -> tuple[nn.Module, Config]:

@@ -8,12 +8,12 @@ from torch import nn
 from seqcells.lab.export.directions import LAYERS, directions_by_layer
 from seqcells.lab.export.graph import Graph, ModelProto, write
 from seqcells.lab.export.metadata import to_metadata
+from seqcells.lab.export.parts import check_module
 from seqcells.lab.export.recurrence import Steps, add_recurrence, add_steps
 from seqcells.lab.models import TextClassifier
 from seqcells.lab.models.inputs import MULTIPLIER, PRIME, HashedNgrams, WordInputs
 from seqcells.lab.models.readout import Attention, Readout
 from seqcells.lab.training import Config
-from seqcells.modifiers.base import Modifier
 
 
 def save(model: nn.Module, config: Config, path: Path) -> None:
@@ -87,16 +87,6 @@ def check_classifier(model: nn.Module) -> None:
             "use torch-export or safetensors, which support every classifier"
         )
     check_module(model)
-
-
-def check_module(module: nn.Module) -> None:
-    """Raise a ValueError unless the module is in evaluation mode and in float32."""
-    noisy = (part for part in module.modules() if isinstance(part, Modifier))
-    if module.training or any(part.training for part in noisy):
-        raise ValueError("expected a module in evaluation mode, got training mode; call .eval()")
-    types = {parameter.dtype for parameter in module.parameters()} - {torch.float32}
-    if types:
-        raise ValueError(f"expected weights in float32, got {types.pop()}; call .float()")
 
 
 def _lengths(graph: Graph) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from seqcells.lab.export.directions import LAYERS, Direction, directions_by_layer
 from seqcells.lab.export.graph import Graph, ModelProto, add_metadata
-from seqcells.lab.export.onnx import check_module
+from seqcells.lab.export.parts import check_module
 from seqcells.lab.export.recurrence import add_recurrence
 
 

@@ -17,6 +17,7 @@ from seqcells.lab.export.onnx import (
     add_scores,
     check_classifier,
 )
+from seqcells.lab.export.parts import parts_of
 from seqcells.lab.export.stateful import State, add_layers, forward_layers
 from seqcells.lab.models.inputs import WordInputs
 from seqcells.lab.models.readout import Attention, Readout
@@ -50,20 +51,16 @@ def classifier_to_stateful_onnx(model: nn.Module) -> ModelProto:
             or not in float32, or has cells that are not gated cells.
     """
     check_classifier(model)
-    if model.bidirectional:
-        raise ValueError(
-            "expected a unidirectional model, got a bidirectional one, which needs the whole text; "
-            "train with model.bidirectional false, or export without stateful"
-        )
-    layers = forward_layers(model.recurrent)
+    parts = parts_of(model)
+    layers = forward_layers(parts.recurrent)
     graph = Graph()
     tokens = graph.input("tokens", torch.int64, ["time", "batch"], "words, without padding")
     state = State(graph)
-    vectors = _add_words(state, model.inputs, tokens)
-    outputs, final = add_layers(state, model.recurrent, layers, vectors)
+    vectors = _add_words(state, parts.inputs, tokens)
+    outputs, final = add_layers(state, parts.recurrent, layers, vectors)
     hidden = add_final_hidden(graph, [final])
-    features = _add_readout(state, model.readout, outputs, hidden, layers[-1].output_size)
-    graph.output(add_logits(graph, model.head, features), "logits", ["batch"])
+    features = _add_readout(state, parts.readout, outputs, hidden, layers[-1].output_size)
+    graph.output(add_logits(graph, parts.head, features), "logits", ["batch"])
     return state.model("TextClassifier")
 
 

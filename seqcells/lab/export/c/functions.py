@@ -171,6 +171,16 @@ _FUNCTIONS = {
   return @_select(x < 0.0f, 0.0f, x) + 2.0f * z * sum;
 }
 """,
+    "log_softmax": """\
+// Replace logits by log-probabilities, plus a number.
+static void @_log_softmax(float *values, int count, float plus) {
+  float largest = values[0], sum = 0.0f;
+  for (int n = 1; n < count; ++n) largest = values[n] > largest ? values[n] : largest;
+  for (int n = 0; n < count; ++n) sum += @_exp(values[n] - largest);
+  const float shift = plus - largest - logf(sum);
+  for (int n = 0; n < count; ++n) values[n] += shift;
+}
+""",
     "mean": """\
 // The mean, from eight sums that compilers vectorise.
 static float @_mean(const float *values, int count) {
@@ -195,6 +205,7 @@ _CALLED = {
     "tanh": ("power", "reduced"),
     "relu": ("select",),
     "softplus": ("exp", "select"),
+    "log_softmax": ("exp",),
 }
 
 

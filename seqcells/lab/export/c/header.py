@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from seqcells.lab.export.c.layers import STATES
-from seqcells.lab.export.c.source import Model
+from seqcells.lab.export.c.model import Model
+from seqcells.lab.export.c.readout import readout_state
 from seqcells.lab.export.c.weights import file_size
+from seqcells.lab.export.c.words import word_state
+from seqcells.lab.models.inputs import UNKNOWN, WordInputs
 
 _HEADER = """\
 // {title}
@@ -22,7 +25,7 @@ extern "C" {{
 #endif
 
 enum {{
-  @_input_size = {inputs},  // numbers that a step reads
+{inputs}
   @_output_size = {outputs}{comma}  // numbers that a step writes
 {sizes}}};
 
@@ -34,11 +37,11 @@ typedef struct {{
 // Set the initial state. Call it before the first step of every sequence.
 void @_reset(@_state *state);
 
-// Run one step. `input` and `output` must not overlap.
-void @_step(@_state *state, const float *input, float *output);
+// {step}
+void @_step(@_state *state, {step_input}, float *output);
 
-// Run consecutive steps: inputs [steps][{inputs}], outputs [steps][{outputs}].
-void @_run(@_state *state, const float *inputs, long steps, float *outputs);
+// Run consecutive steps: {shape}, outputs [steps][{outputs}].
+void @_run(@_state *state, {run_inputs}, long steps, float *outputs);
 
 #ifdef __cplusplus
 }}
@@ -67,34 +70,64 @@ int @_open(@_state *state, const void *file, size_t size);
 
 def header(model: Model, title: str) -> str:
     """Return the text of `NAME.h`."""
-    sizes, open_text, includes = "", "", ""
+    sizes, open_text, includes = "", "", []
     if not model.embedded:
         sizes = f"  @_file_size = {file_size(model.arrays)}  // bytes of @.bin\n"
-        open_text, includes = _OPEN, "\n#include <stddef.h>\n"
-    members = [
-        f"  float {layer.name}_{part}[{width}];"
-        for layer in model.layers
-        for part, width in zip(STATES, layer.widths)
-    ]
-    members += [] if model.embedded else ["  const void *weights;"]
+        open_text, includes = _OPEN, ["stddef.h"]
+    inputs, step, shape = _describe_inputs(model)
+    if model.words or (model.readout and "mean" in model.readout.kinds):
+        includes.append("stdint.h")
     text = _HEADER.format(
         title=title,
         description="\n".join(f"// {line}" for line in description(model)),
         guard=f"{model.name.upper()}_H",
-        includes=includes,
-        inputs=model.layers[0].inputs,
+        includes="".join(f"\n#include <{name}>" for name in includes) + "\n" * bool(includes),
+        inputs=f"  {inputs}",
         outputs=model.outputs,
         comma="" if model.embedded else ",",
         sizes=sizes,
-        members="\n".join(members),
+        members="\n".join(f"  {member}" for member in _members(model)),
         open=open_text,
+        step=step,
+        step_input=model.step_input,
+        run_inputs=model.run_inputs,
+        shape=shape,
     )
     return model.prefixed(text)
 
 
+def _describe_inputs(model: Model) -> tuple[str, str, str]:
+    """Return the constant of the inputs, the comment of a step, and the inputs of several steps."""
+    if model.words is None:
+        size = model.layers[0].inputs
+        constant = f"@_input_size = {size},  // numbers that a step reads"
+        return (
+            constant,
+            "Run one step. `input` and `output` must not overlap.",
+            f"inputs [steps][{size}]",
+        )
+    count = model.words.words.num_embeddings
+    unknown = f"A number out of range counts as {min(UNKNOWN, count - 1)}, the unknown word."
+    constant = f"@_word_count = {count},  // words are numbers from 0 to {count - 1}"
+    return constant, f"Run one step. {unknown}", "words [steps]"
+
+
+def _members(model: Model) -> list[str]:
+    """Return the members of the state."""
+    members = [] if model.words is None else word_state(model.words)
+    members += [
+        f"float {layer.name}_{part}[{width}];"
+        for layer in model.layers
+        for part, width in zip(STATES, layer.widths)
+    ]
+    if model.readout is not None:
+        members += readout_state(model.readout, model.layers[-1].width)
+    return members + ([] if model.embedded else ["const void *weights;"])
+
+
 def description(model: Model) -> list[str]:
     """Return a line per layer, and the number of weights."""
-    lines = []
+    lines = [] if model.words is None else _describe_words(model.words)
     for number, layer in enumerate(model.layers):
         notes = [f"{layer.inputs} inputs", f"{layer.units} units"]
         if "projection" in layer.products:
@@ -106,6 +139,26 @@ def description(model: Model) -> list[str]:
         if layer.residual:
             notes.append("a residual connection")
         lines.append(f"Layer {number}: {layer.title}, {', '.join(notes)}.")
-    if model.head:
+    if model.readout:
+        lines.append(f"Readout of the steps so far: {', '.join(model.readout.kinds)}.")
+    if model.head and model.clusters:
+        lines.append(
+            f"Head: adaptive softmax, {model.head.columns} inputs, {model.outputs} outputs, "
+            f"{len(model.clusters)} clusters of rare words."
+        )
+    elif model.head:
         lines.append(f"Head: linear, {model.head.columns} inputs, {model.head.rows} outputs.")
+    if model.results:
+        lines.append(f"Outputs: {model.results}.")
     return [*lines, f"{model.parameters} weights in float32."]
+
+
+def _describe_words(words: WordInputs) -> list[str]:
+    count, size = words.words.weight.shape
+    lines = [f"Words: {count} vectors of {size} numbers."]
+    if words.ngrams is not None:
+        buckets = words.ngrams.vectors.num_embeddings
+        lines.append(
+            f"N-grams of up to {words.longest} words: {buckets} vectors, chosen by a hash."
+        )
+    return lines

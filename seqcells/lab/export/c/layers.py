@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from seqcells.cells.table import EQUATIONS
 from seqcells.equations.program import Program, Writer
 from seqcells.equations.step import Slots, slots_of
 from seqcells.kernels.call import Call
+from seqcells.lab.export.c.products import Product, block_of, pack
 from seqcells.layers import _Layers
 from seqcells.modifiers.base import innermost
 from seqcells.recurrent import Recurrent
@@ -47,16 +48,6 @@ return v5""",
 }
 
 STATES = ("hidden", "cell")
-
-
-class Product(NamedTuple):
-    """A matrix product: `target[start:start + rows] += array @ vector`."""
-
-    array: str
-    start: int
-    rows: int
-    columns: int
-    block: int  # rows per block, except in the last one
 
 
 @dataclass
@@ -98,17 +89,6 @@ class Layer:
         name, (rows, columns) = f"{self.name}_{key}", matrix.shape
         self.products[key] = Product(name, start, rows, columns, block_of(rows, block))
         self.arrays[name] = pack(matrix, self.products[key].block)
-
-
-def block_of(rows: int, most: int) -> int:
-    """Return the rows per block: blocks of similar sizes, in multiples of 8."""
-    count = -(-rows // most)
-    return min(most, -(-rows // (8 * count)) * 8) if count > 1 else rows
-
-
-def pack(matrix: Tensor, block: int) -> Tensor:
-    """Return blocks of rows in order, each stored column after column."""
-    return torch.cat([part.T.flatten() for part in matrix.split(block)])
 
 
 def layers_of(module: nn.Module, calls: Sequence[Call], residual: bool, block: int) -> list[Layer]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from seqcells.lab.export.c.source import Model
-from seqcells.lab.export.c.weights import numbers
+from seqcells.lab.export.c.model import Model
+from seqcells.lab.export.c.weights import integers, numbers
 
 LIMIT = 1e-5
 
@@ -21,7 +21,7 @@ _PROGRAM = """\
 
 enum {{ steps = {steps} }};
 
-static const float inputs[steps * @_input_size] = {{
+static const {declaration} = {{
 {inputs}
 }};
 
@@ -55,10 +55,10 @@ int main({arguments}) {{
   @_state state;
 {open}  @_reset(&state);
   for (int n = 0; n < steps; ++n)
-    @_step(&state, inputs + n * @_input_size, outputs + n * @_output_size);
+    @_step(&state, {input}, outputs + n * @_output_size);
   int passed = check("step", outputs);
   @_reset(&state);
-  @_run(&state, inputs, steps, outputs);
+  @_run(&state, {run}, steps, outputs);
   passed &= check("run", outputs);
   return passed ? 0 : 1;
 }}
@@ -83,12 +83,19 @@ _OPEN = """\
 
 
 def self_test(model: Model, title: str, inputs: Tensor, outputs: Tensor) -> str:
-    """Return the text of `NAME_test.c` for inputs `(T, I)` and the module's outputs `(T, O)`."""
+    """Return the text of `NAME_test.c` for recorded inputs and outputs.
+
+    `inputs` are words `(T,)` or vectors `(T, I)`, `outputs` are those of the model `(T, O)`.
+    """
+    words = model.words is not None
     text = _PROGRAM.format(
         title=title,
         limit=LIMIT,
         steps=len(inputs),
-        inputs=numbers(inputs.flatten()),
+        declaration="int32_t words[steps]" if words else "float inputs[steps * @_input_size]",
+        inputs=integers(inputs) if words else numbers(inputs.flatten()),
+        input="words[n]" if words else "inputs + n * @_input_size",
+        run="words" if words else "inputs",
         outputs=numbers(outputs.float().flatten()),
         arguments="void" if model.embedded else "int count, char **arguments",
         open="" if model.embedded else _OPEN,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
-from dataclasses import dataclass
-
-from torch import Tensor
-
 from seqcells.lab.export.c.elementwise import blend, elementwise, operations_of
 from seqcells.lab.export.c.functions import functions
-from seqcells.lab.export.c.layers import STATES, Layer, Product
+from seqcells.lab.export.c.layers import STATES, Layer
+from seqcells.lab.export.c.model import Model, function
+from seqcells.lab.export.c.products import block_widths, multiply_add
+from seqcells.lab.export.c.readout import CALLED, readout_function, readout_reset
+from seqcells.lab.export.c.softmax import log_probabilities
 from seqcells.lab.export.c.weights import (
     ALIGNMENT,
     FORMAT,
@@ -18,59 +17,39 @@ from seqcells.lab.export.c.weights import (
     layout,
     members,
 )
-
-
-@dataclass
-class Model:
-    """A model to write.
-
-    Attributes:
-        name: the prefix of all names in C.
-        head: the product of a linear layer after the recurrence, and its bias, or None.
-        embedded: whether the weights are part of the source.
-    """
-
-    name: str
-    layers: list[Layer]
-    head: Product | None
-    arrays: dict[str, Tensor]
-    embedded: bool
-
-    @property
-    def outputs(self) -> int:
-        """The number of outputs per step."""
-        return self.head.rows if self.head else self.layers[-1].width
-
-    @property
-    def parameters(self) -> int:
-        """The number of weights in the arrays."""
-        return sum(array.numel() for array in self.arrays.values())
-
-    def prefixed(self, text: str) -> str:
-        """Replace `@` by the prefix."""
-        return text.replace("@", self.name)
+from seqcells.lab.export.c.words import read_word, word_reset, word_vectors
 
 
 def source(model: Model, title: str) -> str:
     """Return the text of `NAME.c`."""
-    products = [product for layer in model.layers for product in layer.products.values()]
-    products += [model.head] if model.head else []
-    widths = [width for product in products for width in _widths(product)]
+    kinds = model.readout.kinds if model.readout else ()
     names = {name for layer in model.layers for name in operations_of(layer)}
-    includes = ["math.h"] if names & {"sqrt", "rsqrt", "abs"} else []
-    includes += ["stdint.h", "string.h"]
+    names = names.union(*(CALLED[kind] for kind in kinds))
+    names |= {"log_softmax"} if model.clusters else set()
+    math = names & {"sqrt", "rsqrt", "abs", "log_softmax"} or {"max", "attention"} & {*kinds}
+    includes = [*(["math.h"] if math else []), "stdint.h", "string.h"]
     parts = [
         f"// {title}",
         f'#include "{model.name}.h"\n\n' + "\n".join(f"#include <{name}>" for name in includes),
         _weights(model),
-        functions(names, widths).rstrip(),
+        functions(names, _widths(model)).rstrip(),
+        *([word_vectors(model, model.words)] if model.words else []),
         *(_layer(model, layer) for layer in model.layers),
+        *([readout_function(model, model.pooling)] if model.pooling else []),
         _reset(model),
         *([] if model.embedded else [_open(model)]),
         _step(model),
-        _RUN,
+        _run(model),
     ]
     return model.prefixed("\n\n".join(parts)) + "\n"
+
+
+def _widths(model: Model) -> list[int]:
+    """Return the rows per block of all products."""
+    products = [product for layer in model.layers for product in layer.products.values()]
+    products += [product for product in (model.score, model.head) if product]
+    products += [product for cluster in model.clusters for product in cluster[1:]]
+    return [width for product in products for width in block_widths(product)]
 
 
 def _weights(model: Model) -> str:
@@ -86,47 +65,12 @@ def _weights(model: Model) -> str:
     )
 
 
-def _function(head: str, body: list[str]) -> str:
-    return "\n".join([f"{head} {{", textwrap.indent("\n".join(body), "  "), "}"])
-
-
-def _weights_pointer(model: Model) -> str:
-    source = "&@_constants" if model.embedded else "(const @_weights *)state->weights"
-    return f"const @_weights *const weights = {source};"
-
-
-def _widths(product: Product) -> list[int]:
-    full, rest = divmod(product.rows, product.block)
-    return [product.block] * (full > 0) + [rest] * (rest > 0)
-
-
-def _add(product: Product, target: str, vector: str) -> list[str]:
-    """Return the statements that add a product to a vector."""
-    full, rest = divmod(product.rows, product.block)
-    block, columns = product.block, product.columns
-    at = f"{target} + {product.start}" if product.start else target
-    lines = []
-    if full == 1:
-        lines.append(f"@_add_{block}({at}, weights->{product.array}, {vector}, {columns});")
-    elif full:
-        call = f"weights->{product.array} + n * {block * columns}"
-        lines += [
-            f"for (int n = 0; n < {full}; ++n)",
-            f"  @_add_{block}({at} + n * {block}, {call}, {vector}, {columns});",
-        ]
-    if rest:
-        at, skipped = f"{target} + {product.start + full * block}", full * block * columns
-        call = f"weights->{product.array} + {skipped}"
-        lines.append(f"@_add_{rest}({at}, {call}, {vector}, {columns});")
-    return lines
-
-
 def _layer(model: Model, layer: Layer) -> str:
     name, products, total = layer.name, layer.products, layer.slots.total * layer.units
     pointers = [f"*const {part} = state->{name}_{part}" for part in STATES[: layer.program.states]]
     body = [
         f"enum {{ units = {layer.units} }};",
-        _weights_pointer(model),
+        model.weights_pointer,
         f"float {', '.join(pointers)};",
         f"float sums[{total}];",
     ]
@@ -135,25 +79,25 @@ def _layer(model: Model, layer: Layer) -> str:
     if "projection" in products:
         body.append("float unprojected[units];")
     body += ["", f"memcpy(sums, weights->{name}_bias, sizeof sums);"]
-    body += _add(products["input"], "sums", "x")
+    body += multiply_add(products["input"], "sums", "x")
     if "recurrent" in products:
-        body += _add(products["recurrent"], "sums", "hidden")
+        body += multiply_add(products["recurrent"], "sums", "hidden")
     if layer.late:
         body += ["", "// The candidate reads the state after the reset.", "float kept[units];"]
         body += ["for (int u = 0; u < units; ++u) kept[u] = @_sigmoid(sums[u]) * hidden[u];"]
-        body += _add(products["late"], "sums", "kept")
+        body += multiply_add(products["late"], "sums", "kept")
     body += ["", *elementwise(layer)]
     if "projection" in products:
         body += ["", *_project(layer)]
     gates = f"gates {', '.join(layer.gates)}"
     comment = f"// {layer.title}({layer.inputs}, {layer.units}): {gates}.\n"
-    return comment + _function(f"static void @_{name}(@_state *state, const float *x)", body)
+    return comment + function(f"static void @_{name}(@_state *state, const float *x)", body)
 
 
 def _project(layer: Layer) -> list[str]:
     product, share = layer.products["projection"], f"{layer.name}_hidden_share"
-    add = _add(product, "projected", "unprojected")
-    lines = [f"float projected[{product.rows}] = {{0.0f}};", *add]
+    lines = [f"float projected[{product.rows}] = {{0.0f}};"]
+    lines += multiply_add(product, "projected", "unprojected")
     zoned = share in layer.arrays
     stores = blend("hidden", "n", "projected[n]", 9, share if zoned else "")
     if zoned:
@@ -164,7 +108,7 @@ def _project(layer: Layer) -> list[str]:
 
 def _reset(model: Model) -> str:
     learned = any(layer.starts is not None for layer in model.layers)
-    body = [_weights_pointer(model)] if learned else []
+    body = [model.weights_pointer] if learned else []
     for layer in model.layers:
         for part in STATES[: layer.program.states]:
             target = f"state->{layer.name}_{part}"
@@ -174,16 +118,22 @@ def _reset(model: Model) -> str:
             else:
                 start = f"weights->{layer.name}_{part}_start"
                 body.append(f"memcpy({target}, {start}, sizeof {target});")
-    return _function("void @_reset(@_state *state)", body)
+    if model.words:
+        body += word_reset(model.words)
+    if model.readout:
+        body += readout_reset(model.readout, model.layers[-1].width)
+    return function("void @_reset(@_state *state)", body)
 
 
 def _step(model: Model) -> str:
-    body, signal = [], "input"
-    declare = [_weights_pointer(model)] if model.head else []
+    declare = [model.weights_pointer] if model.head else []
+    body, signal = (read_word(model, model.words), "vector") if model.words else ([], "input")
+    # The readout `last` is the last layer's state, without a residual connection.
+    plain = model.layers[-1] if model.readout and not model.pooling else None
     for layer in model.layers:
         body.append(f"@_{layer.name}(state, {signal});")
         after = f"state->{layer.name}_hidden"
-        if layer.residual:
+        if layer.residual and layer is not plain:
             total = f"{layer.name}_output"
             declare.append(f"float {total}[{layer.width}];")
             body.append(
@@ -191,13 +141,29 @@ def _step(model: Model) -> str:
             )
             after = total
         signal = after
-    if model.head:
+    if model.pooling:
+        declare.append(f"float features[{model.layers[-1].width * len(model.readout.kinds)}];")
+        body.append(f"@_readout(state, {signal}, features);")
+        signal = "features"
+    if model.head and model.clusters:
+        body += log_probabilities(model.head, model.clusters, signal)
+    elif model.head:
         body.append(f"memcpy(output, weights->head_bias, {model.outputs} * sizeof *output);")
-        body += _add(model.head, "output", signal)
+        body += multiply_add(model.head, "output", signal)
     else:
         body.append(f"memcpy(output, {signal}, {model.outputs} * sizeof *output);")
-    head = "void @_step(@_state *state, const float *input, float *output)"
-    return _function(head, [*declare, *body])
+    head = f"void @_step(@_state *state, {model.step_input}, float *output)"
+    return function(head, [*declare, *body])
+
+
+def _run(model: Model) -> str:
+    inputs = "words[n]" if model.words else "inputs + n * @_input_size"
+    body = [
+        "for (long n = 0; n < steps; ++n)",
+        f"  @_step(state, {inputs}, outputs + n * @_output_size);",
+    ]
+    head = f"void @_run(@_state *state, {model.run_inputs}, long steps, float *outputs)"
+    return function(head, body)
 
 
 def _open(model: Model) -> str:
@@ -208,15 +174,21 @@ def _open(model: Model) -> str:
     )
 
 
-_RUN = """\
-void @_run(@_state *state, const float *inputs, long steps, float *outputs) {
-  for (long n = 0; n < steps; ++n)
-    @_step(state, inputs + n * @_input_size, outputs + n * @_output_size);
-}"""
-
 _OPEN = """\
 static uint32_t @_read(const unsigned char *bytes) {
   return bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
+}
+
+// CRC-32, as in zlib and PNG.
+static uint32_t @_crc(const unsigned char *bytes, size_t size) {
+  uint32_t table[256], crc = 0xffffffffu;
+  for (uint32_t n = 0; n < 256; ++n) {
+    uint32_t value = n;
+    for (int bit = 0; bit < 8; ++bit) value = (value >> 1) ^ (0xedb88320u & (0u - (value & 1u)));
+    table[n] = value;
+  }
+  for (size_t n = 0; n < size; ++n) crc = (crc >> 8) ^ table[(crc ^ bytes[n]) & 0xffu];
+  return ~crc;
 }
 
 int @_open(@_state *state, const void *file, size_t size) {
@@ -231,9 +203,7 @@ int @_open(@_state *state, const void *file, size_t size) {
   if (memcmp(bytes, "seqcells", 8) != 0) return @_bad_format;
   if (@_read(bytes + 8) != FORMAT) return @_bad_format;
   if (@_read(bytes + 12) != LAYOUT) return @_bad_layout;
-  uint32_t check = 2166136261u;
-  for (size_t n = HEADER; n < size; ++n) check = (check ^ bytes[n]) * 16777619u;
-  if (check != @_read(bytes + 16)) return @_bad_check;
+  if (@_crc(bytes + HEADER, size - HEADER) != @_read(bytes + 16)) return @_bad_check;
   state->weights = bytes + HEADER;
   @_reset(state);
   return 0;

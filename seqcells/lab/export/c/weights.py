@@ -4,15 +4,15 @@ The binary file has a header of 64 bytes, then the struct. All numbers are littl
 
     0   8 bytes   "seqcells"
     8   uint32    version of this format
-    12  uint32    layout: FNV-1a of the names and sizes of the arrays
-    16  uint32    FNV-1a of the struct's bytes
+    12  uint32    layout: CRC-32 of the names and sizes of the arrays
+    16  uint32    CRC-32 of the struct's bytes
     20  44 bytes  zero
 """
 
 from __future__ import annotations
 
 import struct
-import sys
+import zlib
 from collections.abc import Mapping
 
 import torch
@@ -55,15 +55,23 @@ def initialiser(arrays: Arrays) -> str:
 
 
 def numbers(array: Tensor) -> str:
-    """Return the literals of a flat array, several per line."""
-    texts = [literal(number) for number in array.tolist()]
+    """Return the literals of a flat array in float32, several per line."""
+    return _lines([literal(number) for number in array.tolist()])
+
+
+def integers(array: Tensor) -> str:
+    """Return the literals of a flat array of integers, several per line."""
+    return _lines([str(number) for number in array.tolist()])
+
+
+def _lines(texts: list[str]) -> str:
     lines = [", ".join(texts[start : start + PER_LINE]) for start in range(0, len(texts), PER_LINE)]
     return "    " + ",\n    ".join(lines)
 
 
 def layout(arrays: Arrays) -> int:
     """Return a number that changes with the names and sizes of the arrays."""
-    return fnv1a(members(arrays).encode())
+    return zlib.crc32(members(arrays).encode())
 
 
 def file_size(arrays: Arrays) -> int:
@@ -77,16 +85,6 @@ def to_bytes(arrays: Arrays) -> bytes:
         torch.cat([array, array.new_zeros(padded_size(array) - array.numel())])
         for array in arrays.values()
     ]
-    data = bytes(torch.cat(parts).view(torch.uint8).tolist())
-    if sys.byteorder == "big":
-        data = b"".join(data[n : n + 4][::-1] for n in range(0, len(data), 4))
-    head = struct.pack("<8sIII", b"seqcells", FORMAT, layout(arrays), fnv1a(data))
+    data = torch.cat(parts).detach().numpy().astype("<f4").tobytes()
+    head = struct.pack("<8sIII", b"seqcells", FORMAT, layout(arrays), zlib.crc32(data))
     return head.ljust(HEADER, b"\0") + data
-
-
-def fnv1a(data: bytes) -> int:
-    """Return the 32-bit FNV-1a hash."""
-    value = 2166136261
-    for byte in data:
-        value = (value ^ byte) * 16777619 & 0xFFFFFFFF
-    return value

@@ -1,0 +1,56 @@
+"""Inputs and outputs of a model in float64, which the C code is compared with."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from seqcells import Recurrent, Stack, backend
+from seqcells.lab.export.parts import MODELS, Parts
+from seqcells.lab.models.language import LanguageModel
+
+STEPS = 16  # of the recorded sequence
+
+
+@torch.no_grad()
+def record(module: nn.Module, parts: Parts, size: int) -> tuple[Tensor, Tensor]:
+    """Return inputs and outputs `(T, O)` of a module with the given parts.
+
+    The inputs are words `(T,)`, or vectors `(T, I)` with `size` numbers.
+    """
+    generator = torch.Generator().manual_seed(0)
+    if parts.inputs is None:
+        inputs = torch.randn(STEPS, size, generator=generator)
+        sequence = inputs.double()
+    else:
+        count = parts.inputs.words.num_embeddings
+        sequence = inputs = torch.randint(count, (STEPS,), generator=generator)
+    with backend("reference"):
+        if isinstance(module, MODELS):
+            return inputs, _run_model(copy.deepcopy(module).double(), sequence)
+        outputs = _run_recurrence(copy.deepcopy(module).double(), sequence)
+    head = parts.head
+    if isinstance(head, nn.Linear):
+        bias = None if head.bias is None else head.bias.double()
+        outputs = nn.functional.linear(outputs, head.weight.double(), bias)
+    return inputs, outputs
+
+
+def _run_recurrence(module: nn.Module, inputs: Tensor) -> Tensor:
+    if not isinstance(module, (Recurrent, Stack, nn.RNNBase)):
+        module = Recurrent(module)
+    sequence = inputs.unsqueeze(0 if module.batch_first else 1)
+    return module(sequence)[0].reshape(len(inputs), -1)
+
+
+def _run_model(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Return the outputs after each step, from a run of the model over the steps so far."""
+    sequence = inputs.unsqueeze(1)
+    if isinstance(model, LanguageModel):
+        (hidden,), _ = model(sequence)
+        head = model.next.head
+        return head(hidden[:, 0]) if isinstance(head, nn.Linear) else head.log_prob(hidden[:, 0])
+    rows = [model(sequence[:n], torch.tensor([n])) for n in range(1, len(inputs) + 1)]
+    return torch.stack([row.reshape(-1, model.head.out_features)[-1] for row in rows])
