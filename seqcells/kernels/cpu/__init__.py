@@ -40,9 +40,10 @@ def instruction_set() -> str:
 
 
 def description() -> str:
-    """Return the instruction set and the number of threads."""
+    """Return the instruction set, the optional instructions in use and the number of threads."""
     threads = torch.get_num_threads()
-    return f"{instruction_set()}, {threads} thread{'s' * (threads > 1)}"
+    dots = [f"{name} dot products" for name in library.features()]
+    return ", ".join([instruction_set(), *dots, f"{threads} thread{'s' * (threads > 1)}"])
 
 
 def refuses_kernel(kernel: Kernel) -> str | None:

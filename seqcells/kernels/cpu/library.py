@@ -67,6 +67,8 @@ def library() -> ctypes.PyDLL | str:
     loaded.seqcells_stepper_set.argtypes = [pointer, size, ctypes.POINTER(pointer), pointer]
     loaded.seqcells_stepper_get.argtypes = [pointer, size, ctypes.POINTER(pointer)]
     loaded.seqcells_stepper_step.argtypes = [pointer, pointer, pointer]
+    loaded.seqcells_use_features.argtypes = [c_int64]
+    loaded.seqcells_use_features.restype = c_int64
     loaded.seqcells_variant.argtypes = [c_int64]
     loaded.seqcells_variant.restype = ctypes.c_char_p
     python = ctypes.pythonapi
@@ -84,6 +86,13 @@ def instruction_sets() -> list[str]:
     while name := loaded.seqcells_variant(len(names)):
         names.append(name.decode())
     return names
+
+
+def features() -> list[str]:
+    """Return the numbers whose dot-product instructions are in use."""
+    loaded = library()
+    used = 0 if isinstance(loaded, str) else loaded.seqcells_use_features(-1)
+    return [name for bit, name in ((1, "bfloat16"), (2, "int8")) if used & bit]
 
 
 def padded(units: int) -> int:

@@ -27,7 +27,7 @@ struct Gradients : Products<T> {
 
   Gradients(const Problem &problem, const Plan &plan, const Cell<T> &cell)
       : Base(problem, plan, cell, 0),
-        at_once(plan.path != Path::packed &&
+        at_once(plan.path != Path::packed && !is_bfloat16() &&
                 T_ * most_rows() <= (chunk_rows() < CHUNK ? chunk_rows() : CHUNK)) {}
 
   // Rows of a chunk: `left` holds [h', x, 1, operand of the late slots], `dz` the gradients by z,
@@ -125,7 +125,7 @@ struct Gradients : Products<T> {
 
   bool is_bfloat16() const { return static_cast<Narrow>(p.narrow) == Narrow::bfloat16; }
   bool pairs_rows() const {
-    return is_bfloat16() && inward.fast && needs_weight_gradients() && !at_once;
+    return is_bfloat16() && inward.fast && needs_weight_gradients();
   }
 
   // Round the operands of the weight gradients to bfloat16.
@@ -134,6 +134,7 @@ struct Gradients : Products<T> {
       if constexpr (sizeof(T) == sizeof(Word))
         for (int64_t u = 0; u < width; u += L) store(row + u, rounded(load(row + u)));
     };
+    share.meet();  // other threads may still read them for the bias
     for (int64_t j = 0; j < rows && needs_weight_gradients(); ++j) {
       if (!share.takes(j)) continue;
       round_row(c.left + j * left_width(), left_width());
@@ -147,18 +148,19 @@ struct Gradients : Products<T> {
 
   // Compute the products of a chunk.
   void flush(Rows &x, const Chunk &c, int64_t rows, const Share &share) const {
+    if (x.weights) add(x, c, rows, input_at() + I, 1, 0, cell.slots, share);
     if (is_bfloat16()) round_operands(c, rows, share);
     if (p.grad_inputs) input_gradients(x, c, rows, share);
-    if (pairs_rows()) {
+    const bool pairs = pairs_rows();
+    if (pairs) {
       pair_rows(rows, c.left, left_width(), left_width(), x.left_words);
       pair_rows(rows, c.dz, dz_width(), sums(), x.dz_words);
     }
     if (x.weights) {
-      if (cell.early()) add(x, c, rows, 0, R, cell.hidden_at(), cell.early(), share);
-      const int late_slots = cell.late_slots;
-      if (late_slots) add(x, c, rows, late_at(), R, cell.slots - late_slots, late_slots, share);
-      add(x, c, rows, input_at(), I, 0, cell.input_slots, share);
-      add(x, c, rows, input_at() + I, 1, 0, cell.slots, share);
+      if (cell.early()) add(x, c, rows, 0, R, cell.hidden_at(), cell.early(), share, pairs);
+      if (const int slots = cell.late_slots)
+        add(x, c, rows, late_at(), R, cell.slots - slots, slots, share, pairs);
+      add(x, c, rows, input_at(), I, 0, cell.input_slots, share, pairs);
     }
     const Columns mine = share.columns(units);
     for (int n = 0; n < cell.parameters; ++n)
@@ -185,12 +187,12 @@ struct Gradients : Products<T> {
 
   // Accumulate the gradient of the weights between `count` columns of `left` and these slots.
   void add(Rows &x, const Chunk &c, int64_t rows, int64_t left, int64_t count, int slot, int slots,
-           const Share &share) const {
+           const Share &share, bool pairs = false) const {
     const Columns mine = share.columns(slots * units);
     const int64_t at = slot * units + mine.from, columns = mine.to - mine.from;
     T *to = x.weights + left * sums() + at;
     if constexpr (sizeof(T) == sizeof(Word) && BYTES == 64)
-      if (pairs_rows())
+      if (pairs)
         return add_outer((rows + 1) / 2, x.left_words + left, left_width(), count,
                          x.dz_words + at, dz_width(), columns, to, sums());
     add_outer(rows, c.left + left, left_width(), count, c.dz + at, dz_width(), columns, to, sums());
