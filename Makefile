@@ -62,7 +62,7 @@ kernels: .venv/ready
 # Instrumented build: checks memory accesses and undefined behaviour (shifts, casts).
 SANITIZED := build/sanitized
 NATIVE_TESTS := $(addprefix kernels/test_cpu,.py _interpreter.py _noise.py)
-NATIVE_TESTS += recurrence/test_all_states.py
+NATIVE_TESTS += kernels/test_narrow.py recurrence/test_all_states.py
 sanitize: .venv/ready
 	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
 	cp -r seqcells tests setup.py setup.cfg pyproject.toml README.md LICENSE $(SANITIZED)

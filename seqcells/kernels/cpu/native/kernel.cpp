@@ -6,6 +6,7 @@
 #include <memory>
 #include <new>
 
+#include "features.hpp"
 #include "stepper.hpp"
 
 using seqcells::Path;
@@ -36,26 +37,6 @@ struct Variant {
   Stepper *(*stepper)(bool);
   bool runs;
 };
-
-// Optional instructions of this CPU, as bits.
-int64_t all_features() {
-  int64_t found = 0;
-#ifdef SEQCELLS_X86
-  if (__builtin_cpu_supports("avx512bf16")) found |= seqcells::BFLOAT16_DOT;
-  if (__builtin_cpu_supports("avx512vnni")) found |= seqcells::INT8_DOT;
-#endif
-  return found;
-}
-
-// Those that are used. Intel's CPUs run VDPBF16PS at a quarter of the rate of a multiply-add, so that
-// products of floats are twice as fast; their matrix unit is meant for bfloat16. Tests set it.
-std::atomic<int64_t> used_features{[] {
-  int64_t found = all_features();
-#ifdef SEQCELLS_X86
-  if (__builtin_cpu_is("intel")) found &= ~seqcells::BFLOAT16_DOT;
-#endif
-  return found;
-}()};
 
 // In order of preference.
 const Variant *variants(int &count) {
@@ -216,8 +197,6 @@ int run(const Problem &p, Function *function) {
 
 }  // namespace
 
-int64_t seqcells::features() { return used_features.load(); }
-
 #define PUBLIC extern "C" __attribute__((visibility("default")))
 
 // Name of the supported instruction set `number`, in order of preference; null past the last one.
@@ -297,9 +276,7 @@ PUBLIC void seqcells_set_path(int64_t number) { path = static_cast<Path>(number)
 
 // For tests: use these optional instructions, as bits, as far as the CPU has them. Return the former
 // ones; a negative number changes nothing.
-PUBLIC int64_t seqcells_use_features(int64_t wanted) {
-  return wanted < 0 ? used_features.load() : used_features.exchange(wanted & all_features());
-}
+PUBLIC int64_t seqcells_use_features(int64_t wanted) { return seqcells::use_features(wanted); }
 
 // For tests: return how the last call read its weights. The decimal digits stand for the products
 // with inputs, hidden state, late slots and projection: 0 for none, or 1 + the number of a `Reads`.

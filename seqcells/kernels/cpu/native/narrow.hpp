@@ -191,59 +191,52 @@ inline int64_t row_bytes(Stored stored, int64_t width) {
   return stored == Stored::whole ? 4 * width : stored == Stored::bfloat16 ? 2 * width : width + 4;
 }
 
+// The first `count` stored numbers at `from`, as floats; the others are zero.
+inline Vec<float> stored_numbers(Stored stored, const char *from, int64_t count) {
+  float numbers[WORDS] = {};
+  Halves halves = {};
+  if (stored == Stored::bfloat16) {
+    std::memcpy(&halves, from, count * sizeof(uint16_t));
+    return (Vec<float>)(__builtin_convertvector(halves, Words) << 16);
+  }
+  if (count == WORDS) return load(reinterpret_cast<const float *>(from));
+  std::memcpy(numbers, from, count * sizeof(float));
+  return load(numbers);
+}
+
 // The offset of int8 weights.
 inline Words excess(Stored stored) { return (stored == Stored::int8 ? 0x80808080u : 0) - Words{}; }
 
-// Words of the stored numbers at `from`.
-inline Words stored_words(Stored stored, const char *from) {
-  if (stored != Stored::whole) return load_words(from) ^ excess(stored);
-  Word words[WORDS];
-  for (int n = 0; n < 2; ++n)
-    store_bfloat16(words + n * WORDS / 2, load(reinterpret_cast<const float *>(from) + n * WORDS));
-  return load_words(words);
-}
-
-// Words of `count` stored numbers, fewer than fill a vector; the others are zero.
-inline Words last_stored_words(Stored stored, const char *from, int64_t count) {
+// Words of `count` stored numbers, at most those of a vector; the others are zero.
+inline Words stored_words(Stored stored, const char *from, int64_t count) {
+  const int64_t bytes = count * (stored == Stored::bfloat16 ? 2 : 1);
+  if (bytes == BYTES) return load_words(from) ^ excess(stored);
   Word words[WORDS] = {};
-  if (stored == Stored::whole)
-    narrow_row(Bfloat16(), reinterpret_cast<const float *>(from), count, words);
-  else
-    std::memcpy(words, from, count * (stored == Stored::bfloat16 ? 2 : 1));
+  std::memcpy(words, from, bytes);
   return load_words(words) ^ excess(stored);
 }
 
 // Call `put(k / DEPTH, words)` for the words of a column vector, from `lanes` rows of K weights.
 template <class Format, class Put>
 void words_of_rows(Stored stored, const char *rows, int64_t K, int64_t lanes, const Put &put) {
-  constexpr int64_t most = WORDS * Format::DEPTH;
+  constexpr int D = Format::DEPTH;
   const int64_t bytes = row_bytes(stored, K), size = row_bytes(stored, 1) - row_bytes(stored, 0);
+  const int64_t most = stored == Stored::whole ? WORDS : WORDS * D;
   for (int64_t k = 0; k < K; k += most) {
     const int64_t count = K - k < most ? K - k : most;
-    Vec<float> square[WORDS];
+    Vec<float> square[WORDS];  // of floats, or of words
     for (int64_t lane = 0; lane < WORDS; ++lane) {
       const char *from = rows + lane * bytes + k * size;
-      square[lane] = (Vec<float>)(lane >= lanes  ? excess(stored)
-                                  : count < most ? last_stored_words(stored, from, count)
-                                                 : stored_words(stored, from));
+      const int64_t used = lane < lanes ? count : 0;
+      square[lane] = stored == Stored::whole ? stored_numbers(stored, from, used)
+                                             : (Vec<float>)stored_words(stored, from, used);
     }
     transpose<float>(square);
-    for (int64_t n = 0; n * Format::DEPTH < count; ++n)
-      put(k / Format::DEPTH + n, (Words)square[n]);
+    if (stored == Stored::whole)
+      for (int64_t n = 0; 2 * n < count; ++n) put(k / 2 + n, pair(square[2 * n], square[2 * n + 1]));
+    else
+      for (int64_t n = 0; n * D < count; ++n) put(k / D + n, (Words)square[n]);
   }
-}
-
-// The `lanes` numbers at `from`, zero in the other lanes.
-inline Vec<float> stored_numbers(Stored stored, const char *from, int64_t lanes) {
-  float numbers[WORDS] = {};
-  Halves halves = {};
-  if (stored == Stored::bfloat16) {
-    std::memcpy(&halves, from, lanes * sizeof(uint16_t));
-    return (Vec<float>)(__builtin_convertvector(halves, Words) << 16);
-  }
-  if (lanes == WORDS) return load(reinterpret_cast<const float *>(from));
-  std::memcpy(numbers, from, lanes * sizeof(float));
-  return load(numbers);
 }
 
 // Pairs of `count` rows, as words: to[r][c] holds rows 2 r and 2 r + 1, zero past the last row. Reads
