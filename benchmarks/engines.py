@@ -50,7 +50,7 @@ class Case(NamedTuple):
 
 
 class Engine(Protocol):
-    """A call of this computes the case; `size` is the bytes of the model."""
+    """A callable that computes a case. `size` is the number of bytes of its model."""
 
     size: int
 
@@ -106,13 +106,13 @@ def bytes_of(layer: nn.Module) -> int:
 
 
 def quantized_engine() -> str:
-    """Return the engine of torch.ao: that of x86 where PyTorch has it, as is its default."""
+    """Return the engine of torch.ao: x86, the default of PyTorch, where it is supported."""
     supported = torch.backends.quantized.supported_engines
     return "x86" if "x86" in supported else supported[-1]
 
 
 def quantize_torch(layer: nn.Module) -> nn.Module:
-    """Return the layer as torch.ao quantizes it, with int8 weights."""
+    """Quantize a layer with torch.ao: int8 weights, inputs quantized at each call."""
     torch.backends.quantized.engine = quantized_engine()
     with warnings.catch_warnings():
         for message in ("torch.ao.quantization is deprecated", "torch.quantize_per_tensor"):
@@ -155,7 +155,7 @@ class OnnxEngine:
 
 
 def quantize_onnx(model: Any) -> bytes:
-    """Return the model as onnxruntime quantizes it, with int8 weights."""
+    """Quantize a model with onnxruntime: int8 weights, inputs quantized at each call."""
     from onnxruntime.quantization import quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 

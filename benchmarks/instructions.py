@@ -21,7 +21,7 @@ from benchmarks.options import parser_of
 from benchmarks.table import markdown
 
 CPU_INFO = Path("/proc/cpuinfo")
-REGISTERS = 14  # sums; more than latency times rate of each instruction
+REGISTERS = 14  # independent sums: enough to hide the latency of each instruction
 STEPS, LOOPS = 500_000, 20
 
 

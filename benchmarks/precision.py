@@ -53,7 +53,7 @@ AXES: tuple[dict[str, Any], ...] = (
     {f"H={units}": units for units in (64, 128, 256, 512)},
 )
 WARM_UP = 3  # calls
-PAUSE = 0.02  # seconds: until the threads of the engine before sleep
+PAUSE = 0.02  # seconds: until the threads of the previous engine sleep
 LONG = 1.0  # seconds: longer calls run in a few rounds only
 BASE = engines.name_of(OURS, FLOAT32)
 
@@ -108,7 +108,7 @@ def error(results: dict[str, Tensor], exact: dict[str, Tensor], prefix: str) -> 
 
 
 def rested(run: Callable[[], object], repeats: int = 1) -> float:
-    """Return the seconds of one call, after a pause: threads spin for a while after a call."""
+    """Return the seconds of one call, measured when no thread of another engine spins."""
     time.sleep(PAUSE)
     return seconds(run, repeats)
 
@@ -143,7 +143,7 @@ def tables(results: Sequence[Result]) -> Iterator[str]:
 
 
 def summary(results: Sequence[Result]) -> Iterator[str]:
-    """Yield the comparisons that were lost, and the smallest ratios to our float32."""
+    """Yield the comparisons that seqcells lost, and its smallest ratios to its own float32."""
     yield from slower(results)
     yield from less_exact(results)
 
@@ -166,7 +166,7 @@ def summary(results: Sequence[Result]) -> Iterator[str]:
 
 
 def slower(results: Sequence[Result]) -> Iterator[str]:
-    """Yield how many comparisons in reduced precision ours lost in speed, and which."""
+    """Yield the comparisons of speed in bfloat16 and int8 that seqcells lost."""
     compared = [
         (ratio, f"{result.case}: {name} against {other}")
         for result in results
@@ -178,7 +178,7 @@ def slower(results: Sequence[Result]) -> Iterator[str]:
 
 
 def less_exact(results: Sequence[Result]) -> Iterator[str]:
-    """Yield how many errors of our int8 are larger than those of other libraries, and which."""
+    """Yield the int8 cases in which the error of seqcells is larger than that of another library."""
     ours = engines.name_of(OURS, INT8)
     compared = [
         (result.errors[other][0] / result.errors[ours][0], f"{result.case}: against {other}")
