@@ -178,7 +178,7 @@ def slower(results: Sequence[Result]) -> Iterator[str]:
 
 
 def less_exact(results: Sequence[Result]) -> Iterator[str]:
-    """Yield the int8 cases in which the error of seqcells is larger than that of another library."""
+    """Yield the int8 cases in which seqcells has a larger error than another library."""
     ours = engines.name_of(OURS, INT8)
     compared = [
         (result.errors[other][0] / result.errors[ours][0], f"{result.case}: against {other}")
