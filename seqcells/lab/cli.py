@@ -12,10 +12,11 @@ from typing import Any, NoReturn
 
 from seqcells.lab.extras import packages_required
 from seqcells.lab.failure import print_failure
-from seqcells.lab.suggestion import nearest
+from seqcells.lab.suggestion import check_name, nearest
 
 FORMATS = ("safetensors", "torch-export", "onnx", "c")  # of `export`
 KINDS = ("txt", "csv", "jsonl")  # files of `predict`
+NARROW = ("int8", "bfloat16")  # dtypes of `--quantize`
 
 
 class _Parser(argparse.ArgumentParser):
@@ -41,6 +42,7 @@ def build_parser() -> tuple[_Parser, dict[str, _Parser]]:
     part.add_argument("run", metavar="RUN")
     part.add_argument("--split", choices=("test", "validation"), default="test")
     part.add_argument("--data.path", dest="path", metavar="PATH", help="path of the IMDB data set")
+    _add_quantize(part)
 
     part = commands.add_parser("predict", help="classify or transform texts")
     part.add_argument("run", metavar="RUN")
@@ -55,6 +57,7 @@ def build_parser() -> tuple[_Parser, dict[str, _Parser]]:
     part.add_argument("--column", default="text", metavar="NAME", help="column or key of the texts")
     part.add_argument("--output", metavar="FILE", help="default: standard output")
     part.add_argument("--explain", nargs="*", metavar="TEXT", help="print the effect of each word")
+    _add_quantize(part)
 
     part = commands.add_parser("generate", help="sample text from a language model")
     part.add_argument("run", metavar="RUN")
@@ -111,6 +114,14 @@ def build_parser() -> tuple[_Parser, dict[str, _Parser]]:
     return parser, commands.choices
 
 
+def _add_quantize(part: _Parser) -> None:
+    part.add_argument(
+        "--quantize",
+        metavar="DTYPE",
+        help=f"store the matrices of the recurrence as {' or '.join(NARROW)}",
+    )
+
+
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Parse a command line. For `compare`, `varied` has the lists of values by key."""
     parser, commands = build_parser()
@@ -129,6 +140,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         )
     options = parser.parse_args([name, *arguments] if name else [])
     options.varied = varied
+    if getattr(options, "quantize", None) is not None:
+        check_name("--quantize", options.quantize, NARROW)
     return options
 
 
