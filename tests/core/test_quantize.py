@@ -178,6 +178,7 @@ def test_stepper(make, rows, dtype):
     close(stepper.state, state, 1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*is deprecated")
 @pytest.mark.parametrize("compiler", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
 @each_dtype
 def test_compiled_and_exported(compiler, dtype):
