@@ -56,6 +56,16 @@ def test_a_stream_steps_quantized_weights(make_run, backend):
     assert 1e-6 < (read - exact).abs().max() < 0.02
 
 
+def test_a_stream_of_a_model_in_bfloat16_equals_prediction(make_run):
+    run = make_run(cell="gru", readout=["last"])
+    exact, classifier = seqcells.load(run), seqcells.load(run)
+    classifier.model.bfloat16()
+    stream = classifier.stream()
+    assert not isinstance(stream._step, seqcells.Stepper)
+    for word, expected in zip(("good", "bad"), exact.predict(["good", "good bad"])):
+        assert stream.read(word) == pytest.approx(expected.item(), abs=0.03)
+
+
 def test_other_dtypes_raise_with_the_nearest_name(make_run, capfd):
     run = make_run()
     message = "quantize: expected int8 or bfloat16, got 'bfloat'; did you mean bfloat16?"
