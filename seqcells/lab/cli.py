@@ -131,6 +131,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         if name == "compare":
             varied, arguments = split_settings(arguments, commands[name].options)
         _check_options(arguments, commands[name])
+        arguments = _options_first(arguments, commands[name])
     elif name.startswith("-"):
         _check_options([name], parser)
     elif name:
@@ -181,6 +182,23 @@ def _check_options(arguments: Sequence[str], parser: _Parser) -> None:
                 f"expected an option of {parser.prog}, got {name}"
                 + _suggestion(name, parser.options, parser.prog)
             )
+
+
+def _options_first(arguments: Sequence[str], parser: _Parser) -> list[str]:
+    """Move options with one value to the front: argparse takes no list of texts after them."""
+    waiting = list(takewhile(lambda argument: argument != "--", arguments))
+    after = arguments[len(waiting) :]
+    first: list[str] = []
+    others: list[str] = []
+    while waiting:
+        argument = waiting.pop(0)
+        name, equals, _ = argument.partition("=")
+        action = parser._option_string_actions.get(name)
+        if action is None or action.nargs is not None or not (equals or waiting):
+            others.append(argument)
+        else:
+            first += [argument] if equals else [argument, waiting.pop(0)]
+    return [*first, *others, *after]
 
 
 def _suggestion(name: str, known: Collection[str], program: str) -> str:

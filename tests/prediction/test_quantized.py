@@ -93,6 +93,35 @@ def test_a_model_without_recurrence_raises(make_run, capfd, kind):
     assert message in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--quantize", "int8", "RUN", "TEXT"],
+        ["RUN", "--quantize", "int8", "TEXT"],
+        ["RUN", "--quantize=int8", "TEXT"],
+        ["RUN", "TEXT", "--quantize", "int8"],
+        ["RUN", "--quantize", "int8", "--", "TEXT"],
+        ["RUN", "--explain", "TEXT", "--quantize", "int8"],
+    ],
+    ids=" ".join,
+)
+def test_the_option_has_any_place(make_run, monkeypatch, arguments):
+    seen = []
+    monkeypatch.setattr("seqcells.lab.commands.predict_texts", lambda *call, **_: seen.append(call))
+    values = {"RUN": make_run(), "TEXT": TEXTS[0]}
+    assert main(["predict", *(values.get(argument, argument) for argument in arguments)]) == 0
+    ((classifier, texts),) = seen
+    assert matrices(classifier.model) == {torch.int8}
+    assert texts == [TEXTS[0]]
+
+
+def test_an_option_without_a_value_raises(make_run, capfd):
+    run = make_run()
+    for arguments in ([run, "good", "--quantize"], [run, "--file"]):
+        assert main(["predict", *arguments]) == 2
+        assert f"argument {arguments[-1]}: expected one argument" in capfd.readouterr().err
+
+
 def test_predict_on_the_command_line(make_run, tmp_path, capfd):
     run, file = make_run(), tmp_path / "texts.jsonl"
     file.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
