@@ -44,6 +44,29 @@ def test_copies_and_files(dtype, tmp_path):
     same(loaded(tokens), expected)
 
 
+@each_dtype
+@pytest.mark.parametrize("other", [torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("make", [lambda: seqcells.LSTM(I, H, 2), lambda: Recurrent(cell("gru"))])
+def test_a_converted_copy_computes_in_the_other_dtype(make, other, dtype):
+    copied, inputs = quantize(make(), dtype), sequence()
+    with seqcells.backend("reference"):
+        expected, _ = copied(inputs)
+    outputs, _ = copied.to(other)(inputs.to(other))
+    assert outputs.dtype == other
+    assert error(outputs.to(expected.dtype), expected) < (1e-6 if other == torch.float64 else 0.02)
+    with pytest.raises(ValueError, match=f"expected {other}, the dtype of the weights, got torch"):
+        copied(inputs)
+
+
+@each_dtype
+@pytest.mark.parametrize("bias", [True, False])
+def test_weight_noise_raises(bias, dtype):
+    dropped = seqcells.DropConnect(seqcells.GRUCell(I, H, bias=bias), 0.5)
+    copied = quantize(Recurrent(dropped), dtype).train()
+    with pytest.raises(ValueError, match=r"noise.weight_hh: expected none .* got a factor; call"):
+        copied(sequence())
+
+
 def test_int8_and_float_state_dicts_do_not_mix():
     layers = seqcells.GRU(I, H)
     for one, other in ((layers, quantize(layers)), (quantize(layers), layers)):
