@@ -184,10 +184,12 @@ def test_int8_weights_in_a_file(tmp_path):
 
 def test_the_self_test_fails_for_the_module_before_quantization(tmp_path):
     """It sees the error of the quantization, so it sees other errors too."""
-    cell = LSTMCell(I, H).eval()
-    write_c(cell, tmp_path, "net")
+    cell, head = LSTMCell(I, H).eval(), nn.Linear(H, 3)
+    write_c(cell, tmp_path, "net", head=head)
     before = (tmp_path / "net.c").read_text()
-    write_c(quantize(cell), tmp_path, "net")
+    write_c(quantize(cell), tmp_path, "net", head=head)
+    compile_files(tmp_path, ["gcc", "-std=c99"], "-lm", "-onet_test")
+    self_test(tmp_path)
     (tmp_path / "net.c").write_text(before)
     compile_files(tmp_path, ["gcc", "-std=c99"], "-lm", "-onet_test")
     with pytest.raises(AssertionError, match="failed"):

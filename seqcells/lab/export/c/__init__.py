@@ -47,7 +47,8 @@ def save(
             f"got {folder}; use letters, digits and _, as in {folder.parent / 'model'}"
         )
     model = model if dtype is None else quantize(model, dtype)
-    size = sum(weight.numel() * weight.element_size() for weight in model.state_dict().values())
+    weights_of_model = [*model.parameters(), *model.buffers()]  # those of int8 are buffers
+    size = sum(weight.numel() * weight.element_size() for weight in weights_of_model)
     embedded = size <= EMBEDDED if weights is None else weights == "embedded"
     write_c(model, folder, name, embed_weights=embedded, vocabulary=vocabulary)
 
