@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 import torch
 
 TO_INT8 = """\
-// Round x to int8: its largest magnitude becomes 127. Returns the scale: the value of a 1. It is
+// Round x to int8: its largest magnitude becomes 127. Returns the scale, the value of 1. It is
 // NaN, as are all products, if a number is not finite. The numbers up to `padded` are zero.
 static float @_to_int8(int8_t *numbers, const float *x, int size, int padded) {
   int32_t most = 0;

@@ -13,8 +13,8 @@ from seqcells.lab.export.parts import MODELS, Parts, stored_dtype
 from seqcells.lab.models.language import LanguageModel
 
 STEPS = 16  # of the recorded sequence
-MARGIN = 2e-4  # of roundings, far above the errors of float32
-TRIALS = 16
+MARGIN = 2e-4  # from the middle between two results of rounding; errors of float32 are smaller
+TRIALS = 16  # seeds at most; the one with the largest margin is used
 
 
 @torch.no_grad()
@@ -22,8 +22,8 @@ def record(module: nn.Module, parts: Parts, size: int) -> tuple[Tensor, Tensor]:
     """Return inputs and outputs `(T, O)` of a module with the given parts.
 
     The inputs are words `(T,)`, or vectors `(T, I)` with `size` numbers. A quantized module rounds
-    numbers between its products, and a tiny difference can change a result of that. So its inputs
-    are random ones whose roundings are not close, or the best of some trials.
+    the vectors that it multiplies. Numbers near the middle between two results may round
+    differently in float32, so the inputs of several seeds are tried until no number is near.
     """
     dtype, wide = stored_dtype(module), wide_copy(module)
     best, result = -1.0, None
