@@ -58,6 +58,7 @@ _TYPES = """\
 
 #ifdef @_WORDS
 typedef uint32_t @_words __attribute__((vector_size(4 * @_WORDS)));
+typedef float @_floats __attribute__((vector_size(4 * @_WORDS)));
 #endif
 """
 
@@ -116,9 +117,10 @@ typedef uint16_t @_halves __attribute__((vector_size(4 * @_WORDS)));
 _ADD_INT8 = """\
 static void @_add_int8_WIDTH(float *sums, const int8_t *weights, const float *scales,
                          const int8_t *x, float scale, int columns) {
-  int32_t totals[WIDTH];
 #if defined(@_WORDS) && WIDTH >= @_WORDS
-  // Vectors per tile: as many as stay in registers. The last ones overlap.
+  // Vectors per tile: as many as stay in registers. The last ones overlap, so `sums` is unchanged
+  // until the end.
+  float results[WIDTH];
   enum { vectors = (WIDTH + @_WORDS - 1) / @_WORDS, tile = vectors < 4 ? vectors : 4 };
   const @_words zero = {0};
   @_integers start = {0};
@@ -145,18 +147,24 @@ static void @_add_int8_WIDTH(float *sums, const int8_t *weights, const float *sc
         total[n] = @_dot(total[n], weight, value);
       }
     }
-    for (int n = 0; n < tile; ++n) memcpy(totals + rows[n], &total[n], sizeof *total);
+    for (int n = 0; n < tile; ++n) {
+      @_floats result, factor;
+      memcpy(&result, sums + rows[n], sizeof result);
+      memcpy(&factor, scales + rows[n], sizeof factor);
+      result += __builtin_convertvector(total[n], @_floats) * (factor * scale);
+      memcpy(results + rows[n], &result, sizeof result);
+    }
   }
+  memcpy(sums, results, sizeof results);
 #else
   for (int row = 0; row < WIDTH; ++row) {
     const int8_t *weight = weights + 4 * row;
     int32_t total = 0;
     for (int column = 0; column < columns; column += 4, weight += 4 * WIDTH)
       for (int n = 0; n < 4; ++n) total += weight[n] * x[column + n];
-    totals[row] = total;
+    sums[row] += (float)total * (scales[row] * scale);
   }
 #endif
-  for (int row = 0; row < WIDTH; ++row) sums[row] += (float)totals[row] * (scale * scales[row]);
 }
 """
 
@@ -164,18 +172,18 @@ static void @_add_int8_WIDTH(float *sums, const int8_t *weights, const float *sc
 _ADD_BFLOAT16 = """\
 static void @_add_bfloat16_WIDTH(float *sums, const uint32_t *weights, const float *x,
                              int columns) {
-  float totals[WIDTH];
 #if defined(@_WORDS) && WIDTH >= @_WORDS
-  // Vectors per tile: as many as stay in registers. The last ones overlap.
+  // Vectors per tile: as many as stay in registers. The last ones overlap, so `sums` is unchanged
+  // until the end.
+  float results[WIDTH];
   enum { vectors = (WIDTH + @_WORDS - 1) / @_WORDS, tile = vectors < 4 ? vectors : 4 };
   for (int first = 0; first < vectors; first += tile) {
     @_floats total[tile];
     int rows[tile];
     for (int n = 0; n < tile; ++n) {
-      const @_floats zero = {0.0f};
       const int row = (first + n) * @_WORDS;
       rows[n] = row < WIDTH - @_WORDS ? row : WIDTH - @_WORDS;
-      total[n] = zero;
+      memcpy(&total[n], sums + rows[n], sizeof *total);
     }
     for (int column = 0; column < columns; column += 2)
       for (int n = 0; n < tile; ++n) {
@@ -184,30 +192,25 @@ static void @_add_bfloat16_WIDTH(float *sums, const uint32_t *weights, const flo
         total[n] += (@_floats)(pair << 16) * x[column];
         total[n] += (@_floats)(pair & 0xffff0000u) * x[column + 1];
       }
-    for (int n = 0; n < tile; ++n) memcpy(totals + rows[n], &total[n], sizeof *total);
+    for (int n = 0; n < tile; ++n) memcpy(results + rows[n], &total[n], sizeof *total);
   }
+  memcpy(sums, results, sizeof results);
 #else
-  for (int row = 0; row < WIDTH; ++row) totals[row] = 0.0f;
   for (int column = 0; column < columns; column += 2, weights += WIDTH)
     for (int row = 0; row < WIDTH; ++row) {
-      totals[row] += @_float(weights[row] << 16) * x[column];
-      totals[row] += @_float(weights[row] & 0xffff0000u) * x[column + 1];
+      sums[row] += @_float(weights[row] << 16) * x[column];
+      sums[row] += @_float(weights[row] & 0xffff0000u) * x[column + 1];
     }
 #endif
-  for (int row = 0; row < WIDTH; ++row) sums[row] += totals[row];
 }
 """
 
-_FLOATS = """\
-#ifdef @_WORDS
-typedef float @_floats __attribute__((vector_size(4 * @_WORDS)));
-#endif
-
+_PAIRS = """\
 // sums += W x for a number of rows. W is stored in pairs of columns: those of a row are the halves
 // of a word, the first one the lower half. `columns` is even.
 """
 
-_PRODUCTS = {torch.int8: (_DOT, _ADD_INT8), torch.bfloat16: (_FLOATS, _ADD_BFLOAT16)}
+_PRODUCTS = {torch.int8: (_DOT, _ADD_INT8), torch.bfloat16: (_PAIRS, _ADD_BFLOAT16)}
 
 
 def narrow_products(widths: Mapping[torch.dtype, Collection[int]]) -> list[str]:
