@@ -86,6 +86,9 @@ def build_parser() -> tuple[_Parser, dict[str, _Parser]]:
         choices=("file", "embedded"),
         help="C: place of the weights (default: embedded in the source up to 2 MiB, else a file)",
     )
+    part.add_argument(
+        "--quantize", choices=("int8", "bfloat16"), help="C: type of the weights of recurrences"
+    )
 
     part = commands.add_parser(
         "compare",

@@ -117,6 +117,7 @@ def _export(options: argparse.Namespace) -> None:
         options.output,
         stateful=options.stateful,
         weights=options.weights,
+        quantize=options.quantize,
     )
     print(f"C code: {path}; test it: {self_test_command(path)}" if options.format == "c" else path)
 

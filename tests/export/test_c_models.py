@@ -119,6 +119,23 @@ def test_c_equals_the_model(name, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bfloat16])
+@pytest.mark.parametrize("name", MODELS)
+def test_quantized_models(name, dtype, tmp_path):
+    """The self-test has the results of the quantized model, with embeddings and head in float32."""
+    model = MODELS[name]()
+    write_c(seqcells.quantize(model, dtype), tmp_path, "net", embed_weights=name not in IN_FILES)
+    compile_files(tmp_path, ["gcc", "-std=c99", "-O2", "-march=native"], "-lm", "-onet_test")
+    self_test(tmp_path)
+    write_c(model, tmp_path / "float", "net", embed_weights=name not in IN_FILES)
+    for file in (tmp_path / "float").glob("net.[chb]*"):
+        file.rename(tmp_path / file.name)
+    compile_files(tmp_path, ["gcc", "-std=c99", "-O2"], "-lm", "-onet_test")
+    with pytest.raises(AssertionError, match="failed"):
+        self_test(tmp_path)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize(
     "name", ["all", "quadruples", "max", "residual", "language", "adaptive softmax", "reader"]

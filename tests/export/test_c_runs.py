@@ -1,5 +1,6 @@
 """`seqcells export --format c`: the folder of a run's model."""
 
+import importlib
 import re
 import shlex
 import shutil
@@ -10,6 +11,7 @@ import pytest
 import torch
 from c_code import Net, error_of, self_test
 
+from seqcells import quantize
 from seqcells.kernels import cpu
 from seqcells.lab.cli import build_parser, main
 from seqcells.lab.export import WEIGHTS, c, export_run
@@ -101,6 +103,43 @@ def test_weights_in_a_file(make_run, tmp_path, monkeypatch):
         assert names(folder) == sorted([*sources, *binary, "vocabulary.json"])
         assert ("net_open" in (folder / "net.h").read_text()) == in_file
     assert (folder / "vocabulary.json").read_bytes() == run.words.read_bytes()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "bfloat16"])
+def test_quantized_weights(make_run, tmp_path, dtype, capfd):
+    """The outputs are those of the quantized model; embeddings and head stay in float32."""
+    run, folder = make_run(cell="gru", readout=["last", "mean"]), tmp_path / "net"
+    assert export(run, "--quantize", dtype, "--output", folder) == 0
+    command = capfd.readouterr().out.partition("test it: ")[2].replace("-O3", "-O1")
+    subprocess.run(["sh", "-c", command], check=True, capture_output=True)
+    number = re.escape(f" weights in {dtype}.")
+    assert re.search(rf"// \d+ weights in float32, \d+{number}", (folder / "net.h").read_text())
+    vocabulary = run.load_vocabulary()
+    stream = Stream(quantize(load_best(run, vocabulary), getattr(torch, dtype)), vocabulary)
+    net = Net(folder, extra=["net_words.c"])
+    for word in TEXT.split()[:2]:
+        logit = net.step(net.function("number")(word.encode()))
+        assert logit.sigmoid().item() == pytest.approx(stream.read(word), rel=1e-5)
+
+
+@pytest.mark.parametrize("format", ["safetensors", "torch-export", "onnx"])
+def test_other_formats_do_not_quantize(make_run, capfd, format):
+    run = make_run()
+    error = failure(capfd, run, "--format", format, "--quantize", "int8")
+    assert f"quantize: expected the format c, got {format}; use --format c, or export" in error
+    with pytest.raises(ValueError, match="quantize: expected one of int8, bfloat16, got 'int4'"):
+        export_run(run.folder, "c", quantize="int4")
+    assert not list(run.folder.glob("model*"))
+
+
+@pytest.mark.parametrize("module", ["weights", "program", "onnx", "streaming"])
+def test_other_formats_refuse_quantized_models(make_run, tmp_path, module):
+    run = make_run()
+    model = quantize(load_best(run, run.load_vocabulary()))
+    save = importlib.import_module(f"seqcells.lab.export.{module}").save
+    with pytest.raises(ValueError, match=r"quantized to int8; export the module before quantize"):
+        save(model, run.config, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 def test_help_states_the_limit():

@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import nn
 
 from seqcells.lab.files import unwritable, write_atomically
@@ -28,6 +29,7 @@ FORMATS = {
 }
 STATEFUL = {"onnx": "streaming"}  # modules of the formats that support `stateful`
 WEIGHTS = ("file", "embedded")
+QUANTIZED = ("int8", "bfloat16")
 
 
 def export_run(
@@ -37,6 +39,7 @@ def export_run(
     *,
     stateful: bool = False,
     weights: str | None = None,
+    quantize: str | None = None,
 ) -> Path:
     """Write the best model of a run to a file and its vocabulary to the same folder.
 
@@ -47,19 +50,20 @@ def export_run(
 
     The format `c` writes a folder, whose name is the prefix of the files. `weights` selects whether
     its weights are in a `file` or `embedded` in the source; by default, weights of more than
-    `seqcells.lab.export.c.EMBEDDED` bytes are in a file.
+    `seqcells.lab.export.c.EMBEDDED` bytes are in a file. `quantize` is `int8` or `bfloat16`: the
+    recurrences have weights of this type (`seqcells.quantize`).
 
     Returns:
         The path of the model file, or of the folder.
 
     Raises:
         ValueError: `folder` is not a run, the format is unknown or does not support the run,
-            `stateful` or `weights`, `output` has another suffix, or its folder has another model's
-            vocabulary.
+            `stateful`, `weights` or `quantize`, `output` has another suffix, or its folder has
+            another model's vocabulary.
         OSError: `output` cannot be written; an earlier file is unchanged.
         ImportError: a package that the format requires is not installed.
     """
-    _check_options(format, stateful, weights)
+    _check_options(format, stateful, weights, quantize)
     run, (module, suffix, every_task) = Run.open(folder), FORMATS[format]
     if stateful:
         module = STATEFUL[format]
@@ -88,14 +92,17 @@ def export_run(
             output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(output, error) from error
-    options = {"weights": weights, "vocabulary": vocabulary} if format == "c" else {}
+    options = {}
+    if format == "c":
+        dtype = None if quantize is None else getattr(torch, quantize)
+        options = {"weights": weights, "vocabulary": vocabulary, "dtype": dtype}
     save(model, config, output, **options)
     if words and not vocabulary_path.exists():
         write_atomically(vocabulary_path, lambda file: file.write(words))
     return output
 
 
-def _check_options(format: str, stateful: bool, weights: str | None) -> None:
+def _check_options(format: str, stateful: bool, weights: str | None, quantize: str | None) -> None:
     if format not in FORMATS:
         raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
     if stateful and format not in STATEFUL:
@@ -103,15 +110,16 @@ def _check_options(format: str, stateful: bool, weights: str | None) -> None:
             f"stateful: expected the format {' or '.join(STATEFUL)}, got {format}; "
             "use --format onnx, or export without --stateful"
         )
-    if weights is None:
-        return
-    if format != "c":
-        raise ValueError(
-            f"weights: expected the format c, got {format}; use --format c, or export without "
-            "--weights"
-        )
-    if weights not in WEIGHTS:
-        raise ValueError(f"weights: expected one of {', '.join(WEIGHTS)}, got {weights!r}")
+    for name, value, known in (("weights", weights, WEIGHTS), ("quantize", quantize, QUANTIZED)):
+        if value is None:
+            continue
+        if format != "c":
+            raise ValueError(
+                f"{name}: expected the format c, got {format}; use --format c, or export without "
+                f"--{name}"
+            )
+        if value not in known:
+            raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
 
 
 def _load_best(run: Run, vocabulary: Vocabulary | None) -> tuple[nn.Module, Config]:

@@ -8,7 +8,7 @@ from torch import nn
 from seqcells.lab.export.directions import LAYERS, directions_by_layer
 from seqcells.lab.export.graph import Graph, ModelProto, write
 from seqcells.lab.export.metadata import to_metadata
-from seqcells.lab.export.parts import check_module
+from seqcells.lab.export.parts import check_module, refuse_quantized
 from seqcells.lab.export.recurrence import Steps, add_recurrence, add_steps
 from seqcells.lab.models import TextClassifier
 from seqcells.lab.models.inputs import MULTIPLIER, PRIME, HashedNgrams, WordInputs
@@ -28,8 +28,8 @@ def classifier_to_onnx(model: nn.Module) -> ModelProto:
     The output is `logits (batch)`, float32: the log-odds that a text is positive.
 
     Raises:
-        ValueError: `model` is not a recurrent text classifier, is in training mode or not in
-            float32, or has cells that are not gated cells.
+        ValueError: `model` is not a recurrent text classifier, is in training mode, not in float32
+            or quantized, or has cells that are not gated cells.
     """
     check_classifier(model)
     graph = Graph()
@@ -56,11 +56,12 @@ def layers_to_onnx(layers: nn.RNNBase) -> ModelProto:
     dimension.
 
     Raises:
-        ValueError: `layers` is another module, is in training mode or not in float32.
+        ValueError: `layers` is another module, is in training mode, not in float32 or quantized.
     """
     if type(layers) not in LAYERS:
         raise ValueError(f"expected an RNN, GRU or LSTM, got {type(layers).__name__}")
     check_module(layers)
+    refuse_quantized(layers)
     graph = Graph()
     batch_first = layers.batch_first
     shape = ["batch", "time"] if batch_first else ["time", "batch"]
@@ -87,6 +88,7 @@ def check_classifier(model: nn.Module) -> None:
             "use torch-export or safetensors, which support every classifier"
         )
     check_module(model)
+    refuse_quantized(model)
 
 
 def _lengths(graph: Graph) -> str:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from seqcells.cells.base import GatedCell
+from seqcells.kernels.narrow import MATRICES
 from seqcells.lab.models.classifiers import TextClassifier
 from seqcells.lab.models.inputs import WordInputs
 from seqcells.lab.models.language import LanguageModel
 from seqcells.lab.models.readout import Readout
 from seqcells.lab.models.sequences import SequenceReader, SequenceTagger
+from seqcells.layers import _Layers
 from seqcells.modifiers.base import Modifier
 
 RESULTS = {  # of a step, by class of the model
@@ -79,6 +83,49 @@ def check_module(module: nn.Module) -> None:
     types = {parameter.dtype for parameter in module.parameters()} - {torch.float32}
     if types:
         raise ValueError(f"expected weights in float32, got {types.pop()}; call .float()")
+
+
+def matrices_of(module: nn.Module) -> Iterator[tuple[Any, str]]:
+    """Yield the part and the name of each matrix in the recurrences of seqcells."""
+    for part in module.modules():
+        if isinstance(part, _Layers):
+            yield from (
+                (part, name) for names in part._all_weights for name in names if "weight" in name
+            )
+        elif isinstance(part, GatedCell):
+            for name in MATRICES:
+                weight = getattr(part, name, None)
+                if isinstance(weight, Tensor) and weight.dim() == 2:
+                    yield part, name
+
+
+def stored_dtype(module: nn.Module) -> torch.dtype | None:
+    """Return the dtype of the matrices of a quantized module, or None for other modules.
+
+    Raises:
+        ValueError: recurrences differ in it.
+    """
+    dtypes = {
+        part._buffers[name].dtype if name in part._buffers else None
+        for part, name in matrices_of(module)
+    }
+    if len(dtypes) > 1:
+        raise ValueError(
+            "module: expected all recurrences or none to be quantized, and to one dtype, got "
+            "several dtypes; call quantize() on the whole module"
+        )
+    return dtypes.pop() if dtypes else None
+
+
+def refuse_quantized(module: nn.Module) -> None:
+    """Raise a ValueError if a recurrence of the module is quantized."""
+    for part, name in matrices_of(module):
+        if name in part._buffers:
+            dtype = str(part._buffers[name].dtype).removeprefix("torch.")
+            raise ValueError(
+                f"expected weights in float32, got a module that is quantized to {dtype}; export "
+                "the module before quantize(), or use write_c, which supports quantized modules"
+            )
 
 
 def _is_bidirectional(recurrent: nn.Module) -> bool:

@@ -7,6 +7,7 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from seqcells.lab.export.metadata import to_metadata
+from seqcells.lab.export.parts import refuse_quantized
 from seqcells.lab.files import write_atomically
 from seqcells.lab.training import Config
 
@@ -17,7 +18,11 @@ def save(model: nn.Module, config: Config, path: Path) -> None:
     import seqcells
     program = torch.export.load("model.pt2").module()
     logits = program(tokens, lengths)
+
+    Raises:
+        ValueError: `model` is quantized.
     """
+    refuse_quantized(model)
     files, program = to_metadata(config), _program(model)
     write_atomically(path, lambda file: torch.export.save(program, file, extra_files=files))
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from seqcells.lab.export.directions import LAYERS, Direction, directions_by_layer
 from seqcells.lab.export.graph import Graph, ModelProto, add_metadata
-from seqcells.lab.export.parts import check_module
+from seqcells.lab.export.parts import check_module, refuse_quantized
 from seqcells.lab.export.recurrence import add_recurrence
 
 
@@ -46,11 +46,12 @@ def to_stateful_onnx(module: nn.Module) -> ModelProto:
 
     Raises:
         TypeError: another module.
-        ValueError: the module runs backward, is in training mode or not in float32, or has cells
-            that are not gated cells or whose equations cannot be recorded.
+        ValueError: the module runs backward, is in training mode, not in float32 or quantized, or
+            has cells that are not gated cells or whose equations cannot be recorded.
     """
     if isinstance(module, nn.Module):
         check_module(module)
+        refuse_quantized(module)
     layers = forward_layers(module)
     graph = Graph()
     batch_first = getattr(module, "batch_first", False)

@@ -47,8 +47,8 @@ def classifier_to_stateful_onnx(model: nn.Module) -> ModelProto:
     A text starts from zeros, except for tensors in the metadata under `initial_state`.
 
     Raises:
-        ValueError: `model` is not a recurrent text classifier, is bidirectional, in training mode
-            or not in float32, or has cells that are not gated cells.
+        ValueError: `model` is not a recurrent text classifier, is bidirectional, in training mode,
+            not in float32 or quantized, or has cells that are not gated cells.
     """
     check_classifier(model)
     parts = parts_of(model)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from torch import nn
 
 from seqcells.lab.export.metadata import from_metadata, to_metadata
+from seqcells.lab.export.parts import refuse_quantized
 from seqcells.lab.extras import remedy
 from seqcells.lab.files import write_atomically
 from seqcells.lab.text.vocabulary import Vocabulary
@@ -37,7 +38,11 @@ def save(model: nn.Module, config: Config, path: Path) -> None:
         lstm.load_state_dict(
             {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
         )
+
+    Raises:
+        ValueError: `model` is quantized.
     """
+    refuse_quantized(model)
     weights = {name: weight.contiguous() for name, weight in model.state_dict().items()}
     content = safetensors.torch.save(weights, {"format": "pt", **to_metadata(config)})
     write_atomically(path, lambda file: file.write(content))

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from seqcells import __version__
@@ -21,6 +22,7 @@ from seqcells.lab.export.parts import MODELS, Parts, parts_of
 from seqcells.lab.files import unwritable, write_atomically
 from seqcells.lab.text.vocabulary import Vocabulary
 from seqcells.lab.training import Config
+from seqcells.quantization import quantize
 
 EMBEDDED = 2 * 2**20  # bytes of the weights that `save` embeds at most; a megabyte is 4 MB of C
 
@@ -31,8 +33,12 @@ def save(
     folder: Path,
     weights: str | None = None,
     vocabulary: Vocabulary | None = None,
+    dtype: torch.dtype | None = None,
 ) -> None:
-    """Write the C code of a run's model; the name of `folder` is the prefix."""
+    """Write the C code of a run's model; the name of `folder` is the prefix.
+
+    With `dtype`, int8 or bfloat16, the model is quantized first.
+    """
     parts_of(model)  # raises for a model that is not a recurrent module either
     name = folder.resolve().name
     if not _is_identifier(name):
@@ -40,7 +46,9 @@ def save(
             "output: expected a folder whose name is a C identifier, the prefix of all names in C, "
             f"got {folder}; use letters, digits and _, as in {folder.parent / 'model'}"
         )
-    size = 4 * sum(parameter.numel() for parameter in model.parameters())
+    model = model if dtype is None else quantize(model, dtype)
+    weights_of_model = [*model.parameters(), *model.buffers()]  # those of int8 are buffers
+    size = sum(weight.numel() * weight.element_size() for weight in weights_of_model)
     embedded = size <= EMBEDDED if weights is None else weights == "embedded"
     write_c(model, folder, name, embed_weights=embedded, vocabulary=vocabulary)
 
@@ -75,6 +83,9 @@ def write_c(
     for the steps so far: the logit of a `TextClassifier`, the outputs of a `SequenceReader`, the
     logits of the word's tags of a `SequenceTagger`, or those of the next word of a `LanguageModel`:
     with an adaptive softmax, its log-probabilities.
+    A module from `seqcells.quantize` keeps its weights in int8 or bfloat16, and its products round
+    and sum as in Python. The other weights stay in float32.
+
     The state has the last words for hashed n-grams, and the sums that a readout needs.
 
     Args:
@@ -97,7 +108,8 @@ def write_c(
     Raises:
         TypeError: another module or head.
         ValueError: a module that does not run one step at a time, a head or a vocabulary of another
-            size, weights that are not finite, or a name that is not a C identifier.
+            size, recurrences of which only some are quantized, weights that are not finite, or a
+            name that is not a C identifier.
         OSError: a file cannot be written.
     """
     _check(name, head, block)

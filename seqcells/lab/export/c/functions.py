@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import torch
+
+from seqcells.lab.export.c.narrow import TO_BFLOAT16, TO_INT8, narrow_products
+
 INLINE = """\
 // A loop with a call is not vectorised, so calls in loops are always inlined.
 #if defined(__GNUC__)
@@ -171,6 +175,8 @@ _FUNCTIONS = {
   return @_select(x < 0.0f, 0.0f, x) + 2.0f * z * sum;
 }
 """,
+    "to_int8": TO_INT8,
+    "to_bfloat16": TO_BFLOAT16,
     "log_softmax": """\
 // Replace logits by log-probabilities, plus a number.
 static void @_log_softmax(float *values, int count, float plus) {
@@ -206,11 +212,18 @@ _CALLED = {
     "relu": ("select",),
     "softplus": ("exp", "select"),
     "log_softmax": ("exp",),
+    "to_int8": ("bits",),
+    "to_bfloat16": ("bits",),
 }
 
 
-def functions(names: Iterable[str], widths: Iterable[int]) -> str:
-    """Return the definitions of these functions and of products with these block widths."""
+def functions(names: Iterable[str], widths: Iterable[tuple[torch.dtype, int]]) -> str:
+    """Return the definitions of these functions and of products with these types and widths."""
+    by_type: dict[torch.dtype, set[int]] = {}
+    for dtype, width in widths:
+        by_type.setdefault(dtype, set()).add(width)
+    whole = sorted(by_type.pop(torch.float32, ()))
+    names = [*names, *(f"to_{str(dtype).removeprefix('torch.')}" for dtype in by_type)]
     needed: set[str] = set()
     pending = [name for name in names if name in _FUNCTIONS]
     while pending:
@@ -218,5 +231,6 @@ def functions(names: Iterable[str], widths: Iterable[int]) -> str:
         pending += _CALLED.get(name, ())
     parts = [INLINE] if needed - {"mean"} else []
     parts += [text for name, text in _FUNCTIONS.items() if name in needed]
-    parts += [_PRODUCTS + "\n".join(map(_add, sorted(set(widths))))]
+    parts += [_PRODUCTS + "\n".join(map(_add, whole))] if whole else []
+    parts += narrow_products(by_type)
     return "\n".join(parts)

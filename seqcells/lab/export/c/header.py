@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from seqcells.lab.export.c.layers import STATES
 from seqcells.lab.export.c.model import Model
 from seqcells.lab.export.c.readout import readout_state
@@ -16,7 +18,7 @@ _HEADER = """\
 //
 // C99 or C++, without allocation and global variables. Compile with -O3, so that the loops are
 // vectorised, and with -ffp-contract=fast where the target has fused multiply-add. Do not use
-// -ffast-math, which ignores NaN.
+// -ffast-math, which ignores NaN.{intrinsics}
 #ifndef {guard}
 #define {guard}
 {includes}
@@ -50,6 +52,9 @@ void @_run(@_state *state, {run_inputs}, long steps, float *outputs);
 #endif
 """
 
+_INTRINSICS = """ -D@_INTRINSICS multiplies int8 numbers with instructions
+// of SSE2, AVX2, AVX-512 or the dot products of Arm, as the compiler's target has them."""
+
 _OPEN = """
 // Results of @_open.
 enum {
@@ -80,6 +85,7 @@ def header(model: Model, title: str) -> str:
     text = _HEADER.format(
         title=title,
         description="\n".join(f"// {line}" for line in description(model)),
+        intrinsics=_INTRINSICS if model.sizes[torch.int8] else "",
         guard=f"{model.name.upper()}_H",
         includes="".join(f"\n#include <{name}>" for name in includes) + "\n" * bool(includes),
         inputs=f"  {inputs}",
@@ -150,7 +156,12 @@ def description(model: Model) -> list[str]:
         lines.append(f"Head: linear, {model.head.columns} inputs, {model.head.rows} outputs.")
     if model.results:
         lines.append(f"Outputs: {model.results}.")
-    return [*lines, f"{model.parameters} weights in float32."]
+    weights = [
+        f"{count} weights in {str(dtype).removeprefix('torch.')}"
+        for dtype, count in model.sizes.items()
+        if count
+    ]
+    return [*lines, f"{', '.join(weights)}."]
 
 
 def _describe_words(words: WordInputs) -> list[str]:

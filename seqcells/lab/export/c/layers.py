@@ -18,7 +18,7 @@ from seqcells.cells.table import EQUATIONS
 from seqcells.equations.program import Program, Writer
 from seqcells.equations.step import Slots, slots_of
 from seqcells.kernels.call import Call
-from seqcells.lab.export.c.products import Product, block_of, pack
+from seqcells.lab.export.c.products import Product, matrix_product
 from seqcells.layers import _Layers
 from seqcells.modifiers.base import innermost
 from seqcells.recurrent import Recurrent
@@ -85,10 +85,9 @@ class Layer:
         return (self.width, self.units)[: self.program.states]
 
     def add_product(self, key: str, start: int, matrix: Tensor, block: int) -> None:
-        """Add a product with a matrix `(rows, columns)`."""
-        name, (rows, columns) = f"{self.name}_{key}", matrix.shape
-        self.products[key] = Product(name, start, rows, columns, block_of(rows, block))
-        self.arrays[name] = pack(matrix, self.products[key].block)
+        """Add a product with a matrix."""
+        name = f"{self.name}_{key}"
+        self.products[key] = matrix_product(name, start, matrix, self.arrays, block)
 
 
 def layers_of(module: nn.Module, calls: Sequence[Call], residual: bool, block: int) -> list[Layer]:
@@ -159,7 +158,7 @@ def _add_weights(layer: Layer, call: Call, block: int) -> None:
     first = 0 if layer.late else slots.total - len(slots.hidden)
 
     def rows(weight: Tensor, gates: Sequence[int]) -> Tensor:
-        parts = weight.double().split(H)
+        parts = weight.split(H)
         return torch.cat([parts[gate] for gate in gates])
 
     bias = torch.zeros(slots.total * H, dtype=torch.float64)
@@ -186,4 +185,7 @@ def _add_weights(layer: Layer, call: Call, block: int) -> None:
         layer.starts = starts
         for part, start in zip(STATES, starts):
             layer.arrays[f"{layer.name}_{part}_start"] = start
-    layer.arrays = {name: array.float().flatten() for name, array in layer.arrays.items()}
+    layer.arrays = {
+        name: array.float().flatten() if array.dtype is torch.float64 else array.flatten()
+        for name, array in layer.arrays.items()
+    }

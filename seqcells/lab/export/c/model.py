@@ -11,6 +11,7 @@ from torch import nn
 from seqcells.lab.export.c.layers import Layer, layers_of
 from seqcells.lab.export.c.products import Arrays, Product, linear_of
 from seqcells.lab.export.c.softmax import Cluster, clusters_of
+from seqcells.lab.export.c.weights import TYPES
 from seqcells.lab.export.parts import Parts
 from seqcells.lab.models.inputs import WordInputs
 from seqcells.lab.models.readout import Readout
@@ -53,9 +54,12 @@ class Model:
         return self.head.rows if self.head else self.layers[-1].width
 
     @property
-    def parameters(self) -> int:
-        """The number of weights in the arrays."""
-        return sum(array.numel() for array in self.arrays.values())
+    def sizes(self) -> dict[torch.dtype, int]:
+        """The number of weights in the arrays, by type. Those of int8 include padding."""
+        return {
+            dtype: sum(array.numel() for array in self.arrays.values() if array.dtype is dtype)
+            for dtype in TYPES
+        }
 
     @property
     def pooling(self) -> Readout | None:

@@ -7,6 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from seqcells.kernels.narrow import SCALE_BYTES
+
+DEPTH = {torch.float32: 1, torch.bfloat16: 2, torch.int8: 4}  # columns per word
 Arrays = dict[str, Tensor]
 
 
@@ -18,6 +21,7 @@ class Product(NamedTuple):
     rows: int
     columns: int
     block: int  # rows per block, except in the last one
+    dtype: torch.dtype = torch.float32  # of the weights; int8 ones have an array of scales
 
 
 def block_of(rows: int, most: int) -> int:
@@ -27,15 +31,38 @@ def block_of(rows: int, most: int) -> int:
 
 
 def pack(matrix: Tensor, block: int) -> Tensor:
-    """Return blocks of rows in order, each stored column after column."""
-    return torch.cat([part.T.flatten() for part in matrix.split(block)])
+    """Return blocks of rows in order, each stored column after column.
+
+    int8 and bfloat16 numbers are stored in words: those of four or two columns, padded with zeros.
+    """
+    depth = DEPTH[matrix.dtype]
+    matrix = nn.functional.pad(matrix, (0, -matrix.shape[1] % depth))
+    groups = [part.unflatten(1, (-1, depth)).transpose(0, 1) for part in matrix.split(block)]
+    return torch.cat([part.flatten() for part in groups])
+
+
+def matrix_product(name: str, start: int, matrix: Tensor, arrays: Arrays, block: int) -> Product:
+    """Add a matrix `(rows, columns)` to the arrays, and return its product.
+
+    An int8 matrix is stored with its scales, as in `kernels.narrow`.
+    """
+    scales = None
+    if matrix.dtype is torch.int8:
+        scales = matrix[:, -SCALE_BYTES:].contiguous().view(torch.float32).flatten()
+        matrix = matrix[:, :-SCALE_BYTES]
+    elif matrix.dtype is not torch.bfloat16:
+        matrix = matrix.float()
+    rows, columns = matrix.shape
+    product = Product(name, start, rows, columns, block_of(rows, block), matrix.dtype)
+    arrays[name] = pack(matrix, product.block)
+    if scales is not None:
+        arrays[f"{name}_scales"] = scales
+    return product
 
 
 def product_of(weight: Tensor, name: str, arrays: Arrays, block: int) -> Product:
     """Add a matrix to the arrays, and return its product."""
-    product = Product(name, 0, *weight.shape, block_of(len(weight), block))
-    arrays[name] = pack(weight.float(), product.block)
-    return product
+    return matrix_product(name, 0, weight.float(), arrays, block)
 
 
 def linear_of(linear: nn.Linear, name: str, arrays: Arrays, block: int) -> Product:
@@ -53,20 +80,47 @@ def block_widths(product: Product) -> list[int]:
 
 def multiply_add(product: Product, target: str, vector: str) -> list[str]:
     """Return the statements that add a product to a vector."""
+    if product.dtype is torch.float32:
+        return _calls(product, "add", target, vector, product.columns)
+    size = product.columns
+    padded = size + -size % DEPTH[product.dtype]
+    rounded = f"(numbers, {vector}, {size}, {padded});"
+    if product.dtype is torch.bfloat16:
+        lines = [f"float numbers[{padded}];", f"@_to_bfloat16{rounded}"]
+        lines += _calls(product, "add_bfloat16", target, "numbers", padded)
+    else:
+        lines = [f"int8_t numbers[{padded}];", f"const float scale = @_to_int8{rounded}"]
+        lines += _calls(product, "add_int8", target, "numbers, scale", padded)
+    return ["{", *(f"  {line}" for line in lines), "}"]
+
+
+def _calls(product: Product, name: str, target: str, vector: str, columns: int) -> list[str]:
     full, rest = divmod(product.rows, product.block)
-    block, columns = product.block, product.columns
+    block = product.block
+
+    # Pairs of bfloat16 numbers are one element in C.
+    step = block * columns // (2 if product.dtype is torch.bfloat16 else 1)
+
+    def call(rows: int, at: str, first: str, skipped: str) -> str:
+        weights = f"weights->{product.array}{skipped}"
+        if product.dtype is torch.int8:
+            weights += f", weights->{product.array}_scales{first}"
+        return f"@_{name}_{rows}({at}, {weights}, {vector}, {columns});"
+
     at = f"{target} + {product.start}" if product.start else target
     lines = []
     if full == 1:
-        lines.append(f"@_add_{block}({at}, weights->{product.array}, {vector}, {columns});")
+        lines.append(call(block, at, "", ""))
     elif full:
-        call = f"weights->{product.array} + n * {block * columns}"
+        row = f" + n * {block}"
         lines += [
             f"for (int n = 0; n < {full}; ++n)",
-            f"  @_add_{block}({at} + n * {block}, {call}, {vector}, {columns});",
+            f"  {call(block, at + row, row, f' + n * {step}')}",
         ]
     if rest:
-        at, skipped = f"{target} + {product.start + full * block}", full * block * columns
-        call = f"weights->{product.array} + {skipped}"
-        lines.append(f"@_add_{rest}({at}, {call}, {vector}, {columns});")
+        done = full * block
+        skipped = f" + {full * step}" if done else ""
+        first = f" + {done}" if done else ""
+        at = f"{target} + {product.start + done}"
+        lines.append(call(rest, at, first, skipped))
     return lines

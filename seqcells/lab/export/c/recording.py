@@ -2,25 +2,51 @@
 
 from __future__ import annotations
 
-import copy
+import contextlib
 
 import torch
 from torch import Tensor, nn
 
 from seqcells import Recurrent, Stack, backend
-from seqcells.lab.export.parts import MODELS, Parts
+from seqcells.lab.export.c.rounding import Rounding, wide_copy
+from seqcells.lab.export.parts import MODELS, Parts, stored_dtype
 from seqcells.lab.models.language import LanguageModel
 
 STEPS = 16  # of the recorded sequence
+MARGIN = 2e-4  # from the middle between two results of rounding; errors of float32 are smaller
+TRIALS = 16  # seeds at most; the one with the largest margin is used
 
 
 @torch.no_grad()
 def record(module: nn.Module, parts: Parts, size: int) -> tuple[Tensor, Tensor]:
     """Return inputs and outputs `(T, O)` of a module with the given parts.
 
-    The inputs are words `(T,)`, or vectors `(T, I)` with `size` numbers.
+    The inputs are words `(T,)`, or vectors `(T, I)` with `size` numbers. A quantized module rounds
+    the vectors that it multiplies. Numbers near the middle between two results may round
+    differently in float32, so the inputs of several seeds are tried until no number is near.
     """
-    generator = torch.Generator().manual_seed(0)
+    dtype, wide = stored_dtype(module), wide_copy(module)
+    best, result = -1.0, None
+    for seed in range(1 if dtype is None else TRIALS):
+        rounding = None if dtype is None else Rounding(wide, dtype)
+        with rounding or contextlib.nullcontext():
+            recorded = _record(wide, parts, size, seed)
+        margin = MARGIN if rounding is None else rounding.margin
+        if margin > best:
+            best, result = margin, recorded
+        if margin >= MARGIN:
+            break
+    assert result is not None
+    inputs, outputs = result
+    if not isinstance(module, MODELS) and isinstance(head := parts.head, nn.Linear):
+        bias = None if head.bias is None else head.bias.double()
+        outputs = nn.functional.linear(outputs, head.weight.double(), bias)
+    return inputs, outputs
+
+
+def _record(module: nn.Module, parts: Parts, size: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return random inputs, and the outputs of a model or of a recurrence without its head."""
+    generator = torch.Generator().manual_seed(seed)
     if parts.inputs is None:
         inputs = torch.randn(STEPS, size, generator=generator)
         sequence = inputs.double()
@@ -29,13 +55,8 @@ def record(module: nn.Module, parts: Parts, size: int) -> tuple[Tensor, Tensor]:
         sequence = inputs = torch.randint(count, (STEPS,), generator=generator)
     with backend("reference"):
         if isinstance(module, MODELS):
-            return inputs, _run_model(copy.deepcopy(module).double(), sequence)
-        outputs = _run_recurrence(copy.deepcopy(module).double(), sequence)
-    head = parts.head
-    if isinstance(head, nn.Linear):
-        bias = None if head.bias is None else head.bias.double()
-        outputs = nn.functional.linear(outputs, head.weight.double(), bias)
-    return inputs, outputs
+            return inputs, _run_model(module, sequence)
+        return inputs, _run_recurrence(module, sequence)
 
 
 def _run_recurrence(module: nn.Module, inputs: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from seqcells.lab.export.c.elementwise import blend, elementwise, operations_of
 from seqcells.lab.export.c.functions import functions
 from seqcells.lab.export.c.layers import STATES, Layer
@@ -44,23 +46,23 @@ def source(model: Model, title: str) -> str:
     return model.prefixed("\n\n".join(parts)) + "\n"
 
 
-def _widths(model: Model) -> list[int]:
-    """Return the rows per block of all products."""
+def _widths(model: Model) -> list[tuple[torch.dtype, int]]:
+    """Return the types and rows per block of all products."""
     products = [product for layer in model.layers for product in layer.products.values()]
     products += [product for product in (model.score, model.head) if product]
     products += [product for cluster in model.clusters for product in cluster[1:]]
-    return [width for product in products for width in block_widths(product)]
+    return [(product.dtype, width) for product in products for width in block_widths(product)]
 
 
 def _weights(model: Model) -> str:
     text = (
-        f"// The sizes are multiples of {4 * ALIGNMENT} bytes, so that all arrays have the same "
+        f"// The sizes are multiples of {ALIGNMENT} bytes, so that all arrays have the same "
         f"alignment.\ntypedef struct {{\n{members(model.arrays)}\n}} @_weights;"
     )
     if not model.embedded:
         return text
     return (
-        f"{text}\n\n#if defined(__GNUC__)\n__attribute__((aligned({4 * ALIGNMENT})))\n#endif\n"
+        f"{text}\n\n#if defined(__GNUC__)\n__attribute__((aligned({ALIGNMENT})))\n#endif\n"
         f"static const @_weights @_constants = {initialiser(model.arrays)};"
     )
 
