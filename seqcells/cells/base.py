@@ -84,7 +84,7 @@ class GatedCell(Cell):
     gates: tuple[str, ...]
     compiles: bool = False
     # The structure of the state, if known without calling `initial_state`: a tensor `(B, H)`, or a
-    # NamedTuple of the hidden state and a second tensor.
+    # NamedTuple of the hidden state and further tensors `(B, H)`.
     _state_form: Any = Tensor
     weight_ih: Tensor
     weight_hh: Any  # a matrix; a vector or None in some cells
@@ -256,18 +256,14 @@ class GatedCell(Cell):
         if form is Tensor:
             fits = type(state) is Tensor and state.shape == (rows, self.hidden_size)
             return state if fits and state.dtype is dtype else None
-        if form is None or not isinstance(state, tuple) or len(state) != 2:
+        if form is None or not isinstance(state, tuple) or len(state) != len(form._fields):
             return None
-        hidden, other = state
-        fits = (
-            type(hidden) is type(other) is Tensor
-            and hidden.shape == (rows, self.recurrent_size)
-            and other.shape == (rows, self.hidden_size)
-            and hidden.dtype is other.dtype is dtype
-        )
-        if not fits:
-            return None
-        return state if type(state) is form else form(hidden, other)
+        width = self.recurrent_size
+        for part in state:
+            if type(part) is not Tensor or part.shape != (rows, width) or part.dtype is not dtype:
+                return None
+            width = self.hidden_size
+        return state if type(state) is form else form(*state)
 
     def check_input(self, input: Tensor) -> None:
         """Raise unless this is the input of a step, with the size and dtype of the weights.

@@ -75,17 +75,15 @@ def batch_state(cell: Any, state: State, input: Tensor) -> State:
 
 
 def _fits(cell: Any, state: State) -> bool:
-    """Return whether an unbatched state is one or two vectors of the cell's sizes."""
+    """Return whether an unbatched state is vectors of the cell's sizes."""
     if cell._state_form is Tensor:
         return isinstance(state, Tensor) and state.shape == (cell.hidden_size,)
-    if cell._state_form is None or not isinstance(state, tuple) or len(state) != 2:
+    form = cell._state_form
+    if form is None or not isinstance(state, tuple) or len(state) != len(form._fields):
         return False
-    hidden, other = state
-    return (
-        isinstance(hidden, Tensor)
-        and isinstance(other, Tensor)
-        and hidden.shape == (cell.recurrent_size,)
-        and other.shape == (cell.hidden_size,)
+    widths = [cell.recurrent_size, *[cell.hidden_size] * (len(state) - 1)]
+    return all(
+        isinstance(part, Tensor) and part.shape == (width,) for part, width in zip(state, widths)
     )
 
 

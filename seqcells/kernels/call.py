@@ -27,7 +27,7 @@ class Call(NamedTuple):
         read: factor on the hidden state as the recurrent product reads it: `Noise.hidden`.
         drop: factor that the kernel's program reads: `Noise.candidate`, or `hidden`.
         zone: `Noise.zone`, one tensor per tensor of the state, or empty.
-        cells: also return the second tensor of the state after every step.
+        cells: also return the state's tensors but the first after every step.
     """
 
     kernel: Kernel

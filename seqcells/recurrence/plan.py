@@ -44,7 +44,7 @@ def plan_of(name: str, tensors: Tensors) -> Plan | None:
     if (
         inputs.dim() not in (2, 3)
         or hidden.dim() != 2
-        or (kernel.states == 2) != (other is not None)
+        or kernel.states != (1 if other is None else 2)
     ):
         return None
     dtype, features, units = inputs.dtype, inputs.shape[-1], hidden.shape[1]

@@ -93,7 +93,7 @@ def saved_tensor(call: Call) -> Tensor:
 
 
 def forward(call: Call, *, train: bool) -> list[Tensor]:
-    """Return `[outputs, *final_state]`, the cells if `call.cells`, saved values if `train`."""
+    """Return `[outputs, *final_state]`, further states of `call.cells`, saved values if `train`."""
     if call.inputs.dtype is torch.bfloat16:
         results = _forward(in_float32(call), train)
         kept = len(results) - train
@@ -113,8 +113,9 @@ def _forward(call: Call, train: bool) -> list[Tensor]:
         results = [inputs.new_empty(*rows, final[0].shape[1]), *final]
         problem.outputs = results[0].data_ptr()
     if call.cells:
-        results.append(inputs.new_empty(*rows, final[1].shape[1]))
-        problem.cells = results[-1].data_ptr()
+        later = [inputs.new_empty(*rows, part.shape[1]) for part in final[1:]]
+        results += later
+        _set(problem, "states", [None, *later])
     if train:
         results.append(saved_tensor(call))
         problem.saved = results[-1].data_ptr()
@@ -159,8 +160,8 @@ def _backward(
     dense = [part if part is None else part.contiguous() for part in dense]
     references.append(dense)
     if call.cells:
-        *dense, upstream = dense
-        problem.grad_cells = 0 if upstream is None else upstream.data_ptr()
+        _set(problem, "grad_states", [None, *dense[len(call.state) :]])
+        dense = dense[: len(call.state)]
     _set(problem, "grad_final", dense)
     outputs = outputs.contiguous()
     problem.outputs, problem.saved = outputs.data_ptr(), saved.data_ptr()
@@ -189,7 +190,7 @@ _WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "parame
 
 
 def _set(problem: Problem, name: str, parts: Sequence[Tensor | None]) -> None:
-    """Set the items of a member that is an array of two."""
+    """Set the items of a member with one item per part of the state."""
     for n, part in enumerate(parts):
         setattr(problem, f"{name}_{n}", 0 if part is None else part.data_ptr())
 

@@ -27,8 +27,8 @@ struct Forward : Products<T> {
       : Base(problem, plan, cell, chunks(problem, plan)) {}
 
   struct Rows {
-    T *sums[2], *state[2], *gated, *unprojected, *scaled, *before, *temps;
-    T *noise[3], *buffer;  // per thread, like `from` and `to`
+    T *sums[2], *state[PARTS], *gated, *unprojected, *scaled, *before, *temps;
+    T *noise[PARTS], *drop, *buffer;  // per thread, like `from` and `to`
     const T **from;
     T **to;
   };
@@ -64,7 +64,9 @@ struct Forward : Products<T> {
     if (p.read) x.scaled = scratch.take<T>(rows * recurrent);
     if (p.zone[0] && p.projection) x.before = scratch.take<T>(rows * recurrent);
     x.temps = scratch.take<T>(cell.temps * units);
-    for (T *&row : x.noise) row = scratch.take<T>(plan.seats() * units) + seat * units;
+    x.drop = scratch.take<T>(plan.seats() * units) + seat * units;
+    for (int part = 0; part < cell.states; ++part)
+      x.noise[part] = scratch.take<T>(plan.seats() * units) + seat * units;
     int64_t buffer = inward.buffer_size(chunk);
     for (const Weights<T> *weights : {&hidden, &late, &projection})
       buffer = std::max(buffer, weights->buffer_size(rows));
@@ -190,7 +192,8 @@ struct Forward : Products<T> {
                   x.state[part] + j * this->padded_width(part), this->state_width(part) * sizeof(T));
     for (int64_t t = p.lengths ? this->end(r) : T_; t < T_; ++t) {
       std::memset(this->output(t, r), 0, R * sizeof(T));
-      if (p.cells) std::memset(this->cell_state(t, r), 0, H * sizeof(T));
+      for (int part = 1; part < cell.states; ++part)
+        if (p.states[part]) std::memset(this->part_of_step(part, t, r), 0, H * sizeof(T));
     }
   }
 
@@ -222,7 +225,9 @@ struct Forward : Products<T> {
     const Columns units_shown = {mine.from, mine.to < H ? mine.to : H};
     for (int64_t j = 0; j < alive; ++j) {
       copy(this->output(t, share.row(j)), x.state[0] + j * recurrent, shown);
-      if (p.cells) copy(this->cell_state(t, share.row(j)), x.state[1] + j * units, units_shown);
+      for (int part = 1; part < cell.states; ++part)
+        if (p.states[part])
+          copy(this->part_of_step(part, t, share.row(j)), x.state[part] + j * units, units_shown);
     }
     share.meet();
   }
@@ -266,12 +271,12 @@ struct Forward : Products<T> {
     ForwardRow<T> row{};
     row.sums = x.to[j];
     row.parameters = parameters;
-    row.h = p.projection ? x.unprojected + j * units : x.state[0] + j * recurrent;
-    if (cell.states > 1) row.c = x.state[1] + j * units;
+    row.state[0] = p.projection ? x.unprojected + j * units : x.state[0] + j * recurrent;
+    for (int part = 1; part < cell.states; ++part) row.state[part] = x.state[part] + j * units;
     if (p.saved) row.saved = this->saved_row(t, r), row.rows = row.saved + this->rows_at();
-    if (cell.takes_drop) row.drop = this->drop(t, r, x.noise[2]);
+    if (cell.takes_drop) row.drop = this->drop(t, r, x.drop);
     for (int part = p.projection ? 1 : 0; part < cell.states; ++part)
-      row.stays[part] = this->stays(part, t, r, x.noise[part]);
+      row.zoned |= (row.stays[part] = this->stays(part, t, r, x.noise[part])) != nullptr;
     row.temps = x.temps;
     row.units = this->shared_units(mine);
     cell.forward(cell, row);

@@ -35,7 +35,6 @@ struct RnnTanh : Plain {
   static constexpr int states = 1;
   static constexpr int parameters = 0;
   static constexpr int saved = 0;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
   static constexpr bool reads_new_hidden = true;
   static constexpr int input_gates[] = {0};
@@ -72,7 +71,6 @@ struct RnnRelu : Plain {
   static constexpr int states = 1;
   static constexpr int parameters = 0;
   static constexpr int saved = 0;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
   static constexpr bool reads_new_hidden = true;
   static constexpr int input_gates[] = {0};
@@ -117,7 +115,6 @@ struct Gru : Plain {
   static constexpr int states = 1;
   static constexpr int parameters = 0;
   static constexpr int saved = 4;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
   static constexpr bool reads_new_hidden = false;
   static constexpr bool takes_drop = true;
@@ -198,13 +195,13 @@ struct Lstm : Plain {
   static constexpr int states = 2;
   static constexpr int parameters = 0;
   static constexpr int saved = 5;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
   static constexpr bool reads_new_hidden = false;
   static constexpr bool projects = true;
   static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0, 1, 2, 3};
   static constexpr int hidden_gates[] = {0, 1, 2, 3};
+  static constexpr int saved_states[] = {0};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
@@ -369,7 +366,6 @@ struct LayerNormLstm : Plain {
   static constexpr int states = 2;
   static constexpr int parameters = 18;
   static constexpr int saved = 14;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 4;
   static constexpr int forward_phases = 5;
   static constexpr int forward_temps = 11;
@@ -381,6 +377,7 @@ struct LayerNormLstm : Plain {
   static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0, 1, 2, 3};
   static constexpr int hidden_gates[] = {0, 1, 2, 3};
+  static constexpr int saved_states[] = {0};
   static constexpr int forward_temp_phase[] = {2, 3, 2, 1, 1, 1, 1, 1, 1, 1, 1};
   static constexpr int forward_mean_phase[] = {3, 2, 1, 1, 0, 0};
   static constexpr int backward_temp_phase[] = {3, 3, 3, 3, 3, 3, 3, 3, 2, 2, 2, 2, 0, 2, 2, 2, 0, 1, 0, 0, 0, 0, 0};
@@ -811,7 +808,6 @@ struct LayerNormGru : Plain {
   static constexpr int states = 1;
   static constexpr int parameters = 12;
   static constexpr int saved = 10;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 4;
   static constexpr int forward_phases = 3;
   static constexpr int forward_temps = 6;
@@ -1112,12 +1108,12 @@ struct PeepholeLstm : Plain {
   static constexpr int states = 2;
   static constexpr int parameters = 3;
   static constexpr int saved = 5;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
   static constexpr bool reads_new_hidden = false;
   static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0, 1, 2, 3};
   static constexpr int hidden_gates[] = {0, 1, 2, 3};
+  static constexpr int saved_states[] = {0};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
@@ -1220,12 +1216,12 @@ struct CoupledLstm : Plain {
   static constexpr int states = 2;
   static constexpr int parameters = 0;
   static constexpr int saved = 4;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
   static constexpr bool reads_new_hidden = false;
   static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0, 1, 2};
   static constexpr int hidden_gates[] = {0, 1, 2};
+  static constexpr int saved_states[] = {0};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
@@ -1301,12 +1297,12 @@ struct LightLstm : Plain {
   static constexpr int states = 2;
   static constexpr int parameters = 0;
   static constexpr int saved = 3;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
   static constexpr bool reads_new_hidden = true;
   static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0, 1};
   static constexpr int hidden_gates[] = {0, 1};
+  static constexpr int saved_states[] = {0};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
@@ -1368,7 +1364,6 @@ struct Mgu : Plain {
   static constexpr int states = 1;
   static constexpr int parameters = 0;
   static constexpr int saved = 3;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
   static constexpr bool reads_new_hidden = false;
   static constexpr bool takes_drop = true;
@@ -1434,7 +1429,6 @@ struct IndrnnRelu : Plain {
   static constexpr int states = 1;
   static constexpr int parameters = 1;
   static constexpr int saved = 0;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
   static constexpr bool reads_new_hidden = true;
   static constexpr bool takes_drop = true;
@@ -1480,7 +1474,6 @@ struct IndrnnTanh : Plain {
   static constexpr int states = 1;
   static constexpr int parameters = 1;
   static constexpr int saved = 0;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
   static constexpr bool reads_new_hidden = true;
   static constexpr bool takes_drop = true;
@@ -1530,7 +1523,6 @@ struct MinGru : Plain {
   static constexpr int states = 1;
   static constexpr int parameters = 0;
   static constexpr int saved = 2;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
   static constexpr bool reads_new_hidden = false;
   static constexpr bool takes_drop = true;
@@ -1592,7 +1584,6 @@ struct MinLstm : Plain {
   static constexpr int states = 1;
   static constexpr int parameters = 0;
   static constexpr int saved = 5;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
   static constexpr bool reads_new_hidden = false;
   static constexpr bool takes_drop = true;

@@ -39,8 +39,8 @@ struct Gradients : Products<T> {
 
   struct Rows {
     Chunk chunks[2];
-    T *dx, *dh, *dc, *fresh[2], *dm, *e, *before_cell, *after;
-    T *before, *dscaled, *stays, *temps, *noise[2];
+    T *dx, *grad[PARTS], *fresh[PARTS], *dm, *e, *before_part[PARTS], *after;
+    T *before, *dscaled, *stays, *temps, *noise[PARTS], *drop;
     T *weights, *projection_weights, *parameters;
     T *buffer;  // per thread, like the pairs of rows
     Word *left_words, *dz_words;
@@ -80,16 +80,17 @@ struct Gradients : Products<T> {
       c.inputs_to = scratch.take<T *>(plan.parts * chunk) + (plan.pairs ? 0 : seat * chunk);
     }
     if (p.grad_inputs) x.dx = take(chunk * padded(I));
-    x.dh = take(rows * recurrent);
-    if (cell.states > 1) x.dc = take(rows * units), x.before_cell = own(units);
-    for (int part = 0; p.resets && part < cell.states; ++part)
-      x.fresh[part] = take(rows * this->padded_width(part));
+    for (int part = 0; part < cell.states; ++part) {
+      x.grad[part] = take(rows * this->padded_width(part));
+      if (part) x.before_part[part] = own(units), x.noise[part] = own(units);
+      if (p.resets) x.fresh[part] = take(rows * this->padded_width(part));
+    }
     if (cell.late_slots) x.e = take(rows * units);
     if (cell.reads_new_hidden) x.after = own(units);
     if (p.read) x.before = take(rows * recurrent), x.dscaled = take(rows * recurrent);
     if (p.zone[0]) x.stays = take(rows * recurrent);
     x.temps = take(cell.temps * units);
-    for (T *&row : x.noise) row = own(units);
+    x.drop = own(units);
     if (p.projection) {
       x.dm = take(rows * units);
       if (needs_weight_gradients() && !at_once) x.projection_weights = take(R * units);

@@ -6,6 +6,8 @@
 
 namespace seqcells {
 
+constexpr int PARTS = 8;  // most parts of a state, of which the hidden state is the first
+
 struct Problem {
   // In place of a built-in cell: a Cell<T>, or its code and constants for the interpreter.
   const void *custom_cell;
@@ -16,18 +18,19 @@ struct Problem {
   int64_t whole_rows;                    // the cell computes means over its units
   int64_t narrow, stored;                // a `Narrow` and a `Stored`: numbers of the products
   int64_t input_step, input_row;         // strides of inputs, in elements
-  int64_t read_step, drop_step, zone_step[2];                 // strides of noise; 0: per sequence
+  int64_t read_step, drop_step, zone_step[PARTS];             // strides of noise; 0: per sequence
   const int64_t *lengths, *batch_sizes;                       // (B,) padded; (T,) packed; or null
   const uint8_t *resets;                                      // (T, B) or null
   const void *inputs;
   const void *weight_ih, *weight_hh, *bias_ih, *bias_hh, *weight_hr;
   const void *parameters;  // (parameters, H), read by the step outside the products
-  const void *read, *drop, *zone[2];  // (B, .) or (T, B, .) or null: factors, and zoneout shares
-  const void *state[2], *fresh[2];
-  void *outputs, *final_state[2], *cells, *saved;  // cells: second part of the state per step
+  const void *read, *drop, *zone[PARTS];  // (B, .) or (T, B, .) or null: factors, and zoneout shares
+  const void *state[PARTS], *fresh[PARTS];
+  void *outputs, *final_state[PARTS], *saved;
+  void *states[PARTS];  // the parts after every step but the first, which is the outputs; or null
   int64_t grad_step, grad_row;                    // strides of grad_outputs
-  const void *grad_outputs, *grad_final[2], *grad_cells;
-  void *grad_inputs, *grad_state[2], *grad_fresh[2];
+  const void *grad_outputs, *grad_final[PARTS], *grad_states[PARTS];
+  void *grad_inputs, *grad_state[PARTS], *grad_fresh[PARTS];
   void *grad_weight_ih, *grad_weight_hh, *grad_bias_ih, *grad_bias_hh, *grad_weight_hr;
   void *grad_parameters;
 };
@@ -50,8 +53,8 @@ enum : int64_t { BFLOAT16_DOT = 1, INT8_DOT = 2 };
   _(input_step) _(input_row) _(read_step) _(drop_step) _(zone_step)                              \
   _(lengths) _(batch_sizes) _(resets) _(inputs)                                                  \
   _(weight_ih) _(weight_hh) _(bias_ih) _(bias_hh) _(weight_hr) _(parameters)                     \
-  _(read) _(drop) _(zone) _(state) _(fresh) _(outputs) _(final_state) _(cells) _(saved)          \
-  _(grad_step) _(grad_row) _(grad_outputs) _(grad_final) _(grad_cells)                           \
+  _(read) _(drop) _(zone) _(state) _(fresh) _(outputs) _(final_state) _(saved) _(states)         \
+  _(grad_step) _(grad_row) _(grad_outputs) _(grad_final) _(grad_states)                          \
   _(grad_inputs) _(grad_state) _(grad_fresh) _(grad_weight_ih) _(grad_weight_hh)                 \
   _(grad_bias_ih) _(grad_bias_hh) _(grad_weight_hr) _(grad_parameters)
 

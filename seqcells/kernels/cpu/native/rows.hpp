@@ -135,7 +135,9 @@ struct Sizes {
     return p.batch_sizes ? plan.start[t] + r : t * B + plan.order[r];
   }
   T *output(int64_t t, int64_t r) const { return static_cast<T *>(p.outputs) + dense(t, r) * R; }
-  T *cell_state(int64_t t, int64_t r) const { return static_cast<T *>(p.cells) + dense(t, r) * H; }
+  T *part_of_step(int part, int64_t t, int64_t r) const {
+    return static_cast<T *>(p.states[part]) + dense(t, r) * H;
+  }
   T *saved_row(int64_t t, int64_t r) const {
     return static_cast<T *>(p.saved) + (plan.start[t] + r) * saved_width();
   }
