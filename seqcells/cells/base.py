@@ -9,7 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqcells.cells.checks import batch_state, check_definition, overridden_method, positive_integer
+from seqcells.cells.checks import (
+    batch_state,
+    check_definition,
+    check_heads,
+    overridden_method,
+    positive_integer,
+)
+from seqcells.equations.heads import hidden_product
 from seqcells.equations.protocol import Weights as Weights
 from seqcells.kernels.narrow import float_like
 from seqcells.noise import Noise, drop_args, scale_hidden
@@ -111,13 +118,17 @@ class GatedCell(Cell):
         dtype: torch.dtype | None = None,
         *,
         recurrent_size: int | None = None,
+        heads: int = 1,
     ) -> None:
         super().__init__()
         check_definition(self, GatedCell)
         self.input_size = positive_integer(input_size, "input_size")
         self.hidden_size = positive_integer(hidden_size, "hidden_size")
         self.recurrent_size = recurrent_size or hidden_size
+        self.heads = check_heads(heads, self.hidden_size)
         self.bias = bias
+        if self.heads > 1 and len(self.parameter_shapes()["weight_hh"] or ()) != 2:
+            raise ValueError(f"heads: expected 1 for {type(self).__name__}, got {heads}")
         for name, shape in self.parameter_shapes().items():
             empty = None if shape is None else torch.empty(shape, device=device, dtype=dtype)
             self.register_parameter(name, None if empty is None else nn.Parameter(empty))
@@ -151,7 +162,7 @@ class GatedCell(Cell):
         bias = (rows,) if self.bias else None
         return {
             "weight_ih": (rows, self.input_size),
-            "weight_hh": (rows, self.recurrent_size),
+            "weight_hh": (rows, self.recurrent_size // self.heads),
             "bias_ih": bias,
             "bias_hh": bias,
         }
@@ -207,7 +218,7 @@ class GatedCell(Cell):
         Of `noise` it applies the factors on the hidden state and on the candidate.
         """
         hidden = scale_hidden(self.output(state), noise)
-        from_hidden = F.linear(hidden, weights.weight_hh, weights.bias_hh)
+        from_hidden = hidden_product(hidden, weights.weight_hh, weights.bias_hh)
         return self.activate(from_input, from_hidden, state, *drop_args(noise))
 
     def overridden(self) -> str | None:
@@ -275,7 +286,9 @@ class GatedCell(Cell):
         check_input(input, size, dtype, ranks, step_layout(size), "input")
 
     def extra_repr(self) -> str:
-        return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
+        options = "" if self.bias else ", bias=False"
+        options += "" if self.heads == 1 else f", heads={self.heads}"
+        return f"{self.input_size}, {self.hidden_size}{options}"
 
     def _zeros(self, rows: int, columns: int, device: Any, dtype: Any) -> Tensor:
         if device is None or dtype is None:

@@ -96,6 +96,17 @@ def positive_integer(size: int, name: str) -> int:
     return size
 
 
+def check_heads(heads: int, hidden_size: int) -> int:
+    """Return the number of heads; raise an error unless it divides the units."""
+    positive_integer(heads, "heads")
+    if hidden_size % heads:
+        raise ValueError(
+            f"heads: expected a divisor of hidden_size ({hidden_size}), got {heads}; choose sizes "
+            "that divide evenly"
+        )
+    return heads
+
+
 def check_share(share: float, name: str) -> None:
     """Raise unless `share` is a number from 0 to 1."""
     if not isinstance(share, (int, float)) or isinstance(share, bool):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 from torch import Tensor
 
 from seqcells.equations.catalogue import Kernel, kernel_of
-from seqcells.kernels.narrow import is_narrow
+from seqcells.kernels.narrow import columns, is_narrow
 
 # The parts of a call that are not tensors: the kernel; the numbers of tensors in state, fresh and
 # zone; reverse; cells.
@@ -68,6 +68,12 @@ class Call(NamedTuple):
     def single(self) -> bool:
         """Whether this is one step, without a time dimension."""
         return self.inputs.dim() == 2 and self.batch_sizes is None
+
+    @property
+    def heads(self) -> int:
+        """The number of blocks of `weight_hh`, each for the units of one head."""
+        weight = self.weight_hh
+        return 1 if weight is None else self.state[0].shape[1] // columns(weight)
 
     @property
     def steps(self) -> int:

@@ -54,7 +54,7 @@ def check_sizes(call: Call) -> None:
     expected: tuple[Any, ...] = (
         (rows, width),
         (fused, features),
-        (fused, width) if kernel.hidden else None,
+        (fused, width // max(call.heads, 1)) if kernel.hidden else None,
         bias_ih if bias_ih is None else (fused,),
         bias_hh if bias_hh is None else (fused,),
         (inputs.shape[0], features) if packed else (*inputs.shape[:-2], rows, features),

@@ -96,6 +96,7 @@ def _template(kernel: Kernel, dtype: torch.dtype, features: int, units: int) -> 
     problem.cell = kernel.number
     problem.gates = kernel.gates
     problem.is_double = dtype is torch.float64
+    problem.heads = 1
     problem.input_size = problem.input_row = features
     problem.hidden_size = units
     return bytes(problem)

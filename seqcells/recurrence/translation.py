@@ -7,9 +7,11 @@ from typing import Any
 from torch import Tensor
 
 from seqcells.equations.catalogue import Kernel
-from seqcells.equations.protocol import factor_of
+from seqcells.equations.heads import full_matrix
+from seqcells.equations.protocol import Weights, factor_of
 from seqcells.equations.recording import kernel_weights
 from seqcells.kernels.call import Call
+from seqcells.kernels.narrow import columns
 from seqcells.noise import Noise
 from seqcells.recurrence.request import Request
 from seqcells.state import flat_state
@@ -24,11 +26,22 @@ def call_of(request: Request, kernel: Kernel) -> tuple[Call, str]:
     if request.batch_sizes is None:
         rows = inputs.shape[-2]
         state, fresh = _for_rows(state, rows), _for_rows(fresh, rows)
+    weights = _whole_heads(weights, inputs, state[0].shape[1])
     read, drop, zone, unsupported = _factors(request.cell, request.noise, kernel)
     cells = request.all_states and len(state) > 1
     steps = request.lengths, request.batch_sizes, request.resets, request.reverse, cells
     parts: list[Any] = [*weights, fresh, read, drop, zone, *steps]
     return Call(kernel, inputs, state, *parts), unsupported
+
+
+def _whole_heads(weights: Weights, inputs: Tensor, units: int) -> Weights:
+    """Return weights with the heads that kernels support: on the CPU of whole blocks of 16 units."""
+    weight = weights.weight_hh
+    if weight is None or columns(weight) == units:
+        return weights
+    if inputs.is_cpu and columns(weight) % 16 == 0:
+        return weights
+    return weights._replace(weight_hh=full_matrix(weight, units))
 
 
 def _for_rows(parts: list[Tensor], rows: int) -> list[Tensor]:

@@ -213,6 +213,7 @@ def problem_of(call: Call) -> tuple[Problem, list[Any]]:
     problem.gates, problem.whole_rows = kernel.gates, kernel.whole_rows
     problem.input_size = inputs.shape[-1]
     problem.projection = 0 if call.weight_hr is None else call.state[0].shape[1]
+    problem.heads = call.heads
     if kernel.number is not None:
         problem.cell = kernel.number
     else:

@@ -22,7 +22,7 @@ def _parts(name: str) -> str:
 # Members of `Problem` in native/problem.hpp, in order.
 MEMBERS = (
     "custom_cell code constants cell is_double threads reverse "
-    "steps batch gates input_size hidden_size projection whole_rows "
+    "steps batch gates input_size hidden_size projection heads whole_rows "
     "narrow stored "
     f"input_step input_row read_step drop_step {_parts('zone_step')} "
     "lengths batch_sizes resets inputs "

@@ -8,7 +8,7 @@
 #pragma once
 #include <algorithm>
 
-#include "weights.hpp"
+#include "products.hpp"
 
 namespace SEQCELLS_VARIANT {
 

@@ -8,14 +8,14 @@
 #include <algorithm>
 
 #include "outer.hpp"
-#include "weights.hpp"
+#include "products.hpp"
 
 namespace SEQCELLS_VARIANT {
 
 template <class T>
 struct Gradients : Products<T> {
   using Base = Products<T>;
-  using Base::B, Base::H, Base::I, Base::L, Base::R, Base::T_, Base::cell, Base::hidden,
+  using Base::B, Base::D, Base::H, Base::I, Base::L, Base::R, Base::T_, Base::cell, Base::hidden,
       Base::inward, Base::late, Base::most_rows, Base::p, Base::parameters, Base::plan,
       Base::projection, Base::recurrent, Base::sums, Base::units;
   static constexpr int64_t CHUNK = 128, SHORT = 32;  // least rows per chunk; in a pair
@@ -61,7 +61,7 @@ struct Gradients : Products<T> {
 
   void shared(Scratch &scratch) {
     for (Weights<T> *weights : {&inward, &hidden, &late, &projection})
-      weights->take_back(scratch, padded(weights->width));
+      weights->take_back(scratch);
     this->take_constants(scratch);
     meetings = scratch.take<Meeting>(plan.groups);
   }
@@ -158,9 +158,9 @@ struct Gradients : Products<T> {
       pair_rows(rows, c.dz, dz_width(), sums(), x.dz_words);
     }
     if (x.weights) {
-      if (cell.early()) add(x, c, rows, 0, R, cell.hidden_at(), cell.early(), share, pairs);
+      if (cell.early()) add_hidden(x, c, rows, 0, cell.hidden_at(), cell.early(), share, pairs);
       if (const int slots = cell.late_slots)
-        add(x, c, rows, late_at(), R, cell.slots - slots, slots, share, pairs);
+        add_hidden(x, c, rows, late_at(), cell.slots - slots, slots, share, pairs);
       add(x, c, rows, input_at(), I, 0, cell.input_slots, share, pairs);
     }
     const Columns mine = share.columns(units);
@@ -186,12 +186,32 @@ struct Gradients : Products<T> {
       std::memcpy(c.inputs_to[j] + mine.from, x.to[j] + mine.from, (end - mine.from) * sizeof(T));
   }
 
+  // Accumulate the gradient of W_hh between the operand at `left` and these slots: of each head, the
+  // block of its own columns and units.
+  void add_hidden(Rows &x, const Chunk &c, int64_t rows, int64_t left, int slot, int slots,
+                  const Share &share, bool pairs) const {
+    if (p.heads == 1) return add(x, c, rows, left, R, slot, slots, share, pairs);
+    const Columns mine = share.columns(slots * units);
+    for (int64_t at = 0; at < slots * units; at += D) {
+      const Columns own = mine.within(at, at + D);
+      if (own.to > own.from)
+        add_outer_product(x, c, rows, left + at % units, D, left, slot * units + own.from,
+                          own.to - own.from, pairs);
+    }
+  }
+
   // Accumulate the gradient of the weights between `count` columns of `left` and these slots.
   void add(Rows &x, const Chunk &c, int64_t rows, int64_t left, int64_t count, int slot, int slots,
            const Share &share, bool pairs = false) const {
     const Columns mine = share.columns(slots * units);
-    const int64_t at = slot * units + mine.from, columns = mine.to - mine.from;
-    T *to = x.weights + left * sums() + at;
+    add_outer_product(x, c, rows, left, count, left, slot * units + mine.from, mine.to - mine.from,
+                      pairs);
+  }
+
+  // Add the product of `count` columns of `left` and `columns` of `dz` to rows `row` of the weights.
+  void add_outer_product(Rows &x, const Chunk &c, int64_t rows, int64_t left, int64_t count,
+                         int64_t row, int64_t at, int64_t columns, bool pairs) const {
+    T *to = x.weights + row * sums() + at;
     if constexpr (sizeof(T) == sizeof(Word) && BYTES == 64)
       if (pairs)
         return add_outer((rows + 1) / 2, x.left_words + left, left_width(), count,
@@ -204,13 +224,15 @@ struct Gradients : Products<T> {
     const auto gradient = [](void *data) { return static_cast<T *>(data); };
     for (int64_t block = thread; block < units / 16; block += threads) {
       const int64_t first = block * 16, count = H - first < 16 ? H - first : 16;
-      const auto add = [&](void *gradients, int64_t width, int gate, int64_t left, int64_t slot) {
+      // `head`: the first column of a head, if its gradient is read from the operands.
+      const auto add = [&](void *gradients, int64_t width, int gate, int64_t left, int64_t slot,
+                           int64_t head = 0) {
         const int64_t at = slot * units + first;
         T *to = gradient(gradients) + (gate * H + first) * width;
         if (!at_once) return add_groups(rows_of, to, width, count, left * sums() + at);
         for_groups(rows_of, [&](const Chunk &c, int64_t rows, bool more) {
-          write_outer(rows, c.dz + at, dz_width(), count, c.left + left, left_width(), width, to,
-                      more);
+          write_outer(rows, c.dz + at, dz_width(), count, c.left + left + head, left_width(), width,
+                      to, more);
         });
       };
       const auto add_bias = [&](void *gradients, int gate, int64_t slot) {
@@ -227,7 +249,8 @@ struct Gradients : Products<T> {
       }
       for (int s = 0; s < cell.hidden_slots; ++s) {
         const int64_t slot = cell.hidden_at() + s;
-        add(p.grad_weight_hh, R, cell.hidden_gates[s], s < cell.early() ? 0 : late_at(), slot);
+        const int64_t left = s < cell.early() ? 0 : late_at();
+        add(p.grad_weight_hh, D, cell.hidden_gates[s], left, slot, first / D * D);
         add_bias(p.grad_bias_hh, cell.hidden_gates[s], slot);
       }
     }

@@ -15,6 +15,7 @@ struct Problem {
   const double *constants;
   int64_t cell, is_double, threads, reverse;
   int64_t steps, batch, gates, input_size, hidden_size, projection;  // T, B, G, I, H, P (or 0)
+  int64_t heads;  // blocks of W_hh, each of the same units in rows and columns: a multiple of 16
   int64_t whole_rows;                    // the cell computes means over its units
   int64_t narrow, stored;                // a `Narrow` and a `Stored`: numbers of the products
   int64_t input_step, input_row;         // strides of inputs, in elements
@@ -49,7 +50,7 @@ enum : int64_t { BFLOAT16_DOT = 1, INT8_DOT = 2 };
 // All members, for library.py to compare with its own.
 #define SEQCELLS_MEMBERS(_)                                                                      \
   _(custom_cell) _(code) _(constants) _(cell) _(is_double) _(threads) _(reverse)                           \
-  _(steps) _(batch) _(gates) _(input_size) _(hidden_size) _(projection) _(whole_rows) _(narrow) _(stored) \
+  _(steps) _(batch) _(gates) _(input_size) _(hidden_size) _(projection) _(heads) _(whole_rows) _(narrow) _(stored) \
   _(input_step) _(input_row) _(read_step) _(drop_step) _(zone_step)                              \
   _(lengths) _(batch_sizes) _(resets) _(inputs)                                                  \
   _(weight_ih) _(weight_hh) _(bias_ih) _(bias_hh) _(weight_hr) _(parameters)                     \
