@@ -4,6 +4,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 
@@ -11,6 +12,7 @@ SHORTEST = 0.02  # seconds: shorter calls are repeated within a round
 FEW = 3  # rounds of long calls
 
 Clock = Callable[[Callable[[], object], int], float]
+Figure = TypeVar("Figure")
 
 
 def seconds(run: Callable[[], object], repeats: int = 1) -> float:
@@ -43,8 +45,8 @@ def in_turn(
     clock: Clock = seconds,
     long: float = math.inf,
     shortest: float | None = None,
-    statistic: Callable[[list[float]], float] = statistics.median,
-) -> list[float]:
+    statistic: Callable[[list[float]], Figure] = statistics.median,
+) -> list[Figure]:
     """Return the median seconds of each; every round runs all, every second round in reverse.
 
     A call is repeated within a round until `shortest` seconds have passed (default: `SHORTEST`).

@@ -55,12 +55,18 @@ __version__ = "0.1.0"
 redirect_old_names()
 
 
-def load(run: str | Path) -> Classifier:
+def load(run: str | Path, quantize: str | None = None) -> Classifier:
     """Load the classifier from the folder of a training run: see `seqcells.lab.prediction`.
+
+    Args:
+        run: the folder.
+        quantize: "int8" or "bfloat16" to store the matrices of the recurrence in this dtype, as
+            `seqcells.quantize` does.
 
     Raises:
         ImportError: the dependencies of training and prediction are not installed.
-        ValueError: not a run of a classifier, or a file is missing or damaged.
+        ValueError: not a run of a classifier, a file is missing or damaged, or `quantize` is
+            another dtype or given for a model without a recurrence.
     """
     try:
         prediction = import_module("seqcells.lab.prediction")
@@ -69,7 +75,7 @@ def load(run: str | Path) -> Classifier:
         if line is None:
             raise
         raise ImportError(line) from error
-    return prediction.load(run)
+    return prediction.load(run, quantize)
 
 
 __all__ = [

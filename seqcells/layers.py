@@ -94,9 +94,10 @@ class _Layers(nn.RNNBase):
             resets: bool, in the shape of the input's first two dimensions. Where true, the state
                 is set to zero before that step, in the order of each direction.
 
-        Under autocast the arithmetic is float32, and the results have the dtypes of torch.nn's
-        layers: autocast's dtype for the RNN, and for the LSTM unless packed. Otherwise they have
-        the dtype of the initial state, by default that of the input. float64 is not converted.
+        Under autocast, kernels multiply in autocast's dtype, except for float16 on the CPU. Sums,
+        states, gates and the readable loop are float32. Results have the dtypes of torch.nn's
+        layers: autocast's for the RNN, and for the LSTM unless packed; otherwise that of the
+        initial state, by default that of the input. float64 is not converted.
 
         Returns:
             output: `(T, B, D*H)`, in the layout of the input, packed if the input is packed.

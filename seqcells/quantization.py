@@ -23,8 +23,8 @@ def quantize(module: Module, dtype: torch.dtype = torch.int8) -> Module:
     """Return a copy for inference whose recurrences hold their matrices in int8 or bfloat16.
 
     It applies to every `RNN`, `GRU`, `LSTM` and gated cell in the module, in `Recurrent`, `Stack`
-    and modifiers too. All other parameters, embeddings and linear layers among them, are copied as
-    they are::
+    and modifiers too. All other parameters, embeddings and linear layers among them, are copied.
+    Parametrizations of recurrences are replaced by their values::
 
         small = seqcells.quantize(model)
         with torch.no_grad():
@@ -37,10 +37,10 @@ def quantize(module: Module, dtype: torch.dtype = torch.int8) -> Module:
       a product, and products are summed in float32.
 
     Inputs, biases, state and gates stay in float32. The copy is in evaluation mode, on the CPU, and
-    has no gradients. It accepts the same arguments, `Stepper` accepts it, and it can be copied,
-    pickled and saved: an int8 matrix `(rows, I)` is a buffer `(rows, I + 4)` of the same name, with
-    the four bytes of its scale after each row. Without the C++ kernels, the readable loop runs with
-    the rounded weights.
+    no parameter requires a gradient. It accepts the same arguments, `Stepper` accepts it, and it
+    can be copied, pickled and saved: an int8 matrix `(rows, I)` is a buffer `(rows, I + 4)` of the
+    same name, with the four bytes of its scale after each row. Without the C++ kernels, the
+    readable loop runs with the rounded weights.
 
     Args:
         module: any module that contains recurrences of seqcells, in float32.
@@ -48,8 +48,8 @@ def quantize(module: Module, dtype: torch.dtype = torch.int8) -> Module:
 
     Raises:
         TypeError: not a module, or without a recurrence of seqcells.
-        ValueError: another dtype, weights that are not float32, not on the CPU or not finite, a
-            cell without a kernel, or more than 65,536 inputs.
+        ValueError: another dtype, weights that are quantized, not parameters, not float32, not on
+            the CPU or not finite, a cell without a kernel, or more than 65,536 inputs.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype: expected torch.int8 or torch.bfloat16, got {dtype}")
@@ -62,32 +62,47 @@ def quantize(module: Module, dtype: torch.dtype = torch.int8) -> Module:
             f"module: expected recurrences of seqcells, got {type(module).__name__} without one; "
             "use layers or gated cells of seqcells"
         )
+    stored: dict[Tensor, Tensor] = {}
     for part in parts:
-        _quantize_part(part, dtype)
-    return copied
+        _quantize_part(part, dtype, stored)
+    return copied.requires_grad_(False)
 
 
-def _quantize_part(part: _Layers | GatedCell, dtype: torch.dtype) -> None:
+def _quantize_part(
+    part: _Layers | GatedCell, dtype: torch.dtype, stored: dict[Tensor, Tensor]
+) -> None:
+    """Replace the matrices of a part. `stored` has those of tied weights, by parameter."""
     if isinstance(part, GatedCell):
         _check_cell(part)
         names = list(MATRICES)
     else:
         names = [name for names in part._all_weights for name in names if "weight" in name]
+    if parametrize.is_parametrized(part):
+        _evaluate_parametrizations(part)
     for name in names:
-        if parametrize.is_parametrized(part, name):
-            parametrize.remove_parametrizations(part, name, leave_parametrized=True)
-    parameters: dict[str, Any] = part._parameters
-    matrices = dict(part.named_parameters(recurse=False))
-    for name in names:
-        if (weight := matrices.get(name)) is not None and weight.dim() == 2:
+        weight = getattr(part, name, None)
+        if weight is None or weight.dim() != 2:
+            continue
+        if weight not in stored:
             _check_weight(part, name, weight)
-            del parameters[name]
-            stored = to_int8(weight) if dtype is torch.int8 else weight.detach().to(dtype)
-            part.register_buffer(name, stored)
-    for parameter in part.parameters():
-        parameter.requires_grad_(False)
+            narrow = to_int8(weight) if dtype is torch.int8 else weight.detach().to(dtype)
+            stored[weight] = narrow
+        delattr(part, name)
+        part.register_buffer(name, stored[weight])
     if isinstance(part, _Layers):
         part._init_flat_weights()
+
+
+def _evaluate_parametrizations(part: Any) -> None:
+    """Replace parametrized parameters by their values.
+
+    `remove_parametrizations` would change the class, which the original module has as well.
+    """
+    values = {name: getattr(part, name).detach() for name in part.parametrizations}
+    part.__class__ = parametrize.type_before_parametrizations(part)
+    del part.parametrizations
+    for name, value in values.items():
+        part.register_parameter(name, nn.Parameter(value))
 
 
 def _check_cell(cell: GatedCell) -> None:
@@ -102,6 +117,16 @@ def _check_cell(cell: GatedCell) -> None:
 
 def _check_weight(part: nn.Module, name: str, weight: Tensor) -> None:
     kind = type(part).__name__
+    if name in part._buffers:
+        raise ValueError(
+            f"{kind}.{name}: expected a parameter, got quantized weights; quantize the original "
+            "module"
+        )
+    if name not in part._parameters:
+        raise ValueError(
+            f"{kind}.{name}: expected a parameter, got a tensor that a hook computes; use "
+            "torch.nn.utils.parametrizations"
+        )
     if weight.dtype is not torch.float32 or not weight.is_cpu:
         raise ValueError(
             f"{kind}.{name}: expected float32 on the CPU, got {weight.dtype} on {weight.device}; "

@@ -85,8 +85,9 @@ class Recurrent(nn.Module):
             all_states: return the state of every step in place of the outputs, for example to get
                 the cell states of an LSTM.
 
-        Under autocast, cells with a kernel compute in float32, and the results have the dtype of
-        the initial state, or else that of the inputs.
+        Under autocast, kernels multiply in autocast's dtype, except for float16 on the CPU. Sums,
+        states and gates are float32, and so is the readable loop of cells with a kernel. Results
+        have the dtype of the initial state, or else that of the inputs.
 
         Returns:
             outputs: `(T, B, H)`, in the layout of the inputs and zero beyond each length. With

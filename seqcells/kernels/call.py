@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
+import torch
 from torch import Tensor
 
 from seqcells.equations.catalogue import Kernel, kernel_of
@@ -61,8 +62,10 @@ class Call(NamedTuple):
 
     def is_narrow_matrix(self, tensor: Tensor) -> bool:
         """Whether a tensor is one of the matrices, stored in fewer bits than the inputs."""
-        matrices = (self.weight_ih, self.weight_hh, self.weight_hr)
-        return any(tensor is matrix for matrix in matrices) and is_narrow(tensor, self.inputs.dtype)
+        matrices, dtype = (self.weight_ih, self.weight_hh, self.weight_hr), self.inputs.dtype
+        if dtype is torch.float64:  # kernels sum narrow products in float32
+            return False
+        return any(tensor is matrix for matrix in matrices) and is_narrow(tensor, dtype)
 
     @property
     def single(self) -> bool:

@@ -55,10 +55,14 @@ def widened(weights: Weights, dtype: torch.dtype) -> Weights:
 def float_like(module: nn.Module, name: str) -> Tensor:
     """Return a tensor of the device and dtype that a module with this weight computes with.
 
-    A quantized weight is a buffer, and its module computes in float32.
+    A quantized weight is a buffer. Its module computes in the dtype of its biases, without them in
+    float32.
     """
     weight: Tensor = getattr(module, name)
-    return weight.new_empty(0, dtype=torch.float32) if name in module._buffers else weight
+    if name not in module._buffers:
+        return weight
+    bias = next(module.parameters(recurse=False), None)
+    return weight.new_empty(0, dtype=torch.float32) if bias is None else bias
 
 
 def columns(weight: Tensor) -> int:

@@ -12,10 +12,11 @@ from typing import Any, NoReturn
 
 from seqcells.lab.extras import packages_required
 from seqcells.lab.failure import print_failure
-from seqcells.lab.suggestion import nearest
+from seqcells.lab.suggestion import check_name, nearest
 
 FORMATS = ("safetensors", "torch-export", "onnx", "c")  # of `export`
 KINDS = ("txt", "csv", "jsonl")  # files of `predict`
+NARROW = ("int8", "bfloat16")  # dtypes of `--quantize`
 
 
 class _Parser(argparse.ArgumentParser):
@@ -41,6 +42,7 @@ def build_parser() -> tuple[_Parser, dict[str, _Parser]]:
     part.add_argument("run", metavar="RUN")
     part.add_argument("--split", choices=("test", "validation"), default="test")
     part.add_argument("--data.path", dest="path", metavar="PATH", help="path of the IMDB data set")
+    _add_quantize(part)
 
     part = commands.add_parser("predict", help="classify or transform texts")
     part.add_argument("run", metavar="RUN")
@@ -55,6 +57,7 @@ def build_parser() -> tuple[_Parser, dict[str, _Parser]]:
     part.add_argument("--column", default="text", metavar="NAME", help="column or key of the texts")
     part.add_argument("--output", metavar="FILE", help="default: standard output")
     part.add_argument("--explain", nargs="*", metavar="TEXT", help="print the effect of each word")
+    _add_quantize(part)
 
     part = commands.add_parser("generate", help="sample text from a language model")
     part.add_argument("run", metavar="RUN")
@@ -111,6 +114,14 @@ def build_parser() -> tuple[_Parser, dict[str, _Parser]]:
     return parser, commands.choices
 
 
+def _add_quantize(part: _Parser) -> None:
+    part.add_argument(
+        "--quantize",
+        metavar="DTYPE",
+        help=f"store the matrices of the recurrence as {' or '.join(NARROW)}",
+    )
+
+
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Parse a command line. For `compare`, `varied` has the lists of values by key."""
     parser, commands = build_parser()
@@ -120,6 +131,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         if name == "compare":
             varied, arguments = split_settings(arguments, commands[name].options)
         _check_options(arguments, commands[name])
+        arguments = _options_first(arguments, commands[name])
     elif name.startswith("-"):
         _check_options([name], parser)
     elif name:
@@ -129,6 +141,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         )
     options = parser.parse_args([name, *arguments] if name else [])
     options.varied = varied
+    if getattr(options, "quantize", None) is not None:
+        check_name("--quantize", options.quantize, NARROW)
     return options
 
 
@@ -168,6 +182,23 @@ def _check_options(arguments: Sequence[str], parser: _Parser) -> None:
                 f"expected an option of {parser.prog}, got {name}"
                 + _suggestion(name, parser.options, parser.prog)
             )
+
+
+def _options_first(arguments: Sequence[str], parser: _Parser) -> list[str]:
+    """Move options with one value to the front: argparse takes no list of texts after them."""
+    waiting = list(takewhile(lambda argument: argument != "--", arguments))
+    after = arguments[len(waiting) :]
+    first: list[str] = []
+    others: list[str] = []
+    while waiting:
+        argument = waiting.pop(0)
+        name, equals, _ = argument.partition("=")
+        action = parser._option_string_actions.get(name)
+        if action is None or action.nargs is not None or not (equals or waiting):
+            others.append(argument)
+        else:
+            first += [argument] if equals else [argument, waiting.pop(0)]
+    return [*first, *others, *after]
 
 
 def _suggestion(name: str, known: Collection[str], program: str) -> str:

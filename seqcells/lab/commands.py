@@ -39,7 +39,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     run = _open_run(options.run, options.path)
     task = task_of(run.config)
     vocabulary = run.load_vocabulary() if task.reads_text else None
-    model = load_best(run, vocabulary)
+    model = load_best(run, vocabulary, options.quantize)
     scores = evaluate(task, model, task.load_split(vocabulary, options.split))
     print(f"{options.split} {describe(scores)}")
 
@@ -58,20 +58,20 @@ def _predict(options: argparse.Namespace) -> None:
                 "--file, --output, --explain: expected a run of the task sentiment, "
                 f"got one of {run.config.task}"
             )
-        _answer(run, texts)
+        _answer(run, texts, options.quantize)
     elif texts or explained:
-        classifier = Classifier(run)
+        classifier = Classifier(run, options.quantize)
         predict_texts(classifier, texts or read_lines(), explained=explained)
     else:
         file = file or "-"
         kind = file_kind(file, options.format)
         if options.output is not None:
             check_output(file, options.output)
-        classifier = Classifier(run)
+        classifier = Classifier(run, options.quantize)
         predict_file(classifier, file, kind=kind, column=options.column, output=options.output)
 
 
-def _answer(run: Run, texts: Sequence[str]) -> None:
+def _answer(run: Run, texts: Sequence[str], quantize: str | None) -> None:
     """Print one answer per text, or per line of standard input, as soon as it is computed."""
     task = task_of(run.config)
     if not task.answers:
@@ -83,7 +83,7 @@ def _answer(run: Run, texts: Sequence[str]) -> None:
     for number, text in enumerate(texts, 1):
         if not vocabulary.tokenise(text):
             raise ValueError(f"text {number}: expected at least one word, got {text!r}")
-    model = load_best(run, vocabulary)
+    model = load_best(run, vocabulary, quantize)
     with torch.no_grad():
         for text in texts:
             print(task.answer(model, vocabulary, text))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -24,6 +24,15 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
             return names[matches[0]]
     close = get_close_matches(wanted, names, n=1)
     return names[close[0]] if close else None
+
+
+def check_name(option: str, name: object, known: Sequence[str]) -> None:
+    """Raise a ValueError with the nearest known name unless `name` is one of them."""
+    if name in known:
+        return
+    near = nearest(str(name), known)
+    advice = "" if near is None else f"; did you mean {near}?"
+    raise ValueError(f"{option}: expected {' or '.join(known)}, got {name!r}{advice}")
 
 
 def _plain(name: str) -> str:

@@ -111,5 +111,5 @@ class DropConnect(_Dropout):
 
     def ones(self, state: State, steps: int) -> Tensor:
         cell = innermost(self)
-        like = next(cell.parameters())
+        like = cell._any_parameter()
         return like.new_ones(cell.parameter_shapes()["weight_hh"])

@@ -19,7 +19,9 @@ def compute(request: Request, precision: str = "") -> tuple[State, State]:
 
     Kernels multiply in bfloat16 for bfloat16 tensors and under bfloat16 autocast, with sums, states
     and gates in float32. For float16 they compute in float32 on the CPU, and multiply in float16 on
-    a GPU. The results have the state's dtype.
+    a GPU. Under autocast, the readable loop computes sequences of cells with a kernel in float32;
+    single steps of a cell, and cells without a kernel, run PyTorch's operations under autocast. The
+    results have the state's dtype.
 
     Returns:
         Outputs `(T, B, H)`, zero beyond each length, and each row's state after its last step. With
@@ -46,6 +48,7 @@ def compute(request: Request, precision: str = "") -> tuple[State, State]:
             return results[0], form_state(request.state, results)
         return results[0], form_state(request.state, results[1:])
     if request.noise is not None:
+        _check_weight_noise(request)
         weights, noise = apply_weight_factor(request.weights, request.noise)
         request = request._replace(weights=weights, noise=noise)
     if request.weights.weight_ih.dtype is not request.inputs.dtype and request.quantized:
@@ -74,6 +77,15 @@ def _brief_step(request: Request) -> tuple[State, State]:
         return reference(request, built_in)
     outputs, final = reference(request._replace(inputs=request.inputs[0]), built_in)
     return torch.stack((outputs,)), final  # a copy: results share no memory
+
+
+def _check_weight_noise(request: Request) -> None:
+    """Raise a ValueError for noise on quantized weights, whose numbers are not the weights."""
+    if request.quantized and request.noise is not None and request.noise.weight_hh is not None:
+        raise ValueError(
+            "noise.weight_hh: expected none with quantized weights, got a factor; call .eval(), or "
+            "use the module before quantize()"
+        )
 
 
 def _check_inference(request: Request) -> None:

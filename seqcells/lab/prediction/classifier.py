@@ -25,11 +25,17 @@ class Classifier:
     classifier.predict(["It is good, not bad."])
     ```
 
+    Args:
+        run: the run.
+        quantize: "int8" or "bfloat16" to store the matrices of the recurrence in this dtype (see
+            `seqcells.quantize`). Layers of `torch.nn` are replaced by those of seqcells first.
+
     Raises:
-        ValueError: `run` is of another task, or its files are missing or damaged.
+        ValueError: `run` is of another task, its files are missing or damaged, or `quantize` is
+            another dtype or given for a model without a recurrence.
     """
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, quantize: str | None = None):
         if run.config.task != "sentiment":
             raise ValueError(
                 f"expected a run of the task sentiment, got {run.folder}, "
@@ -37,7 +43,7 @@ class Classifier:
             )
         self.run, self.config = run, run.config
         self.vocabulary = run.load_vocabulary()
-        self.model = load_best(run, self.vocabulary)
+        self.model = load_best(run, self.vocabulary, quantize)
 
     def encode(self, text: str) -> list[int]:
         """Encode a text as input of the model, truncated to the run's `max_tokens`."""
@@ -95,6 +101,6 @@ class Classifier:
         return tokens
 
 
-def load(run: str | Path) -> Classifier:
+def load(run: str | Path, quantize: str | None = None) -> Classifier:
     """Load the classifier of a run's folder; see `Classifier`."""
-    return Classifier(Run.open(run))
+    return Classifier(Run.open(run), quantize)

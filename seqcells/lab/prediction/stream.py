@@ -64,7 +64,8 @@ class Stream:
 def _steps(recurrent: nn.Module) -> Callable[[Tensor], Tensor]:
     """Return a function that maps the next input `(1, E)` to the output `(1, H)`."""
     weight = next(recurrent.parameters())
-    native = weight.is_cpu and weight.dtype in cpu.DTYPES and cpu.unavailable() is None
+    supported = weight.is_cpu and weight.dtype in (torch.float32, torch.float64)  # by `Stepper`
+    native = supported and cpu.unavailable() is None
     if native and not isinstance(recurrent, (nn.RNN, nn.GRU, nn.LSTM)):  # of torch.nn
         return seqcells.Stepper(recurrent)
     state: Any = None

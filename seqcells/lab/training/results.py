@@ -1,12 +1,15 @@
 """The end of a run: evaluate on the test split and write the result."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from seqcells import quantize as quantized
 from seqcells.lab.machine import describe_environment
+from seqcells.lab.suggestion import check_name
 from seqcells.lab.text.vocabulary import Vocabulary
 from seqcells.lab.training import processes
 from seqcells.lab.training.devices import device_of
@@ -17,10 +20,27 @@ from seqcells.lab.training.tasks import task_of
 from seqcells.lab.training.tasks.base import describe
 from seqcells.lab.training.termination import InterruptedRunError, never_interrupted
 
+NARROW = {"int8": torch.int8, "bfloat16": torch.bfloat16}
 
-def load_best(run: Run, vocabulary: Vocabulary | None) -> nn.Module:
-    """Load a run's best model, in evaluation mode."""
-    return task_of(run.config).load_best(run, vocabulary)
+
+def load_best(run: Run, vocabulary: Vocabulary | None, quantize: str | None = None) -> nn.Module:
+    """Load a run's best model, in evaluation mode.
+
+    `quantize` names the dtype of the recurrent matrices. Layers of torch.nn, which have the same
+    parameters, are then replaced by those of seqcells.
+    """
+    config = run.config
+    if quantize is None:
+        return task_of(config).load_best(run, vocabulary)
+    check_name("quantize", quantize, tuple(NARROW))
+    if config.model.kind != "recurrent":
+        raise ValueError(
+            f"quantize: expected a run of a recurrent model, got {run.folder}, whose model.kind is "
+            f"{config.model.kind}; leave quantize out"
+        )
+    model = replace(config.model, backend="seqcells")
+    network = task_of(replace(config, model=model)).load_best(run, vocabulary)
+    return quantized(network, NARROW[quantize])
 
 
 def finish(
