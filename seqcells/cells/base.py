@@ -13,6 +13,7 @@ from seqcells.cells.checks import (
     batch_state,
     check_definition,
     check_heads,
+    matching_state,
     overridden_method,
     positive_integer,
 )
@@ -77,10 +78,11 @@ class GatedCell(Cell):
                     +-----------+      +-----------+
 
     Parameters: `weight_ih (G*H, I)`, `weight_hh (G*H, H)` and, with `bias`, `bias_ih (G*H)` and
-    `bias_hh (G*H)`, with torch's names, order and initial values: uniform in +-1/sqrt(H). A
+    `bias_hh (G*H)`, with torch's names, order and initial values: uniform in +-1/sqrt(H). With K
+    `heads`, units read the hidden state of their own head, and `weight_hh` is `(G*H, H/K)`. A
     subclass declares further parameters in `parameter_shapes` and reads them from `self`.
 
-    Parameter count: `G*H*(I + H + 2)`.
+    Parameter count: `G*H*(I + H/K + 2)`.
 
     A built-in cell names its kernel in `kernel` and is listed in `seqcells.cells.table`. A subclass
     that overrides the equations does not use it. The `activate` of any other cell is recorded as a
@@ -254,27 +256,12 @@ class GatedCell(Cell):
         weights = self.weights()
         if input.shape[1] != self.input_size or input.dtype is not weights.weight_ih.dtype:
             self.check_input(input)
-        state = None if hx is None else self._matching_state(hx, input)
+        state = None if hx is None else matching_state(self, hx, input)
         if state is None:
             state = self.initial_state(input.shape[0], device=input.device)
             if hx is not None:
                 state = conform_state(hx, state)
         return compute(Request(self, weights, input, state, None, noise))[1]
-
-    def _matching_state(self, state: State, input: Tensor) -> State | None:
-        """Return the state in the cell's structure, or None if only `conform_state` can tell."""
-        form, rows, dtype = self._state_form, input.shape[0], input.dtype
-        if form is Tensor:
-            fits = type(state) is Tensor and state.shape == (rows, self.hidden_size)
-            return state if fits and state.dtype is dtype else None
-        if form is None or not isinstance(state, tuple) or len(state) != len(form._fields):
-            return None
-        width = self.recurrent_size
-        for part in state:
-            if type(part) is not Tensor or part.shape != (rows, width) or part.dtype is not dtype:
-                return None
-            width = self.hidden_size
-        return state if type(state) is form else form(*state)
 
     def check_input(self, input: Tensor) -> None:
         """Raise unless this is the input of a step, with the size and dtype of the weights.

@@ -74,6 +74,22 @@ def batch_state(cell: Any, state: State, input: Tensor) -> State:
     return map_state(lambda part: part.unsqueeze(0), state)
 
 
+def matching_state(cell: Any, state: State, input: Tensor) -> State | None:
+    """Return the state in the cell's structure, or None if only `conform_state` can tell."""
+    form, rows, dtype = cell._state_form, input.shape[0], input.dtype
+    if form is Tensor:
+        fits = type(state) is Tensor and state.shape == (rows, cell.hidden_size)
+        return state if fits and state.dtype is dtype else None
+    if form is None or not isinstance(state, tuple) or len(state) != len(form._fields):
+        return None
+    width = cell.recurrent_size
+    for part in state:
+        if type(part) is not Tensor or part.shape != (rows, width) or part.dtype is not dtype:
+            return None
+        width = cell.hidden_size
+    return state if type(state) is form else form(*state)
+
+
 def _fits(cell: Any, state: State) -> bool:
     """Return whether an unbatched state is vectors of the cell's sizes."""
     if cell._state_form is Tensor:

@@ -39,8 +39,8 @@ class SLSTMCell(GatedCell):
     `m = max(log f + m', log i)`. The factors become `exp(log f + m' - m)` and `exp(log i - m)`, at
     most 1, and h is unchanged. The state is `(h, c, n, m)`, an `SLSTMState`.
 
-    The paper also allows `f = exp(...)`. It has one bias per gate, which is `b_ii + b_hi` here, and
-    divides the units into heads: see `weight_hh` of one head.
+    The paper also allows `f = exp(...)`, and has one bias per gate, here the sum of two. It divides
+    the units into `heads`, whose recurrent matrices are blocks: `weight_hh` is `(4H, H / heads)`.
 
     Arguments are those of `LSTMCell` without projection. The parameters have the rows of four
     gates, in the order i, f, z, o.

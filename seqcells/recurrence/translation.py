@@ -35,7 +35,7 @@ def call_of(request: Request, kernel: Kernel) -> tuple[Call, str]:
 
 
 def _whole_heads(weights: Weights, inputs: Tensor, units: int) -> Weights:
-    """Return weights with the heads that kernels support: on the CPU of whole blocks of 16 units."""
+    """Return weights whose heads kernels support: on the CPU, of whole blocks of 16 units."""
     weight = weights.weight_hh
     if weight is None or columns(weight) == units:
         return weights

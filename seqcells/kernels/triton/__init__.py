@@ -53,7 +53,9 @@ def refuses_kernel(kernel: Kernel) -> str | None:
 
 
 def refuses(call: Call) -> str | None:
-    """Return why Triton cannot run this call, or None. It runs every call of its kernels."""
+    """Return why Triton cannot run this call, or None."""
+    if call.heads > 1:
+        return f"expected one head, got {call.heads}; use backend('cpu')"
     return refuses_kernel(call.kernel)
 
 

@@ -125,9 +125,7 @@ struct Gradients : Products<T> {
   }
 
   bool is_bfloat16() const { return static_cast<Narrow>(p.narrow) == Narrow::bfloat16; }
-  bool pairs_rows() const {
-    return is_bfloat16() && inward.fast && needs_weight_gradients();
-  }
+  bool pairs_rows() const { return is_bfloat16() && inward.fast && needs_weight_gradients(); }
 
   // Round the operands of the weight gradients to bfloat16.
   void round_operands(const Chunk &c, int64_t rows, const Share &share) const {
@@ -186,8 +184,7 @@ struct Gradients : Products<T> {
       std::memcpy(c.inputs_to[j] + mine.from, x.to[j] + mine.from, (end - mine.from) * sizeof(T));
   }
 
-  // Accumulate the gradient of W_hh between the operand at `left` and these slots: of each head, the
-  // block of its own columns and units.
+  // The same of W_hh and the operand at `left`: of each head, the block of its columns and units.
   void add_hidden(Rows &x, const Chunk &c, int64_t rows, int64_t left, int slot, int slots,
                   const Share &share, bool pairs) const {
     if (p.heads == 1) return add(x, c, rows, left, R, slot, slots, share, pairs);
@@ -224,7 +221,6 @@ struct Gradients : Products<T> {
     const auto gradient = [](void *data) { return static_cast<T *>(data); };
     for (int64_t block = thread; block < units / 16; block += threads) {
       const int64_t first = block * 16, count = H - first < 16 ? H - first : 16;
-      // `head`: the first column of a head, if its gradient is read from the operands.
       const auto add = [&](void *gradients, int64_t width, int gate, int64_t left, int64_t slot,
                            int64_t head = 0) {
         const int64_t at = slot * units + first;
