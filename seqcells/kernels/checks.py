@@ -50,11 +50,13 @@ def check_sizes(call: Call) -> None:
         bias_hh if bias_hh is None else bias_hh.shape,
         inputs.shape,
     )
-    packed = call.batch_sizes is not None
+    packed, size = call.batch_sizes is not None, width
+    if weight_hh is not None and weight_hh.shape[1:] != (width,) and call.heads > 1:
+        size = width // call.heads
     expected: tuple[Any, ...] = (
         (rows, width),
         (fused, features),
-        (fused, width // max(call.heads, 1)) if kernel.hidden else None,
+        (fused, size) if kernel.hidden else None,
         bias_ih if bias_ih is None else (fused,),
         bias_hh if bias_hh is None else (fused,),
         (inputs.shape[0], features) if packed else (*inputs.shape[:-2], rows, features),

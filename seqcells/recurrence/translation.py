@@ -26,7 +26,9 @@ def call_of(request: Request, kernel: Kernel) -> tuple[Call, str]:
     if request.batch_sizes is None:
         rows = inputs.shape[-2]
         state, fresh = _for_rows(state, rows), _for_rows(fresh, rows)
-    weights = _whole_heads(weights, inputs, state[0].shape[1])
+    weight, units = weights.weight_hh, state[0].shape[1]
+    if weight is not None and weight.shape[1] != units:
+        weights = _whole_heads(weights, inputs, units, request.cell.heads)
     read, drop, zone, unsupported = _factors(request.cell, request.noise, kernel)
     cells = request.all_states and len(state) > 1
     steps = request.lengths, request.batch_sizes, request.resets, request.reverse, cells
@@ -34,10 +36,15 @@ def call_of(request: Request, kernel: Kernel) -> tuple[Call, str]:
     return Call(kernel, inputs, state, *parts), unsupported
 
 
-def _whole_heads(weights: Weights, inputs: Tensor, units: int) -> Weights:
+def _whole_heads(weights: Weights, inputs: Tensor, units: int, heads: int) -> Weights:
     """Return weights whose heads kernels support: on the CPU, of whole blocks of 16 units."""
     weight = weights.weight_hh
-    if weight is None or columns(weight) == units:
+    if columns(weight) * heads != units:
+        raise ValueError(
+            f"weight_hh: expected {units // heads} columns, got {columns(weight)}; load a state "
+            "dict of the same sizes"
+        )
+    if heads == 1:  # int8, with scales
         return weights
     if inputs.is_cpu and columns(weight) % 16 == 0:
         return weights

@@ -15,7 +15,7 @@ from torch import Tensor
 from seqcells.equations.catalogue import Kernel
 from seqcells.equations.program import CACHE_SIZE, UntraceableError
 from seqcells.kernels.call import Call, time_stride
-from seqcells.kernels.cpu import library
+from seqcells.kernels.cpu import library, packed
 from seqcells.kernels.cpu.compiler import compile_library
 from seqcells.kernels.cpu.encoding import encode
 from seqcells.kernels.cpu.library import Problem, instruction_sets
@@ -119,6 +119,9 @@ def _forward(call: Call, train: bool) -> list[Tensor]:
     if train:
         results.append(saved_tensor(call))
         problem.saved = results[-1].data_ptr()
+    if call.weight_ih.dtype is torch.int8:
+        name = call.kernel.name
+        packed.attach(problem, name, call.weight_ih, call.weight_hh, call.weight_hr)
     library.run("forward", problem)
     del references  # the call has ended
     return results
@@ -213,7 +216,9 @@ def problem_of(call: Call) -> tuple[Problem, list[Any]]:
     problem.gates, problem.whole_rows = kernel.gates, kernel.whole_rows
     problem.input_size = inputs.shape[-1]
     problem.projection = 0 if call.weight_hr is None else call.state[0].shape[1]
-    problem.heads = call.heads
+    problem.heads = 1
+    if call.weight_hh is not None and call.weight_hh.shape[1] != call.state[0].shape[1]:
+        problem.heads = call.heads
     if kernel.number is not None:
         problem.cell = kernel.number
     else:

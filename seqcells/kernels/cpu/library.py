@@ -26,7 +26,7 @@ MEMBERS = (
     "narrow stored "
     f"input_step input_row read_step drop_step {_parts('zone_step')} "
     "lengths batch_sizes resets inputs "
-    "weight_ih weight_hh bias_ih bias_hh weight_hr parameters read drop "
+    "weight_ih weight_hh bias_ih bias_hh weight_hr parameters packed read drop "
     f"{_parts('zone')} {_parts('state')} {_parts('fresh')} "
     f"outputs {_parts('final_state')} saved {_parts('states')} "
     f"grad_step grad_row grad_outputs {_parts('grad_final')} {_parts('grad_states')} "
@@ -80,6 +80,8 @@ def library() -> ctypes.PyDLL | str:
     loaded.seqcells_stepper_step.argtypes = [pointer, pointer, pointer]
     loaded.seqcells_use_features.argtypes = [c_int64]
     loaded.seqcells_use_features.restype = c_int64
+    loaded.seqcells_packed_size.argtypes = [ctypes.POINTER(Problem), c_int64]
+    loaded.seqcells_packed_size.restype = c_int64
     loaded.seqcells_variant.argtypes = [c_int64]
     loaded.seqcells_variant.restype = ctypes.c_char_p
     python = ctypes.pythonapi
@@ -109,6 +111,12 @@ def features() -> list[str]:
 def padded(units: int) -> int:
     """Return the padded width of a row of saved values, as `padded` in native/rows.hpp."""
     return -(-units // 16) * 16
+
+
+def packed_size(problem: Problem) -> int:
+    """Return the bytes of packed int8 weights."""
+    loaded = library()
+    return 0 if isinstance(loaded, str) else int(loaded.seqcells_packed_size(problem, variant))
 
 
 # Index in `instruction_sets` of the one in use. Tests set it.

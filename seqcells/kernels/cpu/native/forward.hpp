@@ -21,6 +21,7 @@ struct Forward : Products<T> {
   static constexpr int64_t CHUNK = 48, SHORT = 24;  // least rows of z per chunk; in a pair
 
   T *bias;
+  uint64_t *checksum;  // of the weights that `p.packed` holds
   Meeting *meetings;
 
   Forward(const Problem &problem, const Plan &plan, const Cell<T> &cell)
@@ -47,10 +48,21 @@ struct Forward : Products<T> {
   }
 
   void shared(Scratch &scratch) {
-    for (Weights<T> *weights : {&inward, &hidden, &late, &projection}) weights->take(scratch);
+    Scratch kept(static_cast<char *>(p.packed));
+    take_weights(p.packed ? kept : scratch);
     bias = scratch.take<T>(sums());
     this->take_constants(scratch);
     meetings = scratch.take<Meeting>(plan.groups);
+  }
+
+  void take_weights(Scratch &scratch) {
+    checksum = scratch.take<uint64_t>(1);
+    for (Weights<T> *weights : {&inward, &hidden, &late, &projection}) weights->take(scratch);
+  }
+
+  uint64_t checksum_of_weights() const {
+    const uint64_t first = hidden.checksum(inward.checksum(1));
+    return projection.checksum(late.checksum(first));
   }
 
   Rows local(Scratch &scratch, int64_t seat) const {
@@ -85,11 +97,14 @@ struct Forward : Products<T> {
     Scratch pieces(memory);
     shared(pieces);
     plan.watch->reads = 10 * this->reads();
+    const uint64_t found = p.packed ? checksum_of_weights() : 0;
+    const bool packs = !p.packed || *checksum != found;
     for (int64_t n = 0; n < plan.groups; ++n) meetings[n] = Meeting();
     prefer_huge_pages(p.outputs, T_ * B * R * sizeof(T));
     prefer_huge_pages(p.saved, T_ * B * this->saved_width() * sizeof(T));
     in_parallel(threads_of(plan), [&](int64_t thread, int64_t threads) {
-      pack(thread, threads);
+      if (packs) pack_weights(thread, threads);
+      if (!thread) pack_vectors();
       barrier_all(threads);
       for_shares(plan, meetings, thread, threads, [&](const Share &share) {
         Scratch own(memory + count.used() + share.group * counted.used());
@@ -97,15 +112,17 @@ struct Forward : Products<T> {
         share.runs() ? run_steps(rows, share) : prepare_chunks(rows, share);
       });
     });
+    if (p.packed) *checksum = found;
     block().done();
     return 0;
   }
 
-  void pack(int64_t thread, int64_t threads) {
+  void pack_weights(int64_t thread, int64_t threads) {
+    for (auto *weights : {&inward, &hidden, &late, &projection}) weights->pack(thread, threads);
+  }
+
+  void pack_vectors() {
     const auto weights = [](const void *data) { return static_cast<const T *>(data); };
-    for (const Weights<T> *packed : {&inward, &hidden, &late, &projection})
-      packed->pack(thread, threads);
-    if (thread) return;
     this->pack_constants();
     std::memset(bias, 0, sums() * sizeof(T));
     const T *inward_bias = weights(p.bias_ih), *hidden_bias = weights(p.bias_hh);
@@ -232,7 +249,7 @@ struct Forward : Products<T> {
     share.meet();
   }
 
-  // Multiply the state by the noise factor for the recurrent product.
+  // Multiply the state by the factor for the recurrent product.
   void apply_read_factor(Rows &x, int64_t t, int64_t alive, const Share &share) const {
     for (int64_t j = 0; j < alive; ++j) {
       const T *factor = this->noise(p.read, p.read_step, R, t, share.row(j)), *from = x.from[j];

@@ -192,6 +192,22 @@ int64_t row_bytes(Stored stored, int64_t width) {
   return stored == Stored::whole ? sizeof(T) * width : stored == Stored::bfloat16 ? 2 * width : width + 4;
 }
 
+// A checksum of these bytes. A change of one word always changes it.
+inline uint64_t checksum_of(uint64_t seed, const char *from, int64_t bytes) {
+  constexpr Word odd = 0x9e3779b1u;
+  constexpr int N = 4;
+  Words sums[N];
+  for (Words &sum : sums) sum = static_cast<Word>(seed ^ seed >> 32) - Words{};
+  for (; bytes >= N * BYTES; bytes -= N * BYTES, from += N * BYTES)
+    for (int n = 0; n < N; ++n) sums[n] = (sums[n] ^ load_words(from + n * BYTES)) * odd;
+  Word words[N * WORDS];
+  for (int n = 0; n < N; ++n) store_words(words + n * WORDS, sums[n]);
+  for (Word word : words) seed = (seed ^ word) * 0x9e3779b97f4a7c15u;
+  for (; bytes > 0; --bytes, ++from)
+    seed = (seed ^ static_cast<uint8_t>(*from)) * 0x9e3779b97f4a7c15u;
+  return seed;
+}
+
 // The first `count` stored numbers at `from`, as floats; the others are zero.
 inline Vec<float> stored_numbers(Stored stored, const char *from, int64_t count) {
   float numbers[WORDS] = {};

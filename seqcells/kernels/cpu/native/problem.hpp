@@ -25,6 +25,7 @@ struct Problem {
   const void *inputs;
   const void *weight_ih, *weight_hh, *bias_ih, *bias_hh, *weight_hr;
   const void *parameters;  // (parameters, H), read by the step outside the products
+  void *packed;  // kept by the caller, for the packed int8 weights of a forward pass; or null
   const void *read, *drop, *zone[PARTS];  // (B, .) or (T, B, .) or null: factors, and zoneout shares
   const void *state[PARTS], *fresh[PARTS];
   void *outputs, *final_state[PARTS], *saved;
@@ -53,7 +54,7 @@ enum : int64_t { BFLOAT16_DOT = 1, INT8_DOT = 2 };
   _(steps) _(batch) _(gates) _(input_size) _(hidden_size) _(projection) _(heads) _(whole_rows) _(narrow) _(stored) \
   _(input_step) _(input_row) _(read_step) _(drop_step) _(zone_step)                              \
   _(lengths) _(batch_sizes) _(resets) _(inputs)                                                  \
-  _(weight_ih) _(weight_hh) _(bias_ih) _(bias_hh) _(weight_hr) _(parameters)                     \
+  _(weight_ih) _(weight_hh) _(bias_ih) _(bias_hh) _(weight_hr) _(parameters) _(packed)           \
   _(read) _(drop) _(zone) _(state) _(fresh) _(outputs) _(final_state) _(saved) _(states)         \
   _(grad_step) _(grad_row) _(grad_outputs) _(grad_final) _(grad_states)                          \
   _(grad_inputs) _(grad_state) _(grad_fresh) _(grad_weight_ih) _(grad_weight_hh)                 \

@@ -57,6 +57,12 @@ struct Weights {
         for (int slot = 0; slot < slots; ++slot) fill_narrow(group, slot);
   }
 
+  uint64_t checksum(uint64_t seed) const {
+    for (int slot = 0; slot < slots; ++slot)
+      seed = checksum_of(seed, bytes_of(slot), count * row_bytes<T>(stored, width));
+    return seed;
+  }
+
   // out[j][offset + slot * block + u] += sum over k of rows[j][k] * weights[slot][u][k]
   void multiply(int64_t rows, const T **from, T *const *out, int64_t offset, Columns columns,
                 T *buffer, bool down = false) const {
