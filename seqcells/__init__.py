@@ -24,6 +24,8 @@ from seqcells.cells import (
     MinLSTMCell,
     PeepholeLSTMCell,
     RNNCell,
+    SLSTMCell,
+    SLSTMState,
 )
 from seqcells.inspect.flow import gradient_flow
 from seqcells.inspect.trace import Trace, trace
@@ -102,6 +104,8 @@ __all__ = [
     "RNNCell",
     "Recurrent",
     "RecurrentDropout",
+    "SLSTMCell",
+    "SLSTMState",
     "Stack",
     "Stepper",
     "Trace",

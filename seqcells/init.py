@@ -15,7 +15,8 @@ from seqcells.cells import GatedCell, GRUCell, LSTMCell
 def orthogonal_(module: nn.Module, gain: float = 1.0) -> nn.Module:
     """Make each gate's recurrent matrix orthogonal (Saxe et al. 2014), in place.
 
-    It fills every matrix `weight_hh` of the module and its children, gate by gate. All singular
+    It fills every matrix `weight_hh` of the module and its children, gate by gate and head by head.
+    All singular
     values are `gain`, so for a gain of 1 the linear part of a step preserves norms. Recurrent
     weights that are not matrices, such as those of an IndRNN, are unchanged.
 
@@ -26,8 +27,8 @@ def orthogonal_(module: nn.Module, gain: float = 1.0) -> nn.Module:
     if not matrices:
         raise ValueError(f"expected a module with recurrent matrices (weight_hh), got {module}")
     for owner, matrix in matrices:
-        for gate in matrix.split(_rows_per_gate(owner, matrix)):
-            nn.init.orthogonal_(gate, gain)
+        for block in matrix.split(_rows_per_block(owner, matrix)):
+            nn.init.orthogonal_(block, gain)
     return module
 
 
@@ -51,8 +52,8 @@ def identity_(module: nn.Module, gain: float = 1.0) -> nn.Module:
         raise ValueError(f"expected a module with recurrent weights (weight_hh), got {module}")
     for owner, weight in found:
         if weight.dim() == 2:
-            for gate in weight.split(_rows_per_gate(owner, weight)):
-                nn.init.eye_(gate).mul_(gain)
+            for block in weight.split(_rows_per_block(owner, weight)):
+                nn.init.eye_(block).mul_(gain)
         else:
             weight.fill_(gain)
         for name, parameter in owner.named_parameters(recurse=False):
@@ -128,9 +129,10 @@ def _recurrent_weights(module: nn.Module) -> Iterator[tuple[nn.Module, Tensor]]:
                 yield owner, parameter
 
 
-def _rows_per_gate(owner: nn.Module, matrix: Tensor) -> int:
-    """Return the number of rows per gate."""
-    return getattr(owner, "hidden_size", matrix.shape[1])
+def _rows_per_block(owner: nn.Module, matrix: Tensor) -> int:
+    """Return the number of rows per gate and head."""
+    rows: int = getattr(owner, "hidden_size", matrix.shape[1])
+    return rows // getattr(owner, "heads", 1)
 
 
 def _gate_biases(module: nn.Module) -> list[dict[str, tuple[Tensor, ...]]]:

@@ -74,6 +74,7 @@ def _quantize_part(
     """Replace the matrices of a part. `stored` has those of tied weights, by parameter."""
     if isinstance(part, GatedCell):
         _check_cell(part)
+        _check_heads(part)
         names = list(MATRICES)
     else:
         names = [name for names in part._all_weights for name in names if "weight" in name]
@@ -112,6 +113,14 @@ def _check_cell(cell: GatedCell) -> None:
         raise ValueError(
             f"module: expected cells with a kernel, got {type(cell).__name__}: {why}; write its "
             "equations as a GatedCell"
+        )
+
+
+def _check_heads(cell: GatedCell) -> None:
+    if cell.heads > 1 and cell.hidden_size // cell.heads % 16:
+        raise ValueError(
+            f"module: expected heads of a multiple of 16 units, got {cell.heads} heads of "
+            f"{cell.hidden_size // cell.heads} in {type(cell).__name__}"
         )
 
 

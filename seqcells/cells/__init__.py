@@ -12,6 +12,7 @@ from seqcells.cells.mgu import MGUCell
 from seqcells.cells.minimal import MinGRUCell, MinLSTMCell
 from seqcells.cells.peephole import PeepholeLSTMCell
 from seqcells.cells.rnn import RNNCell
+from seqcells.cells.slstm import SLSTMCell, SLSTMState
 
 __all__ = [
     "Cell",
@@ -30,5 +31,7 @@ __all__ = [
     "MinLSTMCell",
     "PeepholeLSTMCell",
     "RNNCell",
+    "SLSTMCell",
+    "SLSTMState",
     "Weights",
 ]

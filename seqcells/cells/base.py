@@ -9,7 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqcells.cells.checks import batch_state, check_definition, overridden_method, positive_integer
+from seqcells.cells.checks import (
+    batch_state,
+    check_definition,
+    check_heads,
+    matching_state,
+    overridden_method,
+    positive_integer,
+)
+from seqcells.equations.heads import hidden_product
 from seqcells.equations.protocol import Weights as Weights
 from seqcells.kernels.narrow import float_like
 from seqcells.noise import Noise, drop_args, scale_hidden
@@ -70,10 +78,11 @@ class GatedCell(Cell):
                     +-----------+      +-----------+
 
     Parameters: `weight_ih (G*H, I)`, `weight_hh (G*H, H)` and, with `bias`, `bias_ih (G*H)` and
-    `bias_hh (G*H)`, with torch's names, order and initial values: uniform in +-1/sqrt(H). A
+    `bias_hh (G*H)`, with torch's names, order and initial values: uniform in +-1/sqrt(H). With K
+    `heads`, units read the hidden state of their own head, and `weight_hh` is `(G*H, H/K)`. A
     subclass declares further parameters in `parameter_shapes` and reads them from `self`.
 
-    Parameter count: `G*H*(I + H + 2)`.
+    Parameter count: `G*H*(I + H/K + 2)`.
 
     A built-in cell names its kernel in `kernel` and is listed in `seqcells.cells.table`. A subclass
     that overrides the equations does not use it. The `activate` of any other cell is recorded as a
@@ -84,7 +93,7 @@ class GatedCell(Cell):
     gates: tuple[str, ...]
     compiles: bool = False
     # The structure of the state, if known without calling `initial_state`: a tensor `(B, H)`, or a
-    # NamedTuple of the hidden state and a second tensor.
+    # NamedTuple of the hidden state and further tensors `(B, H)`.
     _state_form: Any = Tensor
     weight_ih: Tensor
     weight_hh: Any  # a matrix; a vector or None in some cells
@@ -111,13 +120,17 @@ class GatedCell(Cell):
         dtype: torch.dtype | None = None,
         *,
         recurrent_size: int | None = None,
+        heads: int = 1,
     ) -> None:
         super().__init__()
         check_definition(self, GatedCell)
         self.input_size = positive_integer(input_size, "input_size")
         self.hidden_size = positive_integer(hidden_size, "hidden_size")
         self.recurrent_size = recurrent_size or hidden_size
+        self.heads = check_heads(heads, self.hidden_size)
         self.bias = bias
+        if self.heads > 1 and len(self.parameter_shapes()["weight_hh"] or ()) != 2:
+            raise ValueError(f"heads: expected 1 for {type(self).__name__}, got {heads}")
         for name, shape in self.parameter_shapes().items():
             empty = None if shape is None else torch.empty(shape, device=device, dtype=dtype)
             self.register_parameter(name, None if empty is None else nn.Parameter(empty))
@@ -151,7 +164,7 @@ class GatedCell(Cell):
         bias = (rows,) if self.bias else None
         return {
             "weight_ih": (rows, self.input_size),
-            "weight_hh": (rows, self.recurrent_size),
+            "weight_hh": (rows, self.recurrent_size // self.heads),
             "bias_ih": bias,
             "bias_hh": bias,
         }
@@ -207,7 +220,7 @@ class GatedCell(Cell):
         Of `noise` it applies the factors on the hidden state and on the candidate.
         """
         hidden = scale_hidden(self.output(state), noise)
-        from_hidden = F.linear(hidden, weights.weight_hh, weights.bias_hh)
+        from_hidden = hidden_product(hidden, weights.weight_hh, weights.bias_hh)
         return self.activate(from_input, from_hidden, state, *drop_args(noise))
 
     def overridden(self) -> str | None:
@@ -243,31 +256,12 @@ class GatedCell(Cell):
         weights = self.weights()
         if input.shape[1] != self.input_size or input.dtype is not weights.weight_ih.dtype:
             self.check_input(input)
-        state = None if hx is None else self._matching_state(hx, input)
+        state = None if hx is None else matching_state(self, hx, input)
         if state is None:
             state = self.initial_state(input.shape[0], device=input.device)
             if hx is not None:
                 state = conform_state(hx, state)
         return compute(Request(self, weights, input, state, None, noise))[1]
-
-    def _matching_state(self, state: State, input: Tensor) -> State | None:
-        """Return the state in the cell's structure, or None if only `conform_state` can tell."""
-        form, rows, dtype = self._state_form, input.shape[0], input.dtype
-        if form is Tensor:
-            fits = type(state) is Tensor and state.shape == (rows, self.hidden_size)
-            return state if fits and state.dtype is dtype else None
-        if form is None or not isinstance(state, tuple) or len(state) != 2:
-            return None
-        hidden, other = state
-        fits = (
-            type(hidden) is type(other) is Tensor
-            and hidden.shape == (rows, self.recurrent_size)
-            and other.shape == (rows, self.hidden_size)
-            and hidden.dtype is other.dtype is dtype
-        )
-        if not fits:
-            return None
-        return state if type(state) is form else form(hidden, other)
 
     def check_input(self, input: Tensor) -> None:
         """Raise unless this is the input of a step, with the size and dtype of the weights.
@@ -279,7 +273,9 @@ class GatedCell(Cell):
         check_input(input, size, dtype, ranks, step_layout(size), "input")
 
     def extra_repr(self) -> str:
-        return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
+        options = "" if self.bias else ", bias=False"
+        options += "" if self.heads == 1 else f", heads={self.heads}"
+        return f"{self.input_size}, {self.hidden_size}{options}"
 
     def _zeros(self, rows: int, columns: int, device: Any, dtype: Any) -> Tensor:
         if device is None or dtype is None:

@@ -74,18 +74,32 @@ def batch_state(cell: Any, state: State, input: Tensor) -> State:
     return map_state(lambda part: part.unsqueeze(0), state)
 
 
+def matching_state(cell: Any, state: State, input: Tensor) -> State | None:
+    """Return the state in the cell's structure, or None if only `conform_state` can tell."""
+    form, rows, dtype = cell._state_form, input.shape[0], input.dtype
+    if form is Tensor:
+        fits = type(state) is Tensor and state.shape == (rows, cell.hidden_size)
+        return state if fits and state.dtype is dtype else None
+    if form is None or not isinstance(state, tuple) or len(state) != len(form._fields):
+        return None
+    width = cell.recurrent_size
+    for part in state:
+        if type(part) is not Tensor or part.shape != (rows, width) or part.dtype is not dtype:
+            return None
+        width = cell.hidden_size
+    return state if type(state) is form else form(*state)
+
+
 def _fits(cell: Any, state: State) -> bool:
-    """Return whether an unbatched state is one or two vectors of the cell's sizes."""
+    """Return whether an unbatched state is vectors of the cell's sizes."""
     if cell._state_form is Tensor:
         return isinstance(state, Tensor) and state.shape == (cell.hidden_size,)
-    if cell._state_form is None or not isinstance(state, tuple) or len(state) != 2:
+    form = cell._state_form
+    if form is None or not isinstance(state, tuple) or len(state) != len(form._fields):
         return False
-    hidden, other = state
-    return (
-        isinstance(hidden, Tensor)
-        and isinstance(other, Tensor)
-        and hidden.shape == (cell.recurrent_size,)
-        and other.shape == (cell.hidden_size,)
+    widths = [cell.recurrent_size, *[cell.hidden_size] * (len(state) - 1)]
+    return all(
+        isinstance(part, Tensor) and part.shape == (width,) for part, width in zip(state, widths)
     )
 
 
@@ -96,6 +110,17 @@ def positive_integer(size: int, name: str) -> int:
     if size < 1:
         raise ValueError(f"{name}: expected at least 1, got {size}")
     return size
+
+
+def check_heads(heads: int, hidden_size: int) -> int:
+    """Return the number of heads; raise an error unless it divides the units."""
+    positive_integer(heads, "heads")
+    if hidden_size % heads:
+        raise ValueError(
+            f"heads: expected a divisor of hidden_size ({hidden_size}), got {heads}; choose sizes "
+            "that divide evenly"
+        )
+    return heads
 
 
 def check_share(share: float, name: str) -> None:

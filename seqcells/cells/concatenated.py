@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from seqcells.cells.base import GatedCell
+from seqcells.equations.heads import full_matrix
 
 CellT = TypeVar("CellT", bound=GatedCell)
 
@@ -15,7 +16,8 @@ CellT = TypeVar("CellT", bound=GatedCell)
 def concatenated(cell: GatedCell) -> tuple[list[Tensor], list[Tensor]]:
     """Return each gate's matrix on `[hidden, input]` and the sum of its biases, in gate order."""
     weights = cell.weights()
-    matrix = torch.cat((weights.weight_hh, weights.weight_ih), dim=1).detach()
+    recurrent = full_matrix(weights.weight_hh, cell.hidden_size)
+    matrix = torch.cat((recurrent, weights.weight_ih), dim=1).detach()
     bias = matrix.new_zeros(len(matrix))
     if weights.bias_ih is not None and weights.bias_hh is not None:
         bias = (weights.bias_ih + weights.bias_hh).detach()

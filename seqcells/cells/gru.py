@@ -49,8 +49,9 @@ class GRUCell(GatedCell):
         dtype: torch.dtype | None = None,
         *,
         reset_after: bool = True,
+        heads: int = 1,
     ) -> None:
-        super().__init__(input_size, hidden_size, bias, device, dtype)
+        super().__init__(input_size, hidden_size, bias, device, dtype, heads=heads)
         self.reset_after = reset_after
 
     @property

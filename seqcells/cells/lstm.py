@@ -57,11 +57,15 @@ class LSTMCell(GatedCell):
         dtype: torch.dtype | None = None,
         *,
         proj_size: int = 0,
+        heads: int = 1,
     ) -> None:
         positive_integer(hidden_size, "hidden_size")
         check_projection(proj_size, hidden_size)
+        if proj_size and heads != 1:
+            raise ValueError(f"heads: expected 1 with proj_size, got {heads}; use one of the two")
+        size = proj_size or hidden_size
         super().__init__(
-            input_size, hidden_size, bias, device, dtype, recurrent_size=proj_size or hidden_size
+            input_size, hidden_size, bias, device, dtype, recurrent_size=size, heads=heads
         )
         self.proj_size = proj_size
         if proj_size:

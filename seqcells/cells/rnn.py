@@ -39,10 +39,12 @@ class RNNCell(GatedCell):
         nonlinearity: str = "tanh",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        heads: int = 1,
     ) -> None:
         if nonlinearity not in tuple(NONLINEARITIES):
             raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
-        super().__init__(input_size, hidden_size, bias, device, dtype)
+        super().__init__(input_size, hidden_size, bias, device, dtype, heads=heads)
         self.nonlinearity = nonlinearity
 
     @property

@@ -16,6 +16,7 @@ from seqcells.cells.mgu import MGUCell
 from seqcells.cells.minimal import MinGRUCell, MinLSTMCell
 from seqcells.cells.peephole import PeepholeLSTMCell
 from seqcells.cells.rnn import RNNCell
+from seqcells.cells.slstm import SLSTMCell
 
 
 class Entry(NamedTuple):
@@ -38,6 +39,7 @@ CELLS = {
     "indrnn": Entry(IndRNNCell, [{}, {"nonlinearity": "tanh"}]),
     "min_gru": Entry(MinGRUCell),
     "min_lstm": Entry(MinLSTMCell),
+    "slstm": Entry(SLSTMCell),
 }
 
 _CELLS_ON_META = [

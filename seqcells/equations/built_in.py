@@ -304,6 +304,36 @@ v9 = mul x2 v8
 v10 = mul d0 v9
 v11 = add v6 v10
 return v11""",
+    "slstm": """\
+gates 4 hidden 1 states 4 parameters 0
+v0 = add x3 h3
+v1 = sigmoid v0
+v2 = add x1 h1
+v3 = neg v2
+v4 = softplus v3
+v5 = sub s3 v4
+v6 = add x0 h0
+v7 = sub v5 v6
+v8 = sub v6 v5
+v9 = add v6 v5
+v10 = mul 0.5 v9
+v11 = where_positive v8 v6 v10
+v12 = where_positive v7 v5 v11
+v13 = sub v5 v12
+v14 = exp v13
+v15 = mul s1 v14
+v16 = sub v6 v12
+v17 = exp v16
+v18 = add x2 h2
+v19 = tanh v18
+v20 = mul d0 v19
+v21 = mul v17 v20
+v22 = add v15 v21
+v23 = mul v1 v22
+v24 = mul s2 v14
+v25 = add v17 v24
+v26 = div v23 v25
+return v26 v22 v25 v12""",
 }
 
 # Parameters that a step reads outside the products, each with its numbers per unit.

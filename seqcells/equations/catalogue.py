@@ -86,10 +86,10 @@ class Kernel(NamedTuple):
     def zoneout_saved(self) -> int:
         """Return the number of additional values saved per unit and step with zoneout.
 
-        These are the hidden state before zoneout, if the backward pass reads it, and the second
-        part of the state after zoneout.
+        These are the hidden state before zoneout, if the backward pass reads it, and the other
+        parts of the state after zoneout.
         """
-        return self.reads_new_hidden + (self.states > 1)
+        return self.reads_new_hidden + self.states - 1
 
 
 # Handwritten kernels (native/cells.hpp). One of their products reads the result of a gate.

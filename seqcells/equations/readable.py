@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqcells.equations.catalogue import Kernel
+from seqcells.equations.heads import hidden_product
 from seqcells.equations.program import CACHE_SIZE, Program, differentiate
 from seqcells.equations.protocol import Weights
 from seqcells.noise import Noise, drop_args, scale_candidate, scale_hidden
@@ -68,7 +69,7 @@ class ProgramEquations(Equations):
         }
         if self.program.hidden:
             scaled = scale_hidden(parts[0], noise)
-            known |= self._gates("h", F.linear(scaled, weights.weight_hh, weights.bias_hh))
+            known |= self._gates("h", hidden_product(scaled, weights.weight_hh, weights.bias_hh))
         if weights.parameters is not None:
             known |= {f"p{n}": row for n, row in enumerate(weights.parameters)}
         results = self.program.run(known)
@@ -126,8 +127,10 @@ def reset_before_step(
     )
     input_gates, input_candidate = from_input.split(parts, dim=-1)
     scaled = scale_hidden(state, noise)
-    gates = torch.sigmoid(input_gates + F.linear(scaled, weight_gates, bias_gates)).split(H, dim=-1)
-    from_reset = F.linear(gates[0] * scaled, weight_candidate, bias_candidate)
+    gates = torch.sigmoid(input_gates + hidden_product(scaled, weight_gates, bias_gates)).split(
+        H, dim=-1
+    )
+    from_reset = hidden_product(gates[0] * scaled, weight_candidate, bias_candidate)
     candidate = torch.tanh(input_candidate + from_reset)
     keep, replace = (gates[1], 1 - gates[1]) if len(gates) > 1 else (1 - gates[0], gates[0])
     hidden = replace * scale_candidate(candidate, *drop_args(noise)) + keep * state

@@ -19,6 +19,8 @@ from seqcells.noise import Noise
 from seqcells.state import flat_state, form_state
 from seqcells.validation import check_gates, check_step
 
+MOST_PARTS = 8  # of a state in a kernel
+
 # The recording of each live cell. It is not stored on the cell, which may be copied and pickled.
 RECORDINGS: weakref.WeakKeyDictionary[Recordable, Any] = weakref.WeakKeyDictionary()
 
@@ -40,9 +42,9 @@ def record(cell: Recordable) -> tuple[Program, list[str]]:
     """
     state = cell.initial_state(2, device="cpu")  # avoids waiting for a GPU
     parts = flat_state(state)
-    if len(parts) > 2 or any(part.shape != (2, cell.hidden_size) for part in parts):
+    if len(parts) > MOST_PARTS or any(part.shape != (2, cell.hidden_size) for part in parts):
         raise UntraceableError(
-            f"{type(cell).__name__}: expected a state of one or two parts (B, H), got "
+            f"{type(cell).__name__}: expected a state of at most {MOST_PARTS} parts (B, H), got "
             f"{[tuple(part.shape) for part in parts]}"
         )
 

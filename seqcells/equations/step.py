@@ -102,9 +102,9 @@ class Step:
         return len(self._rows)
 
     @property
-    def saved_cell(self) -> int:
-        """The index of the state's second part among the saved values."""
-        return [*self._saved].index(self.program.results[1]) if self.program.states > 1 else 0
+    def saved_states(self) -> list[int]:
+        """The indices of the state's parts from the second on among the saved values."""
+        return [[*self._saved].index(name) for name in self.program.results[1:]]
 
     def unprojected(self) -> Lowered:
         """Return the phases that recompute the hidden state from the saved values."""

@@ -48,8 +48,8 @@ class Backend(Protocol):
     def forward(self, call: Call, *, train: bool) -> list[Any]:
         """Return `[outputs, *final_state]`; a single step has no outputs.
 
-        `call.cells` appends the second tensor of the state after every step, and `train` the values
-        saved for the backward pass.
+        `call.cells` appends the state's tensors but the first after every step, and `train` the
+        values saved for the backward pass.
         """
 
     def backward(

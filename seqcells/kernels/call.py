@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seqcells.equations.catalogue import Kernel, kernel_of
-from seqcells.kernels.narrow import is_narrow
+from seqcells.kernels.narrow import columns, is_narrow
 
 # The parts of a call that are not tensors: the kernel; the numbers of tensors in state, fresh and
 # zone; reverse; cells.
@@ -28,7 +28,7 @@ class Call(NamedTuple):
         read: factor on the hidden state as the recurrent product reads it: `Noise.hidden`.
         drop: factor that the kernel's program reads: `Noise.candidate`, or `hidden`.
         zone: `Noise.zone`, one tensor per tensor of the state, or empty.
-        cells: also return the second tensor of the state after every step.
+        cells: also return the state's tensors but the first after every step.
     """
 
     kernel: Kernel
@@ -71,6 +71,12 @@ class Call(NamedTuple):
     def single(self) -> bool:
         """Whether this is one step, without a time dimension."""
         return self.inputs.dim() == 2 and self.batch_sizes is None
+
+    @property
+    def heads(self) -> int:
+        """The number of blocks of `weight_hh`, each for the units of one head."""
+        weight = self.weight_hh
+        return 1 if weight is None else self.state[0].shape[1] // columns(weight)
 
     @property
     def steps(self) -> int:

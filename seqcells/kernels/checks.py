@@ -39,6 +39,9 @@ def check_sizes(call: Call) -> None:
     width = hidden if call.weight_hr is None else call.weight_hr.shape[0]
     fused, features = kernel.gates * hidden, inputs.shape[-1]
     weight_hh, bias_ih, bias_hh = call.weight_hh, call.bias_ih, call.bias_hh
+    widths = [width, *[hidden] * (len(call.state) - 1)]
+    for part in call.state[1:-1]:
+        _refuse([("state", part, (rows, hidden))])
     found: tuple[Any, ...] = (
         call.state[0].shape,
         _matrix_shape(call.weight_ih),
@@ -47,11 +50,13 @@ def check_sizes(call: Call) -> None:
         bias_hh if bias_hh is None else bias_hh.shape,
         inputs.shape,
     )
-    packed = call.batch_sizes is not None
+    packed, size = call.batch_sizes is not None, width
+    if weight_hh is not None and weight_hh.shape[1:] != (width,) and call.heads > 1:
+        size = width // call.heads
     expected: tuple[Any, ...] = (
         (rows, width),
         (fused, features),
-        (fused, width) if kernel.hidden else None,
+        (fused, size) if kernel.hidden else None,
         bias_ih if bias_ih is None else (fused,),
         bias_hh if bias_hh is None else (fused,),
         (inputs.shape[0], features) if packed else (*inputs.shape[:-2], rows, features),
@@ -71,11 +76,11 @@ def check_sizes(call: Call) -> None:
     if call.resets is not None:
         _check_count("fresh", call.fresh, kernel.states)
         _refuse([("resets", call.resets, (call.steps, rows))])
-        _refuse(("fresh", part, (rows, size)) for part, size in zip(call.fresh, (width, hidden)))
+        _refuse(("fresh", part, (rows, size)) for part, size in zip(call.fresh, widths))
         if call.resets.dtype != torch.bool:
             raise ValueError(f"resets: expected a bool tensor, got {call.resets.dtype}")
     if call.read is not None or call.drop is not None or call.zone:
-        _check_noise(call, kernel, rows, width, hidden)
+        _check_noise(call, kernel, rows, widths)
 
 
 def _matrix_shape(weight: Tensor) -> tuple[int, ...]:
@@ -100,13 +105,13 @@ def _check_count(name: str, parts: Sequence[Tensor], count: int) -> None:
         raise ValueError(f"{name}: expected {count} tensors, got {len(parts)}")
 
 
-def _check_noise(call: Call, kernel: Kernel, rows: int, width: int, hidden: int) -> None:
+def _check_noise(call: Call, kernel: Kernel, rows: int, widths: Sequence[int]) -> None:
     if call.zone:
         _check_count("zone", call.zone, kernel.states)
     for name, part, taken, columns in (
-        ("read", call.read, kernel.hidden, width),
-        ("drop", call.drop, kernel.takes_drop, hidden),
-        *(("zone", part, True, size) for part, size in zip(call.zone, (width, hidden))),
+        ("read", call.read, kernel.hidden, widths[0]),
+        ("drop", call.drop, kernel.takes_drop, call.state[-1].shape[1]),
+        *(("zone", part, True, size) for part, size in zip(call.zone, widths)),
     ):
         if part is not None:
             shape = (rows, columns) if part.dim() < 3 else (call.steps, rows, columns)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from seqcells.kernels.call import Call
-from seqcells.kernels.cpu import library
+from seqcells.kernels.cpu import library, packed
 from seqcells.kernels.cpu.library import Problem
 from seqcells.recurrence import choice
 from seqcells.recurrence.autograd import differentiated, gradients, is_observed, unobserved
@@ -69,6 +69,8 @@ def compute_plain(request: Request) -> list[Tensor] | None:
     if other is not None and other.shape[0] != hidden.shape[0]:
         return None
     if plan.requires_grad and torch.is_grad_enabled():
+        if plan.quantized:
+            return None
         return list(record(plan, reverse, *tensors))
     return _forward(plan, reverse, tensors, False)
 
@@ -91,6 +93,8 @@ def _forward(plan: Plan, reverse: bool, tensors: Tensors, train: bool) -> list[T
         width = plan.kernel.saved * library.padded(hidden.shape[1])
         results.append(inputs.new_empty(problem.steps * problem.batch, width))
         problem.saved = results[-1].data_ptr()
+    if plan.quantized:
+        packed.attach(problem, plan.kernel.name, tensors[3], tensors[4])
     library.run("forward", problem)
     return results
 

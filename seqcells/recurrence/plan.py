@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from seqcells.equations.catalogue import Kernel, kernel_of
 from seqcells.kernels import cpu
 from seqcells.kernels.cpu.library import Problem
+from seqcells.kernels.narrow import SCALE_BYTES
 
 TensorGuards: Any = torch._C._dynamo.guards.TensorGuards
 
@@ -26,6 +27,7 @@ class Plan(NamedTuple):
         template: the bytes of a `Problem`, with every member that is the same in all calls.
         features: number of inputs I.
         requires_grad: whether any tensor requires gradients.
+        quantized: whether both matrices are int8.
     """
 
     kernel: Kernel
@@ -33,6 +35,7 @@ class Plan(NamedTuple):
     template: bytes
     features: int
     requires_grad: bool
+    quantized: bool
 
 
 def plan_of(name: str, tensors: Tensors) -> Plan | None:
@@ -44,15 +47,18 @@ def plan_of(name: str, tensors: Tensors) -> Plan | None:
     if (
         inputs.dim() not in (2, 3)
         or hidden.dim() != 2
-        or (kernel.states == 2) != (other is not None)
+        or kernel.states != (1 if other is None else 2)
     ):
         return None
     dtype, features, units = inputs.dtype, inputs.shape[-1], hidden.shape[1]
     fused = kernel.gates * units
+    quantized = weight_ih.dtype is torch.int8 and dtype is torch.float32
+    more = SCALE_BYTES if quantized else 0
     if (
         dtype not in (torch.float32, torch.float64)
-        or weight_ih.shape != (fused, features)
-        or weight_hh.shape != (fused, units)
+        or weight_ih.shape != (fused, features + more)
+        or weight_hh.shape != (fused, units + more)
+        or weight_hh.dtype is not weight_ih.dtype
         or (other is not None and (other.dim() != 2 or other.shape[1] != units))
         or (bias_ih is not None and bias_ih.shape != (fused,))
         or (bias_hh is not None and bias_hh.shape != (fused,))
@@ -62,7 +68,7 @@ def plan_of(name: str, tensors: Tensors) -> Plan | None:
     for tensor in compared:
         if (
             (type(tensor) is not Tensor and type(tensor) is not nn.Parameter)
-            or tensor.dtype is not dtype
+            or (tensor.dtype is not dtype and not (quantized and tensor.dtype is torch.int8))
             or tensor.layout is not torch.strided
             or not tensor.is_cpu
             or not tensor.is_contiguous()
@@ -72,9 +78,10 @@ def plan_of(name: str, tensors: Tensors) -> Plan | None:
     return Plan(
         kernel,
         guard(compared, 2 if other is None or other is hidden else 3),
-        _template(kernel, dtype, features, units),
+        _template(kernel, dtype, features, units, quantized),
         features,
         any(tensor.requires_grad for tensor in compared),
+        quantized,
     )
 
 
@@ -91,11 +98,15 @@ def guard(tensors: tuple[Tensor, ...], varying: int) -> Any:
     return TensorGuards(*tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides).check
 
 
-def _template(kernel: Kernel, dtype: torch.dtype, features: int, units: int) -> bytes:
+def _template(
+    kernel: Kernel, dtype: torch.dtype, features: int, units: int, quantized: bool
+) -> bytes:
     problem = Problem()
+    problem.narrow = problem.stored = 2 if quantized else 0
     problem.cell = kernel.number
     problem.gates = kernel.gates
     problem.is_double = dtype is torch.float64
+    problem.heads = 1
     problem.input_size = problem.input_row = features
     problem.hidden_size = units
     return bytes(problem)

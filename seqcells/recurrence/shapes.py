@@ -17,8 +17,9 @@ def fake_forward(*arguments: Any) -> list[Tensor]:
     call = Call.of(*arguments)
     rows = call.inputs.shape[:-1]
     outputs = call.inputs.new_empty((*rows, call.state[0].shape[1]))
-    cells = [call.inputs.new_empty((*rows, call.state[1].shape[1]))] if call.cells else []
-    return [outputs, *(part.new_empty(part.shape) for part in call.state), *cells]
+    later = call.state[1:] if call.cells else []
+    states = [call.inputs.new_empty((*rows, part.shape[1])) for part in later]
+    return [outputs, *(part.new_empty(part.shape) for part in call.state), *states]
 
 
 def fake_train(*arguments: Any) -> list[Tensor]:

@@ -7,9 +7,11 @@ from typing import Any
 from torch import Tensor
 
 from seqcells.equations.catalogue import Kernel
-from seqcells.equations.protocol import factor_of
+from seqcells.equations.heads import full_matrix
+from seqcells.equations.protocol import Weights, factor_of
 from seqcells.equations.recording import kernel_weights
 from seqcells.kernels.call import Call
+from seqcells.kernels.narrow import columns
 from seqcells.noise import Noise
 from seqcells.recurrence.request import Request
 from seqcells.state import flat_state
@@ -24,11 +26,29 @@ def call_of(request: Request, kernel: Kernel) -> tuple[Call, str]:
     if request.batch_sizes is None:
         rows = inputs.shape[-2]
         state, fresh = _for_rows(state, rows), _for_rows(fresh, rows)
+    weight, units = weights.weight_hh, state[0].shape[1]
+    if weight is not None and weight.shape[1] != units:
+        weights = _whole_heads(weights, inputs, units, request.cell.heads)
     read, drop, zone, unsupported = _factors(request.cell, request.noise, kernel)
     cells = request.all_states and len(state) > 1
     steps = request.lengths, request.batch_sizes, request.resets, request.reverse, cells
     parts: list[Any] = [*weights, fresh, read, drop, zone, *steps]
     return Call(kernel, inputs, state, *parts), unsupported
+
+
+def _whole_heads(weights: Weights, inputs: Tensor, units: int, heads: int) -> Weights:
+    """Return weights whose heads kernels support: on the CPU, of whole blocks of 16 units."""
+    weight = weights.weight_hh
+    if columns(weight) * heads != units:
+        raise ValueError(
+            f"weight_hh: expected {units // heads} columns, got {columns(weight)}; load a state "
+            "dict of the same sizes"
+        )
+    if heads == 1:  # int8, with scales
+        return weights
+    if inputs.is_cpu and columns(weight) % 16 == 0:
+        return weights
+    return weights._replace(weight_hh=full_matrix(weight, units))
 
 
 def _for_rows(parts: list[Tensor], rows: int) -> list[Tensor]:

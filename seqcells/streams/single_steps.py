@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
 from seqcells.cells.base import GatedCell
 from seqcells.cells.table import EQUATIONS
+from seqcells.equations.heads import full_matrix
 from seqcells.kernels.call import Call
 from seqcells.kernels.checks import check
 from seqcells.kernels.narrow import float_like
@@ -48,6 +49,25 @@ class SingleSteps(NamedTuple):
             return parts[0] if len(parts) == 1 else tuple(parts)
         formed = [form_state(form, list(parts)) for form, parts in zip(self.forms, states)]
         return formed[0] if self.kind == "cell" else tuple(formed)
+
+    def with_full_matrices(self) -> Self:
+        """Return the same steps with recurrent matrices of one head.
+
+        Raises:
+            ValueError: quantized weights of several heads.
+        """
+        calls = []
+        for call in self.calls:
+            if call.heads > 1 and call.weight_hh is not None:
+                if call.weight_hh.dtype is torch.int8:
+                    raise ValueError(
+                        "module: expected one head or float weights, got quantized weights of "
+                        f"{call.heads} heads; export the module before quantize()"
+                    )
+                whole = full_matrix(call.weight_hh, call.state[0].shape[1])
+                call = call._replace(weight_hh=whole)
+            calls.append(call)
+        return self._replace(calls=calls)
 
     def split(self, state: State) -> list[list[Tensor]]:
         """Return the tensors of each layer's state from a state of the module, after validation.

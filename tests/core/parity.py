@@ -59,8 +59,15 @@ def form(state: Any, parts: Any) -> Any:
 
 
 def random_state(cell: Any, batch_size: int) -> Any:
-    """Return a state in the cell's own structure with random values."""
-    return map_state(torch.randn_like, cell.initial_state(batch_size))
+    """Return a state in the cell's own structure with random values that the cell can reach."""
+    return randomised(cell.initial_state(batch_size))
+
+
+def randomised(state: Any) -> Any:
+    state = map_state(torch.randn_like, state)
+    if hasattr(state, "normalizer"):  # of an sLSTM: a sum of positive numbers, which divides
+        state = state._replace(normalizer=state.normalizer.abs() + 0.5)
+    return state
 
 
 def some_resets(steps: int, rows: int) -> Tensor:

@@ -93,6 +93,20 @@ def coupled_lstm(P, state, x):
     return (o * np.tanh(c), c), {"forget": f, "candidate": g, "output": o}
 
 
+def slstm(P, state, x):
+    """As published, with c and n multiplied by exp(m)."""
+    h, c, n, m = state
+    i, f, z, o = (from_x + from_h for from_x, from_h in blocks(P, h, x, 4))
+    c, n = c * np.exp(m), n * np.exp(m)
+    z, o = np.tanh(z), sigma(o)
+    c = sigma(f) * c + np.exp(i) * z
+    n = sigma(f) * n + np.exp(i)
+    new = np.maximum(np.log(sigma(f)) + m, i)
+    gates = {"input": np.exp(i - new), "forget": sigma(f) * np.exp(m - new)}
+    gates |= {"candidate": z, "output": o}
+    return (o * c / n, c * np.exp(-new), n * np.exp(-new), new), gates
+
+
 def light_lstm(P, state, x):
     h, c = state
     f, u = (from_x + from_h for from_x, from_h in blocks(P, h, x, 2))

@@ -15,7 +15,7 @@ from torch import Tensor
 from seqcells.equations.catalogue import Kernel
 from seqcells.equations.program import CACHE_SIZE, UntraceableError
 from seqcells.kernels.call import Call, time_stride
-from seqcells.kernels.cpu import library
+from seqcells.kernels.cpu import library, packed
 from seqcells.kernels.cpu.compiler import compile_library
 from seqcells.kernels.cpu.encoding import encode
 from seqcells.kernels.cpu.library import Problem, instruction_sets
@@ -93,7 +93,7 @@ def saved_tensor(call: Call) -> Tensor:
 
 
 def forward(call: Call, *, train: bool) -> list[Tensor]:
-    """Return `[outputs, *final_state]`, the cells if `call.cells`, saved values if `train`."""
+    """Return `[outputs, *final_state]`, further states of `call.cells`, saved values if `train`."""
     if call.inputs.dtype is torch.bfloat16:
         results = _forward(in_float32(call), train)
         kept = len(results) - train
@@ -113,11 +113,15 @@ def _forward(call: Call, train: bool) -> list[Tensor]:
         results = [inputs.new_empty(*rows, final[0].shape[1]), *final]
         problem.outputs = results[0].data_ptr()
     if call.cells:
-        results.append(inputs.new_empty(*rows, final[1].shape[1]))
-        problem.cells = results[-1].data_ptr()
+        later = [inputs.new_empty(*rows, part.shape[1]) for part in final[1:]]
+        results += later
+        _set(problem, "states", [None, *later])
     if train:
         results.append(saved_tensor(call))
         problem.saved = results[-1].data_ptr()
+    if call.weight_ih.dtype is torch.int8:
+        name = call.kernel.name
+        packed.attach(problem, name, call.weight_ih, call.weight_hh, call.weight_hr)
     library.run("forward", problem)
     del references  # the call has ended
     return results
@@ -159,8 +163,8 @@ def _backward(
     dense = [part if part is None else part.contiguous() for part in dense]
     references.append(dense)
     if call.cells:
-        *dense, upstream = dense
-        problem.grad_cells = 0 if upstream is None else upstream.data_ptr()
+        _set(problem, "grad_states", [None, *dense[len(call.state) :]])
+        dense = dense[: len(call.state)]
     _set(problem, "grad_final", dense)
     outputs = outputs.contiguous()
     problem.outputs, problem.saved = outputs.data_ptr(), saved.data_ptr()
@@ -189,7 +193,7 @@ _WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "parame
 
 
 def _set(problem: Problem, name: str, parts: Sequence[Tensor | None]) -> None:
-    """Set the items of a member that is an array of two."""
+    """Set the items of a member with one item per part of the state."""
     for n, part in enumerate(parts):
         setattr(problem, f"{name}_{n}", 0 if part is None else part.data_ptr())
 
@@ -212,6 +216,9 @@ def problem_of(call: Call) -> tuple[Problem, list[Any]]:
     problem.gates, problem.whole_rows = kernel.gates, kernel.whole_rows
     problem.input_size = inputs.shape[-1]
     problem.projection = 0 if call.weight_hr is None else call.state[0].shape[1]
+    problem.heads = 1
+    if call.weight_hh is not None and call.weight_hh.shape[1] != call.state[0].shape[1]:
+        problem.heads = call.heads
     if kernel.number is not None:
         problem.cell = kernel.number
     else:

@@ -12,14 +12,14 @@ from seqcells.equations.step import step_of
 
 # Kinds in the order of `Kind`, and sizes as in native/interpreter.hpp.
 KINDS = (
-    *("z", "state", "cell", "p", "drop", "saved", "row", "after"),
-    *("grad", "grad_cell", "dz", "dp", "temp", "mean", "sum", "number"),
+    *("z", "state", "p", "drop", "saved", "row", "after"),
+    *("grad", "dz", "dp", "temp", "mean", "sum", "number"),
 )
 REGISTERS, MEANS = 128, 32
 SEGMENT_LENGTH = 16  # values per segment of a phase that exceeds the registers
 
-# The interpreter stores the second part of a state separately from the first.
-SECOND_PART = {"state": "cell", "before": "cell", "grad": "grad_cell"}
+# A target of these kinds overwrites an operand.
+OVERWRITING = ("state", "grad")
 
 
 @functools.lru_cache(maxsize=CACHE_SIZE)
@@ -46,8 +46,8 @@ def encode(program: Program) -> tuple[array[int], array[float]]:
     )
     temps = max(temps for _, temps in directions)
     flags = (step.reads_new_hidden, program.takes_drop)
-    head = [*sizes, step.saved_cell, program.parameters, temps, *flags, len(forward)]
-    code = [*head, *slots.inputs, *slots.hidden, *forward, *backward]
+    head = [*sizes, program.parameters, temps, *flags, len(forward)]
+    code = [*head, *slots.inputs, *slots.hidden, *step.saved_states, *forward, *backward]
     return array("i", code), array("d", numbers)
 
 
@@ -109,7 +109,7 @@ class _Encoder:
         stores: list[list[tuple[Place, Place]]] = [[] for _ in starts]
         for target, place in phase.stores:
             # A target that overwrites an operand is stored after all reads.
-            segment = final if target[0] in SECOND_PART else computed_in.get(place, final)
+            segment = final if target[0] in OVERWRITING else computed_in.get(place, final)
             stores[segment].append((target, place))
             read[place] = max(read.get(place, 0), segment)
         self.spilled, free = {}, list[Place]()
@@ -175,8 +175,6 @@ class _Encoder:
 
 def _target(place: Place) -> tuple[int, int]:
     kind, index = place
-    if kind in SECOND_PART and index == 1:
-        kind, index = SECOND_PART[kind], 0
     return KINDS.index("state" if kind == "before" else kind), int(index)
 
 

@@ -8,18 +8,29 @@ import os
 from ctypes import c_int64
 from pathlib import Path
 
-# Members of `Problem` in native/problem.hpp, in order. An array of two is `name_0 name_1` here: to
-# set an item of a ctypes array takes five times as long as to set a field.
+PARTS = 8  # most parts of a state, as in native/problem.hpp
+
+
+def _parts(name: str) -> str:
+    """Return the names of the items of a member with one item per part of the state.
+
+    To set an item of a ctypes array takes five times as long as to set a field.
+    """
+    return " ".join(f"{name}_{n}" for n in range(PARTS))
+
+
+# Members of `Problem` in native/problem.hpp, in order.
 MEMBERS = (
     "custom_cell code constants cell is_double threads reverse "
-    "steps batch gates input_size hidden_size projection whole_rows "
+    "steps batch gates input_size hidden_size projection heads whole_rows "
     "narrow stored "
-    "input_step input_row read_step drop_step zone_step_0 zone_step_1 "
+    f"input_step input_row read_step drop_step {_parts('zone_step')} "
     "lengths batch_sizes resets inputs "
-    "weight_ih weight_hh bias_ih bias_hh weight_hr parameters read drop zone_0 zone_1 "
-    "state_0 state_1 fresh_0 fresh_1 outputs final_state_0 final_state_1 cells saved "
-    "grad_step grad_row grad_outputs grad_final_0 grad_final_1 grad_cells "
-    "grad_inputs grad_state_0 grad_state_1 grad_fresh_0 grad_fresh_1 "
+    "weight_ih weight_hh bias_ih bias_hh weight_hr parameters packed read drop "
+    f"{_parts('zone')} {_parts('state')} {_parts('fresh')} "
+    f"outputs {_parts('final_state')} saved {_parts('states')} "
+    f"grad_step grad_row grad_outputs {_parts('grad_final')} {_parts('grad_states')} "
+    f"grad_inputs {_parts('grad_state')} {_parts('grad_fresh')} "
     "grad_weight_ih grad_weight_hh grad_bias_ih grad_bias_hh grad_weight_hr grad_parameters"
 )
 
@@ -32,7 +43,7 @@ class Problem(ctypes.Structure):
 
 def _layout() -> str:
     """Return names and offsets in the format of `seqcells_members`."""
-    names = [name for name in MEMBERS.split() if not name.endswith("_1")]
+    names = [name for name in MEMBERS.split() if not name[-1].isdigit() or name.endswith("_0")]
     fields = [f"{name.removesuffix('_0')}:{getattr(Problem, name).offset}" for name in names]
     return " ".join([*fields, str(ctypes.sizeof(Problem))])
 
@@ -69,6 +80,8 @@ def library() -> ctypes.PyDLL | str:
     loaded.seqcells_stepper_step.argtypes = [pointer, pointer, pointer]
     loaded.seqcells_use_features.argtypes = [c_int64]
     loaded.seqcells_use_features.restype = c_int64
+    loaded.seqcells_packed_size.argtypes = [ctypes.POINTER(Problem), c_int64]
+    loaded.seqcells_packed_size.restype = c_int64
     loaded.seqcells_variant.argtypes = [c_int64]
     loaded.seqcells_variant.restype = ctypes.c_char_p
     python = ctypes.pythonapi
@@ -98,6 +111,12 @@ def features() -> list[str]:
 def padded(units: int) -> int:
     """Return the padded width of a row of saved values, as `padded` in native/rows.hpp."""
     return -(-units // 16) * 16
+
+
+def packed_size(problem: Problem) -> int:
+    """Return the bytes of packed int8 weights."""
+    loaded = library()
+    return 0 if isinstance(loaded, str) else int(loaded.seqcells_packed_size(problem, variant))
 
 
 # Index in `instruction_sets` of the one in use. Tests set it.

@@ -37,13 +37,14 @@ class Functor:
             "states": program.states,
             "parameters": program.parameters,
             "saved": step.saved,
-            "saved_cell": step.saved_cell,
             "rows": step.rows,
         }
         lists: dict[str, tuple[int, ...] | list[int]] = {
             "input_gates": slots.inputs,
             "hidden_gates": slots.hidden,
         }
+        if program.states > 1:
+            lists["saved_states"] = step.saved_states
         for name, direction in directions.items():
             if len(direction.phases) > 1:
                 sizes |= {

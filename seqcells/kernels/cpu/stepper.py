@@ -55,4 +55,4 @@ class NativeStepper:
 
 
 def _pointers(parts: Sequence[Tensor]) -> Any:
-    return (ctypes.c_void_p * 2)(*(part.data_ptr() for part in parts))
+    return (ctypes.c_void_p * len(parts))(*(part.data_ptr() for part in parts))

@@ -46,13 +46,17 @@ def description() -> str:
 
 
 def refuses_kernel(kernel: Kernel) -> str | None:
-    """Return why Triton is unavailable, or None. It supports every kernel."""
+    """Return why Triton cannot run this kernel, or None."""
+    if kernel.states > 2:
+        return f"expected a state of at most 2 parts, got {kernel.states}; use backend('reference')"
     return unavailable()
 
 
 def refuses(call: Call) -> str | None:
-    """Return why Triton is unavailable, or None. It supports every call."""
-    return unavailable()
+    """Return why Triton cannot run this call, or None."""
+    if call.heads > 1:
+        return f"expected one head, got {call.heads}; use backend('cpu')"
+    return refuses_kernel(call.kernel)
 
 
 def launches_once(call: Call) -> bool:

@@ -40,7 +40,8 @@ class Functor(NamedTuple):
         levels = step.forward.means, step.backward.means
         means = len(levels[0]), len(levels[1])
         exchanges = len(set(levels[0])), len(set(levels[1]))
-        return cls(forward, backward, None, step.slots, step.saved_cell, 0, means, exchanges)
+        saved_cell = step.saved_states[0] if step.saved_states else 0
+        return cls(forward, backward, None, step.slots, saved_cell, 0, means, exchanges)
 
     @property
     def columns(self) -> tuple[int, ...]:

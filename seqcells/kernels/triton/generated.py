@@ -798,3 +798,77 @@ def min_lstm_backward(saved, row, before, after, grad, p, drop, units, H: tl.con
     v14 = saved[2] * v13
     v20 = saved[0] * grad[0]
     return (v32, v29, v14), (), (v20,)
+
+
+@triton.jit
+def slstm_forward(z, state, p, drop, units, H: tl.constexpr, group):
+    v1 = tl.sigmoid(z[3])
+    v3 = -z[1]
+    v4 = softplus(v3)
+    v5 = state[3] - v4
+    v7 = v5 - z[0]
+    v8 = z[0] - v5
+    v9 = z[0] + v5
+    v10 = 0.5 * v9
+    v11 = tl.where(v8 > 0, z[0], v10)
+    v12 = tl.where(v7 > 0, v5, v11)
+    v13 = v5 - v12
+    v14 = tl.exp(v13)
+    v15 = state[1] * v14
+    v16 = z[0] - v12
+    v17 = tl.exp(v16)
+    v19 = tanh(z[2])
+    v20 = drop * v19
+    v21 = v17 * v20
+    v22 = v15 + v21
+    v23 = v1 * v22
+    v24 = state[2] * v14
+    v25 = v17 + v24
+    v26 = v23 / v25
+    return (v26, v22, v25, v12), (v22, v25, v12, v17, v19, v1, v8, v7, v14, z[1]), ()
+
+
+@triton.jit
+def slstm_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
+    v28 = after * grad[0]
+    v29 = v28 / saved[1]
+    v31 = grad[2] - v29
+    v20 = drop * saved[4]
+    v27 = grad[0] / saved[1]
+    v35 = saved[5] * v27
+    v36 = v35 + grad[1]
+    v37 = v20 * v36
+    v39 = v31 + v37
+    v45 = saved[3] * v39
+    v47 = grad[3] - v45
+    v33 = before[2] * v31
+    v49 = before[1] * v36
+    v50 = v33 + v49
+    v51 = saved[8] * v50
+    v53 = v47 - v51
+    v55 = tl.where(saved[7] > 0, 0.0, v53)
+    v57 = tl.where(saved[6] > 0, v55, 0.0)
+    v59 = v45 + v57
+    v58 = tl.where(saved[6] > 0, 0.0, v55)
+    v61 = 0.5 * v58
+    v62 = v59 + v61
+    v54 = tl.where(saved[7] > 0, v53, 0.0)
+    v56 = v51 + v54
+    v63 = v56 + v61
+    v64 = -v63
+    v3 = -saved[9]
+    v65 = tl.sigmoid(v3)
+    v66 = v64 * v65
+    v67 = -v66
+    v38 = saved[3] * v36
+    v41 = drop * v38
+    v42 = saved[4] * saved[4]
+    v43 = 1.0 - v42
+    v44 = v41 * v43
+    v34 = saved[0] * v27
+    v68 = 1.0 - saved[5]
+    v69 = saved[5] * v68
+    v70 = v34 * v69
+    v48 = saved[8] * v36
+    v32 = saved[8] * v31
+    return (v62, v67, v44, v70), (), (full_like(0.0, grad[0]), v48, v32, v63)

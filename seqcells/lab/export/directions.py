@@ -10,11 +10,12 @@ import seqcells
 from seqcells.cells.base import GatedCell, Weights
 from seqcells.equations.cache import kernel_for
 from seqcells.equations.catalogue import Kernel, kernel_of
+from seqcells.equations.heads import full_matrix
 from seqcells.equations.recording import kernel_weights
 from seqcells.modifiers.base import Modifier, innermost, resolve_noise
 from seqcells.noise import Noise, apply_weight_factor
 from seqcells.recurrent import Recurrent, is_fusible
-from seqcells.state import flat_state
+from seqcells.state import first_tensor, flat_state
 
 LAYERS = (seqcells.RNN, seqcells.GRU, seqcells.LSTM, nn.RNN, nn.GRU, nn.LSTM)
 
@@ -108,6 +109,9 @@ def _direction_of_recurrent(recurrent: Recurrent) -> Direction:
     weights, noise = apply_weight_factor(recurrent.cell.weights(), noise)
     if not kernel.weights_unchanged:
         weights = kernel_weights(kernel, cell, weights)
+    if weights.weight_hh is not None and weights.weight_hh.dim() == 2:
+        units = first_tensor(state).shape[-1]
+        weights = weights._replace(weight_hh=full_matrix(weights.weight_hh, units))
     zone, drop = _constant_noise(noise or Noise(), name)
     return Direction(kernel, weights, flat_state(state), zone, drop, recurrent.reverse)
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from cell_table import CELLS, make_cell
-from parity import F64, close, leaves, random
+from parity import F64, close, leaves, random, random_state
 
 import seqcells
 from seqcells.equations.catalogue import HANDWRITTEN, kernel_of
@@ -39,18 +39,18 @@ def compute(kernel, tensors, parts, noise, steps):
 def test_results_and_gradients_equal_the_compiled_kernel(kind, form, units):
     cell = make_cell(kind, I, units)
     kernel = cell.built_in_kernel()
-    state = leaves(cell.initial_state(B))
+    state = leaves(random_state(cell, B))
     weights = [
         None if part is None else part.detach()
         for part in kernel_weights(kernel_of(kernel), cell, cell.weights())
     ]
-    tensors = [random(T, B, I), *map(torch.randn_like, state), *weights]
+    tensors = [random(T, B, I), *state, *weights]
     noise, steps = (None, None, []), (None, None, None, False)
     if form == "resets":
         drop = torch.rand(T, B, units, dtype=F64) if kernel_of(kernel).takes_drop else None
         noise = (None, drop, [torch.rand(B, units, dtype=F64) for _ in state])
         steps = (torch.tensor(LENGTHS), None, torch.rand(T, B) < 0.3, True)
-        tensors += map(torch.randn_like, state)
+        tensors += leaves(random_state(cell, B))
     names = (str(program(cell)), kernel)
     close(*(compute(name, tensors, len(state), noise, steps) for name in names))
 

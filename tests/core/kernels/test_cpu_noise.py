@@ -4,7 +4,7 @@ import pytest
 import torch
 from cell_table import CELLS, make_cell
 from pairwise import pairs_of, pairwise
-from parity import F64, backends_agree, call_options, close, leaves, random
+from parity import F64, backends_agree, call_options, close, leaves, random, random_state
 
 from seqcells import (
     GatedCell,
@@ -54,7 +54,7 @@ def test_results_and_gradients_equal_the_loop(kind, form, reverse):
     hidden_size = 21 if form == "lengths" else 16
     cell = make_cell(kind, I, hidden_size)
     recurrent, inputs = Recurrent(cell, reverse=reverse), random(T, B, I)
-    state = map_state(torch.randn_like, cell.initial_state(B))
+    state = random_state(cell, B)
     for noise in noises(cell, state):
         backends_agree(recurrent, inputs, state=state, noise=noise, **OPTIONS[form])
 
@@ -83,7 +83,7 @@ def test_threads_that_share_units_equal_the_loop(kind, threads):
     try:
         cell = make_cell(kind, 40, 200)
         recurrent, inputs = Recurrent(cell), random(9, 1, 40)
-        state = map_state(torch.randn_like, cell.initial_state(1))
+        state = random_state(cell, 1)
         noise = Noise(
             torch.rand_like(leaves(state)[0]),
             None if kind == "rnn_tanh" else torch.rand(9, 1, 200, dtype=F64),

@@ -1,6 +1,7 @@
 """Products in bfloat16 and int8 on the CPU, against the readable loop with rounded operands."""
 
 import ctypes
+import gc
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 import seqcells
 from seqcells import Recurrent, Zoneout
 from seqcells.kernels import cpu
+from seqcells.kernels.cpu import packed
 
 pytestmark = pytest.mark.skipif(cpu.unavailable() is not None, reason=str(cpu.unavailable()))
 
@@ -275,3 +277,42 @@ def test_the_description_names_the_instructions_in_use(native):
     if every_feature() & INT8_DOT:
         native.use(INT8_DOT)
         assert "int8 dot products" in seqcells.backends()["cpu"]
+
+
+def change_through_data(weight, values):
+    weight.data.copy_(values)  # no version counter tells
+
+
+def change_in_place(weight, values):
+    weight.copy_(values)
+
+
+@pytest.mark.parametrize("change", [change_in_place, change_through_data])
+@pytest.mark.parametrize("lengths", [None, [3, 2]])
+def test_packed_int8_weights_follow_the_weights(change, lengths):
+    torch.manual_seed(0)
+    first, second = (seqcells.quantize(seqcells.LSTM(5, 20)) for _ in range(2))
+    inputs = torch.randn(3, 2, 5)
+    expected = second(inputs, lengths=lengths)[0]
+    before = first(inputs, lengths=lengths)[0]
+    assert torch.equal(first(inputs, lengths=lengths)[0], before)
+    for name, value in second.state_dict().items():
+        change(getattr(first, name), value)
+    assert torch.equal(first(inputs, lengths=lengths)[0], expected)
+
+
+def test_packed_int8_weights_live_as_long_as_the_weights():
+    count = len(packed.PANELS)
+    module = seqcells.quantize(seqcells.GRU(5, 20))
+    module(torch.randn(3, 2, 5))
+    assert len(packed.PANELS) == count + 1
+    del module
+    gc.collect()
+    assert len(packed.PANELS) == count
+
+
+def test_plain_quantized_calls_take_the_fast_path(monkeypatch):
+    module, inputs = seqcells.quantize(seqcells.LSTM(5, 20)), torch.randn(3, 2, 5)
+    expected = module(inputs)[0]
+    monkeypatch.setattr("seqcells.recurrence.compute.choose", None)
+    assert torch.equal(module(inputs)[0], expected)

@@ -123,22 +123,20 @@ struct Backward : Gradients<T> {
   }
 
   void start(Rows &x, int64_t j, int64_t r) const {
-    T *const grads[2] = {x.dh, x.dc};
     for (int part = 0; part < cell.states; ++part) {
       const int64_t width = this->padded_width(part), at = j * width;
       if (const int64_t given = p.grad_final[part] ? this->state_width(part) : 0)
-        copy_padded(grads[part] + at, this->row_of(p.grad_final, part, r), given, width);
+        copy_padded(x.grad[part] + at, this->row_of(p.grad_final, part, r), given, width);
       else
-        clear(grads[part] + at, {0, width});
+        clear(x.grad[part] + at, {0, width});
       if (p.resets) clear(x.fresh[part] + at, {0, width});
     }
   }
 
   void finish(Rows &x, int64_t j, int64_t r) const {
-    const T *const grads[2] = {x.dh, x.dc};
     for (int part = 0; part < cell.states; ++part) {
       const int64_t at = j * this->padded_width(part), bytes = this->state_width(part) * sizeof(T);
-      std::memcpy(this->row_of(p.grad_state, part, r), grads[part] + at, bytes);
+      std::memcpy(this->row_of(p.grad_state, part, r), x.grad[part] + at, bytes);
       if (p.resets) std::memcpy(this->row_of(p.grad_fresh, part, r), x.fresh[part] + at, bytes);
     }
     for (int64_t t = p.lengths && p.grad_inputs ? this->end(r) : T_; t < T_; ++t)
@@ -159,7 +157,7 @@ struct Backward : Gradients<T> {
   void one_step(Rows &x, const Chunk &c, int64_t filled, int64_t t, int64_t previous, int64_t alive,
                 const Share &share) const {
     T *const left = c.left + filled * left_width(), *const dz = c.dz + filled * dz_width();
-    T *const through = p.read ? x.dscaled : x.dh;  // by the operand of the product
+    T *const through = p.read ? x.dscaled : x.grad[0];  // by the operand of the product
     for (int64_t j = 0; j < alive; ++j) {
       if (share.takes(j)) gather(x, left + j * left_width(), t, previous, j, share.row(j));
       if (p.grad_inputs) c.inputs_to[filled + j] = grad_input(t, share.row(j));
@@ -168,7 +166,7 @@ struct Backward : Gradients<T> {
     if (p.projection) unproject(x, c, filled, alive, share);
     for (int64_t j = 0; j < alive; ++j) {
       BackwardRow<T> row{};
-      row.before = p.read ? x.before + j * recurrent : left + j * left_width();
+      row.before[0] = p.read ? x.before + j * recurrent : left + j * left_width();
       row.dz = dz + j * dz_width();
       row.m = p.projection ? c.unprojected + (filled + j) * units : nullptr;
       row.dp = c.parameters;
@@ -191,7 +189,7 @@ struct Backward : Gradients<T> {
 
   // Complete the gradient by the old state, and move it to `fresh` for rows that were reset.
   void finish_state_gradient(Rows &x, int64_t t, int64_t j, int64_t r) const {
-    T *dh = x.dh + j * recurrent;
+    T *dh = x.grad[0] + j * recurrent;
     if (p.read) {
       const T *scale = this->noise(p.read, p.read_step, R, t, r), *grad = x.dscaled + j * recurrent;
       for (int64_t u = 0; u < R; ++u) dh[u] += scale[u] * grad[u];
@@ -200,7 +198,8 @@ struct Backward : Gradients<T> {
       for (int64_t u = 0; u < R; ++u) dh[u] += x.stays[j * recurrent + u];
     if (!this->resets(t, r)) return;
     move(dh, x.fresh[0] + j * recurrent, recurrent);
-    if (cell.states > 1) move(x.dc + j * units, x.fresh[1] + j * units, units);
+    for (int part = 1; part < cell.states; ++part)
+      move(x.grad[part] + j * units, x.fresh[part] + j * units, units);
   }
 
   static void move(T *from, T *to, int64_t count) {
@@ -217,14 +216,15 @@ struct Backward : Gradients<T> {
     std::memcpy(row + input_at(), this->input(t, r), I * sizeof(T));
     row[input_at() + I] = T(1);
     if (at_once) clear(row + input_at(), {I + 1, late_at() - input_at()});
-    T *dh = x.dh + j * recurrent;
+    T *dh = x.grad[0] + j * recurrent;
     if (p.grad_outputs) {
       const T *dy = this->grad_output(t, r);
       for (int64_t u = 0; u < R; ++u) dh[u] += dy[u];
     }
-    if (p.grad_cells) {
-      const T *dy = static_cast<const T *>(p.grad_cells) + this->dense(t, r) * H;
-      for (int64_t u = 0; u < H; ++u) x.dc[j * units + u] += dy[u];
+    for (int part = 1; part < cell.states; ++part) {
+      if (!p.grad_states[part]) continue;
+      const T *dy = static_cast<const T *>(p.grad_states[part]) + this->dense(t, r) * H;
+      for (int64_t u = 0; u < H; ++u) x.grad[part][j * units + u] += dy[u];
     }
     if (p.read) {
       const T *factor = this->noise(p.read, p.read_step, R, t, r);
@@ -243,7 +243,7 @@ struct Backward : Gradients<T> {
   void unproject(Rows &x, const Chunk &c, int64_t filled, int64_t alive, const Share &share) const {
     const Columns mine = share.columns(units);
     for (int64_t j = 0; j < alive; ++j) {
-      T *dh = x.dh + j * recurrent, *saved = c.projected + (filled + j) * recurrent;
+      T *dh = x.grad[0] + j * recurrent, *saved = c.projected + (filled + j) * recurrent;
       if (share.takes(j)) {
         std::memcpy(saved, dh, recurrent * sizeof(T));
         clear(dh, {0, recurrent});
@@ -258,25 +258,25 @@ struct Backward : Gradients<T> {
   // Compute the elementwise part of a step for one row.
   void elementwise(Rows &x, BackwardRow<T> &row, int64_t t, int64_t previous, int64_t r,
                    int64_t j) const {
-    row.projected = p.projection, row.parameters = parameters;
+    row.projected = p.projection, row.parameters = parameters, row.temps = x.temps;
     row.saved = this->saved_row(t, r), row.rows = row.saved + this->rows_at();
-    row.dh = p.projection ? x.dm + j * units : x.dh + j * recurrent, row.dc = x.dc + j * units;
-    if (cell.states > 1) {
-      const Before from = before(t, previous, r);
-      row.before_cell = x.before_cell;
+    row.grad[0] = p.projection ? x.dm + j * units : x.grad[0] + j * recurrent;
+    const Before from = before(t, previous, r);
+    for (int part = 1; part < cell.states; ++part) {
+      row.grad[part] = x.grad[part] + j * units;
+      row.stays[part] = this->stays(part, t, r, x.noise[part]);
+      row.before[part] = x.before_part[part];
       if (from == Before::step)
-        row.before_cell = this->saved_row(previous, r) + cell.blended_at(p.zone[0]) * units;
+        row.before[part] = this->saved_row(previous, r) + cell.blended_at(part, p.zone[0]) * units;
       else
-        copy_padded(x.before_cell, this->row_of(from == Before::fresh ? p.fresh : p.state, 1, r),
-                    H, units);
+        copy_padded(x.before_part[part],
+                    this->row_of(from == Before::fresh ? p.fresh : p.state, part, r), H, units);
     }
     if (cell.reads_new_hidden) {
       row.after = p.zone[0] ? row.saved + cell.made_at() * units : x.after;
       if (!p.zone[0]) copy_padded(x.after, this->output(t, r), R, units);
     }
-    if (cell.takes_drop) row.drop = this->drop(t, r, x.noise[0]);
-    if (cell.states > 1) row.stays = this->stays(1, t, r, x.noise[1]);
-    row.temps = x.temps;
+    if (cell.takes_drop) row.drop = this->drop(t, r, x.drop);
     cell.backward(cell, row);
   }
 

@@ -6,9 +6,12 @@
 // last `late_slots` hidden slots receive a product with the result of `gate` in place of the hidden
 // state.
 #pragma once
+#include "problem.hpp"
 #include "vector.hpp"
 
 namespace SEQCELLS_VARIANT {
+
+using seqcells::PARTS;
 
 // Values per row are saved separately from values per unit, each as a vector of equal lanes.
 constexpr int ROW_WIDTH = 16;
@@ -20,15 +23,17 @@ struct Units {
 
 template <class T>
 struct ForwardRow {
-  const T *sums, *parameters, *drop, *stays[2];  // stays: zoneout shares, or null
-  T *h, *c, *saved, *rows, *temps;                // saved: null in inference
+  const T *sums, *parameters, *drop, *stays[PARTS];  // stays: zoneout shares, or null
+  T *state[PARTS], *saved, *rows, *temps;             // saved: null in inference
+  bool zoned;                                         // some part has zoneout shares
   Units units;
 };
 
 template <class T>
 struct BackwardRow {
-  const T *before, *before_cell, *after, *saved, *rows, *parameters, *drop, *stays;
-  T *dh, *dc, *dz, *dp, *temps;
+  const T *before[PARTS], *after, *saved, *rows, *parameters, *drop;
+  const T *stays[PARTS];  // from the second part on
+  T *grad[PARTS], *dz, *dp, *temps;
   T *m;  // output for the unprojected state, if projected
   bool projected;
   Units units;
@@ -44,9 +49,10 @@ struct LateRow {
 template <class T>
 struct Cell {
   int slots, input_slots, hidden_slots, late_slots, states;
-  int saved, rows, saved_cell, parameters, temps;
+  int saved, rows, parameters, temps;
   bool reads_new_hidden, takes_drop;
   const int *input_gates, *hidden_gates;
+  const int *saved_states;  // indices of the parts from the second on among the saved values
   void (*forward)(const Cell &, const ForwardRow<T> &);
   void (*backward)(const Cell &, const BackwardRow<T> &);
   void (*gate)(const T *sums, const T *h, T *gated, Units);
@@ -56,10 +62,12 @@ struct Cell {
   int early() const { return hidden_slots - late_slots; }
 
   // With zoneout, the new state differs from the cell's result. The backward pass reads the hidden
-  // state from the cell's result and the second part from the new state, so these are saved.
+  // state from the cell's result and the other parts from the new state, so these are saved.
   int made_at() const { return saved; }
-  int blended_at(bool zoned) const { return zoned ? saved + reads_new_hidden : saved_cell; }
-  int saved_width(bool zoned) const { return saved + (zoned ? reads_new_hidden + (states > 1) : 0); }
+  int blended_at(int part, bool zoned) const {
+    return zoned ? saved + reads_new_hidden + part - 1 : saved_states[part - 1];
+  }
+  int saved_width(bool zoned) const { return saved + (zoned ? reads_new_hidden + states - 1 : 0); }
 };
 
 // Return the vector of units from u on, with zeros in lanes past the last unit.
@@ -85,11 +93,12 @@ inline void blend(const Cell<T> &cell, const ForwardRow<T> &row, int64_t u, cons
   const int64_t block = row.units.block;
   if (row.saved && cell.reads_new_hidden) store(row.saved + cell.made_at() * block + u, state[0]);
   for (int part = 0; part < cell.states; ++part) {
-    if (!row.stays[part]) continue;
-    const Vec<T> stays = load(row.stays[part] + u);
-    state[part] = stays * before[part] + (T(1) - stays) * state[part];
+    if (row.stays[part]) {
+      const Vec<T> stays = load(row.stays[part] + u);
+      state[part] = stays * before[part] + (T(1) - stays) * state[part];
+    }
+    if (row.saved && part) store(row.saved + cell.blended_at(part, true) * block + u, state[part]);
   }
-  if (row.saved && cell.states > 1) store(row.saved + cell.blended_at(true) * block + u, state[1]);
 }
 
 }  // namespace SEQCELLS_VARIANT

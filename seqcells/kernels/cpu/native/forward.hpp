@@ -8,7 +8,7 @@
 #pragma once
 #include <algorithm>
 
-#include "weights.hpp"
+#include "products.hpp"
 
 namespace SEQCELLS_VARIANT {
 
@@ -21,14 +21,15 @@ struct Forward : Products<T> {
   static constexpr int64_t CHUNK = 48, SHORT = 24;  // least rows of z per chunk; in a pair
 
   T *bias;
+  uint64_t *checksum;  // of the weights that `p.packed` holds
   Meeting *meetings;
 
   Forward(const Problem &problem, const Plan &plan, const Cell<T> &cell)
       : Base(problem, plan, cell, chunks(problem, plan)) {}
 
   struct Rows {
-    T *sums[2], *state[2], *gated, *unprojected, *scaled, *before, *temps;
-    T *noise[3], *buffer;  // per thread, like `from` and `to`
+    T *sums[2], *state[PARTS], *gated, *unprojected, *scaled, *before, *temps;
+    T *noise[PARTS], *drop, *buffer;  // per thread, like `from` and `to`
     const T **from;
     T **to;
   };
@@ -47,10 +48,21 @@ struct Forward : Products<T> {
   }
 
   void shared(Scratch &scratch) {
-    for (Weights<T> *weights : {&inward, &hidden, &late, &projection}) weights->take(scratch);
+    Scratch kept(static_cast<char *>(p.packed));
+    take_weights(p.packed ? kept : scratch);
     bias = scratch.take<T>(sums());
     this->take_constants(scratch);
     meetings = scratch.take<Meeting>(plan.groups);
+  }
+
+  void take_weights(Scratch &scratch) {
+    checksum = scratch.take<uint64_t>(1);
+    for (Weights<T> *weights : {&inward, &hidden, &late, &projection}) weights->take(scratch);
+  }
+
+  uint64_t checksum_of_weights() const {
+    const uint64_t first = hidden.checksum(inward.checksum(1));
+    return projection.checksum(late.checksum(first));
   }
 
   Rows local(Scratch &scratch, int64_t seat) const {
@@ -64,7 +76,9 @@ struct Forward : Products<T> {
     if (p.read) x.scaled = scratch.take<T>(rows * recurrent);
     if (p.zone[0] && p.projection) x.before = scratch.take<T>(rows * recurrent);
     x.temps = scratch.take<T>(cell.temps * units);
-    for (T *&row : x.noise) row = scratch.take<T>(plan.seats() * units) + seat * units;
+    x.drop = scratch.take<T>(plan.seats() * units) + seat * units;
+    for (int part = 0; part < cell.states; ++part)
+      x.noise[part] = scratch.take<T>(plan.seats() * units) + seat * units;
     int64_t buffer = inward.buffer_size(chunk);
     for (const Weights<T> *weights : {&hidden, &late, &projection})
       buffer = std::max(buffer, weights->buffer_size(rows));
@@ -83,11 +97,14 @@ struct Forward : Products<T> {
     Scratch pieces(memory);
     shared(pieces);
     plan.watch->reads = 10 * this->reads();
+    const uint64_t found = p.packed ? checksum_of_weights() : 0;
+    const bool packs = !p.packed || *checksum != found;
     for (int64_t n = 0; n < plan.groups; ++n) meetings[n] = Meeting();
     prefer_huge_pages(p.outputs, T_ * B * R * sizeof(T));
     prefer_huge_pages(p.saved, T_ * B * this->saved_width() * sizeof(T));
     in_parallel(threads_of(plan), [&](int64_t thread, int64_t threads) {
-      pack(thread, threads);
+      if (packs) pack_weights(thread, threads);
+      if (!thread) pack_vectors();
       barrier_all(threads);
       for_shares(plan, meetings, thread, threads, [&](const Share &share) {
         Scratch own(memory + count.used() + share.group * counted.used());
@@ -95,15 +112,17 @@ struct Forward : Products<T> {
         share.runs() ? run_steps(rows, share) : prepare_chunks(rows, share);
       });
     });
+    if (p.packed) *checksum = found;
     block().done();
     return 0;
   }
 
-  void pack(int64_t thread, int64_t threads) {
+  void pack_weights(int64_t thread, int64_t threads) {
+    for (auto *weights : {&inward, &hidden, &late, &projection}) weights->pack(thread, threads);
+  }
+
+  void pack_vectors() {
     const auto weights = [](const void *data) { return static_cast<const T *>(data); };
-    for (const Weights<T> *packed : {&inward, &hidden, &late, &projection})
-      packed->pack(thread, threads);
-    if (thread) return;
     this->pack_constants();
     std::memset(bias, 0, sums() * sizeof(T));
     const T *inward_bias = weights(p.bias_ih), *hidden_bias = weights(p.bias_hh);
@@ -190,7 +209,8 @@ struct Forward : Products<T> {
                   x.state[part] + j * this->padded_width(part), this->state_width(part) * sizeof(T));
     for (int64_t t = p.lengths ? this->end(r) : T_; t < T_; ++t) {
       std::memset(this->output(t, r), 0, R * sizeof(T));
-      if (p.cells) std::memset(this->cell_state(t, r), 0, H * sizeof(T));
+      for (int part = 1; part < cell.states; ++part)
+        if (p.states[part]) std::memset(this->part_of_step(part, t, r), 0, H * sizeof(T));
     }
   }
 
@@ -222,12 +242,14 @@ struct Forward : Products<T> {
     const Columns units_shown = {mine.from, mine.to < H ? mine.to : H};
     for (int64_t j = 0; j < alive; ++j) {
       copy(this->output(t, share.row(j)), x.state[0] + j * recurrent, shown);
-      if (p.cells) copy(this->cell_state(t, share.row(j)), x.state[1] + j * units, units_shown);
+      for (int part = 1; part < cell.states; ++part)
+        if (p.states[part])
+          copy(this->part_of_step(part, t, share.row(j)), x.state[part] + j * units, units_shown);
     }
     share.meet();
   }
 
-  // Multiply the state by the noise factor for the recurrent product.
+  // Multiply the state by the factor for the recurrent product.
   void apply_read_factor(Rows &x, int64_t t, int64_t alive, const Share &share) const {
     for (int64_t j = 0; j < alive; ++j) {
       const T *factor = this->noise(p.read, p.read_step, R, t, share.row(j)), *from = x.from[j];
@@ -266,12 +288,12 @@ struct Forward : Products<T> {
     ForwardRow<T> row{};
     row.sums = x.to[j];
     row.parameters = parameters;
-    row.h = p.projection ? x.unprojected + j * units : x.state[0] + j * recurrent;
-    if (cell.states > 1) row.c = x.state[1] + j * units;
+    row.state[0] = p.projection ? x.unprojected + j * units : x.state[0] + j * recurrent;
+    for (int part = 1; part < cell.states; ++part) row.state[part] = x.state[part] + j * units;
     if (p.saved) row.saved = this->saved_row(t, r), row.rows = row.saved + this->rows_at();
-    if (cell.takes_drop) row.drop = this->drop(t, r, x.noise[2]);
+    if (cell.takes_drop) row.drop = this->drop(t, r, x.drop);
     for (int part = p.projection ? 1 : 0; part < cell.states; ++part)
-      row.stays[part] = this->stays(part, t, r, x.noise[part]);
+      row.zoned |= (row.stays[part] = this->stays(part, t, r, x.noise[part])) != nullptr;
     row.temps = x.temps;
     row.units = this->shared_units(mine);
     cell.forward(cell, row);

@@ -1,7 +1,7 @@
 // Builds a `Cell` from a functor that computes a step for one vector of units.
 //
 // forward:   maps z and the old state to the new state and `saved` saved values. If the state has
-//            two parts, the second one is saved at index `saved_cell`.
+//            several parts, those from the second on are saved at the indices `saved_states`.
 // backward:  `grad` is the gradient by the new state on entry. On return it is the gradient by the
 //            old state, without the part that passes through z. `dz` is the gradient by z. The
 //            products add W_hh^T dz to the gradient by the hidden state. `after` is the new hidden
@@ -25,10 +25,11 @@ struct First {
 };
 
 struct Plain {
-  static constexpr int late_slots = 0, parameters = 0, rows = 0, saved_cell = 0;
+  static constexpr int late_slots = 0, parameters = 0, rows = 0;
   static constexpr bool projects = false, takes_drop = false, reads_new_hidden = false;
   static constexpr int forward_phases = 1, forward_temps = 0, forward_means = 0;
   static constexpr int backward_phases = 1, backward_temps = 0, backward_means = 0;
+  static constexpr int saved_states[] = {0};
   static constexpr First saved_phase{}, row_phase{}, dz_phase{}, dp_phase{};
   static constexpr First forward_temp_phase{}, forward_mean_phase{};
   static constexpr First backward_temp_phase{}, backward_mean_phase{};
@@ -53,15 +54,16 @@ void forward_row(const Cell<T> &cell, const ForwardRow<T> &row) {
     constexpr bool last = phase + 1 == F::forward_phases;
     V sums[F::forward_means + 1] = {};
     for (int64_t u = row.units.from; u < row.units.to; u += LANES<T>) {
-      V z[F::slots], state[2] = {load(row.h + u)}, saved[F::saved + 1], p[F::parameters + 1];
+      V z[F::slots], state[F::states], saved[F::saved + 1], p[F::parameters + 1];
       V temp[F::forward_temps + 1], sum[F::forward_means + 1], rows[F::rows + 1], drop{};
       EACH(s, F::slots) z[s] = load(row.sums + s * block + u);
       EACH(n, F::parameters) p[n] = load(row.parameters + n * block + u);
-      if constexpr (F::states > 1) state[1] = load(row.c + u);
+      EACH(n, F::states) state[n] = load(row.state[n] + u);
       if constexpr (F::takes_drop) drop = load(row.drop + u);
       EACH(n, F::forward_temps)
         if (F::forward_temp_phase[n] < phase) temp[n] = load(row.temps + n * block + u);
-      const V before[2] = {state[0], state[1]};
+      V before[F::states];
+      EACH(n, F::states) before[n] = state[n];
       F::forward(phase, z, state, p, drop, saved, rows, temp, mean, sum);
       EACH(n, F::forward_temps)
         if (F::forward_temp_phase[n] == phase) store(row.temps + n * block + u, temp[n]);
@@ -72,9 +74,8 @@ void forward_row(const Cell<T> &cell, const ForwardRow<T> &row) {
       EACH(n, F::rows)
         if (row.saved && F::row_phase[n] == phase) store(row.rows + n * ROW_WIDTH, rows[n]);
       if constexpr (last) {
-        if (row.stays[0] || row.stays[1]) blend(cell, row, u, before, state);
-        store(row.h + u, state[0]);
-        if constexpr (F::states > 1) store(row.c + u, state[1]);
+        if (row.zoned) blend(cell, row, u, before, state);
+        EACH(n, F::states) store(row.state[n] + u, state[n]);
       }
     }
     EACH(n, F::forward_means)
@@ -91,21 +92,21 @@ void backward_row(const Cell<T> &, const BackwardRow<T> &row) {
     constexpr bool last = phase + 1 == F::backward_phases;
     V sums[F::backward_means + 1] = {};
     for (int64_t u = row.units.from; u < row.units.to; u += LANES<T>) {
-      V saved[F::saved + 1], before[2] = {}, after[1] = {}, grad[2] = {load(row.dh + u)};
+      V saved[F::saved + 1], before[F::states] = {}, after[1] = {}, grad[F::states];
       V dz[F::slots];
-      V p[F::parameters + 1], dp[F::parameters + 1], drop{}, stays{};
+      V p[F::parameters + 1], dp[F::parameters + 1], drop{}, stays[F::states] = {};
       V temp[F::backward_temps + 1], sum[F::backward_means + 1], rows[F::rows + 1];
       EACH(k, F::saved) saved[k] = load(row.saved + k * block + u);
       EACH(n, F::rows) rows[n] = load(row.rows + n * ROW_WIDTH);
       EACH(n, F::parameters) p[n] = load(row.parameters + n * block + u);
-      if (!row.projected) before[0] = load(row.before + u);
-      if constexpr (F::states > 1)
-        before[1] = load(row.before_cell + u), grad[1] = load(row.dc + u);
+      EACH(n, F::states) grad[n] = load(row.grad[n] + u);
+      EACH(n, F::states) if (n || !row.projected) before[n] = load(row.before[n] + u);
       if constexpr (F::reads_new_hidden) after[0] = load(row.after + u);
       if constexpr (F::takes_drop) drop = load(row.drop + u);
       EACH(n, F::backward_temps)
         if (F::backward_temp_phase[n] < phase) temp[n] = load(row.temps + n * block + u);
-      if (row.stays) stays = load(row.stays + u) * grad[1], grad[1] -= stays;
+      EACH(n, F::states)
+        if (n && row.stays[n]) stays[n] = load(row.stays[n] + u) * grad[n], grad[n] -= stays[n];
       F::backward(phase, saved, rows, before, after, p, drop, grad, dz, dp, temp, mean, sum);
       EACH(n, F::backward_temps)
         if (F::backward_temp_phase[n] == phase) store(row.temps + n * block + u, temp[n]);
@@ -119,8 +120,8 @@ void backward_row(const Cell<T> &, const BackwardRow<T> &row) {
           store(to, load(to) + dp[n]);
         }
       if constexpr (last) {
-        if (!row.projected) store(row.dh + u, grad[0]);
-        if constexpr (F::states > 1) store(row.dc + u, grad[1] + stays);
+        EACH(n, F::states)
+          if (n || !row.projected) store(row.grad[n] + u, n ? grad[n] + stays[n] : grad[n]);
         if constexpr (F::projects)
           if (row.projected) store(row.m + u, F::unprojected(saved));
       }
@@ -166,13 +167,13 @@ constexpr Cell<T> cell_of() {
                F::states,
                F::saved,
                F::rows,
-               F::saved_cell,
                F::parameters,
                forward > backward ? forward : backward,
                F::reads_new_hidden,
                F::takes_drop,
                F::input_gates,
                F::hidden_gates,
+               F::saved_states,
                forward_row<T, F>,
                backward_row<T, F>,
                nullptr,

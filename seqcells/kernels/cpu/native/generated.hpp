@@ -17,6 +17,7 @@
   _(IndrnnTanh) \
   _(MinGru) \
   _(MinLstm) \
+  _(Slstm) \
   _(GruResetBefore) \
   _(MguResetBefore)
 
@@ -35,7 +36,6 @@ struct RnnTanh : Plain {
   static constexpr int states = 1;
   static constexpr int parameters = 0;
   static constexpr int saved = 0;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
   static constexpr bool reads_new_hidden = true;
   static constexpr int input_gates[] = {0};
@@ -72,7 +72,6 @@ struct RnnRelu : Plain {
   static constexpr int states = 1;
   static constexpr int parameters = 0;
   static constexpr int saved = 0;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
   static constexpr bool reads_new_hidden = true;
   static constexpr int input_gates[] = {0};
@@ -117,7 +116,6 @@ struct Gru : Plain {
   static constexpr int states = 1;
   static constexpr int parameters = 0;
   static constexpr int saved = 4;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
   static constexpr bool reads_new_hidden = false;
   static constexpr bool takes_drop = true;
@@ -198,13 +196,13 @@ struct Lstm : Plain {
   static constexpr int states = 2;
   static constexpr int parameters = 0;
   static constexpr int saved = 5;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
   static constexpr bool reads_new_hidden = false;
   static constexpr bool projects = true;
   static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0, 1, 2, 3};
   static constexpr int hidden_gates[] = {0, 1, 2, 3};
+  static constexpr int saved_states[] = {0};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
@@ -369,7 +367,6 @@ struct LayerNormLstm : Plain {
   static constexpr int states = 2;
   static constexpr int parameters = 18;
   static constexpr int saved = 14;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 4;
   static constexpr int forward_phases = 5;
   static constexpr int forward_temps = 11;
@@ -381,6 +378,7 @@ struct LayerNormLstm : Plain {
   static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0, 1, 2, 3};
   static constexpr int hidden_gates[] = {0, 1, 2, 3};
+  static constexpr int saved_states[] = {0};
   static constexpr int forward_temp_phase[] = {2, 3, 2, 1, 1, 1, 1, 1, 1, 1, 1};
   static constexpr int forward_mean_phase[] = {3, 2, 1, 1, 0, 0};
   static constexpr int backward_temp_phase[] = {3, 3, 3, 3, 3, 3, 3, 3, 2, 2, 2, 2, 0, 2, 2, 2, 0, 1, 0, 0, 0, 0, 0};
@@ -811,7 +809,6 @@ struct LayerNormGru : Plain {
   static constexpr int states = 1;
   static constexpr int parameters = 12;
   static constexpr int saved = 10;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 4;
   static constexpr int forward_phases = 3;
   static constexpr int forward_temps = 6;
@@ -1112,12 +1109,12 @@ struct PeepholeLstm : Plain {
   static constexpr int states = 2;
   static constexpr int parameters = 3;
   static constexpr int saved = 5;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
   static constexpr bool reads_new_hidden = false;
   static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0, 1, 2, 3};
   static constexpr int hidden_gates[] = {0, 1, 2, 3};
+  static constexpr int saved_states[] = {0};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
@@ -1220,12 +1217,12 @@ struct CoupledLstm : Plain {
   static constexpr int states = 2;
   static constexpr int parameters = 0;
   static constexpr int saved = 4;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
   static constexpr bool reads_new_hidden = false;
   static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0, 1, 2};
   static constexpr int hidden_gates[] = {0, 1, 2};
+  static constexpr int saved_states[] = {0};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
@@ -1301,12 +1298,12 @@ struct LightLstm : Plain {
   static constexpr int states = 2;
   static constexpr int parameters = 0;
   static constexpr int saved = 3;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
   static constexpr bool reads_new_hidden = true;
   static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0, 1};
   static constexpr int hidden_gates[] = {0, 1};
+  static constexpr int saved_states[] = {0};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
@@ -1368,7 +1365,6 @@ struct Mgu : Plain {
   static constexpr int states = 1;
   static constexpr int parameters = 0;
   static constexpr int saved = 3;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
   static constexpr bool reads_new_hidden = false;
   static constexpr bool takes_drop = true;
@@ -1434,7 +1430,6 @@ struct IndrnnRelu : Plain {
   static constexpr int states = 1;
   static constexpr int parameters = 1;
   static constexpr int saved = 0;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
   static constexpr bool reads_new_hidden = true;
   static constexpr bool takes_drop = true;
@@ -1480,7 +1475,6 @@ struct IndrnnTanh : Plain {
   static constexpr int states = 1;
   static constexpr int parameters = 1;
   static constexpr int saved = 0;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
   static constexpr bool reads_new_hidden = true;
   static constexpr bool takes_drop = true;
@@ -1530,7 +1524,6 @@ struct MinGru : Plain {
   static constexpr int states = 1;
   static constexpr int parameters = 0;
   static constexpr int saved = 2;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
   static constexpr bool reads_new_hidden = false;
   static constexpr bool takes_drop = true;
@@ -1592,7 +1585,6 @@ struct MinLstm : Plain {
   static constexpr int states = 1;
   static constexpr int parameters = 0;
   static constexpr int saved = 5;
-  static constexpr int saved_cell = 0;
   static constexpr int rows = 0;
   static constexpr bool reads_new_hidden = false;
   static constexpr bool takes_drop = true;
@@ -1650,6 +1642,148 @@ struct MinLstm : Plain {
     dz[1] = v29;
     dz[2] = v14;
     grad[0] = v20;
+  }
+};
+
+// gates 4 hidden 1 states 4 parameters 0
+// v0 = add x3 h3
+// v1 = sigmoid v0
+// v2 = add x1 h1
+// v3 = neg v2
+// v4 = softplus v3
+// v5 = sub s3 v4
+// v6 = add x0 h0
+// v7 = sub v5 v6
+// v8 = sub v6 v5
+// v9 = add v6 v5
+// v10 = mul 0.5 v9
+// v11 = where_positive v8 v6 v10
+// v12 = where_positive v7 v5 v11
+// v13 = sub v5 v12
+// v14 = exp v13
+// v15 = mul s1 v14
+// v16 = sub v6 v12
+// v17 = exp v16
+// v18 = add x2 h2
+// v19 = tanh v18
+// v20 = mul d0 v19
+// v21 = mul v17 v20
+// v22 = add v15 v21
+// v23 = mul v1 v22
+// v24 = mul s2 v14
+// v25 = add v17 v24
+// v26 = div v23 v25
+// return v26 v22 v25 v12
+template <class T>
+struct Slstm : Plain {
+  using V = Vec<T>;
+  static constexpr int slots = 4;
+  static constexpr int input_slots = 4;
+  static constexpr int hidden_slots = 4;
+  static constexpr int states = 4;
+  static constexpr int parameters = 0;
+  static constexpr int saved = 10;
+  static constexpr int rows = 0;
+  static constexpr bool reads_new_hidden = true;
+  static constexpr bool takes_drop = true;
+  static constexpr int input_gates[] = {0, 1, 2, 3};
+  static constexpr int hidden_gates[] = {0, 1, 2, 3};
+  static constexpr int saved_states[] = {0, 1, 2};
+
+  template <class Phase>
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
+                      V *temp, const V *mean, V *sum) {
+    const V v1 = sigmoid<T>(z[3]);
+    const V v3 = -z[1];
+    const V v4 = softplus<T>(v3);
+    const V v5 = state[3] - v4;
+    const V v7 = v5 - z[0];
+    const V v8 = z[0] - v5;
+    const V v9 = z[0] + v5;
+    const V v10 = T(0.5) * v9;
+    const V v11 = v8 > V{} ? z[0] : v10;
+    const V v12 = v7 > V{} ? v5 : v11;
+    const V v13 = v5 - v12;
+    const V v14 = exp<T>(v13);
+    const V v15 = state[1] * v14;
+    const V v16 = z[0] - v12;
+    const V v17 = exp<T>(v16);
+    const V v19 = tanh<T>(z[2]);
+    const V v20 = drop * v19;
+    const V v21 = v17 * v20;
+    const V v22 = v15 + v21;
+    const V v23 = v1 * v22;
+    const V v24 = state[2] * v14;
+    const V v25 = v17 + v24;
+    const V v26 = v23 / v25;
+    state[0] = v26;
+    state[1] = v22;
+    state[2] = v25;
+    state[3] = v12;
+    saved[0] = v22;
+    saved[1] = v25;
+    saved[2] = v12;
+    saved[3] = v17;
+    saved[4] = v19;
+    saved[5] = v1;
+    saved[6] = v8;
+    saved[7] = v7;
+    saved[8] = v14;
+    saved[9] = z[1];
+  }
+
+  template <class Phase>
+  static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+    const V v28 = after[0] * grad[0];
+    const V v29 = v28 / saved[1];
+    const V v31 = grad[2] - v29;
+    const V v20 = drop * saved[4];
+    const V v27 = grad[0] / saved[1];
+    const V v35 = saved[5] * v27;
+    const V v36 = v35 + grad[1];
+    const V v37 = v20 * v36;
+    const V v39 = v31 + v37;
+    const V v45 = saved[3] * v39;
+    const V v47 = grad[3] - v45;
+    const V v33 = before[2] * v31;
+    const V v49 = before[1] * v36;
+    const V v50 = v33 + v49;
+    const V v51 = saved[8] * v50;
+    const V v53 = v47 - v51;
+    const V v55 = saved[7] > V{} ? V{} : v53;
+    const V v57 = saved[6] > V{} ? v55 : V{};
+    const V v59 = v45 + v57;
+    const V v58 = saved[6] > V{} ? V{} : v55;
+    const V v61 = T(0.5) * v58;
+    const V v62 = v59 + v61;
+    const V v54 = saved[7] > V{} ? v53 : V{};
+    const V v56 = v51 + v54;
+    const V v63 = v56 + v61;
+    const V v64 = -v63;
+    const V v3 = -saved[9];
+    const V v65 = sigmoid<T>(v3);
+    const V v66 = v64 * v65;
+    const V v67 = -v66;
+    const V v38 = saved[3] * v36;
+    const V v41 = drop * v38;
+    const V v42 = saved[4] * saved[4];
+    const V v43 = T(1.0) - v42;
+    const V v44 = v41 * v43;
+    const V v34 = saved[0] * v27;
+    const V v68 = T(1.0) - saved[5];
+    const V v69 = saved[5] * v68;
+    const V v70 = v34 * v69;
+    const V v48 = saved[8] * v36;
+    const V v32 = saved[8] * v31;
+    dz[0] = v62;
+    dz[1] = v67;
+    dz[2] = v44;
+    dz[3] = v70;
+    grad[0] = V{};
+    grad[1] = v48;
+    grad[2] = v32;
+    grad[3] = v63;
   }
 };
 

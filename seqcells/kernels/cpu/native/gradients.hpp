@@ -8,14 +8,14 @@
 #include <algorithm>
 
 #include "outer.hpp"
-#include "weights.hpp"
+#include "products.hpp"
 
 namespace SEQCELLS_VARIANT {
 
 template <class T>
 struct Gradients : Products<T> {
   using Base = Products<T>;
-  using Base::B, Base::H, Base::I, Base::L, Base::R, Base::T_, Base::cell, Base::hidden,
+  using Base::B, Base::D, Base::H, Base::I, Base::L, Base::R, Base::T_, Base::cell, Base::hidden,
       Base::inward, Base::late, Base::most_rows, Base::p, Base::parameters, Base::plan,
       Base::projection, Base::recurrent, Base::sums, Base::units;
   static constexpr int64_t CHUNK = 128, SHORT = 32;  // least rows per chunk; in a pair
@@ -39,8 +39,8 @@ struct Gradients : Products<T> {
 
   struct Rows {
     Chunk chunks[2];
-    T *dx, *dh, *dc, *fresh[2], *dm, *e, *before_cell, *after;
-    T *before, *dscaled, *stays, *temps, *noise[2];
+    T *dx, *grad[PARTS], *fresh[PARTS], *dm, *e, *before_part[PARTS], *after;
+    T *before, *dscaled, *stays, *temps, *noise[PARTS], *drop;
     T *weights, *projection_weights, *parameters;
     T *buffer;  // per thread, like the pairs of rows
     Word *left_words, *dz_words;
@@ -61,7 +61,7 @@ struct Gradients : Products<T> {
 
   void shared(Scratch &scratch) {
     for (Weights<T> *weights : {&inward, &hidden, &late, &projection})
-      weights->take_back(scratch, padded(weights->width));
+      weights->take_back(scratch);
     this->take_constants(scratch);
     meetings = scratch.take<Meeting>(plan.groups);
   }
@@ -80,16 +80,17 @@ struct Gradients : Products<T> {
       c.inputs_to = scratch.take<T *>(plan.parts * chunk) + (plan.pairs ? 0 : seat * chunk);
     }
     if (p.grad_inputs) x.dx = take(chunk * padded(I));
-    x.dh = take(rows * recurrent);
-    if (cell.states > 1) x.dc = take(rows * units), x.before_cell = own(units);
-    for (int part = 0; p.resets && part < cell.states; ++part)
-      x.fresh[part] = take(rows * this->padded_width(part));
+    for (int part = 0; part < cell.states; ++part) {
+      x.grad[part] = take(rows * this->padded_width(part));
+      if (part) x.before_part[part] = own(units), x.noise[part] = own(units);
+      if (p.resets) x.fresh[part] = take(rows * this->padded_width(part));
+    }
     if (cell.late_slots) x.e = take(rows * units);
     if (cell.reads_new_hidden) x.after = own(units);
     if (p.read) x.before = take(rows * recurrent), x.dscaled = take(rows * recurrent);
     if (p.zone[0]) x.stays = take(rows * recurrent);
     x.temps = take(cell.temps * units);
-    for (T *&row : x.noise) row = own(units);
+    x.drop = own(units);
     if (p.projection) {
       x.dm = take(rows * units);
       if (needs_weight_gradients() && !at_once) x.projection_weights = take(R * units);
@@ -124,9 +125,7 @@ struct Gradients : Products<T> {
   }
 
   bool is_bfloat16() const { return static_cast<Narrow>(p.narrow) == Narrow::bfloat16; }
-  bool pairs_rows() const {
-    return is_bfloat16() && inward.fast && needs_weight_gradients();
-  }
+  bool pairs_rows() const { return is_bfloat16() && inward.fast && needs_weight_gradients(); }
 
   // Round the operands of the weight gradients to bfloat16.
   void round_operands(const Chunk &c, int64_t rows, const Share &share) const {
@@ -157,9 +156,9 @@ struct Gradients : Products<T> {
       pair_rows(rows, c.dz, dz_width(), sums(), x.dz_words);
     }
     if (x.weights) {
-      if (cell.early()) add(x, c, rows, 0, R, cell.hidden_at(), cell.early(), share, pairs);
+      if (cell.early()) add_hidden(x, c, rows, 0, cell.hidden_at(), cell.early(), share, pairs);
       if (const int slots = cell.late_slots)
-        add(x, c, rows, late_at(), R, cell.slots - slots, slots, share, pairs);
+        add_hidden(x, c, rows, late_at(), cell.slots - slots, slots, share, pairs);
       add(x, c, rows, input_at(), I, 0, cell.input_slots, share, pairs);
     }
     const Columns mine = share.columns(units);
@@ -185,12 +184,31 @@ struct Gradients : Products<T> {
       std::memcpy(c.inputs_to[j] + mine.from, x.to[j] + mine.from, (end - mine.from) * sizeof(T));
   }
 
+  // The same of W_hh and the operand at `left`: of each head, the block of its columns and units.
+  void add_hidden(Rows &x, const Chunk &c, int64_t rows, int64_t left, int slot, int slots,
+                  const Share &share, bool pairs) const {
+    if (p.heads == 1) return add(x, c, rows, left, R, slot, slots, share, pairs);
+    const Columns mine = share.columns(slots * units);
+    for (int64_t at = 0; at < slots * units; at += D) {
+      const Columns own = mine.within(at, at + D);
+      if (own.to > own.from)
+        add_outer_product(x, c, rows, left + at % units, D, left, slot * units + own.from,
+                          own.to - own.from, pairs);
+    }
+  }
+
   // Accumulate the gradient of the weights between `count` columns of `left` and these slots.
   void add(Rows &x, const Chunk &c, int64_t rows, int64_t left, int64_t count, int slot, int slots,
            const Share &share, bool pairs = false) const {
     const Columns mine = share.columns(slots * units);
-    const int64_t at = slot * units + mine.from, columns = mine.to - mine.from;
-    T *to = x.weights + left * sums() + at;
+    add_outer_product(x, c, rows, left, count, left, slot * units + mine.from, mine.to - mine.from,
+                      pairs);
+  }
+
+  // Add the product of `count` columns of `left` and `columns` of `dz` to rows `row` of the weights.
+  void add_outer_product(Rows &x, const Chunk &c, int64_t rows, int64_t left, int64_t count,
+                         int64_t row, int64_t at, int64_t columns, bool pairs) const {
+    T *to = x.weights + row * sums() + at;
     if constexpr (sizeof(T) == sizeof(Word) && BYTES == 64)
       if (pairs)
         return add_outer((rows + 1) / 2, x.left_words + left, left_width(), count,
@@ -203,13 +221,14 @@ struct Gradients : Products<T> {
     const auto gradient = [](void *data) { return static_cast<T *>(data); };
     for (int64_t block = thread; block < units / 16; block += threads) {
       const int64_t first = block * 16, count = H - first < 16 ? H - first : 16;
-      const auto add = [&](void *gradients, int64_t width, int gate, int64_t left, int64_t slot) {
+      const auto add = [&](void *gradients, int64_t width, int gate, int64_t left, int64_t slot,
+                           int64_t head = 0) {
         const int64_t at = slot * units + first;
         T *to = gradient(gradients) + (gate * H + first) * width;
         if (!at_once) return add_groups(rows_of, to, width, count, left * sums() + at);
         for_groups(rows_of, [&](const Chunk &c, int64_t rows, bool more) {
-          write_outer(rows, c.dz + at, dz_width(), count, c.left + left, left_width(), width, to,
-                      more);
+          write_outer(rows, c.dz + at, dz_width(), count, c.left + left + head, left_width(), width,
+                      to, more);
         });
       };
       const auto add_bias = [&](void *gradients, int gate, int64_t slot) {
@@ -226,7 +245,8 @@ struct Gradients : Products<T> {
       }
       for (int s = 0; s < cell.hidden_slots; ++s) {
         const int64_t slot = cell.hidden_at() + s;
-        add(p.grad_weight_hh, R, cell.hidden_gates[s], s < cell.early() ? 0 : late_at(), slot);
+        const int64_t left = s < cell.early() ? 0 : late_at();
+        add(p.grad_weight_hh, D, cell.hidden_gates[s], left, slot, first / D * D);
         add_bias(p.grad_bias_hh, cell.hidden_gates[s], slot);
       }
     }

@@ -11,8 +11,7 @@ namespace SEQCELLS_VARIANT {
 
 // In the order of `KINDS` in encoding.py.
 enum Kind {
-  Z, STATE, CELL, PARAMETER, DROP, SAVED, ROW, AFTER, GRAD, GRAD_CELL, DZ, DP, TEMP, MEAN, SUM,
-  NUMBER, KINDS
+  Z, STATE, PARAMETER, DROP, SAVED, ROW, AFTER, GRAD, DZ, DP, TEMP, MEAN, SUM, NUMBER, KINDS
 };
 enum Operation {
 #define SEQCELLS_NAME(name, value) name,
@@ -70,11 +69,11 @@ struct Interpreted : Cell<T> {
   const double *numbers;
 
   Interpreted(const int32_t *code, const double *numbers)
-      : Cell<T>{code[0], code[1], code[2], 0, code[3], code[4], code[5], code[6], code[7], code[8],
-                code[9] != 0, code[10] != 0, code + 12, code + 12 + code[1], forward_row,
-                backward_row, nullptr, nullptr},
-        forward_code(code + 12 + code[1] + code[2]), backward_code(forward_code + code[11]),
-        numbers(numbers) {}
+      : Cell<T>{code[0], code[1], code[2], 0, code[3], code[4], code[5], code[6], code[7],
+                code[8] != 0, code[9] != 0, code + 11, code + 11 + code[1],
+                code + 11 + code[1] + code[2], forward_row, backward_row, nullptr, nullptr},
+        forward_code(code + 11 + code[1] + code[2] + code[3] - 1),
+        backward_code(forward_code + code[10]), numbers(numbers) {}
 
  private:
   using V = Vec<T>;
@@ -82,14 +81,16 @@ struct Interpreted : Cell<T> {
 
   // Addresses of the values of a row by kind, and the state of the loops over its units.
   struct Memory {
-    T *base[KINDS];
-    const T *stays;  // zoneout shares of the second part of the state, in the backward pass
+    T *base[KINDS], *state[PARTS], *grad[PARTS];
+    const T *const *stays;  // zoneout shares of the later parts of the state, in the backward pass
     const ForwardRow<T> *forward;
     const Cell<T> &cell;
     Units units;
     V sums[MEANS], means[MEANS];
 
     T *at(int32_t kind, int32_t index, int64_t u) const {
+      if (kind == STATE) return state[index] + u;
+      if (kind == GRAD) return grad[index] + u;
       return base[kind] + (kind == ROW ? index * ROW_WIDTH : index * units.block + u);
     }
   };
@@ -99,22 +100,24 @@ struct Interpreted : Cell<T> {
   }
 
   static void forward_row(const Cell<T> &cell, const ForwardRow<T> &row) {
-    Memory m{{}, nullptr, &row, cell, row.units, {}, {}};
+    Memory m{{}, {}, {}, nullptr, &row, cell, row.units, {}, {}};
     const auto own = [](const T *data) { return const_cast<T *>(data); };
-    m.base[Z] = own(row.sums), m.base[STATE] = row.h, m.base[CELL] = row.c;
+    for (int part = 0; part < cell.states; ++part) m.state[part] = row.state[part];
+    m.base[Z] = own(row.sums);
     m.base[PARAMETER] = own(row.parameters), m.base[DROP] = own(row.drop);
     m.base[SAVED] = row.saved, m.base[ROW] = row.rows, m.base[TEMP] = row.temps;
     self(cell).phases(self(cell).forward_code, m);
   }
 
   static void backward_row(const Cell<T> &cell, const BackwardRow<T> &row) {
-    Memory m{{}, row.stays, nullptr, cell, row.units, {}, {}};
+    Memory m{{}, {}, {}, row.stays, nullptr, cell, row.units, {}, {}};
     const auto own = [](const T *data) { return const_cast<T *>(data); };
-    m.base[STATE] = own(row.before), m.base[CELL] = own(row.before_cell);
+    for (int part = 0; part < cell.states; ++part)
+      m.state[part] = own(row.before[part]), m.grad[part] = row.grad[part];
     m.base[PARAMETER] = own(row.parameters), m.base[DROP] = own(row.drop);
     m.base[SAVED] = own(row.saved), m.base[ROW] = own(row.rows);
     m.base[AFTER] = own(row.after), m.base[TEMP] = row.temps;
-    m.base[GRAD] = row.dh, m.base[GRAD_CELL] = row.dc, m.base[DZ] = row.dz, m.base[DP] = row.dp;
+    m.base[DZ] = row.dz, m.base[DP] = row.dp;
     self(cell).phases(self(cell).backward_code, m);
   }
 
@@ -141,7 +144,7 @@ struct Interpreted : Cell<T> {
 
   template <int stride, int W>
   static void run(const PhaseCode &phase, Memory &m, int64_t u, V *file) {
-    V state[2][W];
+    V state[PARTS][W];
     bool ends = false;
     phase.each([&](const Segment &segment) {
       for (const Load *l = segment.loads; l < segment.loads_end; ++l)
@@ -156,12 +159,11 @@ struct Interpreted : Cell<T> {
     });
     for (int w = 0; ends && w < W; ++w) {
       const int64_t unit = u + w * L;
-      V before[2] = {load(m.at(STATE, 0, unit))}, after[2] = {state[0][w]};
-      if (m.cell.states > 1) before[1] = load(m.at(CELL, 0, unit)), after[1] = state[1][w];
-      if (m.forward->stays[0] || m.forward->stays[1])
-        blend(m.cell, *m.forward, unit, before, after);
-      store(m.at(STATE, 0, unit), after[0]);
-      if (m.cell.states > 1) store(m.at(CELL, 0, unit), after[1]);
+      V before[PARTS], after[PARTS];
+      for (int part = 0; part < m.cell.states; ++part)
+        before[part] = load(m.state[part] + unit), after[part] = state[part][w];
+      if (m.forward->zoned) blend(m.cell, *m.forward, unit, before, after);
+      for (int part = 0; part < m.cell.states; ++part) store(m.state[part] + unit, after[part]);
     }
   }
 
@@ -174,18 +176,19 @@ struct Interpreted : Cell<T> {
         case NUMBER: to[w] = T(self(m.cell).numbers[l.index]) - V{}; break;
         default: to[w] = load(m.at(l.kind, l.index, unit));
       }
-      if (l.kind == GRAD_CELL && m.stays) to[w] -= load(m.stays + unit) * to[w];
+      if (l.kind == GRAD && l.index && m.stays[l.index])
+        to[w] -= load(m.stays[l.index] + unit) * to[w];
     }
   }
 
   template <int W>
-  static void write(const Store &s, Memory &m, int64_t u, const V *from, V (&state)[2][W]) {
+  static void write(const Store &s, Memory &m, int64_t u, const V *from,
+                    V (&state)[PARTS][W]) {
     for (int w = 0; w < W; ++w) {
       const V value = from[w];
       const int64_t unit = u + w * L;
       switch (s.kind) {
-        case STATE: state[0][w] = value; break;
-        case CELL: state[1][w] = value; break;
+        case STATE: state[s.index][w] = value; break;
         case SAVED:
         case ROW:
           if (m.base[SAVED]) store(m.at(s.kind, s.index, unit), value);
@@ -193,9 +196,10 @@ struct Interpreted : Cell<T> {
         case SUM: m.sums[s.index] += within<T>(value, unit, m.units); break;
         case DZ: store(m.at(DZ, s.index, unit), within<T>(value, unit, m.units)); break;
         case DP: store(m.at(DP, s.index, unit), load(m.at(DP, s.index, unit)) + value); break;
-        case GRAD_CELL: {
-          T *at = m.at(GRAD_CELL, 0, unit);
-          store(at, m.stays ? value + load(m.stays + unit) * load(at) : value);
+        case GRAD: {
+          T *at = m.grad[s.index] + unit;
+          const T *stays = s.index ? m.stays[s.index] : nullptr;
+          store(at, stays ? value + load(stays + unit) * load(at) : value);
           break;
         }
         default: store(m.at(s.kind, s.index, unit), value);

@@ -19,6 +19,7 @@ using seqcells::Watch;
   namespace variant {                            \
   int forward(const Problem &, const Plan &);    \
   int backward(const Problem &, const Plan &);   \
+  int64_t packed_size(const Problem &, const Plan &); \
   Stepper *stepper(bool);                        \
   }
 
@@ -34,6 +35,7 @@ struct Variant {
   const char *name;
   int (*forward)(const Problem &, const Plan &);
   int (*backward)(const Problem &, const Plan &);
+  int64_t (*packed_size)(const Problem &, const Plan &);
   Stepper *(*stepper)(bool);
   bool runs;
 };
@@ -42,13 +44,16 @@ struct Variant {
 const Variant *variants(int &count) {
   static const Variant all[] = {
 #ifdef SEQCELLS_X86
-      {"AVX-512", seqcells_avx512::forward, seqcells_avx512::backward, seqcells_avx512::stepper,
+      {"AVX-512", seqcells_avx512::forward, seqcells_avx512::backward,
+       seqcells_avx512::packed_size, seqcells_avx512::stepper,
        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")},
-      {"AVX2", seqcells_avx2::forward, seqcells_avx2::backward, seqcells_avx2::stepper,
+      {"AVX2", seqcells_avx2::forward, seqcells_avx2::backward, seqcells_avx2::packed_size,
+       seqcells_avx2::stepper,
        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
 #endif
-      {"portable", seqcells_portable::forward, seqcells_portable::backward, seqcells_portable::stepper, true},
+      {"portable", seqcells_portable::forward, seqcells_portable::backward,
+       seqcells_portable::packed_size, seqcells_portable::stepper, true},
   };
   count = sizeof(all) / sizeof(all[0]);
   return all;
@@ -219,6 +224,14 @@ PUBLIC int seqcells_forward(const Problem *p, int64_t number) {
 PUBLIC int seqcells_backward(const Problem *p, int64_t number) {
   const Variant *variant = supported_variant(number);
   return variant ? run(*p, variant->backward) : 2;
+}
+
+// Return the bytes that `Problem::packed` needs for int8 weights; 0 for an unknown cell or variant.
+PUBLIC int64_t seqcells_packed_size(const Problem *p, int64_t number) {
+  const Variant *variant = supported_variant(number);
+  Plan plan{};
+  plan.groups = plan.parts = 1;
+  return variant ? variant->packed_size(*p, plan) : 0;
 }
 
 // A stepper of the caller, which uses it in one thread at a time.

@@ -187,8 +187,25 @@ struct RoundedPanels {
 using seqcells::Narrow;
 using seqcells::Stored;
 
-inline int64_t row_bytes(Stored stored, int64_t width) {
-  return stored == Stored::whole ? 4 * width : stored == Stored::bfloat16 ? 2 * width : width + 4;
+template <class T>
+int64_t row_bytes(Stored stored, int64_t width) {
+  return stored == Stored::whole ? sizeof(T) * width : stored == Stored::bfloat16 ? 2 * width : width + 4;
+}
+
+// A checksum of these bytes. A change of one word always changes it.
+inline uint64_t checksum_of(uint64_t seed, const char *from, int64_t bytes) {
+  constexpr Word odd = 0x9e3779b1u;
+  constexpr int N = 4;
+  Words sums[N];
+  for (Words &sum : sums) sum = static_cast<Word>(seed ^ seed >> 32) - Words{};
+  for (; bytes >= N * BYTES; bytes -= N * BYTES, from += N * BYTES)
+    for (int n = 0; n < N; ++n) sums[n] = (sums[n] ^ load_words(from + n * BYTES)) * odd;
+  Word words[N * WORDS];
+  for (int n = 0; n < N; ++n) store_words(words + n * WORDS, sums[n]);
+  for (Word word : words) seed = (seed ^ word) * 0x9e3779b97f4a7c15u;
+  for (; bytes > 0; --bytes, ++from)
+    seed = (seed ^ static_cast<uint8_t>(*from)) * 0x9e3779b97f4a7c15u;
+  return seed;
 }
 
 // The first `count` stored numbers at `from`, as floats; the others are zero.
@@ -220,7 +237,8 @@ inline Words stored_words(Stored stored, const char *from, int64_t count) {
 template <class Format, class Put>
 void words_of_rows(Stored stored, const char *rows, int64_t K, int64_t lanes, const Put &put) {
   constexpr int D = Format::DEPTH;
-  const int64_t bytes = row_bytes(stored, K), size = row_bytes(stored, 1) - row_bytes(stored, 0);
+  const int64_t bytes = row_bytes<float>(stored, K);
+  const int64_t size = row_bytes<float>(stored, 1) - row_bytes<float>(stored, 0);
   const int64_t most = stored == Stored::whole ? WORDS : WORDS * D;
   for (int64_t k = 0; k < K; k += most) {
     const int64_t count = K - k < most ? K - k : most;

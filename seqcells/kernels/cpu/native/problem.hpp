@@ -6,6 +6,8 @@
 
 namespace seqcells {
 
+constexpr int PARTS = 8;  // most parts of a state, of which the hidden state is the first
+
 struct Problem {
   // In place of a built-in cell: a Cell<T>, or its code and constants for the interpreter.
   const void *custom_cell;
@@ -13,21 +15,24 @@ struct Problem {
   const double *constants;
   int64_t cell, is_double, threads, reverse;
   int64_t steps, batch, gates, input_size, hidden_size, projection;  // T, B, G, I, H, P (or 0)
+  int64_t heads;  // blocks of W_hh, each of the same units in rows and columns: a multiple of 16
   int64_t whole_rows;                    // the cell computes means over its units
   int64_t narrow, stored;                // a `Narrow` and a `Stored`: numbers of the products
   int64_t input_step, input_row;         // strides of inputs, in elements
-  int64_t read_step, drop_step, zone_step[2];                 // strides of noise; 0: per sequence
+  int64_t read_step, drop_step, zone_step[PARTS];             // strides of noise; 0: per sequence
   const int64_t *lengths, *batch_sizes;                       // (B,) padded; (T,) packed; or null
   const uint8_t *resets;                                      // (T, B) or null
   const void *inputs;
   const void *weight_ih, *weight_hh, *bias_ih, *bias_hh, *weight_hr;
   const void *parameters;  // (parameters, H), read by the step outside the products
-  const void *read, *drop, *zone[2];  // (B, .) or (T, B, .) or null: factors, and zoneout shares
-  const void *state[2], *fresh[2];
-  void *outputs, *final_state[2], *cells, *saved;  // cells: second part of the state per step
+  void *packed;  // kept by the caller, for the packed int8 weights of a forward pass; or null
+  const void *read, *drop, *zone[PARTS];  // (B, .) or (T, B, .) or null: factors, and zoneout shares
+  const void *state[PARTS], *fresh[PARTS];
+  void *outputs, *final_state[PARTS], *saved;
+  void *states[PARTS];  // the parts after every step but the first, which is the outputs; or null
   int64_t grad_step, grad_row;                    // strides of grad_outputs
-  const void *grad_outputs, *grad_final[2], *grad_cells;
-  void *grad_inputs, *grad_state[2], *grad_fresh[2];
+  const void *grad_outputs, *grad_final[PARTS], *grad_states[PARTS];
+  void *grad_inputs, *grad_state[PARTS], *grad_fresh[PARTS];
   void *grad_weight_ih, *grad_weight_hh, *grad_bias_ih, *grad_bias_hh, *grad_weight_hr;
   void *grad_parameters;
 };
@@ -46,12 +51,12 @@ enum : int64_t { BFLOAT16_DOT = 1, INT8_DOT = 2 };
 // All members, for library.py to compare with its own.
 #define SEQCELLS_MEMBERS(_)                                                                      \
   _(custom_cell) _(code) _(constants) _(cell) _(is_double) _(threads) _(reverse)                           \
-  _(steps) _(batch) _(gates) _(input_size) _(hidden_size) _(projection) _(whole_rows) _(narrow) _(stored) \
+  _(steps) _(batch) _(gates) _(input_size) _(hidden_size) _(projection) _(heads) _(whole_rows) _(narrow) _(stored) \
   _(input_step) _(input_row) _(read_step) _(drop_step) _(zone_step)                              \
   _(lengths) _(batch_sizes) _(resets) _(inputs)                                                  \
-  _(weight_ih) _(weight_hh) _(bias_ih) _(bias_hh) _(weight_hr) _(parameters)                     \
-  _(read) _(drop) _(zone) _(state) _(fresh) _(outputs) _(final_state) _(cells) _(saved)          \
-  _(grad_step) _(grad_row) _(grad_outputs) _(grad_final) _(grad_cells)                           \
+  _(weight_ih) _(weight_hh) _(bias_ih) _(bias_hh) _(weight_hr) _(parameters) _(packed)           \
+  _(read) _(drop) _(zone) _(state) _(fresh) _(outputs) _(final_state) _(saved) _(states)         \
+  _(grad_step) _(grad_row) _(grad_outputs) _(grad_final) _(grad_states)                          \
   _(grad_inputs) _(grad_state) _(grad_fresh) _(grad_weight_ih) _(grad_weight_hh)                 \
   _(grad_bias_ih) _(grad_bias_hh) _(grad_weight_hr) _(grad_parameters)
 

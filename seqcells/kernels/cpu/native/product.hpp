@@ -87,6 +87,10 @@ void sweep(int64_t count, const T *const *rows, int64_t K, const T *panel, T *co
 // Range of output columns of a thread.
 struct Columns {
   int64_t from, to;
+
+  Columns within(int64_t first, int64_t end) const {
+    return {from > first ? from : first, to < end ? to : end};
+  }
 };
 
 // Layout of weights in panels of at most four column vectors. The vectors are adjacent in the output,

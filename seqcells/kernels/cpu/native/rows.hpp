@@ -105,13 +105,14 @@ struct Sizes {
   const Plan &plan;
   const Cell<T> &cell;
   const int64_t T_, B, I, H, units, R, recurrent;  // R: width of the hidden state, H or P
+  const int64_t D;                                 // columns of W_hh: R, or of one head
   static constexpr int L = LANES<T>;
   T *parameters = nullptr, *ones = nullptr;
 
   Sizes(const Problem &problem, const Plan &plan, const Cell<T> &cell)
       : p(problem), plan(plan), cell(cell), T_(p.steps), B(p.batch), I(p.input_size),
         H(p.hidden_size), units(padded(H)), R(p.projection ? p.projection : H),
-        recurrent(padded(R)) {}
+        recurrent(padded(R)), D(R / p.heads) {}
 
   int64_t sums() const { return cell.slots * units; }
   int64_t most_rows() const { return plan.most_rows(B); }
@@ -135,7 +136,9 @@ struct Sizes {
     return p.batch_sizes ? plan.start[t] + r : t * B + plan.order[r];
   }
   T *output(int64_t t, int64_t r) const { return static_cast<T *>(p.outputs) + dense(t, r) * R; }
-  T *cell_state(int64_t t, int64_t r) const { return static_cast<T *>(p.cells) + dense(t, r) * H; }
+  T *part_of_step(int part, int64_t t, int64_t r) const {
+    return static_cast<T *>(p.states[part]) + dense(t, r) * H;
+  }
   T *saved_row(int64_t t, int64_t r) const {
     return static_cast<T *>(p.saved) + (plan.start[t] + r) * saved_width();
   }

@@ -59,7 +59,8 @@ class LayerStepper {
     if (!memory) return false;
     Scratch pieces(memory);
     lay_out(pieces);
-    forward_->pack(0, 1);
+    forward_->pack_weights(0, 1);
+    forward_->pack_vectors();
     return true;
   }
 

@@ -35,6 +35,18 @@ int backward(const Problem &p, const Plan &plan) {
   return p.is_double ? run<Backward, double>(p, plan) : run<Backward, float>(p, plan);
 }
 
+// The bytes of `Problem::packed` for a forward pass in float32; 0 for an unknown cell.
+int64_t packed_size(const Problem &p, const Plan &plan) {
+  Scratch count;
+  if (p.code) {
+    const Interpreted<float> cell(p.code, p.constants);
+    Forward<float>(p, plan, cell).take_weights(count);
+  } else if (const Cell<float> *cell = cell_for<float>(p)) {
+    Forward<float>(p, plan, *cell).take_weights(count);
+  }
+  return count.used();
+}
+
 seqcells::Stepper *stepper(bool is_double) {
   if (is_double) return new TypedStepper<double>;
   return new TypedStepper<float>;

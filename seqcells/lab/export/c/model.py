@@ -90,7 +90,7 @@ class Model:
 @torch.no_grad()
 def model_of(parts: Parts, name: str, block: int) -> Model:
     """Return a model with the weights of `parts`, in blocks of `block` rows."""
-    steps = single_steps(parts.recurrent, 1)
+    steps = single_steps(parts.recurrent, 1).with_full_matrices()
     layers = layers_of(parts.recurrent, steps.calls, steps.residual, block)
     model = Model(name, layers, parts.results)
     arrays, model.words, model.readout = model.arrays, parts.inputs, parts.readout
