@@ -1,8 +1,8 @@
 """The Triton backend: GPU kernels, compiled on first use.
 
-The kernels are in forward_kernel.py and backward_kernel.py, and share tiles.py, cooperative.py and
-previous_state.py. generated.py and reset_before.py hold the elementwise part of each cell.
-planning.py chooses tiles, problem.py prepares the arguments of a call, and launch.py runs it.
+The kernels are in forward_kernel.py and backward_kernel.py, and share tiles.py, cooperative.py,
+parts.py and previous_state.py. generated.py and reset_before.py hold the elementwise part of each
+cell. planning.py chooses tiles, problem.py prepares the arguments of a call, and launch.py runs it.
 
 With `TRITON_INTERPRET=1` set before Triton is imported, the kernels run in Triton's interpreter on
 the CPU. It is slow, and meant for tests.
@@ -46,9 +46,7 @@ def description() -> str:
 
 
 def refuses_kernel(kernel: Kernel) -> str | None:
-    """Return why Triton cannot run this kernel, or None."""
-    if kernel.states > 2:
-        return f"expected a state of at most 2 parts, got {kernel.states}; use backend('reference')"
+    """Return why Triton cannot run this kernel, or None. It supports every kernel."""
     return unavailable()
 
 
@@ -78,7 +76,7 @@ def saved_tensor(call: Call) -> Tensor:
 
 
 def forward(call: Call, *, train: bool) -> list[Tensor]:
-    """Return `[outputs, *final_state]`, the cells if `call.cells`, saved values if `train`."""
+    """Return `[outputs, *final_state]`, further states of `call.cells`, saved values if `train`."""
     from seqcells.kernels.triton import launch  # imports Triton, so only on use
 
     results = launch.forward(call.with_time(), train)

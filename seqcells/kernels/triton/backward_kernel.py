@@ -2,11 +2,12 @@
 
 The caller computes the gradients by weights and inputs as products of `dz` over all steps.
 
-With L the loss and dh = dL/dh etc., from the last step to the first:
+With L the loss, h the hidden state, s the state and dh = dL/dh etc., from the last step to the
+first:
 
-    dh += dL/dy_t                       upstream gradient by the output
-    dz, dh', dc' = the cell's gradient  elementwise
-    dh' += W_hh^T dz                    by `PRODUCT`, as in forward_kernel.py
+    dh += dL/dy_t                  upstream gradient by the output
+    dz, ds' = the cell's gradient  elementwise, s' the state before the step
+    dh' += W_hh^T dz               by `PRODUCT`, as in forward_kernel.py
 """
 
 import triton
@@ -14,11 +15,12 @@ import triton.language as tl
 
 from seqcells.kernels.triton import cooperative
 from seqcells.kernels.triton.numerics import dot
+from seqcells.kernels.triton.parts import load_parts, store_parts
 from seqcells.kernels.triton.previous_state import (
     add_recurrent_gradient,
     finish_previous_step,
     load_previous,
-    reset_gradient,
+    reset_gradients,
     split_zoneout,
 )
 from seqcells.kernels.triton.reset_before import recompute_late_input
@@ -58,14 +60,13 @@ def multiply_transposed(
 
 @triton.jit(do_not_specialize=["B", "T", "first", "past"])
 def backward(
-    weights, state, fresh, noise, noise_steps, row_info, forward_results, upstream, grads, exchange,
-    counters, partials, recurrent_grad, results,
-    B, T, first, past,
+    weights, state, fresh, noise, noise_steps, row_info, forward_results, upstream, grad_state,
+    grad_fresh, exchange, counters, partials, recurrent_grad, results, B, T, first, past,
     cell: tl.constexpr, backward_late: tl.constexpr, dtype: tl.constexpr, H: tl.constexpr,
     WIDTH: tl.constexpr, GATES: tl.constexpr, SLOTS: tl.constexpr, HIDDENS: tl.constexpr,
     HIDDEN_AT: tl.constexpr, COLUMNS: tl.constexpr, DZ: tl.constexpr, EARLY: tl.constexpr,
-    LATE: tl.constexpr, STATES: tl.constexpr, PARAMETERS: tl.constexpr, ROW_VALUES: tl.constexpr,
-    SAVED: tl.constexpr, SAVED_CELL: tl.constexpr, BEFORE_ZONEOUT: tl.constexpr,
+    LATE: tl.constexpr, PARAMETERS: tl.constexpr, ROW_VALUES: tl.constexpr,
+    SAVED: tl.constexpr, SAVED_STATES: tl.constexpr, BEFORE_ZONEOUT: tl.constexpr,
     BLOCKS: tl.constexpr, SAVED_WIDTH: tl.constexpr, REVERSE: tl.constexpr, PRODUCT: tl.constexpr,
     PRECISION: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr, WIDE: tl.constexpr,
     WHOLE: tl.constexpr, PARTS: tl.constexpr, CHUNK: tl.constexpr, MEANS: tl.constexpr,
@@ -75,8 +76,9 @@ def backward(
 
     Args:
         forward_results: outputs and saved values of the forward pass.
-        upstream: gradients by the outputs and by the second part of each state.
-        grads: gradients by the two parts of the state, then by the two parts of the fresh state.
+        upstream: gradients by `results` of the forward kernel.
+        grad_state: gradients by the parts of the state.
+        grad_fresh: gradients by the parts of the fresh state.
         exchange: buffer for the published `dz`.
         counters: number of slices published by the programs of the same rows, 32 numbers apart.
         partials: buffer for partial sums over whole rows.
@@ -88,11 +90,10 @@ def backward(
     The other arguments are those of the forward kernel.
     """
     weight, low, bias, projection, parameters = weights
-    read, drop, zone_0, zone_1 = noise
-    read_step, drop_step, step_0, step_1 = noise_steps
+    read, drop, zone, zone_step = noise[0], noise[1], noise[2:], noise_steps[2:]
+    read_step, drop_step = noise_steps[0], noise_steps[1]
     order, lengths, starts, resets = row_info
     outputs, saved = forward_results
-    grad_outputs, grad_cells = upstream
     dz_out, h_read_out, late_input_out, projected_out, summed_out = results
 
     SLICED: tl.constexpr = PRODUCT == "split" or PRODUCT == "streamed"
@@ -107,16 +108,10 @@ def backward(
     units, wide = program_units(UNITS), program_units(WIDE)
     in_units, in_wide = units < H, wide < WIDTH
     mask, mask_wide = exists[:, None] & in_units, exists[:, None] & in_wide
-    dh = load_units(grads[0], rows, WIDTH, wide, mask_wide, dtype)
-    dc = dh
-    fresh_h = dh
-    fresh_c = dh
-    if STATES > 1:
-        dc = load_units(grads[1], rows, H, units, mask, dtype)
+    grads = load_parts(grad_state, rows, WIDTH, H, wide, units, mask_wide, mask, dtype)
+    fresh_grads = ()
     if resets is not None:
-        fresh_h = load_units(grads[2], rows, WIDTH, wide, mask_wide, dtype)
-        if STATES > 1:
-            fresh_c = load_units(grads[3], rows, H, units, mask, dtype)
+        fresh_grads = load_parts(grad_fresh, rows, WIDTH, H, wide, units, mask_wide, mask, dtype)
     p = ()
     summed = ()
     partial = summed_out
@@ -145,9 +140,9 @@ def backward(
     if PRODUCT == "external":
         active, t, at = locate_step(past, rows, ends, starts, B, REVERSE)
         added = load_units(recurrent_grad, rows, WIDTH, wide, active[:, None] & in_wide, dtype)
-        dh, dc, fresh_h, fresh_c = add_recurrent_gradient(
-            added, dh, dc, fresh_h, fresh_c, resets, read, read_step, t, rows, active, B, wide,
-            dtype, STATES, WIDTH,
+        grads, fresh_grads = add_recurrent_gradient(
+            added, grads, fresh_grads, resets, read, read_step, t, rows, active, B, wide, dtype,
+            WIDTH,
         )  # fmt: skip
 
     last = tl.minimum(past, tl.max(ends))
@@ -164,12 +159,13 @@ def backward(
             outputs, WIDTH, at_previous, state[0], fresh[0], rows, from_previous, from_initial,
             reset, WIDTH, wide, dtype,
         )  # fmt: skip
-        before_c = before_h
-        if STATES > 1:
-            before_c = load_previous(
-                saved + SAVED_CELL * H, SAVED_WIDTH, at_previous, state[1], fresh[1], rows,
+        before = (before_h,)
+        for i in tl.static_range(1, len(state)):
+            part = load_previous(
+                saved + SAVED_STATES[i - 1] * H, SAVED_WIDTH, at_previous, state[i], fresh[i], rows,
                 from_previous, from_initial, reset, H, units, dtype,
             )  # fmt: skip
+            before = before + (part,)
         h_read = before_h
         if read is not None:
             read_factor = load_noise(read, read_step, t, rows, WIDTH, wide, active_wide, dtype)
@@ -198,31 +194,35 @@ def backward(
             if EXCHANGES > 0:
                 sums_of_rows = partials + tl.program_id(0) * MEANS * tl.num_programs(1) * ROWS
                 group = sums_of_rows, counter, arrivals
-            dh, dc, fresh_h, fresh_c = finish_previous_step(
-                n + 1, arrivals, dh, dc, fresh_h, fresh_c, exchange, counter, weight, tiles,
-                low_tiles, resets, read, read_step, rows, ends, starts, B, wide, dtype, GATES,
-                STATES, H, WIDTH, WHOLE, PARTS, CHUNK, PRECISION, REVERSE, WAITS,
+            grads, fresh_grads = finish_previous_step(
+                n + 1, arrivals, grads, fresh_grads, exchange, counter, weight, tiles, low_tiles,
+                resets, read, read_step, rows, ends, starts, B, wide, dtype, GATES, H, WIDTH, WHOLE,
+                PARTS, CHUNK, PRECISION, REVERSE, WAITS,
             )  # fmt: skip
-        grad_h_new, grad_h_old = split_zoneout(
-            dh, grad_outputs, at, zone_0, step_0, t, rows, WIDTH, wide, active_wide, dtype
-        )
-        if STATES > 1:
-            grad_c_new, grad_c_old = split_zoneout(
-                dc, grad_cells, at, zone_1, step_1, t, rows, H, units, active_units, dtype
-            )
-        else:
-            grad_c_new, grad_c_old = dc, grad_h_old
-        if projection is not None:
-            tl.store(projected_out + at[:, None] * WIDTH + wide, grad_h_new, active_wide)
-            buffer = exchange + 2 * B * len(HIDDENS) * H + (n % 2) * B * WIDTH
-            grad_h_new = multiply_transposed(
-                (grad_h_new,), projection_tiles, projection, buffer, rows, nonempty, active_wide,
-                wide, units, dtype, (0,), 0, WIDTH, H, PRODUCT, CHUNK, PRECISION,
-            )  # fmt: skip
-        dz, dp, direct = cell(
-            step_saved, row_values, (before_h, before_c), after, (grad_h_new, grad_c_new), p,
-            factor, units, H, group,
+        new, old = split_zoneout(
+            grads[0], upstream[0], at, zone[0], zone_step[0], t, rows, WIDTH, wide, active_wide,
+            dtype,
         )  # fmt: skip
+        new_grads = (new,)
+        old_grads = (old,)
+        for i in tl.static_range(1, len(state)):
+            new, old = split_zoneout(
+                grads[i], upstream[i], at, zone[i], zone_step[i], t, rows, H, units, active_units,
+                dtype,
+            )  # fmt: skip
+            new_grads = new_grads + (new,)
+            old_grads = old_grads + (old,)
+        if projection is not None:
+            tl.store(projected_out + at[:, None] * WIDTH + wide, new_grads[0], active_wide)
+            buffer = exchange + 2 * B * len(HIDDENS) * H + (n % 2) * B * WIDTH
+            unprojected = multiply_transposed(
+                new_grads, projection_tiles, projection, buffer, rows, nonempty, active_wide, wide,
+                units, dtype, (0,), 0, WIDTH, H, PRODUCT, CHUNK, PRECISION,
+            )  # fmt: skip
+            new_grads = (unprojected,) + new_grads[1:]
+        dz, dp, direct = cell(
+            step_saved, row_values, before, after, new_grads, p, factor, units, H, group
+        )
         added = tl.zeros((ROWS, WIDE), dtype)
         if len(LATE) > 0:
             buffer = exchange + 2 * B * len(EARLY) * H + (n % 2) * B * H
@@ -257,13 +257,13 @@ def backward(
             added *= read_factor
         if projection is None:
             added += direct[0]
-        dh = tl.where(active_wide, added + grad_h_old, dh)
-        if STATES > 1:
-            dc = tl.where(active_units, direct[1] + grad_c_old, dc)
+        before_grads = (tl.where(active_wide, added + old_grads[0], grads[0]),)
+        for i in tl.static_range(1, len(state)):
+            part = tl.where(active_units, direct[i] + old_grads[i], grads[i])
+            before_grads = before_grads + (part,)
+        grads = before_grads
         if resets is not None and not DEFERRED:
-            dh, fresh_h = reset_gradient(dh, fresh_h, reset[:, None])
-            if STATES > 1:
-                dc, fresh_c = reset_gradient(dc, fresh_c, reset[:, None])
+            grads, fresh_grads = reset_gradients(grads, fresh_grads, reset[:, None])
         new_sums = ()
         for number in tl.static_range(PARAMETERS):
             row_sum = tl.sum(tl.where(active_units, dp[number], 0.0), 0, keep_dims=True)
@@ -271,17 +271,13 @@ def backward(
         summed = new_sums
 
     if SLICED and (WAITS or first == past):
-        dh, dc, fresh_h, fresh_c = finish_previous_step(
-            first, (last - first) * (1 + EXCHANGES), dh, dc, fresh_h, fresh_c, exchange, counter,
-            weight, tiles, low_tiles, resets, read, read_step, rows, ends, starts, B, wide, dtype,
-            GATES, STATES, H, WIDTH, WHOLE, PARTS, CHUNK, PRECISION, REVERSE, WAITS,
+        grads, fresh_grads = finish_previous_step(
+            first, (last - first) * (1 + EXCHANGES), grads, fresh_grads, exchange, counter, weight,
+            tiles, low_tiles, resets, read, read_step, rows, ends, starts, B, wide, dtype, GATES, H,
+            WIDTH, WHOLE, PARTS, CHUNK, PRECISION, REVERSE, WAITS,
         )  # fmt: skip
-    tl.store(grads[0] + rows[:, None] * WIDTH + wide, dh, mask_wide)
-    if STATES > 1:
-        tl.store(grads[1] + rows[:, None] * H + units, dc, mask)
+    store_parts(grad_state, grads, rows, WIDTH, H, wide, units, mask_wide, mask)
     if resets is not None:
-        tl.store(grads[2] + rows[:, None] * WIDTH + wide, fresh_h, mask_wide)
-        if STATES > 1:
-            tl.store(grads[3] + rows[:, None] * H + units, fresh_c, mask)
+        store_parts(grad_fresh, fresh_grads, rows, WIDTH, H, wide, units, mask_wide, mask)
     for number in tl.static_range(PARAMETERS):
         tl.store(partial + number * H, summed[number], in_units)

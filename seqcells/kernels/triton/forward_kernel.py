@@ -21,6 +21,13 @@ import triton.language as tl
 
 from seqcells.kernels.triton import cooperative
 from seqcells.kernels.triton.numerics import dot
+from seqcells.kernels.triton.parts import (
+    apply_reset,
+    apply_resets,
+    apply_zoneout,
+    load_parts,
+    store_parts,
+)
 from seqcells.kernels.triton.reset_before import late_input
 from seqcells.kernels.triton.tiles import (
     load_noise,
@@ -32,22 +39,6 @@ from seqcells.kernels.triton.tiles import (
     program_units,
     weight_tile,
 )
-
-
-@triton.jit
-def apply_reset(part, fresh, reset, rows, width, units, mask, dtype: tl.constexpr):
-    """Return a part of the state with the rows that restart replaced by the fresh state."""
-    return tl.where(reset[:, None], load_units(fresh, rows, width, units, mask, dtype), part)
-
-
-@triton.jit
-def apply_zoneout(old, new, share, step, t, rows, width, units, mask, dtype: tl.constexpr):
-    """Return a part of the new state, with zoneout's share of the old one."""
-    part = new
-    if share is not None:
-        stays = load_noise(share, step, t, rows, width, units, mask, dtype)
-        part = stays * old + (1.0 - stays) * new
-    return tl.where(mask, part, old)
 
 
 @triton.jit
@@ -122,11 +113,11 @@ def sum_slots(
 @triton.jit(do_not_specialize=["B", "T", "first", "past"])
 def forward(
     from_input, weights, state, fresh, noise, noise_steps, row_info, exchange, counters, partials,
-    sums, results, B, T, first, past,
+    sums, results, saved, B, T, first, past,
     cell: tl.constexpr, dtype: tl.constexpr, H: tl.constexpr, WIDTH: tl.constexpr,
     GATES: tl.constexpr, SLOTS: tl.constexpr, INPUTS: tl.constexpr, HIDDENS: tl.constexpr,
-    HIDDEN_AT: tl.constexpr, EARLY: tl.constexpr, LATE: tl.constexpr, STATES: tl.constexpr,
-    PARAMETERS: tl.constexpr, BEFORE_ZONEOUT: tl.constexpr, AFTER_ZONEOUT: tl.constexpr,
+    HIDDEN_AT: tl.constexpr, EARLY: tl.constexpr, LATE: tl.constexpr, PARAMETERS: tl.constexpr,
+    SAVED_STATES: tl.constexpr, SAVES_AFTER_ZONEOUT: tl.constexpr, BEFORE_ZONEOUT: tl.constexpr,
     UNPROJECTED: tl.constexpr, BLOCKS: tl.constexpr, SAVED_WIDTH: tl.constexpr,
     REVERSE: tl.constexpr, PRODUCT: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr,
     UNITS: tl.constexpr, WIDE: tl.constexpr, WHOLE: tl.constexpr, PARTS: tl.constexpr,
@@ -138,20 +129,20 @@ def forward(
         from_input: `(N, GATES * H)`, the products with the inputs, biases included.
         weights: the recurrent weights, their low digits (or None), their bias, the projection, and
             the parameters that the step reads outside the products.
-        noise: the factors `read` and `drop`, and the zoneout shares of both parts of the state.
+        noise: the factors `read` and `drop`, and the zoneout share of each part of the state.
         noise_steps: the stride in time of each noise, 0 for one per sequence.
         row_info: the order of the rows, lengths, start of each packed step, resets.
         exchange: buffer for the published state.
         counters: number of slices published by the programs of the same rows, 32 numbers apart.
         partials: buffer for partial sums over whole rows.
         sums: `(B, GATES * H)`, the recurrent product if it is external.
-        results: buffers for outputs, second part of each state, saved values.
+        results: buffers for the outputs, and for each further part of the state after every step.
+        saved: buffer for saved values.
     """
     weight, low, bias, projection, parameters = weights
-    read, drop, zone_0, zone_1 = noise
-    read_step, drop_step, step_0, step_1 = noise_steps
+    read, drop, zone, zone_step = noise[0], noise[1], noise[2:], noise_steps[2:]
+    read_step, drop_step = noise_steps[0], noise_steps[1]
     order, lengths, starts, resets = row_info
-    outputs, cells, saved = results
     SPAN: tl.constexpr = max(H, WIDTH)
     SLICED: tl.constexpr = PRODUCT == "split" or PRODUCT == "streamed"
     counter = counters
@@ -162,10 +153,9 @@ def forward(
     nonempty = ends > 0
     units, wide = program_units(UNITS), program_units(WIDE)
     in_units, in_wide = units < H, wide < WIDTH
-    h = load_units(state[0], rows, WIDTH, wide, exists[:, None] & in_wide, dtype)
-    c = h
-    if STATES > 1:
-        c = load_units(state[1], rows, H, units, exists[:, None] & in_units, dtype)
+    mask, mask_wide = exists[:, None] & in_units, exists[:, None] & in_wide
+    parts = load_parts(state, rows, WIDTH, H, wide, units, mask_wide, mask, dtype)
+    h, further = parts[0], parts[1:]
     p = ()
     for n in tl.static_range(PARAMETERS):
         p = p + (tl.load(parameters + n * H + units, in_units, 0).to(dtype),)
@@ -202,8 +192,7 @@ def forward(
         if resets is not None:
             reset = load_resets(resets, t, rows, active, B)
             h = apply_reset(h, fresh[0], reset, rows, WIDTH, wide, active_wide, dtype)
-            if STATES > 1:
-                c = apply_reset(c, fresh[1], reset, rows, H, units, active_units, dtype)
+            further = apply_resets(further, fresh[1:], reset, rows, H, units, active_units, dtype)
         inputs = read_inputs(from_input, at, units, active_units, dtype, H, GATES, INPUTS)
         h_read = h
         if read is not None and not SLICED:
@@ -246,7 +235,7 @@ def forward(
         factor = 1.0
         if drop is not None:
             factor = load_noise(drop, drop_step, t, rows, H, units, active_units, dtype)
-        new, step_saved, row_values = cell(z, (h, c), p, factor, units, H, group)
+        new, step_saved, row_values = cell(z, (h,) + further, p, factor, units, H, group)
         new_h = new[0]
         if projection is not None:
             buffer = exchange + (4 + n % 2) * B * SPAN
@@ -254,7 +243,7 @@ def forward(
                 new_h, projection_tiles, projection, buffer, rows, nonempty, active_units, units,
                 wide, dtype, (0,), 0, WIDTH, H, PRODUCT, CHUNK, PRECISION,
             )  # fmt: skip
-        h = apply_zoneout(h, new_h, zone_0, step_0, t, rows, WIDTH, wide, active_wide, dtype)
+        h = apply_zoneout(h, new_h, zone[0], zone_step[0], t, rows, WIDTH, wide, active_wide, dtype)
         if SLICED:  # first, since other programs wait for it
             publish(
                 h, exchange + ((n + 1) % 2) * B * SPAN, fresh[0], resets, read, read_step, n + 1,
@@ -262,27 +251,32 @@ def forward(
             )  # fmt: skip
             if WAITS:
                 cooperative.arrive(counter)
-        tl.store(outputs + at[:, None] * WIDTH + wide, h, active_wide)
-        if STATES > 1:
-            c = apply_zoneout(c, new[1], zone_1, step_1, t, rows, H, units, active_units, dtype)
-            if cells is not None:
-                tl.store(cells + at[:, None] * H + units, c, active_units)
+        tl.store(results[0] + at[:, None] * WIDTH + wide, h, active_wide)
+        previous = further
+        further = ()
+        for i in tl.static_range(1, len(state)):
+            part = apply_zoneout(
+                previous[i - 1], new[i], zone[i], zone_step[i], t, rows, H, units, active_units,
+                dtype,
+            )  # fmt: skip
+            if results[i] is not None:
+                tl.store(results[i] + at[:, None] * H + units, part, active_units)
+            further = further + (part,)
         if saved is not None:
             pointer = saved + at[:, None] * SAVED_WIDTH
             for number in tl.static_range(len(step_saved)):
                 tl.store(pointer + number * H + units, step_saved[number], active_units)
             if BEFORE_ZONEOUT >= 0:
                 tl.store(pointer + BEFORE_ZONEOUT * H + units, new_h, active_units)
-            if AFTER_ZONEOUT >= 0:
-                tl.store(pointer + AFTER_ZONEOUT * H + units, c, active_units)
+            if SAVES_AFTER_ZONEOUT:
+                for i in tl.static_range(len(further)):
+                    tl.store(pointer + SAVED_STATES[i] * H + units, further[i], active_units)
             if UNPROJECTED >= 0:
                 tl.store(pointer + UNPROJECTED * H + units, new[0], active_units)
             for number in tl.static_range(len(row_values)):
                 tl.store(pointer + BLOCKS * H + number, row_values[number], active[:, None])
 
-    tl.store(state[0] + rows[:, None] * WIDTH + wide, h, exists[:, None] & in_wide)
-    if STATES > 1:
-        tl.store(state[1] + rows[:, None] * H + units, c, exists[:, None] & in_units)
+    store_parts(state, (h,) + further, rows, WIDTH, H, wide, units, mask_wide, mask)
     if PRODUCT == "external":  # for the caller's next product
         publish(
             h, exchange, fresh[0], resets, read, read_step, past, rows, exists, ends, starts, B,

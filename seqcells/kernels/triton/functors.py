@@ -18,7 +18,7 @@ class Functor(NamedTuple):
     """The functions of a cell, and the slots of its sums as in native/functor.hpp.
 
     Attributes:
-        saved_cell: index of the state's second part among the saved values.
+        saved_states: indices among the saved values of the state's parts after the first.
         late_slots: number of products that read a result of the other products.
         means: number of means over whole rows, forward and backward.
         exchanges: number of exchanges of partial sums for these means, forward and backward.
@@ -28,7 +28,7 @@ class Functor(NamedTuple):
     backward: Any
     backward_late: Any
     slots: Slots
-    saved_cell: int
+    saved_states: tuple[int, ...] = ()
     late_slots: int = 0
     means: tuple[int, int] = (0, 0)
     exchanges: tuple[int, int] = (0, 0)
@@ -40,8 +40,8 @@ class Functor(NamedTuple):
         levels = step.forward.means, step.backward.means
         means = len(levels[0]), len(levels[1])
         exchanges = len(set(levels[0])), len(set(levels[1]))
-        saved_cell = step.saved_states[0] if step.saved_states else 0
-        return cls(forward, backward, None, step.slots, saved_cell, 0, means, exchanges)
+        saved_states = tuple(step.saved_states)
+        return cls(forward, backward, None, step.slots, saved_states, 0, means, exchanges)
 
     @property
     def columns(self) -> tuple[int, ...]:
@@ -77,7 +77,7 @@ def functor_of(kernel: Kernel) -> Functor:
             for suffix in ("forward", "backward", "backward_late")
         )
         slots = Slots(shared=tuple(range(kernel.gates)))
-        return Functor(forward, backward, backward_late, slots, 0, late_slots=1)
+        return Functor(forward, backward, backward_late, slots, late_slots=1)
     program = kernel.program
     if kernel.number is not None:
         return Functor.of(generated, kernel.name, program)

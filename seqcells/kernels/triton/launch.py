@@ -15,11 +15,19 @@ from triton.runtime.errors import OutOfResources
 
 from seqcells.kernels.call import Call
 from seqcells.kernels.triton import backward_kernel, forward_kernel, planning
+from seqcells.kernels.triton.availability import interprets
 from seqcells.kernels.triton.problem import OVERSIZED_PLANS, Problem, dense
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
-    kernel[grid](*arguments, **constants)
+    if not interprets():
+        kernel[grid](*arguments, **constants)
+        return
+    import numpy  # the interpreter computes with it
+
+    # Masked units and rows may divide 0 by 0. No program reads their results.
+    with numpy.errstate(divide="ignore", invalid="ignore"):
+        kernel[grid](*arguments, **constants)
 
 
 class Steps:
@@ -60,14 +68,14 @@ def retry_smaller(run: Callable[..., Any]) -> Callable[..., Any]:
 
 @retry_smaller
 def forward(call: Call, train: bool) -> list[Tensor]:
-    """Return `[outputs, *final_state]`, the cells if `call.cells`, saved values if `train`."""
+    """Return `[outputs, *final_state]`, further states of `call.cells`, saved values if `train`."""
     problem = Problem(call)
     rows, H = call.inputs.shape[:-1], problem.H
     constants = problem.constants()
     from_input = F.linear(call.inputs, call.weight_ih, call.bias_ih).contiguous()
     state = [part.to(problem.accumulate_dtype, copy=True).contiguous() for part in call.state]
     outputs = problem.allocate_steps(*rows, problem.width)
-    cells = problem.allocate_steps(*rows, H) if call.cells else None
+    further = [problem.allocate_steps(*rows, H) if call.cells else None for _ in state[1:]]
     saved = problem.allocate_steps(problem.cells, constants["SAVED_WIDTH"]) if train else None
     width = problem.width
     exchange = problem.exchange(memory=6 * max(H, width), sliced=2 * H, external=width)
@@ -77,21 +85,22 @@ def forward(call: Call, train: bool) -> list[Tensor]:
         problem,
         from_input,
         problem.weights(),
-        _pair(state),
-        _pair(dense(call.fresh)),
+        tuple(state),
+        problem.per_part(call.fresh),
         *problem.noise(),
         tuple(problem.row_info),
         exchange,
         problem.counters(),
         problem.partials(0),
         sums,
-        (outputs, cells, saved),
+        (outputs, *further),
+        saved,
         **constants,
         cell=problem.functor.forward,
         MEANS=problem.functor.means[0],
         EXCHANGES=problem.functor.exchanges[0],
         INPUTS=problem.functor.slots.inputs,
-        AFTER_ZONEOUT=problem.after_zoneout,
+        SAVES_AFTER_ZONEOUT=bool(call.zone),
         UNPROJECTED=problem.unprojected,
     )
     if not problem.stepwise:
@@ -103,7 +112,7 @@ def forward(call: Call, train: bool) -> list[Tensor]:
                 _product(exchange, call.weight_hh.t(), sums, call.bias_hh)
             steps(step, step + 1)
     final = [part.to(problem.dtype) for part in state]
-    return [part for part in (outputs, *final, cells, saved) if part is not None]
+    return [part for part in (outputs, *final, *further, saved) if part is not None]
 
 
 @retry_smaller
@@ -119,8 +128,8 @@ def backward(
     problem = Problem(call)
     functor, kernel, H, width = problem.functor, problem.kernel, problem.H, problem.width
     constants = problem.constants()
-    grad_outputs, *grad_final = grads
-    grad_cells = grad_final.pop() if call.cells else None
+    grad_outputs, *rest = grads
+    grad_final, grad_further = rest[: kernel.states], rest[kernel.states :]
     grad_state = [
         torch.zeros_like(
             part, dtype=problem.accumulate_dtype, memory_format=torch.contiguous_format
@@ -147,13 +156,14 @@ def backward(
         backward_kernel.backward,
         problem,
         problem.weights(),
-        _pair(dense(call.state)),
-        _pair(dense(call.fresh)),
+        problem.per_part(call.state),
+        problem.per_part(call.fresh),
         *problem.noise(),
         tuple(problem.row_info),
         (outputs.contiguous(), saved),
-        dense((grad_outputs, grad_cells)),
-        (*_pair(grad_state), *_pair(grad_fresh)),
+        dense((grad_outputs, *(grad_further or [None] * (kernel.states - 1)))),
+        tuple(grad_state),
+        problem.per_part(grad_fresh),
         exchange,
         problem.counters(),
         problem.partials(1),
@@ -168,7 +178,6 @@ def backward(
         DZ=count * H,
         ROW_VALUES=kernel.rows,
         SAVED=kernel.saved,
-        SAVED_CELL=functor.saved_cell if problem.after_zoneout < 0 else problem.after_zoneout,
     )
     if not problem.stepwise:
         steps(0, problem.steps)
@@ -253,7 +262,3 @@ def _unprojected(problem: Problem, saved: Tensor) -> Tensor:
 
 def _product(left: Tensor, right: Tensor, to: Tensor, bias: Tensor | None = None) -> None:
     torch.mm(left, right, out=to) if bias is None else torch.addmm(bias, left, right, out=to)
-
-
-def _pair(parts: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
-    return (*parts, None, None)[:2]

@@ -8,9 +8,14 @@ from seqcells.kernels.triton.tiles import load_noise, load_resets, load_units, l
 
 
 @triton.jit
-def reset_gradient(grad, fresh, reset):
-    """Move the gradient by the state of rows that restart to the gradient by the fresh state."""
-    return tl.where(reset, 0.0, grad), fresh + tl.where(reset, grad, 0.0)
+def reset_gradients(grads, fresh, reset):
+    """Move the gradients by the state of rows that restart to the gradients by the fresh state."""
+    moved = ()
+    sums = ()
+    for part in tl.static_range(len(grads)):
+        moved = moved + (tl.where(reset, 0.0, grads[part]),)
+        sums = sums + (fresh[part] + tl.where(reset, grads[part], 0.0),)
+    return moved, sums
 
 
 @triton.jit
@@ -43,31 +48,31 @@ def split_zoneout(
 
 @triton.jit
 def add_recurrent_gradient(
-    added, dh, dc, fresh_h, fresh_c, resets, read, read_step, t, rows, active, B, wide,
-    dtype: tl.constexpr, STATES: tl.constexpr, WIDTH: tl.constexpr,
+    added, grads, fresh, resets, read, read_step, t, rows, active, B, wide, dtype: tl.constexpr,
+    WIDTH: tl.constexpr,
 ):  # fmt: skip
-    """Add `W^T dz` to the gradients by the state before a step, then apply the step's resets."""
+    """Add `W^T dz` to the gradient by the hidden state before a step, then apply its resets."""
     if read is not None:
         mask = active[:, None] & (wide < WIDTH)
         added *= load_noise(read, read_step, t, rows, WIDTH, wide, mask, dtype)
-    dh += added
+    grads = (grads[0] + added,) + grads[1:]
     if resets is not None:
         reset = load_resets(resets, t, rows, active, B)[:, None]
-        dh, fresh_h = reset_gradient(dh, fresh_h, reset)
-        if STATES > 1:
-            dc, fresh_c = reset_gradient(dc, fresh_c, reset)
-    return dh, dc, fresh_h, fresh_c
+        grads, fresh = reset_gradients(grads, fresh, reset)
+    return grads, fresh
 
 
 @triton.jit
 def finish_previous_step(
-    n, arrivals, dh, dc, fresh_h, fresh_c, exchange, counter, weight, tiles, low_tiles, resets,
-    read, read_step, rows, ends, starts, B, wide, dtype: tl.constexpr, GATES: tl.constexpr,
-    STATES: tl.constexpr, H: tl.constexpr, WIDTH: tl.constexpr, WHOLE: tl.constexpr,
-    PARTS: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr, REVERSE: tl.constexpr,
-    WAITS: tl.constexpr,
+    n, arrivals, grads, fresh, exchange, counter, weight, tiles, low_tiles, resets, read, read_step,
+    rows, ends, starts, B, wide, dtype: tl.constexpr, GATES: tl.constexpr, H: tl.constexpr,
+    WIDTH: tl.constexpr, WHOLE: tl.constexpr, PARTS: tl.constexpr, CHUNK: tl.constexpr,
+    PRECISION: tl.constexpr, REVERSE: tl.constexpr, WAITS: tl.constexpr,
 ):  # fmt: skip
-    """Return the gradients by the state before step n, after `arrivals` of each program."""
+    """Return the gradients by the state before step n and by the fresh state.
+
+    Waits for `arrivals` of each program of the same rows, which have then published their `dz`.
+    """
     active, t, at = locate_step(n, rows, ends, starts, B, REVERSE)
     if WAITS:
         cooperative.wait(counter, arrivals * tl.num_programs(1))
@@ -77,6 +82,5 @@ def finish_previous_step(
         PRECISION,
     )  # fmt: skip
     return add_recurrent_gradient(
-        added, dh, dc, fresh_h, fresh_c, resets, read, read_step, t, rows, active, B, wide, dtype,
-        STATES, WIDTH,
+        added, grads, fresh, resets, read, read_step, t, rows, active, B, wide, dtype, WIDTH
     )  # fmt: skip

@@ -69,8 +69,11 @@ class Problem:
         zoned, projects = bool(call.zone), call.weight_hr is not None
         self.blocks = kernel.saved + (kernel.zoneout_saved() if zoned else 0) + projects
         self.before_zoneout = kernel.saved if zoned and kernel.reads_new_hidden else -1
-        after = kernel.saved + kernel.reads_new_hidden
-        self.after_zoneout = after if zoned and kernel.states > 1 else -1
+        # Indices of the blocks with the state's parts after the first.
+        self.saved_states = functor.saved_states
+        if zoned:
+            first = kernel.saved + kernel.reads_new_hidden
+            self.saved_states = tuple(range(first, first + kernel.states - 1))
         self.unprojected = self.blocks - 1 if projects else -1
         # Steps past a row's length are not written, so buffers must start as zeros.
         self.ragged = call.lengths is not None
@@ -90,9 +93,13 @@ class Problem:
         make = self.call.inputs.new_zeros if self.ragged else self.call.inputs.new_empty
         return make(*shape)
 
+    def per_part(self, tensors: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+        """Return contiguous tensors, one per part of the state, or that many None without any."""
+        return dense(tensors or [None] * self.kernel.states)
+
     def noise(self) -> tuple[tuple[Tensor | None, ...], tuple[int, ...]]:
-        """Return the noise tensors and their strides in time."""
-        noise = (self.call.read, self.call.drop, *self.call.zone, None, None)[:4]
+        """Return the noise tensors `read`, `drop` and of zoneout, and their strides in time."""
+        noise = (self.call.read, self.call.drop, *self.per_part(self.call.zone))
         return dense(noise), tuple(map(time_stride, noise))
 
     def weights(self) -> tuple[Tensor | None, ...]:
@@ -137,8 +144,8 @@ class Problem:
             "HIDDEN_AT": len(functor.slots.separate),
             "EARLY": functor.early_gates,
             "LATE": functor.late_gates,
-            "STATES": kernel.states,
             "PARAMETERS": kernel.parameters,
+            "SAVED_STATES": self.saved_states,
             "BEFORE_ZONEOUT": self.before_zoneout,
             "BLOCKS": self.blocks,
             "SAVED_WIDTH": self.blocks * self.H + kernel.rows,

@@ -145,7 +145,8 @@ def rotated(*kinds):
 
 
 @pytest.mark.parametrize(
-    ("kind", "product"), rotated("gru", "lstm", "peephole_lstm", "layer_norm_lstm", "lstm_proj")
+    ("kind", "product"),
+    rotated("gru", "lstm", "peephole_lstm", "layer_norm_lstm", "lstm_proj", "slstm"),
 )
 def test_all_states_equal_the_loop(kind, product, prefer_plan):
     prefer_plan(product)
