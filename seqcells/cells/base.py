@@ -82,7 +82,7 @@ class GatedCell(Cell):
     `heads`, units read the hidden state of their own head, and `weight_hh` is `(G*H, H/K)`. A
     subclass declares further parameters in `parameter_shapes` and reads them from `self`.
 
-    Parameter count: `G*H*(I + H/K + 2)`.
+    Parameter count: `G*H*(I + H + 2)`, with K heads `G*H*(I + H/K + 2)`.
 
     A built-in cell names its kernel in `kernel` and is listed in `seqcells.cells.table`. A subclass
     that overrides the equations does not use it. The `activate` of any other cell is recorded as a

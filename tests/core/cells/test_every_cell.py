@@ -28,7 +28,7 @@ def published(kind, cell, inputs, state, resets, reverse):
         name: value.detach().numpy() if value.dim() == 2 else column(value)
         for name, value in cell.named_parameters()
     }
-    fresh = [column(part) for part in leaves(CELLS[kind].cell(I, H).double().initial_state(1))]
+    fresh = [column(part) for part in leaves(make_cell(kind, I, H).initial_state(1))]
     for b, end in enumerate(LENGTHS):
         now = [column(part[b]) for part in leaves(state)]
         for t in reversed(range(end)) if reverse else range(end):

@@ -55,7 +55,7 @@ class Case:
         self.resets = torch.rand(shape) < 0.15 if resets else None
         self.inputs = torch.randn(*shape, self.I, dtype=self.dtype)
         self.state = self.initial_state() if choose.random() < 0.7 else None
-        self.upstream = [choose.random() < 0.8 for _ in range(3)]
+        self.upstream = [choose.random() < 0.8 for _ in range(5)]
 
     def build(self, bias):
         cell = CELLS[self.kind].cell
@@ -75,6 +75,8 @@ class Case:
         widths += [self.H] * (kernel_of(self.kind.removesuffix("_proj")).states - 1)
         layers = (4 if self.reverse else 1,) if self.packed else ()
         parts = [torch.randn(*layers, self.B, width, dtype=self.dtype) for width in widths]
+        if self.kind == "slstm":
+            parts[2] = parts[2].abs() + 0.5  # the normalizer, which divides
         return tuple(parts) if len(parts) > 1 else parts[0]
 
     def __str__(self):

@@ -246,7 +246,8 @@ struct Gradients : Products<T> {
       for (int s = 0; s < cell.hidden_slots; ++s) {
         const int64_t slot = cell.hidden_at() + s;
         const int64_t left = s < cell.early() ? 0 : late_at();
-        add(p.grad_weight_hh, D, cell.hidden_gates[s], left, slot, first / D * D);
+        add(p.grad_weight_hh, D, cell.hidden_gates[s], left, slot,
+            p.heads > 1 ? first / D * D : 0);
         add_bias(p.grad_bias_hh, cell.hidden_gates[s], slot);
       }
     }
