@@ -14,7 +14,7 @@ from seqcells.kernels.narrow import SCALE_BYTES
 
 TensorGuards: Any = torch._C._dynamo.guards.TensorGuards
 
-# Inputs, hidden state, second part of the state, weight_ih, weight_hh, bias_ih, bias_hh.
+# Inputs, hidden state, the other part of the state, weight_ih, weight_hh, bias_ih, bias_hh.
 Tensors = tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor, Tensor | None, Tensor | None]
 
 
