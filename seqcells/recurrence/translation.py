@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from seqcells.equations.catalogue import Kernel
@@ -44,7 +45,7 @@ def _whole_heads(weights: Weights, inputs: Tensor, units: int, heads: int) -> We
             f"weight_hh: expected {units // heads} columns, got {columns(weight)}; load a state "
             "dict of the same sizes"
         )
-    if heads == 1:  # int8, with scales
+    if weight.dtype is torch.int8:  # with scales; quantize() refuses heads of other sizes
         return weights
     if inputs.is_cpu and columns(weight) % 16 == 0:
         return weights

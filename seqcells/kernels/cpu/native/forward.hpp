@@ -60,11 +60,6 @@ struct Forward : Products<T> {
     for (Weights<T> *weights : {&inward, &hidden, &late, &projection}) weights->take(scratch);
   }
 
-  uint64_t checksum_of_weights() const {
-    const uint64_t first = hidden.checksum(inward.checksum(1));
-    return projection.checksum(late.checksum(first));
-  }
-
   Rows local(Scratch &scratch, int64_t seat) const {
     const int64_t rows = most_rows(), chunk = chunk_rows();
     Rows x{};
@@ -81,7 +76,7 @@ struct Forward : Products<T> {
       x.noise[part] = scratch.take<T>(plan.seats() * units) + seat * units;
     int64_t buffer = inward.buffer_size(chunk);
     for (const Weights<T> *weights : {&hidden, &late, &projection})
-      buffer = std::max(buffer, weights->buffer_size(rows));
+      buffer = padded(std::max(buffer, weights->buffer_size(rows)));
     x.buffer = scratch.take<T>(plan.seats() * buffer) + seat * buffer;
     x.from = scratch.take<const T *>(plan.seats() * chunk) + seat * chunk;
     x.to = scratch.take<T *>(plan.seats() * chunk) + seat * chunk;
@@ -97,7 +92,8 @@ struct Forward : Products<T> {
     Scratch pieces(memory);
     shared(pieces);
     plan.watch->reads = 10 * this->reads();
-    const uint64_t found = p.packed ? checksum_of_weights() : 0;
+    const uint64_t first = p.packed ? hidden.checksum(inward.checksum(1)) : 0;
+    const uint64_t found = p.packed ? projection.checksum(late.checksum(first)) : 0;
     const bool packs = !p.packed || *checksum != found;
     for (int64_t n = 0; n < plan.groups; ++n) meetings[n] = Meeting();
     prefer_huge_pages(p.outputs, T_ * B * R * sizeof(T));

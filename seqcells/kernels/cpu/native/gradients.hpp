@@ -99,7 +99,7 @@ struct Gradients : Products<T> {
     x.parameters = take(cell.parameters * units);
     int64_t buffer = inward.back_buffer_size(chunk);
     for (const Weights<T> *weights : {&hidden, &late, &projection})
-      buffer = std::max(buffer, weights->back_buffer_size(rows));
+      buffer = padded(std::max(buffer, weights->back_buffer_size(rows)));
     x.buffer = own(buffer);
     if (pairs_rows()) {
       const auto words = [&](int64_t width) {
