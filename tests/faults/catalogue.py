@@ -138,8 +138,15 @@ NATIVE = [
     ),
     Fault(
         "kernels/cpu/native/backward.hpp",
-        "x.dc[j * units + u] += dy[u];",
-        "x.dc[j * units + u] += 0 * dy[u];",
+        "x.grad[part][j * units + u] += dy[u];",
+        "x.grad[part][j * units + u] += 0 * dy[u];",
+    ),
+    Fault("kernels/cpu/native/numbers.hpp", "-128 * sum", "-127 * sum"),
+    Fault("kernels/cpu/native/gradients.hpp", "p.heads > 1 ? first / D * D : 0", "0"),
+    Fault(
+        "kernels/cpu/native/forward.hpp",
+        "!p.packed || *checksum != found",
+        "!p.packed || *checksum == 0",
     ),
     Fault(
         "kernels/cpu/native/backward.hpp",
