@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+BLOCKS = "...kd,gkud->...gku"  # the product of hidden values and a weight of several heads
+
 
 def hidden_product(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return `W_hh h + b_hh` for hidden values `(B, H)` and a weight of one or more heads."""
@@ -18,7 +20,7 @@ def hidden_product(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tenso
         return F.linear(hidden, weight, bias)
     blocks = weight.reshape(-1, units // size, size, size)  # (G, K, D, D)
     own = hidden.reshape(*hidden.shape[:-1], units // size, size)
-    product = torch.einsum("...kd,gkud->...gku", own, blocks).flatten(-3)
+    product = torch.einsum(BLOCKS, own, blocks).flatten(-3)
     return product if bias is None else product + bias
 
 

@@ -79,6 +79,20 @@ class Collapsed(seqcells.GatedCell):
         return (only, 0 * hidden + self.gain.exp()), (only,)
 
 
+class EightParts(seqcells.GatedCell):
+    """A state of eight parts, which moves by one part per step, and has no zeros at the start."""
+
+    gates = ("only",)
+
+    def initial_state(self, batch_size, *, device=None, dtype=None):
+        zeros = super().initial_state(batch_size, device=device, dtype=dtype)
+        return tuple(zeros + (part + 1) / 4 for part in range(8))
+
+    def activate(self, from_input, from_hidden, state):
+        only = torch.tanh(from_input + from_hidden + state[7])
+        return (only + 0.1 * state[0], *state[:7]), (only,)
+
+
 class EveryOperation(seqcells.GatedCell):
     """A cell whose program has every operation."""
 
@@ -110,6 +124,7 @@ CELLS |= {
     "input_bias": InputBias,
     "reduced": Reduced,
     "collapsed": Collapsed,
+    "eight_parts": EightParts,
 }
 CELLS["every_operation"] = EveryOperation
 
@@ -126,6 +141,11 @@ MODIFIED = {
     "recurrent": lambda: RecurrentDropout(seqcells.LightLSTMCell(I, H), 0.4),
     "drop_connect": lambda: DropConnect(seqcells.IndRNNCell(I, H), 0.4),
     "learned": lambda: LearnedState(seqcells.CoupledLSTMCell(I, H)),
+    "zoneout_slstm": lambda: Zoneout(seqcells.SLSTMCell(I, H), (0.2, 0.6, 0.3, 0.0)),
+    "learned_slstm": lambda: LearnedState(seqcells.SLSTMCell(I, H)),
+    "heads": lambda: seqcells.GRUCell(I, 6, heads=3),
+    "heads_slstm": lambda: seqcells.SLSTMCell(I, 6, heads=2),
+    "heads_reset_before": lambda: seqcells.GRUCell(I, 6, reset_after=False, heads=2),
     "composed": lambda: Zoneout(
         VariationalDropout(DropConnect(LearnedState(Highway(I, H)), 0.2), 0.2), 0.4
     ),
@@ -144,6 +164,9 @@ MODULES = {
         [Zoneout(seqcells.LSTMCell(I, H), 0.2), seqcells.GRUCell(H, 3)], dropout=0.5
     ),
     "stack_of_one": lambda: seqcells.Stack([seqcells.MinGRUCell(I, H)]),
+    "stack_slstm": lambda: seqcells.Stack(
+        [seqcells.SLSTMCell(I, 6, heads=2), seqcells.LSTMCell(6, H), seqcells.SLSTMCell(H, H)]
+    ),
     "stack_residual": lambda: seqcells.Stack(
         [
             seqcells.GRUCell(I, I),

@@ -20,7 +20,7 @@ from c_code import (
     compile_files,
     self_test,
 )
-from recurrent_modules import Highway, InputBias, OneBias, Reduced
+from recurrent_modules import EightParts, Highway, InputBias, OneBias, Reduced
 from torch import nn
 
 import seqcells
@@ -50,6 +50,7 @@ MODULES = {
 }
 MODULES |= {
     "own": lambda: Highway(I, H),
+    "eight parts": lambda: EightParts(I, H),
     "reductions": lambda: Reduced(I, H),
     "bias_hh alone": lambda: OneBias(I, H),
     "bias_ih alone": lambda: InputBias(I, H),
@@ -58,12 +59,13 @@ MODULES |= {
     "wide": lambda: seqcells.GRU(I, 150),
     "recurrent": lambda: Recurrent(seqcells.RNNCell(I, H), batch_first=True),
     "zoneout": lambda: Zoneout(LSTMCell(I, H, proj_size=3), 0.1),
+    "zoneout slstm": lambda: Zoneout(seqcells.SLSTMCell(I, H), (0.1, 0.2, 0.3, 0.0)),
     "drop connect": lambda: seqcells.DropConnect(seqcells.GRUCell(I, H), 0.5),
     "learned state": learned,
     "stack": lambda: stack(False),
     "residual stack": lambda: stack(True),
 }
-QUICK = ("lstm", "own")
+QUICK = ("lstm", "own", "eight parts")
 
 
 def made(name):
@@ -93,6 +95,17 @@ def test_c_equals_the_readable_loop(name, tmp_path):
     assert_near(net.run(inputs), exact, single)
     net.library.net_reset(net.state)
     assert_near(torch.stack([net.step(input) for input in inputs]), exact, single)
+
+
+def test_heads(tmp_path):
+    """The matrix of a layer with heads is written with zeros between the heads."""
+    torch.manual_seed(0)
+    cells = [seqcells.SLSTMCell(I, 6, heads=3), seqcells.GRUCell(6, 4, reset_after=False, heads=2)]
+    module, inputs = Stack(cells).eval(), torch.randn(T, I)
+    write_c(module, tmp_path, "net")
+    single = run(module, inputs)
+    exact = run(module.double(), inputs.double())
+    assert_near(Net(tmp_path).run(inputs), exact, single)
 
 
 @pytest.mark.slow

@@ -97,6 +97,15 @@ def test_recorded_outputs_are_those_of_the_kernels(case):
     assert error_of(outputs_of(module, inputs), outputs) > 2e-4
 
 
+def test_recorded_outputs_of_heads_are_those_of_the_kernels():
+    torch.manual_seed(0)
+    module = seqcells.SLSTMCell(I, 32, heads=2).eval()
+    small = quantize(module, torch.bfloat16)
+    inputs, outputs = record(small, Parts(None, small, None, None), I)
+    assert error_of(outputs_of(small, inputs), outputs) < 2e-6
+    assert error_of(outputs_of(module, inputs), outputs) > 2e-4
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize(

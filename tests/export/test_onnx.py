@@ -181,6 +181,7 @@ def test_layers_without_a_model(kind, batch_first):
         {"cell": "light_lstm", "modifiers": {"zoneout": 0.1, "learned_state": True}},
         {"cell": "gru", "modifiers": {"zoneout": 0.1}},
         {"cell": "min_gru"},
+        {"cell": "slstm"},
     ],
     ids=str,
 )

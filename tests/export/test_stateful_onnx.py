@@ -19,7 +19,6 @@ from recurrent_modules import (
     Reduced,
     first_state,
 )
-from torch import nn
 
 import seqcells
 from seqcells import Zoneout
@@ -148,6 +147,10 @@ def sizes(values):
     [
         (seqcells.GRUCell(I, H), {"h": ["batch", H]}),
         (seqcells.LSTMCell(I, H, proj_size=3), {"h": ["batch", 3], "c": ["batch", H]}),
+        (
+            seqcells.SLSTMCell(I, H),
+            {name: ["batch", H] for name in ("h", "c", "state2", "state3")},
+        ),
         (seqcells.LSTM(I, H), {"h": [1, "batch", H], "c": [1, "batch", H]}),
         (seqcells.GRU(I, H, 3), {"h": [3, "batch", H]}),
         (seqcells.LSTM(I, H, 2, proj_size=3), {"h": [2, "batch", 3], "c": [2, "batch", H]}),
@@ -157,6 +160,13 @@ def sizes(values):
             {
                 "h_layer0": ["batch", H],
                 "c_layer0": ["batch", H],
+                "h_layer1": ["batch", 3],
+            },
+        ),
+        (
+            seqcells.Stack([seqcells.SLSTMCell(I, H), seqcells.GRUCell(H, 3)]),
+            {
+                **{f"{name}_layer0": ["batch", H] for name in ("h", "c", "state2", "state3")},
                 "h_layer1": ["batch", 3],
             },
         ),
@@ -170,10 +180,17 @@ def test_names_and_shapes(module, state):
     assert outputs.pop("outputs")[:2] == ["time", "batch"]
 
     def numbered(step):
-        return {name[0] + step + name[1:]: shape for name, shape in state.items()}
+        split = {name: name.partition("_") for name in state}
+        return {part + step + "".join(rest): state[name] for name, (part, *rest) in split.items()}
 
     assert list(inputs.items()) == list(numbered("_0").items())
     assert list(outputs.items()) == list(numbered("_n").items())
+
+
+def test_an_initial_state_that_is_not_zero_is_in_the_metadata():
+    model = to_stateful_onnx(seqcells.SLSTMCell(I, 2).eval())
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert json.loads(metadata["initial_state"]) == {"state3_0": [[-1e4, -1e4]]}
 
 
 def test_batch_first_sizes():
@@ -226,46 +243,6 @@ def test_runtimes_do_not_warn(capfd):
     recipe = (("gain", 0, 0), ("tanh", 0, 0))  # the result reads neither `gain` nor a hidden gate
     check(Random(I, H, gates=2, parts=1, recipe=recipe, results=(6,)))
     assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize(
-    ("module", "match"),
-    [
-        (seqcells.LSTM(I, H, bidirectional=True), "got LSTM with a backward direction.*layers_to"),
-        (
-            seqcells.Stack([(seqcells.GRUCell(I, H), seqcells.GRUCell(I, H))]),
-            "got Stack with a backward direction.*use a unidirectional module",
-        ),
-        (
-            seqcells.Recurrent(seqcells.GRUCell(I, H), reverse=True),
-            "got Recurrent with a backward direction",
-        ),
-        (seqcells.Recurrent(nn.GRUCell(I, H)), "got GRUCell.*as the activate of a GatedCell"),
-        (seqcells.LSTM(I, H, dtype=torch.float64), r"got torch.float64; call \.float"),
-    ],
-    ids=["layers", "stack", "reverse", "torch_cell", "float64"],
-)
-def test_unsupported_modules_raise(module, match):
-    with pytest.raises(ValueError, match=match):
-        to_stateful_onnx(module.eval())
-
-
-def test_training_mode_raises():
-    with pytest.raises(ValueError, match=r"evaluation mode, got training mode; call \.eval\(\)"):
-        to_stateful_onnx(seqcells.GRUCell(I, H))
-    cell = Zoneout(seqcells.GRUCell(I, H), 0.2)
-    stack = seqcells.Stack([cell]).eval()
-    cell.train()
-    with pytest.raises(ValueError, match=r"evaluation mode, got training mode; call \.eval\(\)"):
-        to_stateful_onnx(stack)
-
-
-@pytest.mark.parametrize("module", [nn.Linear(2, 2).eval(), lambda input, state: input])
-def test_other_modules_raise(module):
-    with pytest.raises(
-        TypeError, match=r"expected a recurrent module, got .*use a cell, Recurrent"
-    ):
-        to_stateful_onnx(module)
 
 
 class Noisy(seqcells.modifiers.Modifier):

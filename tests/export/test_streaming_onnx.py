@@ -52,6 +52,7 @@ def test_readouts(make_model, readout):
         {"cell": "light_lstm", "modifiers": {"zoneout": 0.1, "learned_state": True}},
         {"cell": "layer_norm_gru", "num_layers": 2},
         {"cell": "min_gru", "modifiers": {"learned_state": True}},
+        {"cell": "slstm", "num_layers": 2},
         {"ngrams": 2, "ngram_buckets": 50},
         {"ngrams": 4, "ngram_buckets": 50, "cell": "gru"},
     ],

@@ -7,10 +7,14 @@ import json
 import torch
 from torch import Tensor, nn
 
+from seqcells.equations.recording import MOST_PARTS
 from seqcells.lab.export.directions import LAYERS, Direction, directions_by_layer
 from seqcells.lab.export.graph import Graph, ModelProto, add_metadata
 from seqcells.lab.export.parts import check_module, refuse_quantized
 from seqcells.lab.export.recurrence import add_recurrence
+
+# The names of the parts of a state, without the step: `h` gives `h_0` and `h_n`.
+PARTS = ("h", "c", *(f"state{part}" for part in range(2, MOST_PARTS)))
 
 
 def to_stateful_onnx(module: nn.Module) -> ModelProto:
@@ -30,13 +34,14 @@ def to_stateful_onnx(module: nn.Module) -> ModelProto:
     - `RNN`, `GRU` and `LSTM`, of any number of layers L: `h_0 (L, batch, H)` and for an LSTM `c_0`,
       as in torch: one or two tensors at any depth.
     - A cell, with or without modifiers, or a `Recurrent`: `h_0 (batch, H)`, and `c_0` if the state
-      has two tensors.
+      has two tensors. Further tensors, up to eight, are `state2_0`, `state3_0` and so on: the
+      normalizer and the stabilizer of an `SLSTMCell`.
     - A `Stack`: `h_0_layer0 (batch, H)`, `c_0_layer0`, `h_0_layer1` and so on, because its layers
       may differ in size; without suffix if there is one layer.
 
-    The outputs are named `h_n`, `c_n` and `h_n_layer0` accordingly. A sequence starts from zeros,
-    except for tensors in the metadata under the key `initial_state`: JSON that maps the name of an
-    input to the values for a batch of one, such as a learned initial state.
+    The outputs are named `h_n`, `c_n`, `state2_n` and `h_n_layer0` accordingly. A sequence starts
+    from zeros, except for tensors in the metadata under the key `initial_state`: JSON that maps the
+    name of an input to the values for a batch of one, such as a learned initial state.
 
     `time` and `batch` are at least 1 and may differ between calls.
 
@@ -107,8 +112,8 @@ class State:
 
 def _numbered(name: str, step: str) -> str:
     """Return the name of a tensor before or after the steps: `h_layer1` gives `h_0_layer1`."""
-    letter, *layer = name.split("_")
-    return "_".join([letter, step, *layer])
+    part, *layer = name.split("_")
+    return "_".join([part, step, *layer])
 
 
 def forward_layers(module: nn.Module) -> list[Direction]:
@@ -150,22 +155,22 @@ def add_layers(
 def _read_stacked(state: State, layers: list[Direction]) -> list[list[str]]:
     """Add one input per part, `(L, batch, H)`; return the parts of each layer, `(1, B, H)`."""
     parts = []
-    for letter, start in zip("hc", layers[0].start):
-        value = state.read(letter, [len(layers), "batch", start.shape[1]])
+    for name, start in zip(PARTS, layers[0].start):
+        value = state.read(name, [len(layers), "batch", start.shape[1]])
         parts.append(state.graph.split(value, len(layers), axis=0))
     return [list(layer) for layer in zip(*parts)]
 
 
 def _write_stacked(state: State, final: list[list[str]]) -> None:
-    for letter, parts in zip("hc", zip(*final)):
+    for name, parts in zip(PARTS, zip(*final)):
         together = state.graph.node("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]
-        state.write(letter, together)
+        state.write(name, together)
 
 
 def _names(number: int, count: int) -> list[str]:
-    """Return the names of the parts of a layer's state."""
+    """Return the names of all possible parts of a layer's state."""
     suffix = f"_layer{number}" if count > 1 else ""
-    return [f"h{suffix}", f"c{suffix}"]
+    return [f"{part}{suffix}" for part in PARTS]
 
 
 def _read_separate(state: State, layers: list[Direction]) -> list[list[str]]:

@@ -38,7 +38,7 @@ def classifier_to_stateful_onnx(model: nn.Module) -> ModelProto:
     them:
 
     - `words_0 (n - 1, batch)`, int64: the last words, for hashed n-grams up to n words;
-    - `h_0` and `c_0`: the recurrent state;
+    - `h_0`, `c_0` and so on: the recurrent state;
     - `count_0 (batch)`, int64: the number of words so far, for a readout other than `last`;
     - `max_0 (batch, H)` and `sum_0 (batch, H)`: the maximum and the sum of the outputs so far;
     - `score_0 (batch, 1)`, `weighted_0 (batch, H)` and `weight_0 (batch, 1)`: the largest score of

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from seqcells.cells.table import EQUATIONS
 from seqcells.equations.program import Program, Writer
+from seqcells.equations.recording import MOST_PARTS
 from seqcells.equations.step import Slots, slots_of
 from seqcells.kernels.call import Call
 from seqcells.lab.export.c.products import Product, matrix_product
@@ -47,7 +48,8 @@ v5 = add v3 v4
 return v5""",
 }
 
-STATES = ("hidden", "cell")
+# The names of the parts of a state: `hidden`, `cell`, `state2` and so on.
+STATES = ("hidden", "cell", *(f"state{part}" for part in range(2, MOST_PARTS)))
 
 
 @dataclass
@@ -82,7 +84,7 @@ class Layer:
     @property
     def widths(self) -> tuple[int, ...]:
         """The size of each part of the state, the hidden state first."""
-        return (self.width, self.units)[: self.program.states]
+        return (self.width, *[self.units] * (self.program.states - 1))
 
     def add_product(self, key: str, start: int, matrix: Tensor, block: int) -> None:
         """Add a product with a matrix."""

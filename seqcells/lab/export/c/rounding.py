@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from seqcells.equations.heads import BLOCKS
 from seqcells.kernels.narrow import widen
 from seqcells.lab.export.parts import matrices_of
 from seqcells.layers import _Layers
@@ -47,6 +48,8 @@ class Rounding(TorchFunctionMode):
     ) -> Any:
         if func is F.linear and id(args[1]) not in self.linear:
             args = (self._round(args[0]), *args[1:])
+        elif func is torch.einsum and args[0] == BLOCKS:  # bfloat16, as int8 heads are refused
+            args = (BLOCKS, self._round(args[1]), *args[2:])
         return func(*args, **(kwargs or {}))
 
     def _round(self, rows: Tensor) -> Tensor:
