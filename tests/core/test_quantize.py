@@ -220,7 +220,8 @@ def test_stepper(make, rows, dtype):
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*is deprecated")
-@pytest.mark.parametrize("compiler", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", ["eager", "inductor"])
 def test_compiled(compiler):
     copied, inputs = quantize(Stack([cell("gru"), cell("highway", H)])), sequence()
     compiled = torch.compile(copied, fullgraph=True, backend=compiler)

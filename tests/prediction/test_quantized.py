@@ -20,7 +20,7 @@ def matrices(model):
     return {part.dtype for name, part in state.items() if "weight" in name}
 
 
-@pytest.mark.parametrize("dtype", ["int8", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["int8", pytest.param("bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "model",
     [
@@ -42,7 +42,7 @@ def test_the_classifier_runs_on_quantized_weights(make_run, model, dtype):
     torch.testing.assert_close(last, classifier.predict(TEXTS)[0], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("backend", ["seqcells", "torch"])
+@pytest.mark.parametrize("backend", [pytest.param("seqcells", marks=pytest.mark.slow), "torch"])
 def test_a_stream_steps_quantized_weights(make_run, backend):
     run = make_run(cell="lstm", num_layers=2, backend=backend)
     classifier = seqcells.load(run, quantize="int8")
@@ -56,6 +56,7 @@ def test_a_stream_steps_quantized_weights(make_run, backend):
     assert 1e-6 < (read - exact).abs().max() < 0.02
 
 
+@pytest.mark.slow
 def test_a_stream_of_a_model_in_bfloat16_equals_prediction(make_run):
     run = make_run(cell="gru", readout=["last"])
     exact, classifier = seqcells.load(run), seqcells.load(run)
@@ -66,6 +67,7 @@ def test_a_stream_of_a_model_in_bfloat16_equals_prediction(make_run):
         assert stream.read(word) == pytest.approx(expected.item(), abs=0.03)
 
 
+@pytest.mark.slow
 def test_other_dtypes_raise_with_the_nearest_name(make_run, capfd):
     run = make_run()
     message = "quantize: expected int8 or bfloat16, got 'bfloat'; did you mean bfloat16?"
@@ -81,6 +83,7 @@ def test_other_dtypes_raise_with_the_nearest_name(make_run, capfd):
         assert error == f"error: --quantize: {reason}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pooled", "words", "window"])
 def test_a_model_without_recurrence_raises(make_run, capfd, kind):
     run = make_run(kind=kind)
@@ -96,12 +99,17 @@ def test_a_model_without_recurrence_raises(make_run, capfd, kind):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--quantize", "int8", "RUN", "TEXT"],
         ["RUN", "--quantize", "int8", "TEXT"],
-        ["RUN", "--quantize=int8", "TEXT"],
-        ["RUN", "TEXT", "--quantize", "int8"],
-        ["RUN", "--quantize", "int8", "--", "TEXT"],
-        ["RUN", "--explain", "TEXT", "--quantize", "int8"],
+        *(
+            pytest.param(arguments, marks=pytest.mark.slow)
+            for arguments in (
+                ["--quantize", "int8", "RUN", "TEXT"],
+                ["RUN", "--quantize=int8", "TEXT"],
+                ["RUN", "TEXT", "--quantize", "int8"],
+                ["RUN", "--quantize", "int8", "--", "TEXT"],
+                ["RUN", "--explain", "TEXT", "--quantize", "int8"],
+            )
+        ),
     ],
     ids=" ".join,
 )
@@ -115,6 +123,7 @@ def test_the_option_has_any_place(make_run, monkeypatch, arguments):
     assert texts == [TEXTS[0]]
 
 
+@pytest.mark.slow
 def test_an_option_without_a_value_raises(make_run, capfd):
     run = make_run()
     for arguments in ([run, "good", "--quantize"], [run, "--file"]):
@@ -133,7 +142,7 @@ def test_predict_on_the_command_line(make_run, tmp_path, capfd):
     assert [f"{answer['probability']:.4f}" for answer in answers] == expected
 
 
-@pytest.mark.parametrize("task", ["sentiment", "capitals"])
+@pytest.mark.parametrize("task", ["sentiment", pytest.param("capitals", marks=pytest.mark.slow)])
 def test_evaluate_measures_the_quantized_model(make_run, capfd, task):
     run = Run.open(make_run(task))
     vocabulary, printed = run.load_vocabulary(), {}

@@ -17,7 +17,7 @@ from seqcells.kernels.cpu.library import Problem
 
 # By the kernel, the instruction set and the identities of the matrices.
 Key = tuple[str, int, int, int, int]
-PANELS: dict[Key, tuple[torch.Size, Tensor]] = {}
+PANELS: dict[Key, tuple[list[torch.Size], Tensor]] = {}
 
 
 def attach(
@@ -32,9 +32,10 @@ def attach(
     The memory lives as long as `weight_ih`.
     """
     key: Key = kernel, library.variant, id(weight_ih), id(weight_hh), id(weight_hr)
-    shape, panels = PANELS.get(key, (None, None))
-    if panels is None or shape != weight_ih.shape:
+    shapes = [weight.shape for weight in (weight_ih, weight_hh, weight_hr) if weight is not None]
+    known, panels = PANELS.get(key, (None, None))
+    if panels is None or known != shapes:  # an identity may be reused
         panels = torch.zeros(library.packed_size(problem), dtype=torch.uint8)
-        PANELS[key] = weight_ih.shape, panels
+        PANELS[key] = shapes, panels
         weakref.finalize(weight_ih, PANELS.pop, key, None)
     problem.packed = panels.data_ptr()

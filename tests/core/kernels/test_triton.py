@@ -121,9 +121,9 @@ def test_results_and_gradients_with_noise_equal_the_loop(kind, product, form, pr
         ("gru", "resident", (20, 33)),
         ("gru_reset_before", "memory", (20, 70)),
         pytest.param("peephole_lstm", "split", (20, 70), marks=pytest.mark.slow),
-        ("gru", "streamed", (40, 33)),
+        pytest.param("gru", "streamed", (40, 33), marks=pytest.mark.slow),
         ("peephole_lstm", "external", (20, 150)),
-        ("layer_norm_lstm", "external", (70, 20)),
+        pytest.param("layer_norm_lstm", "external", (70, 20), marks=pytest.mark.slow),
         pytest.param("indrnn_tanh", "external", (20, 150), marks=pytest.mark.slow),
     ],
 )

@@ -39,7 +39,9 @@ class Delayed(seqcells.GatedCell):
         return (torch.tanh(slow + candidate), slow, hidden), (carry, candidate)
 
 
-@pytest.mark.parametrize("zoneout", [False, True], ids=["plain", "zoneout"])
+@pytest.mark.parametrize(
+    "zoneout", [pytest.param(False, marks=pytest.mark.slow), True], ids=["plain", "zoneout"]
+)
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_a_state_of_three_parts_equals_the_loop(product, zoneout, prefer_plan, launched):
     """All states, with resets to a learned state, so that each part has every gradient."""
