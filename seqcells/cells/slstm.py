@@ -42,6 +42,9 @@ class SLSTMCell(GatedCell):
     The paper also allows `f = exp(...)`, and has one bias per gate, here the sum of two. It divides
     the units into `heads`, whose recurrent matrices are blocks: `weight_hh` is `(4H, H / heads)`.
 
+    `Zoneout` with one share also mixes stabilizers, which are no averages. Give it a share for the
+    hidden state alone: `Zoneout(cell, SLSTMState(0.1, 0.0, 0.0, 0.0))`.
+
     Arguments are those of `LSTMCell` without projection. The parameters have the rows of four
     gates, in the order i, f, z, o.
 
