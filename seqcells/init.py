@@ -16,9 +16,8 @@ def orthogonal_(module: nn.Module, gain: float = 1.0) -> nn.Module:
     """Make each gate's recurrent matrix orthogonal (Saxe et al. 2014), in place.
 
     It fills every matrix `weight_hh` of the module and its children, gate by gate and head by head.
-    All singular
-    values are `gain`, so for a gain of 1 the linear part of a step preserves norms. Recurrent
-    weights that are not matrices, such as those of an IndRNN, are unchanged.
+    All singular values are `gain`, so for a gain of 1 the linear part of a step preserves norms.
+    Recurrent weights that are not matrices, such as those of an IndRNN, are unchanged.
 
     Raises:
         ValueError: the module has no recurrent matrices.

@@ -19,7 +19,7 @@ from seqcells.noise import Noise
 from seqcells.state import flat_state, form_state
 from seqcells.validation import check_gates, check_step
 
-MOST_PARTS = 8  # of a state in a kernel
+MOST_PARTS = 8  # of a state in a kernel, as in kernels/cpu/native/problem.hpp
 
 # The recording of each live cell. It is not stored on the cell, which may be copied and pickled.
 RECORDINGS: weakref.WeakKeyDictionary[Recordable, Any] = weakref.WeakKeyDictionary()

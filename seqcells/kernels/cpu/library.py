@@ -8,7 +8,7 @@ import os
 from ctypes import c_int64
 from pathlib import Path
 
-PARTS = 8  # most parts of a state, as in native/problem.hpp
+from seqcells.equations.recording import MOST_PARTS
 
 
 def _parts(name: str) -> str:
@@ -16,7 +16,7 @@ def _parts(name: str) -> str:
 
     To set an item of a ctypes array takes five times as long as to set a field.
     """
-    return " ".join(f"{name}_{n}" for n in range(PARTS))
+    return " ".join(f"{name}_{n}" for n in range(MOST_PARTS))
 
 
 # Members of `Problem` in native/problem.hpp, in order.

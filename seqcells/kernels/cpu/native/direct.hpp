@@ -160,34 +160,12 @@ __attribute__((noinline)) void axpy_tile(const T *const *rows, int64_t offset, i
     }
 }
 
-// Call `work` with the number of rows as a constant.
-template <int M = DIRECT_ROWS, class Work>
-inline void for_rows(int64_t rows, const Work &work) {
-  if constexpr (M == 0)
-    return;
-  else if (rows == M)
-    work(std::integral_constant<int, M>());
-  else
-    for_rows<M - 1>(rows, work);
-}
-
-// Call `work(first row, number of rows as a constant)` for tiles of nearly equal height.
-template <class Work>
-inline void for_tiles(int64_t count, const Work &work) {
-  const int64_t tiles = (count + DIRECT_ROWS - 1) / DIRECT_ROWS;
-  for (int64_t i = 0, at = 0; i < tiles; ++i) {
-    const int64_t height = (count - at) / (tiles - i);
-    for_rows(height, [&](auto rows) { work(at, rows); });
-    at += height;
-  }
-}
-
 // out[j][u] += sum over k of rows[j][k] * weights[u][k], for units `from` to `to`
 template <class T>
 void multiply_rows(int64_t count, const T *const *rows, const T *weights, int64_t width,
                    int64_t from, int64_t to, T *const *out, int64_t offset) {
   for (int64_t u = from; u < to; u += GROUP)
-    for_tiles(count, [&](int64_t at, auto height) {
+    for_tiles<DIRECT_ROWS>(count, [&](int64_t at, auto height) {
       dot_tile<T, height>(rows + at, weights + u * width, width, to - u < GROUP ? to - u : GROUP,
                           out + at, offset + u);
     });
@@ -215,7 +193,7 @@ void multiply_columns(int64_t count, const T *const *rows, int64_t offset, const
                       int64_t width, int64_t units, int64_t from, int64_t to, T *const *out) {
   constexpr int L = LANES<T>;
   for (int64_t u = 0; u < units; u += BLOCK)
-    for_tiles(count, [&](int64_t at, auto height) {
+    for_tiles<DIRECT_ROWS>(count, [&](int64_t at, auto height) {
       for (int64_t k = from; k < to;)
         k += L * axpy_panel<T, height, tile_width(height, 16)>(
                      (to - k + L - 1) / L, rows + at, offset + u,

@@ -66,33 +66,17 @@ __attribute__((noinline)) void narrow_tile(const Word *rows, int64_t width, int6
     }
 }
 
-template <class Format, bool fast, int N, int M = ROWS<N>>
-inline void narrow_tile_of(int64_t m, const Word *rows, int64_t width, int64_t first, int64_t last,
-                           const Word *panel, const float *scales, float *const *out,
-                           int64_t offset, int64_t stride) {
-  if constexpr (M == 0)
-    return;
-  else if (m == M)
-    narrow_tile<Format, fast, M, N>(rows, width, first, last, panel, scales, out, offset, stride);
-  else
-    narrow_tile_of<Format, fast, N, M - 1>(m, rows, width, first, last, panel, scales, out,
-                                           offset, stride);
-}
-
 template <class Format, bool fast, int N>
 void narrow_sweep(int64_t count, const Word *rows, int64_t words, const Word *panel,
                   const float *scales, float *const *out, int64_t offset, int64_t stride) {
   constexpr int64_t most = Format::BLOCK / Format::DEPTH;
-  const int64_t tiles = (count + ROWS<N> - 1) / ROWS<N>, blocks = (words + most - 1) / most;
-  const int64_t width = HEADER + words;
+  const int64_t blocks = (words + most - 1) / most, width = HEADER + words;
   for (int64_t b = 0; b < blocks; ++b)
-    for (int64_t i = 0, at = 0; i < tiles; ++i) {
-      const int64_t height = (count - at) / (tiles - i);
-      narrow_tile_of<Format, fast, N>(height, rows + at * width, width, words * b / blocks,
-                                      words * (b + 1) / blocks, panel, scales, out + at, offset,
-                                      stride);
-      at += height;
-    }
+    for_tiles<ROWS<N>>(count, [&](int64_t at, auto height) {
+      narrow_tile<Format, fast, height, N>(rows + at * width, width, words * b / blocks,
+                                           words * (b + 1) / blocks, panel, scales, out + at,
+                                           offset, stride);
+    });
 }
 
 // Narrow weights in panels.

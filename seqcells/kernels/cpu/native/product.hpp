@@ -58,30 +58,38 @@ __attribute__((noinline)) void tile(const T *const *rows, int64_t first, int64_t
     }
 }
 
-// Dispatch to the tile for m rows.
-template <class T, int N, int M = ROWS<N>>
-inline void tile_of(int64_t m, const T *const *rows, int64_t first, int64_t last, const T *panel,
-                    T *const *out, int64_t offset, int64_t stride) {
+// Call `work` with the number of rows, at most M, as a constant.
+template <int M, class Work>
+inline void for_rows(int64_t rows, const Work &work) {
   if constexpr (M == 0)
     return;
-  else if (m == M)
-    tile<T, M, N>(rows, first, last, panel, out, offset, stride);
+  else if (rows == M)
+    work(std::integral_constant<int, M>());
   else
-    tile_of<T, N, M - 1>(m, rows, first, last, panel, out, offset, stride);
+    for_rows<M - 1>(rows, work);
 }
 
-// Divide rows into tiles of nearly equal height: a tile of one row reads the panel like a full one.
+// Call `work(first row, number of rows as a constant)` for tiles of at most M rows and of nearly equal
+// height: a tile of one row reads the panel like a full one.
+template <int M, class Work>
+inline void for_tiles(int64_t count, const Work &work) {
+  const int64_t tiles = (count + M - 1) / M;
+  for (int64_t i = 0, at = 0; i < tiles; ++i) {
+    const int64_t height = (count - at) / (tiles - i);
+    for_rows<M>(height, [&](auto rows) { work(at, rows); });
+    at += height;
+  }
+}
+
 template <class T, int N>
 void sweep(int64_t count, const T *const *rows, int64_t K, const T *panel, T *const *out,
            int64_t offset, int64_t stride) {
-  const int64_t tiles = (count + ROWS<N> - 1) / ROWS<N>, blocks = (K + BLOCK - 1) / BLOCK;
+  const int64_t blocks = (K + BLOCK - 1) / BLOCK;
   for (int64_t b = 0; b < blocks; ++b)
-    for (int64_t i = 0, at = 0; i < tiles; ++i) {
-      const int64_t height = (count - at) / (tiles - i);
-      tile_of<T, N>(height, rows + at, K * b / blocks, K * (b + 1) / blocks, panel, out + at,
-                    offset, stride);
-      at += height;
-    }
+    for_tiles<ROWS<N>>(count, [&](int64_t at, auto height) {
+      tile<T, height, N>(rows + at, K * b / blocks, K * (b + 1) / blocks, panel, out + at, offset,
+                         stride);
+    });
 }
 
 // Range of output columns of a thread.
@@ -213,24 +221,15 @@ __attribute__((noinline)) void outer_tile(int64_t count, const From *left, int64
     }
 }
 
-template <class T, class From, int N, int M>
-inline void outer_tile_of(int64_t m, int64_t count, const From *left, int64_t left_width,
-                          const From *right, int64_t right_width, T *to, int64_t to_width) {
-  if constexpr (M == 0)
-    return;
-  else if (m == M)
-    outer_tile<T, From, M, N>(count, left, left_width, right, right_width, to, to_width);
-  else
-    outer_tile_of<T, From, N, M - 1>(m, count, left, left_width, right, right_width, to, to_width);
-}
-
 template <class T, class From, int N>
 void outer_panel(int64_t count, const From *left, int64_t left_width, int64_t rows, const From *right,
                  int64_t right_width, T *to, int64_t to_width) {
   constexpr int M = SUMS / 4;
   for (int64_t m = 0; m < rows; m += M)
-    outer_tile_of<T, From, N, M>(rows - m < M ? rows - m : M, count, left + m, left_width, right,
-                           right_width, to + m * to_width, to_width);
+    for_rows<M>(rows - m < M ? rows - m : M, [&](auto height) {
+      outer_tile<T, From, height, N>(count, left + m, left_width, right, right_width,
+                                     to + m * to_width, to_width);
+    });
 }
 
 // to (rows, columns) += left (count, rows)^T right (count, columns)
