@@ -18,6 +18,7 @@ from seqcells.cells.checks import (
     positive_integer,
 )
 from seqcells.equations.heads import hidden_product
+from seqcells.equations.late import early_product, late_product
 from seqcells.equations.protocol import Weights as Weights
 from seqcells.kernels.narrow import float_like
 from seqcells.noise import Noise, drop_args, scale_hidden
@@ -91,6 +92,7 @@ class GatedCell(Cell):
     """
 
     gates: tuple[str, ...]
+    late_gates: tuple[str, ...] = ()
     compiles: bool = False
     # The structure of the state, if known without calling `initial_state`: a tensor `(B, H)`, or a
     # NamedTuple of the hidden state and further tensors `(B, H)`.
@@ -137,6 +139,11 @@ class GatedCell(Cell):
         self.reset_parameters()
 
     @property
+    def input_gates(self) -> tuple[str, ...]:
+        """The first gates, which have a product with the input. By default all have one."""
+        return self.gates
+
+    @property
     def kernel(self) -> str | None:
         """Name of the built-in kernel for the cell's equations, or None."""
         return None
@@ -160,13 +167,12 @@ class GatedCell(Cell):
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...] | None]:
         """Return each parameter's shape by name, None for a missing one. Subclasses add to it."""
-        rows = len(self.gates) * self.hidden_size
-        bias = (rows,) if self.bias else None
+        rows, inputs = (len(gates) * self.hidden_size for gates in (self.gates, self.input_gates))
         return {
-            "weight_ih": (rows, self.input_size),
+            "weight_ih": (inputs, self.input_size),
             "weight_hh": (rows, self.recurrent_size // self.heads),
-            "bias_ih": bias,
-            "bias_hh": bias,
+            "bias_ih": (inputs,) if self.bias else None,
+            "bias_hh": (rows,) if self.bias else None,
         }
 
     def reset_parameters(self) -> None:
@@ -207,6 +213,10 @@ class GatedCell(Cell):
         A cell with a candidate may take a fourth argument, `drop: Tensor | None = None`, `(B, H)`,
         and multiply the candidate by it where it enters the state (`RecurrentDropout`).
 
+        A cell with `late_gates`, the last of its `gates`, takes `multiply` by this name:
+        `multiply(operand, *gates)` returns `W_hh operand + b_hh` of these late gates, with a value
+        `(B, H)` of the step in place of the hidden state. `from_hidden` holds the other gates.
+
         Returns:
             The next state, and the gates in the order of `gates`.
         """
@@ -219,8 +229,13 @@ class GatedCell(Cell):
 
         Of `noise` it applies the factors on the hidden state and on the candidate.
         """
-        hidden = scale_hidden(self.output(state), noise)
-        from_hidden = hidden_product(hidden, weights.weight_hh, weights.bias_hh)
+        hidden = self.output(state)
+        if self.late_gates:
+            from_hidden = early_product(self, weights, hidden, noise)
+            late = {"multiply": late_product(self, weights, noise)}
+            return self.activate(from_input, from_hidden, state, *drop_args(noise), **late)
+        scaled = scale_hidden(hidden, noise)
+        from_hidden = hidden_product(scaled, weights.weight_hh, weights.bias_hh)
         return self.activate(from_input, from_hidden, state, *drop_args(noise))
 
     def overridden(self) -> str | None:

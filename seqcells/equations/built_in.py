@@ -27,6 +27,22 @@ v9 = mul v2 v8
 v10 = mul s0 v1
 v11 = add v9 v10
 return v11""",
+    "gru_reset_before": """\
+gates 3 hidden 1 states 1 parameters 0
+v0 = add x1 h1
+v1 = sigmoid v0
+v2 = sub 1.0 v1
+v3 = add x0 h0
+v4 = sigmoid v3
+v5 = mul s0 v4
+v6 = product h2 v5
+v7 = add x2 v6
+v8 = tanh v7
+v9 = mul d0 v8
+v10 = mul v2 v9
+v11 = mul s0 v1
+v12 = add v10 v11
+return v12""",
     "lstm": """\
 gates 4 hidden 1 states 2 parameters 0
 v0 = add x3 h3
@@ -266,6 +282,20 @@ v7 = mul d0 v6
 v8 = mul v1 v7
 v9 = add v3 v8
 return v9""",
+    "mgu_reset_before": """\
+gates 2 hidden 1 states 1 parameters 0
+v0 = add x0 h0
+v1 = sigmoid v0
+v2 = sub 1.0 v1
+v3 = mul s0 v2
+v4 = mul s0 v1
+v5 = product h1 v4
+v6 = add x1 v5
+v7 = tanh v6
+v8 = mul d0 v7
+v9 = mul v1 v8
+v10 = add v3 v9
+return v10""",
     "indrnn_relu": """\
 gates 1 hidden 0 states 1 parameters 1
 v0 = mul s0 d0

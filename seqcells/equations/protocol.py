@@ -28,12 +28,20 @@ class Recordable(Protocol):
 
     gates: tuple[str, ...]
     hidden_size: int
+    late_gates: tuple[str, ...]
     compiles: bool
     _parameters: dict[str, Any]
 
     @property
+    def input_gates(self) -> tuple[str, ...]:
+        """The first gates, which have a product with the input."""
+
+    @property
     def activate(self) -> Callable[..., Any]:
-        """The equations: `(from_input, from_hidden, state, *drop) -> (state, gates)`."""
+        """The equations: `(from_input, from_hidden, state, *drop) -> (state, gates)`.
+
+        With `late_gates` it also takes the function `multiply` (`equations.late`).
+        """
 
     @property
     def step(self) -> Callable[..., Any]:

@@ -14,6 +14,7 @@ from seqcells.equations.catalogue import Kernel, assume_constant
 from seqcells.equations.program import Program, UntraceableError
 from seqcells.equations.protocol import Recordable, Weights, factor_of, has_matrix, takes
 from seqcells.equations.snapshots import is_plain_class
+from seqcells.equations.recorder import Gates
 from seqcells.equations.tracing import trace_activate
 from seqcells.noise import Noise
 from seqcells.state import flat_state, form_state
@@ -57,10 +58,11 @@ def record(cell: Recordable) -> tuple[Program, list[str]]:
         from_hidden: Tensor,
         parts: list[Tensor],
         *drop: Tensor,
+        **multiply: Any,
     ) -> list[Tensor]:
         substitute, before = substitute_parameters(cell, parameters), form_state(state, parts)
         if has_matrix(cell):
-            result = substitute.activate(from_input, from_hidden, before, *drop)
+            result = substitute.activate(from_input, from_hidden, before, *drop, **multiply)
         else:
             noise = [Noise(**{factor_of(cell): factor}) for factor in drop]
             weights = Weights(from_input, parameters.get("weight_hh"))  # a step reads no weight_ih
@@ -74,8 +76,7 @@ def record(cell: Recordable) -> tuple[Program, list[str]]:
     }
     return trace_activate(
         activate,
-        len(cell.gates),
-        has_matrix(cell),
+        Gates(cell.gates, len(cell.input_gates), cell.late_gates, has_matrix(cell)),
         cell.hidden_size,
         parts,
         parameters,

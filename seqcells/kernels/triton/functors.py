@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, Self
 
 from seqcells.equations.catalogue import Kernel
 from seqcells.equations.program import CACHE_SIZE, Program
-from seqcells.equations.step import Slots, step_of
+from seqcells.equations.slots import Slots
+from seqcells.equations.step import step_of
 from seqcells.kernels.triton import generated, reset_before
 from seqcells.kernels.triton.source import IMPORTS, source_of
 

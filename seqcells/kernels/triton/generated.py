@@ -73,6 +73,45 @@ def gru_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexp
 
 
 @triton.jit
+def gru_reset_before_forward(z, state, p, drop, units, H: tl.constexpr, group):
+    v4 = tl.sigmoid(z[0])
+    v5 = state[0] * v4
+    v1 = tl.sigmoid(z[1])
+    v2 = 1.0 - v1
+    v11 = state[0] * v1
+    v8 = tanh(z[2])
+    v9 = drop * v8
+    v10 = v2 * v9
+    v12 = v10 + v11
+    return (v12,), (v4, v8, v1), ()
+
+
+@triton.jit
+def gru_reset_before_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
+    v14 = before[0] * grad[0]
+    v9 = drop * saved[1]
+    v15 = v9 * grad[0]
+    v29 = v14 - v15
+    v2 = 1.0 - saved[2]
+    v30 = saved[2] * v2
+    v31 = v29 * v30
+    v16 = v2 * grad[0]
+    v18 = drop * v16
+    v19 = saved[1] * saved[1]
+    v20 = 1.0 - v19
+    v21 = v18 * v20
+    v5 = before[0] * saved[0]
+    v23 = before[0] * e[0]
+    v25 = 1.0 - saved[0]
+    v26 = saved[0] * v25
+    v27 = v23 * v26
+    v13 = saved[2] * grad[0]
+    v22 = saved[0] * e[0]
+    v24 = v13 + v22
+    return (v27, v31, v21), (), (v24,)
+
+
+@triton.jit
 def lstm_forward(z, state, p, drop, units, H: tl.constexpr, group):
     v1 = tl.sigmoid(z[3])
     v3 = tl.sigmoid(z[1])
@@ -690,6 +729,42 @@ def mgu_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexp
     v17 = saved[2] * v16
     v20 = v2 * grad[0]
     return (v16, v25, v17), (), (v20,)
+
+
+@triton.jit
+def mgu_reset_before_forward(z, state, p, drop, units, H: tl.constexpr, group):
+    v1 = tl.sigmoid(z[0])
+    v4 = state[0] * v1
+    v2 = 1.0 - v1
+    v3 = state[0] * v2
+    v7 = tanh(z[1])
+    v8 = drop * v7
+    v9 = v1 * v8
+    v10 = v3 + v9
+    return (v10,), (v7, v1), ()
+
+
+@triton.jit
+def mgu_reset_before_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
+    v12 = saved[1] * grad[0]
+    v14 = drop * v12
+    v15 = saved[0] * saved[0]
+    v16 = 1.0 - v15
+    v17 = v14 * v16
+    v4 = before[0] * saved[1]
+    v8 = drop * saved[0]
+    v11 = v8 * grad[0]
+    v19 = before[0] * e[0]
+    v20 = v11 + v19
+    v22 = before[0] * grad[0]
+    v25 = v20 - v22
+    v2 = 1.0 - saved[1]
+    v26 = saved[1] * v2
+    v27 = v25 * v26
+    v18 = saved[1] * e[0]
+    v21 = v2 * grad[0]
+    v23 = v18 + v21
+    return (v27, v17), (), (v23,)
 
 
 @triton.jit

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seqcells.equations.program import Program, is_number
-from seqcells.equations.step import slots_of
+from seqcells.equations.slots import slots_of
 from seqcells.lab.export.directions import Direction
 from seqcells.lab.export.graph import Graph, GraphProto
 

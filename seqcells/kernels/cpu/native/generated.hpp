@@ -1,11 +1,12 @@
 // Written by cells/write_kernels.py from the cells' equations: `make kernels`.
 #pragma once
-#include "cells.hpp"
+#include "functor.hpp"
 
 #define SEQCELLS_CELLS(_) \
   _(RnnTanh) \
   _(RnnRelu) \
   _(Gru) \
+  _(GruResetBefore) \
   _(Lstm) \
   _(LayerNormLstm) \
   _(LayerNormGru) \
@@ -13,13 +14,12 @@
   _(CoupledLstm) \
   _(LightLstm) \
   _(Mgu) \
+  _(MguResetBefore) \
   _(IndrnnRelu) \
   _(IndrnnTanh) \
   _(MinGru) \
   _(MinLstm) \
-  _(Slstm) \
-  _(GruResetBefore) \
-  _(MguResetBefore)
+  _(Slstm)
 
 namespace SEQCELLS_VARIANT {
 
@@ -40,17 +40,19 @@ struct RnnTanh : Plain {
   static constexpr bool reads_new_hidden = true;
   static constexpr int input_gates[] = {0};
   static constexpr int hidden_gates[] = {0};
+  static constexpr Slots products[] = {{0, 1}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     const V v1 = tanh<T>(z[0]);
     state[0] = v1;
   }
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     const V v2 = after[0] * after[0];
     const V v3 = T(1.0) - v2;
     const V v4 = v3 * grad[0];
@@ -76,17 +78,19 @@ struct RnnRelu : Plain {
   static constexpr bool reads_new_hidden = true;
   static constexpr int input_gates[] = {0};
   static constexpr int hidden_gates[] = {0};
+  static constexpr Slots products[] = {{0, 1}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     const V v1 = z[0] < V{} ? V{} : z[0];
     state[0] = v1;
   }
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     const V v2 = after[0] > V{} ? grad[0] : V{};
     dz[0] = v2;
     grad[0] = V{};
@@ -121,10 +125,11 @@ struct Gru : Plain {
   static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {2, 0, 1};
   static constexpr int hidden_gates[] = {0, 1, 2};
+  static constexpr Slots products[] = {{1, 3}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     const V v1 = sigmoid<T>(z[2]);
     const V v2 = T(1.0) - v1;
     const V v4 = sigmoid<T>(z[1]);
@@ -144,7 +149,8 @@ struct Gru : Plain {
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     const V v2 = T(1.0) - saved[1];
     const V v15 = v2 * grad[0];
     const V v17 = drop * v15;
@@ -168,6 +174,117 @@ struct Gru : Plain {
     dz[2] = v29;
     dz[3] = v21;
     grad[0] = v12;
+  }
+};
+
+// gates 3 hidden 1 states 1 parameters 0
+// v0 = add x1 h1
+// v1 = sigmoid v0
+// v2 = sub 1.0 v1
+// v3 = add x0 h0
+// v4 = sigmoid v3
+// v5 = mul s0 v4
+// v6 = product h2 v5
+// v7 = add x2 v6
+// v8 = tanh v7
+// v9 = mul d0 v8
+// v10 = mul v2 v9
+// v11 = mul s0 v1
+// v12 = add v10 v11
+// return v12
+template <class T>
+struct GruResetBefore : Plain {
+  using V = Vec<T>;
+  static constexpr int slots = 3;
+  static constexpr int input_slots = 3;
+  static constexpr int hidden_slots = 3;
+  static constexpr int states = 1;
+  static constexpr int parameters = 0;
+  static constexpr int saved = 3;
+  static constexpr int rows = 0;
+  static constexpr int stages = 1;
+  static constexpr int forward_phases = 2;
+  static constexpr int forward_temps = 2;
+  static constexpr int forward_means = 0;
+  static constexpr int backward_phases = 2;
+  static constexpr int backward_temps = 0;
+  static constexpr int backward_means = 0;
+  static constexpr bool reads_new_hidden = false;
+  static constexpr bool takes_drop = true;
+  static constexpr int input_gates[] = {0, 1, 2};
+  static constexpr int hidden_gates[] = {0, 1, 2};
+  static constexpr int forward_part[] = {0, 1};
+  static constexpr int backward_part[] = {0, 1};
+  static constexpr int forward_operand_phase[] = {0};
+  static constexpr int backward_operand_phase[] = {0};
+  static constexpr int forward_temp_phase[] = {0, 0};
+  static constexpr int forward_mean_phase[] = {0};
+  static constexpr int backward_temp_phase[] = {0};
+  static constexpr int backward_mean_phase[] = {0};
+  static constexpr int saved_phase[] = {0, 1, 0};
+  static constexpr int row_phase[] = {0};
+  static constexpr int dz_phase[] = {1, 0, 0};
+  static constexpr int dp_phase[] = {0};
+  static constexpr Slots products[] = {{0, 2}, {2, 1}};
+
+  template <class Phase>
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
+                      V *temp, const V *mean, V *sum, V *operand) {
+    if constexpr (phase == 0) {
+      const V v4 = sigmoid<T>(z[0]);
+      const V v5 = state[0] * v4;
+      const V v1 = sigmoid<T>(z[1]);
+      const V v2 = T(1.0) - v1;
+      const V v11 = state[0] * v1;
+      operand[0] = v5;
+      saved[0] = v4;
+      saved[2] = v1;
+      temp[0] = v2;
+      temp[1] = v11;
+    }
+    if constexpr (phase == 1) {
+      const V v8 = tanh<T>(z[2]);
+      const V v9 = drop * v8;
+      const V v10 = temp[0] * v9;
+      const V v12 = v10 + temp[1];
+      state[0] = v12;
+      saved[1] = v8;
+    }
+  }
+
+  template <class Phase>
+  static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
+    if constexpr (phase == 0) {
+      const V v14 = before[0] * grad[0];
+      const V v9 = drop * saved[1];
+      const V v15 = v9 * grad[0];
+      const V v29 = v14 - v15;
+      const V v2 = T(1.0) - saved[2];
+      const V v30 = saved[2] * v2;
+      const V v31 = v29 * v30;
+      const V v16 = v2 * grad[0];
+      const V v18 = drop * v16;
+      const V v19 = saved[1] * saved[1];
+      const V v20 = T(1.0) - v19;
+      const V v21 = v18 * v20;
+      const V v5 = before[0] * saved[0];
+      dz[1] = v31;
+      dz[2] = v21;
+      operand[0] = v5;
+    }
+    if constexpr (phase == 1) {
+      const V v23 = before[0] * e[0];
+      const V v25 = T(1.0) - saved[0];
+      const V v26 = saved[0] * v25;
+      const V v27 = v23 * v26;
+      const V v13 = saved[2] * grad[0];
+      const V v22 = saved[0] * e[0];
+      const V v24 = v13 + v22;
+      dz[0] = v27;
+      grad[0] = v24;
+    }
   }
 };
 
@@ -203,10 +320,11 @@ struct Lstm : Plain {
   static constexpr int input_gates[] = {0, 1, 2, 3};
   static constexpr int hidden_gates[] = {0, 1, 2, 3};
   static constexpr int saved_states[] = {0};
+  static constexpr Slots products[] = {{0, 4}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     const V v1 = sigmoid<T>(z[3]);
     const V v3 = sigmoid<T>(z[1]);
     const V v4 = state[1] * v3;
@@ -228,7 +346,8 @@ struct Lstm : Plain {
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     const V v9 = drop * saved[1];
     const V v15 = saved[2] * grad[0];
     const V v12 = tanh<T>(saved[0]);
@@ -387,10 +506,11 @@ struct LayerNormLstm : Plain {
   static constexpr int row_phase[] = {3, 4, 2, 2};
   static constexpr int dz_phase[] = {4, 4, 4, 4, 4, 4, 4, 4};
   static constexpr int dp_phase[] = {2, 2, 2, 0, 2, 2, 2, 0, 2, 2, 2, 0, 2, 2, 2, 0, 0, 0};
+  static constexpr Slots products[] = {{4, 4}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     if constexpr (phase == 0) {
       const V v0 = z[0] + z[1];
       const V v1 = z[2] + v0;
@@ -523,7 +643,8 @@ struct LayerNormLstm : Plain {
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     if constexpr (phase == 0) {
       const V v87 = saved[5] * grad[0];
       const V v151 = T(1.0) - saved[4];
@@ -828,10 +949,11 @@ struct LayerNormGru : Plain {
   static constexpr int row_phase[] = {2, 2, 2, 2};
   static constexpr int dz_phase[] = {2, 2, 2, 2, 2, 2};
   static constexpr int dp_phase[] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+  static constexpr Slots products[] = {{3, 3}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     if constexpr (phase == 0) {
       const V v0 = z[0] + z[1];
       const V v1 = T(0.5) * v0;
@@ -929,7 +1051,8 @@ struct LayerNormGru : Plain {
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     if constexpr (phase == 0) {
       const V v32 = T(1.0) - saved[2];
       const V v69 = v32 * grad[0];
@@ -1115,10 +1238,11 @@ struct PeepholeLstm : Plain {
   static constexpr int input_gates[] = {0, 1, 2, 3};
   static constexpr int hidden_gates[] = {0, 1, 2, 3};
   static constexpr int saved_states[] = {0};
+  static constexpr Slots products[] = {{0, 4}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     const V v2 = state[1] * p[1];
     const V v3 = z[1] + v2;
     const V v4 = sigmoid<T>(v3);
@@ -1146,7 +1270,8 @@ struct PeepholeLstm : Plain {
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     const V v12 = drop * saved[1];
     const V v21 = saved[2] * grad[0];
     const V v18 = tanh<T>(saved[0]);
@@ -1223,10 +1348,11 @@ struct CoupledLstm : Plain {
   static constexpr int input_gates[] = {0, 1, 2};
   static constexpr int hidden_gates[] = {0, 1, 2};
   static constexpr int saved_states[] = {0};
+  static constexpr Slots products[] = {{0, 3}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     const V v1 = sigmoid<T>(z[2]);
     const V v3 = sigmoid<T>(z[0]);
     const V v4 = state[1] * v3;
@@ -1247,7 +1373,8 @@ struct CoupledLstm : Plain {
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     const V v14 = saved[1] * grad[0];
     const V v11 = tanh<T>(saved[0]);
     const V v15 = v11 * v11;
@@ -1304,10 +1431,11 @@ struct LightLstm : Plain {
   static constexpr int input_gates[] = {0, 1};
   static constexpr int hidden_gates[] = {0, 1};
   static constexpr int saved_states[] = {0};
+  static constexpr Slots products[] = {{0, 2}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     const V v1 = sigmoid<T>(z[0]);
     const V v2 = state[1] * v1;
     const V v4 = tanh<T>(z[1]);
@@ -1323,7 +1451,8 @@ struct LightLstm : Plain {
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     const V v8 = after[0] * after[0];
     const V v9 = T(1.0) - v8;
     const V v10 = v9 * grad[0];
@@ -1370,10 +1499,11 @@ struct Mgu : Plain {
   static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {1, 0};
   static constexpr int hidden_gates[] = {0, 1};
+  static constexpr Slots products[] = {{1, 2}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     const V v1 = sigmoid<T>(z[1]);
     const V v2 = T(1.0) - v1;
     const V v3 = state[0] * v2;
@@ -1391,7 +1521,8 @@ struct Mgu : Plain {
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     const V v11 = saved[2] * grad[0];
     const V v13 = drop * v11;
     const V v14 = saved[0] * saved[0];
@@ -1415,6 +1546,110 @@ struct Mgu : Plain {
   }
 };
 
+// gates 2 hidden 1 states 1 parameters 0
+// v0 = add x0 h0
+// v1 = sigmoid v0
+// v2 = sub 1.0 v1
+// v3 = mul s0 v2
+// v4 = mul s0 v1
+// v5 = product h1 v4
+// v6 = add x1 v5
+// v7 = tanh v6
+// v8 = mul d0 v7
+// v9 = mul v1 v8
+// v10 = add v3 v9
+// return v10
+template <class T>
+struct MguResetBefore : Plain {
+  using V = Vec<T>;
+  static constexpr int slots = 2;
+  static constexpr int input_slots = 2;
+  static constexpr int hidden_slots = 2;
+  static constexpr int states = 1;
+  static constexpr int parameters = 0;
+  static constexpr int saved = 2;
+  static constexpr int rows = 0;
+  static constexpr int stages = 1;
+  static constexpr int forward_phases = 2;
+  static constexpr int forward_temps = 2;
+  static constexpr int forward_means = 0;
+  static constexpr int backward_phases = 2;
+  static constexpr int backward_temps = 0;
+  static constexpr int backward_means = 0;
+  static constexpr bool reads_new_hidden = false;
+  static constexpr bool takes_drop = true;
+  static constexpr int input_gates[] = {0, 1};
+  static constexpr int hidden_gates[] = {0, 1};
+  static constexpr int forward_part[] = {0, 1};
+  static constexpr int backward_part[] = {0, 1};
+  static constexpr int forward_operand_phase[] = {0};
+  static constexpr int backward_operand_phase[] = {0};
+  static constexpr int forward_temp_phase[] = {0, 0};
+  static constexpr int forward_mean_phase[] = {0};
+  static constexpr int backward_temp_phase[] = {0};
+  static constexpr int backward_mean_phase[] = {0};
+  static constexpr int saved_phase[] = {1, 0};
+  static constexpr int row_phase[] = {0};
+  static constexpr int dz_phase[] = {1, 0};
+  static constexpr int dp_phase[] = {0};
+  static constexpr Slots products[] = {{0, 1}, {1, 1}};
+
+  template <class Phase>
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
+                      V *temp, const V *mean, V *sum, V *operand) {
+    if constexpr (phase == 0) {
+      const V v1 = sigmoid<T>(z[0]);
+      const V v4 = state[0] * v1;
+      const V v2 = T(1.0) - v1;
+      const V v3 = state[0] * v2;
+      operand[0] = v4;
+      saved[1] = v1;
+      temp[0] = v3;
+      temp[1] = v1;
+    }
+    if constexpr (phase == 1) {
+      const V v7 = tanh<T>(z[1]);
+      const V v8 = drop * v7;
+      const V v9 = temp[1] * v8;
+      const V v10 = temp[0] + v9;
+      state[0] = v10;
+      saved[0] = v7;
+    }
+  }
+
+  template <class Phase>
+  static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
+    if constexpr (phase == 0) {
+      const V v12 = saved[1] * grad[0];
+      const V v14 = drop * v12;
+      const V v15 = saved[0] * saved[0];
+      const V v16 = T(1.0) - v15;
+      const V v17 = v14 * v16;
+      const V v4 = before[0] * saved[1];
+      dz[1] = v17;
+      operand[0] = v4;
+    }
+    if constexpr (phase == 1) {
+      const V v8 = drop * saved[0];
+      const V v11 = v8 * grad[0];
+      const V v19 = before[0] * e[0];
+      const V v20 = v11 + v19;
+      const V v22 = before[0] * grad[0];
+      const V v25 = v20 - v22;
+      const V v2 = T(1.0) - saved[1];
+      const V v26 = saved[1] * v2;
+      const V v27 = v25 * v26;
+      const V v18 = saved[1] * e[0];
+      const V v21 = v2 * grad[0];
+      const V v23 = v18 + v21;
+      dz[0] = v27;
+      grad[0] = v23;
+    }
+  }
+};
+
 // gates 1 hidden 0 states 1 parameters 1
 // v0 = mul s0 d0
 // v1 = mul p0 v0
@@ -1435,10 +1670,11 @@ struct IndrnnRelu : Plain {
   static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0};
   static constexpr int hidden_gates[] = {0};
+  static constexpr Slots products[] = {{0, 0}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     const V v0 = state[0] * drop;
     const V v1 = p[0] * v0;
     const V v2 = z[0] + v1;
@@ -1448,7 +1684,8 @@ struct IndrnnRelu : Plain {
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     const V v4 = after[0] > V{} ? grad[0] : V{};
     const V v0 = before[0] * drop;
     const V v5 = v0 * v4;
@@ -1480,10 +1717,11 @@ struct IndrnnTanh : Plain {
   static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0};
   static constexpr int hidden_gates[] = {0};
+  static constexpr Slots products[] = {{0, 0}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     const V v0 = state[0] * drop;
     const V v1 = p[0] * v0;
     const V v2 = z[0] + v1;
@@ -1493,7 +1731,8 @@ struct IndrnnTanh : Plain {
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     const V v4 = after[0] * after[0];
     const V v5 = T(1.0) - v4;
     const V v6 = v5 * grad[0];
@@ -1529,10 +1768,11 @@ struct MinGru : Plain {
   static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0, 1};
   static constexpr int hidden_gates[] = {0};
+  static constexpr Slots products[] = {{0, 0}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     const V v0 = sigmoid<T>(z[0]);
     const V v1 = state[0] * v0;
     const V v2 = T(1.0) - v0;
@@ -1546,7 +1786,8 @@ struct MinGru : Plain {
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     const V v12 = before[0] * grad[0];
     const V v7 = drop * grad[0];
     const V v9 = saved[0] * v7;
@@ -1590,10 +1831,11 @@ struct MinLstm : Plain {
   static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0, 1, 2};
   static constexpr int hidden_gates[] = {0};
+  static constexpr Slots products[] = {{0, 0}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     const V v0 = -z[0];
     const V v1 = softplus<T>(v0);
     const V v2 = -z[1];
@@ -1616,7 +1858,8 @@ struct MinLstm : Plain {
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     const V v21 = before[0] * grad[0];
     const V v22 = T(1.0) - saved[0];
     const V v23 = saved[0] * v22;
@@ -1689,10 +1932,11 @@ struct Slstm : Plain {
   static constexpr int input_gates[] = {0, 1, 2, 3};
   static constexpr int hidden_gates[] = {0, 1, 2, 3};
   static constexpr int saved_states[] = {0, 1, 2};
+  static constexpr Slots products[] = {{0, 4}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     const V v1 = sigmoid<T>(z[3]);
     const V v3 = -z[1];
     const V v4 = softplus<T>(v3);
@@ -1734,7 +1978,8 @@ struct Slstm : Plain {
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     const V v28 = after[0] * grad[0];
     const V v29 = v28 / saved[1];
     const V v31 = grad[2] - v29;

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from seqcells.cells.table import EQUATIONS
 from seqcells.equations.program import Program, Writer
 from seqcells.equations.recording import MOST_PARTS
-from seqcells.equations.step import Slots, slots_of
+from seqcells.equations.slots import Slots, slots_of
 from seqcells.kernels.call import Call
 from seqcells.lab.export.c.products import Product, matrix_product
 from seqcells.layers import _Layers
@@ -150,7 +150,7 @@ def _without_drop(program: Program) -> Program:
     for n, (operation, *operands) in enumerate(program.values):
         names[f"v{n}"] = write(operation, *(names.get(name, name) for name in operands))
     results = [names.get(name, name) for name in program.results]
-    return write.program(*program[:4], results)
+    return write.program(*program[:5], results)
 
 
 def _add_weights(layer: Layer, call: Call, block: int) -> None:
