@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from seqcells.equations.protocol import takes as takes
+from seqcells.equations.protocol import activate_takes
 from seqcells.state import State, conform_state, map_state
 
 
@@ -40,7 +40,8 @@ def check_definition(cell: Any, base: Any) -> None:
 
     Raises:
         TypeError: gates that are not a tuple of strings, or an `activate` without three arguments.
-        ValueError: no gates, or duplicate names.
+        ValueError: no gates, duplicate names, input gates that are not the first ones, or late
+            gates that are not the last ones.
     """
     name, gates = f"{type(cell).__name__}.gates", getattr(cell, "gates", None)
     example = 'for example gates = ("update", "candidate")'
@@ -54,9 +55,17 @@ def check_definition(cell: Any, base: Any) -> None:
         raise TypeError(f"{name}: expected strings, got {other[0]!r} in {gates}; {example}")
     if len(set(gates)) != len(gates):
         raise ValueError(f"{name}: expected distinct names, got {gates}; rename the duplicates")
-    if overridden_method(cell, base, ("step",)) is None and not takes(cell.activate, 3):
+    first, last, gates = tuple(cell.input_gates), tuple(cell.late_gates), tuple(gates)
+    if not first or gates[: len(first)] != first:
+        raise ValueError(f"{name[:-5]}input_gates: expected the first of {gates}, got {first}")
+    if last and (len(last) == len(gates) or gates[-len(last) :] != last):
+        raise ValueError(
+            f"{name[:-5]}late_gates: expected the last of {gates}, but not all, got {last}"
+        )
+    if overridden_method(cell, base, ("step",)) is None and not activate_takes(cell, 3):
+        more = ", and multiply by name, for its late gates" if last else ""
         raise TypeError(
-            f"{type(cell).__name__}.activate: expected (from_input, from_hidden, state), got "
+            f"{type(cell).__name__}.activate: expected (from_input, from_hidden, state){more}, got "
             f"{inspect.signature(cell.activate)}; add self as the first parameter, or "
             "@staticmethod before the method"
         )

@@ -51,8 +51,8 @@ class GRUCell(GatedCell):
         reset_after: bool = True,
         heads: int = 1,
     ) -> None:
-        super().__init__(input_size, hidden_size, bias, device, dtype, heads=heads)
         self.reset_after = reset_after
+        super().__init__(input_size, hidden_size, bias, device, dtype, heads=heads)
 
     @property
     def kernel(self) -> str:

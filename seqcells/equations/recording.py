@@ -12,9 +12,15 @@ from torch.nn.utils import parametrize
 from seqcells.equations.built_in import PARAMETERS
 from seqcells.equations.catalogue import Kernel, assume_constant
 from seqcells.equations.program import Program, UntraceableError
-from seqcells.equations.protocol import Recordable, Weights, factor_of, has_matrix, takes
-from seqcells.equations.snapshots import is_plain_class
+from seqcells.equations.protocol import (
+    Recordable,
+    Weights,
+    factor_of,
+    has_matrix,
+    takes_factor,
+)
 from seqcells.equations.recorder import Gates
+from seqcells.equations.snapshots import is_plain_class
 from seqcells.equations.tracing import trace_activate
 from seqcells.noise import Noise
 from seqcells.state import flat_state, form_state
@@ -80,7 +86,7 @@ def record(cell: Recordable) -> tuple[Program, list[str]]:
         cell.hidden_size,
         parts,
         parameters,
-        takes(cell.step if factor_of(cell) == "hidden" else cell.activate, 4),
+        takes_factor(cell),
     )
 
 

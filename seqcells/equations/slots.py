@@ -78,7 +78,7 @@ def slots_of(program: Program) -> Slots:
     unshared |= {name[1:] for name in results if name[0] in "xh"}
     late = [stage.gates for stage in program.stages]
     early = tuple(gate for gate in gates if not any(gate in stage for stage in late))
-    stages = [tuple(sorted(stage, key=lambda g: str(g) in unshared)) for stage in (early, *late)]
+    stages = [tuple(sorted(s, key=lambda g: (str(g) in unshared, g))) for s in (early, *late)]
     if late:  # a stage with both kinds of slots could not have adjacent ones
         for stage in stages:
             if any(str(gate) in unshared for gate in stage):
