@@ -1,6 +1,7 @@
 """Cells, which compute one time step: the protocol and the built-in families, one file each."""
 
-from seqcells.cells.base import Cell, GatedCell, Weights
+from seqcells.cells.base import GatedCell, Weights
+from seqcells.cells.cell import Cell
 from seqcells.cells.coupled import CoupledLSTMCell
 from seqcells.cells.gru import GRUCell
 from seqcells.cells.highway import RHNCell

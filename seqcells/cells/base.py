@@ -1,4 +1,4 @@
-"""The cell protocol, and the base class of cells with fused gate weights."""
+"""The base class of cells with fused gate weights."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqcells.cells.cell import Cell
 from seqcells.cells.checks import (
     batch_state,
     check_definition,
@@ -24,34 +25,8 @@ from seqcells.kernels.narrow import float_like
 from seqcells.noise import Noise, drop_args, scale_hidden
 from seqcells.recurrence.compute import compute
 from seqcells.recurrence.request import Request
-from seqcells.state import State, conform_state, first_tensor, map_state
+from seqcells.state import State, conform_state, map_state
 from seqcells.validation import ANY_RANK, check_input, missing_method, step_layout
-
-
-class Cell(nn.Module):
-    """One time step: `cell(input, state=None) -> state`, like `torch.nn.LSTMCell`.
-
-    This call is the whole protocol. `Recurrent` runs any callable that implements it, whether or
-    not it derives from this class::
-
-        class Leaky(nn.Module):
-            def __init__(self, input_size, hidden_size):
-                super().__init__()
-                self.inward = nn.Linear(input_size, hidden_size)
-
-            def forward(self, input, state=None):
-                new = torch.tanh(self.inward(input))
-                return new if state is None else 0.9 * state + 0.1 * new
-
-        outputs, final_state = Recurrent(Leaky(8, 16))(inputs)
-
-    Two methods are optional. `output(state)` returns the output of a step, by default the state's
-    first tensor. `initial_state(batch_size, *, device, dtype)` creates the state at the start of a
-    sequence. A cell without it is called with a state of None at the first step.
-    """
-
-    def output(self, state: State) -> Tensor:
-        return first_tensor(state)
 
 
 class GatedCell(Cell):
@@ -92,7 +67,6 @@ class GatedCell(Cell):
     """
 
     gates: tuple[str, ...]
-    late_gates: tuple[str, ...] = ()
     compiles: bool = False
     # The structure of the state, if known without calling `initial_state`: a tensor `(B, H)`, or a
     # NamedTuple of the hidden state and further tensors `(B, H)`.
@@ -142,6 +116,11 @@ class GatedCell(Cell):
     def input_gates(self) -> tuple[str, ...]:
         """The first gates, which have a product with the input. By default all have one."""
         return self.gates
+
+    @property
+    def late_gates(self) -> tuple[str, ...]:
+        """The last gates, whose product with `weight_hh` is computed by `activate`."""
+        return ()
 
     @property
     def kernel(self) -> str | None:

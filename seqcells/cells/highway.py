@@ -49,11 +49,9 @@ class RHNCell(GatedCell):
         heads: int = 1,
     ) -> None:
         self.depth = positive_integer(depth, "depth")
+        layers = range(1, depth + 1)
+        self.gates = tuple(f"{gate}{n}" for n in layers for gate in ("candidate", "transform"))
         super().__init__(input_size, hidden_size, bias, device, dtype, heads=heads)
-
-    @property
-    def gates(self) -> tuple[str, ...]:
-        return tuple(f"{gate}{n}" for n in range(1, self.depth + 1) for gate in KINDS)
 
     @property
     def input_gates(self) -> tuple[str, ...]:
@@ -89,6 +87,3 @@ class RHNCell(GatedCell):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, depth={self.depth}"
-
-
-KINDS = ("candidate", "transform")  # the gates of a layer

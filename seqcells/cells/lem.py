@@ -79,7 +79,7 @@ class LEMCell(GatedCell):
         hidden, memory = (self._zeros(batch_size, self.hidden_size, device, dtype) for _ in "hz")
         return LEMState(hidden, memory)
 
-    def activate(
+    def activate(  # type: ignore[override]
         self,
         from_input: Tensor,
         from_hidden: Tensor,

@@ -41,7 +41,7 @@ class MultiplicativeLSTMCell(LSTMVariant):
     kernel = "multiplicative_lstm"
 
     @staticmethod
-    def activate(
+    def activate(  # type: ignore[override]
         from_input: Tensor,
         from_hidden: Tensor,
         state: LSTMState,

@@ -66,9 +66,9 @@ class Program(NamedTuple):
 
     def __str__(self) -> str:
         lines = [f"v{n} = {' '.join(value)}" for n, value in enumerate(self.values)]
+        numbers = self.gates, int(self.hidden), self.states, self.parameters, self.inputs
         count = 4 if self.inputs == self.gates else 5
-        numbers = zip(self._fields, map(int, self[:count]))
-        head = " ".join(f"{name} {number}" for name, number in numbers)
+        head = " ".join(f"{name} {number}" for name, number in zip(self._fields, numbers[:count]))
         return "\n".join([head, *lines, f"return {' '.join(self.results)}"])
 
     @classmethod

@@ -28,13 +28,16 @@ class Recordable(Protocol):
 
     gates: tuple[str, ...]
     hidden_size: int
-    late_gates: tuple[str, ...]
     compiles: bool
     _parameters: dict[str, Any]
 
     @property
     def input_gates(self) -> tuple[str, ...]:
         """The first gates, which have a product with the input."""
+
+    @property
+    def late_gates(self) -> tuple[str, ...]:
+        """The last gates, whose product with W_hh is computed by `activate`."""
 
     @property
     def activate(self) -> Callable[..., Any]:

@@ -76,7 +76,9 @@ class Step:
     def late_gradient(self, stage: int) -> Lowered:
         """Return the phases that compute the gradient by the sums of a stage."""
         gates = self.stages[stage].gates
-        results = {("dz", self.slots.of("h", gate)): self._gradients[f"h{gate}"] for gate in gates}
+        results: dict[Place, str] = {
+            ("dz", self.slots.of("h", gate)): self._gradients[f"h{gate}"] for gate in gates
+        }
         return lower(self._values, self._backward_places(), results)
 
     def recomputed_operands(self) -> Lowered:

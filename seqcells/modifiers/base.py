@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seqcells.cells.base import Cell, GatedCell, Weights
+from seqcells.cells.base import GatedCell, Weights
+from seqcells.cells.cell import Cell
 from seqcells.cells.checks import check_cell
 from seqcells.equations.protocol import activate_takes, takes
 from seqcells.noise import Noise, apply_zoneout, check_noise
