@@ -882,7 +882,7 @@ def slstm_forward(z, state, p, drop, units, H: tl.constexpr, group):
     v4 = softplus(v3)
     v5 = state[3] - v4
     v7 = v5 - z[0]
-    v8 = z[0] - v5
+    v8 = -v7
     v9 = z[0] + v5
     v10 = 0.5 * v9
     v11 = tl.where(v8 > 0, z[0], v10)

@@ -1901,7 +1901,7 @@ struct MinLstm : Plain {
 // v5 = sub s3 v4
 // v6 = add x0 h0
 // v7 = sub v5 v6
-// v8 = sub v6 v5
+// v8 = neg v7
 // v9 = add v6 v5
 // v10 = mul 0.5 v9
 // v11 = where_positive v8 v6 v10
@@ -1946,7 +1946,7 @@ struct Slstm : Plain {
     const V v4 = softplus<T>(v3);
     const V v5 = state[3] - v4;
     const V v7 = v5 - z[0];
-    const V v8 = z[0] - v5;
+    const V v8 = -v7;
     const V v9 = z[0] + v5;
     const V v10 = T(0.5) * v9;
     const V v11 = v8 > V{} ? z[0] : v10;
