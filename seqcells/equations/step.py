@@ -79,10 +79,6 @@ class Step:
         results = {("dz", self.slots.of("h", gate)): self._gradients[f"h{gate}"] for gate in gates}
         return lower(self._values, self._backward_places(), results)
 
-    def recomputed_operands(self) -> Lowered:
-        """Return the phases that compute the operand of each stage from the saved values."""
-        return lower(self._values, self._backward_places(), self._operands())
-
     def _new_state(self) -> dict[Place, str]:
         return {("state", n): name for n, name in enumerate(self.program.results)}
 
