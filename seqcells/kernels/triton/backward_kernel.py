@@ -42,7 +42,7 @@ def backward(
     grad_fresh, exchange, counters, partials, recurrent_grad, results, B, T, first, past,
     cell: tl.constexpr, late_gradient: tl.constexpr, dtype: tl.constexpr, H: tl.constexpr,
     WIDTH: tl.constexpr, GATES: tl.constexpr, SLOTS: tl.constexpr, HIDDENS: tl.constexpr,
-    HIDDEN_AT: tl.constexpr, STAGES: tl.constexpr, FIRST: tl.constexpr, COLUMNS: tl.constexpr,
+    HIDDEN_AT: tl.constexpr, FROM: tl.constexpr, COUNT: tl.constexpr, COLUMNS: tl.constexpr,
     DZ: tl.constexpr, PARAMETERS: tl.constexpr, ROW_VALUES: tl.constexpr,
     SAVED: tl.constexpr, SAVED_STATES: tl.constexpr, BEFORE_ZONEOUT: tl.constexpr,
     BLOCKS: tl.constexpr, SAVED_WIDTH: tl.constexpr, REVERSE: tl.constexpr, PRODUCT: tl.constexpr,
@@ -75,6 +75,8 @@ def backward(
     dz_out, h_read_out, operands_out, projected_out, summed_out = results
 
     SLICED: tl.constexpr = PRODUCT == "split" or PRODUCT == "streamed"
+    EARLY: tl.constexpr = COUNT[0]
+    EARLY_AT: tl.constexpr = HIDDEN_AT + FROM[0]
     # `W_hh^T dz` of a step is added to the gradient by the state in the next iteration.
     DEFERRED: tl.constexpr = SLICED or PRODUCT == "external"
     counter = counters
@@ -195,27 +197,26 @@ def backward(
             buffer = exchange + 2 * B * len(HIDDENS) * H + (n % 2) * B * WIDTH
             unprojected = multiply_transposed(
                 new_grads, projection_tiles, projection, buffer, rows, nonempty, active_wide, wide,
-                units, dtype, (0,), 0, WIDTH, H, PRODUCT, CHUNK, PRECISION,
+                units, dtype, (0,), 0, 1, WIDTH, H, PRODUCT, CHUNK, PRECISION,
             )  # fmt: skip
             new_grads = (unprojected,) + new_grads[1:]
         e = ()
-        for _ in tl.static_range(1, len(STAGES)):
+        for _ in tl.static_range(1, len(COUNT)):
             e = e + (tl.zeros((ROWS, UNITS), dtype),)
-        for stage in tl.static_range(len(STAGES) - 1, 0, -1):
+        for stage in tl.static_range(len(COUNT) - 1, 0, -1):
             parts = late_gradient(
                 step_saved, row_values, before, after, new_grads, p, factor, e, units, H, group,
                 stage - 1,
             )  # fmt: skip
-            buffer = exchange + 2 * B * (FIRST[stage] - HIDDEN_AT) * H
+            buffer = exchange + (2 * FROM[stage] + (n % 2) * COUNT[stage]) * B * H
             by_operand = multiply_transposed(
-                parts, tiles, weight, buffer + (n % 2) * B * len(STAGES[stage]) * H, rows, nonempty,
-                active_units, units, wide, dtype, STAGES[stage], FIRST[stage] - HIDDEN_AT, H, WIDTH,
-                PRODUCT, CHUNK, PRECISION,
+                parts, tiles, weight, buffer, rows, nonempty, active_units, units, wide, dtype,
+                HIDDENS, FROM[stage], COUNT[stage], H, WIDTH, PRODUCT, CHUNK, PRECISION,
             )  # fmt: skip
             if read is not None:
                 by_operand *= read_factor
             e = e[: stage - 1] + (by_operand,) + e[stage:]
-        if len(STAGES) > 1:
+        if len(COUNT) > 1:
             dz, dp, direct, operands = cell(
                 step_saved, row_values, before, after, new_grads, p, factor, e, units, H, group
             )
@@ -232,24 +233,23 @@ def backward(
             )
         if SLICED:  # first, since other programs wait for it
             buffer = exchange + (n % 2) * B * GATES * H
-            for s in tl.static_range(len(STAGES[0])):
-                column = STAGES[0][s] * H + units
-                tl.store(buffer + rows[:, None] * (GATES * H) + column, dz[FIRST[0] + s], mask)
+            for s in tl.static_range(EARLY):
+                column, part = HIDDENS[FROM[0] + s] * H + units, dz[EARLY_AT + s]
+                tl.store(buffer + rows[:, None] * (GATES * H) + column, part, mask)
             if WAITS:
                 cooperative.arrive(counter)
         for s in tl.static_range(SLOTS):
             tl.store(dz_out + at[:, None] * DZ + COLUMNS[s] * H + units, dz[s], active_units)
         if PRODUCT == "external":
-            for s in tl.static_range(len(STAGES[0])):
-                column = STAGES[0][s] * H + units
-                tl.store(exchange + rows[:, None] * (GATES * H) + column, dz[FIRST[0] + s], mask)
+            for s in tl.static_range(EARLY):
+                column, part = HIDDENS[FROM[0] + s] * H + units, dz[EARLY_AT + s]
+                tl.store(exchange + rows[:, None] * (GATES * H) + column, part, mask)
         added = tl.zeros((ROWS, WIDE), dtype)
-        if len(STAGES[0]) > 0 and PRODUCT != "external" and not SLICED:
-            buffer = exchange + 2 * B * (FIRST[0] - HIDDEN_AT) * H
+        if EARLY > 0 and not DEFERRED:
+            buffer = exchange + (2 * FROM[0] + (n % 2) * EARLY) * B * H
             added += multiply_transposed(
-                dz[FIRST[0] :], tiles, weight, buffer + (n % 2) * B * len(STAGES[0]) * H, rows,
-                nonempty, active_units, units, wide, dtype, STAGES[0], FIRST[0] - HIDDEN_AT, H,
-                WIDTH, PRODUCT, CHUNK, PRECISION,
+                dz[EARLY_AT:], tiles, weight, buffer, rows, nonempty, active_units, units, wide,
+                dtype, HIDDENS, FROM[0], EARLY, H, WIDTH, PRODUCT, CHUNK, PRECISION,
             )  # fmt: skip
         if read is not None and not DEFERRED:
             added *= read_factor

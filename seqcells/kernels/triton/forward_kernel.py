@@ -98,8 +98,8 @@ def forward(
     sums, results, saved, B, T, first, past,
     cell: tl.constexpr, late_operand: tl.constexpr, dtype: tl.constexpr, H: tl.constexpr,
     WIDTH: tl.constexpr, GATES: tl.constexpr, INPUT_GATES: tl.constexpr, SLOTS: tl.constexpr,
-    INPUTS: tl.constexpr, HIDDENS: tl.constexpr, HIDDEN_AT: tl.constexpr, STAGES: tl.constexpr,
-    FIRST: tl.constexpr, PARAMETERS: tl.constexpr, SAVED_STATES: tl.constexpr,
+    INPUTS: tl.constexpr, HIDDENS: tl.constexpr, HIDDEN_AT: tl.constexpr, FROM: tl.constexpr,
+    COUNT: tl.constexpr, PARAMETERS: tl.constexpr, SAVED_STATES: tl.constexpr,
     SAVES_AFTER_ZONEOUT: tl.constexpr, BEFORE_ZONEOUT: tl.constexpr, UNPROJECTED: tl.constexpr,
     BLOCKS: tl.constexpr, SAVED_WIDTH: tl.constexpr, REVERSE: tl.constexpr, PRODUCT: tl.constexpr,
     PRECISION: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr, WIDE: tl.constexpr,
@@ -108,8 +108,9 @@ def forward(
 ):  # fmt: skip
     """Run steps `first` to `past` - 1, reading and updating the state `(B, ...)` in place.
 
-    `STAGES` holds the gates of each recurrent product, first that with the hidden state, then those
-    of late products. `FIRST` holds the first of the adjacent slots of each.
+    `HIDDENS` holds the gates of the slots from `HIDDEN_AT` on, which contain a recurrent product.
+    Product 0 multiplies the hidden state, product n the operand of stage n of the late products. It
+    has `COUNT[n]` gates, from `HIDDENS[FROM[n]]` on.
 
     Args:
         from_input: `(N, INPUT_GATES * H)`, the products with the inputs, biases included.
@@ -131,6 +132,7 @@ def forward(
     order, lengths, starts, resets = row_info
     SPAN: tl.constexpr = max(H, WIDTH)
     SLICED: tl.constexpr = PRODUCT == "split" or PRODUCT == "streamed"
+    EARLY: tl.constexpr = COUNT[0]
     counter = counters
     if SLICED:
         counter = counters + tl.program_id(0) * 32
@@ -187,8 +189,8 @@ def forward(
 
         hidden = ()
         if PRODUCT == "external":
-            for s in tl.static_range(len(STAGES[0])):
-                column = sums + STAGES[0][s] * H
+            for s in tl.static_range(EARLY):
+                column = sums + HIDDENS[FROM[0] + s] * H
                 total = load_units(column, rows, GATES * H, units, active_units, dtype)
                 hidden = hidden + (total,)
         elif SLICED:
@@ -203,20 +205,20 @@ def forward(
                 buffer, rows, nonempty, weight, tiles, low_tiles, units, dtype, GATES, H, WHOLE,
                 CHUNK, PRECISION,
             )  # fmt: skip
-            for s in tl.static_range(len(STAGES[0])):
-                hidden = hidden + (gate_products[STAGES[0][s]],)
-        elif len(STAGES[0]) > 0:
+            for s in tl.static_range(EARLY):
+                hidden = hidden + (gate_products[HIDDENS[FROM[0] + s]],)
+        elif EARLY > 0:
             buffer = exchange + (n % 2) * B * SPAN
             hidden = multiply(
                 h_read, tiles, weight, buffer, rows, nonempty, active_wide, wide, units, dtype,
-                STAGES[0], FIRST[0] - HIDDEN_AT, H, WIDTH, PRODUCT, CHUNK, PRECISION,
+                HIDDENS, FROM[0], EARLY, H, WIDTH, PRODUCT, CHUNK, PRECISION,
             )  # fmt: skip
         z = start_sums(inputs, active_units, biases, dtype, SLOTS, HIDDEN_AT)
-        z = add_products(z, hidden, FIRST[0])
+        z = add_products(z, hidden, HIDDEN_AT + FROM[0])
         factor = 1.0
         if drop is not None:
             factor = load_noise(drop, drop_step, t, rows, H, units, active_units, dtype)
-        for stage in tl.static_range(1, len(STAGES)):
+        for stage in tl.static_range(1, len(COUNT)):
             (operand,) = late_operand(
                 z, (h,) + further, p, factor, units, H, group, stage - 1
             )  # fmt: skip
@@ -227,16 +229,16 @@ def forward(
             buffer = exchange + (2 * stage + n % 2) * B * SPAN
             hidden = multiply(
                 operand, tiles, weight, buffer, rows, nonempty, active_wide, wide, units, dtype,
-                STAGES[stage], FIRST[stage] - HIDDEN_AT, H, WIDTH, PRODUCT, CHUNK, PRECISION,
+                HIDDENS, FROM[stage], COUNT[stage], H, WIDTH, PRODUCT, CHUNK, PRECISION,
             )  # fmt: skip
-            z = add_products(z, hidden, FIRST[stage])
+            z = add_products(z, hidden, HIDDEN_AT + FROM[stage])
         new, step_saved, row_values = cell(z, (h,) + further, p, factor, units, H, group)
         new_h = new[0]
         if projection is not None:
-            buffer = exchange + (2 * len(STAGES) + n % 2) * B * SPAN
+            buffer = exchange + (2 * len(COUNT) + n % 2) * B * SPAN
             (new_h,) = multiply(
                 new_h, projection_tiles, projection, buffer, rows, nonempty, active_units, units,
-                wide, dtype, (0,), 0, WIDTH, H, PRODUCT, CHUNK, PRECISION,
+                wide, dtype, (0,), 0, 1, WIDTH, H, PRODUCT, CHUNK, PRECISION,
             )  # fmt: skip
         h = apply_zoneout(h, new_h, zone[0], zone_step[0], t, rows, WIDTH, wide, active_wide, dtype)
         if SLICED:  # first, since other programs wait for it
