@@ -219,9 +219,7 @@ def forward(
         if drop is not None:
             factor = load_noise(drop, drop_step, t, rows, H, units, active_units, dtype)
         for stage in tl.static_range(1, len(COUNT)):
-            (operand,) = late_operand(
-                z, (h,) + further, p, factor, units, H, group, stage - 1
-            )  # fmt: skip
+            (operand,) = late_operand(z, (h,) + further, p, factor, units, H, group, stage - 1)
             if read is not None:
                 operand *= read_factor
             # The product reads all units of the tile. Those that do not exist may be NaN.

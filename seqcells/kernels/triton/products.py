@@ -1,4 +1,7 @@
-"""Products with the recurrent weights by programs that each compute all units of their rows."""
+"""Products with the recurrent weights or the projection, by programs that compute all units.
+
+cooperative.py has those of programs that each compute a slice of the units.
+"""
 
 import triton
 import triton.language as tl
