@@ -81,10 +81,6 @@ class Step:
         }
         return lower(self._values, self._backward_places(), results)
 
-    def recomputed_operands(self) -> Lowered:
-        """Return the phases that compute the operand of each stage from the saved values."""
-        return lower(self._values, self._backward_places(), self._operands())
-
     def _new_state(self) -> dict[Place, str]:
         return {("state", n): name for n, name in enumerate(self.program.results)}
 

@@ -161,8 +161,14 @@ TRITON = [
     ),
     Fault(
         "kernels/triton/forward_kernel.py",
-        "total += hidden[s - HIDDEN_AT]",
-        "total = hidden[s - HIDDEN_AT]",
+        "(z[FIRST + s] + products[s],)",
+        "(products[s],)",
+    ),
+    Fault("kernels/triton/forward_kernel.py", "operand = tl.where(active_units, operand, 0.0)", ""),
+    Fault(
+        "kernels/triton/backward_kernel.py",
+        "by_operand *= read_factor",
+        "by_operand += 0 * read_factor",
     ),
     Fault(
         "kernels/triton/backward_kernel.py",
@@ -175,9 +181,10 @@ TRITON = [
     ),
     Fault(
         "kernels/triton/launch.py",
-        "dz[:, : kernel.gates * H] @ call.weight_ih",
-        "dz[:, : kernel.gates * H] @ -call.weight_ih",
+        "dz[:, : kernel.inputs * H] @ call.weight_ih",
+        "dz[:, : kernel.inputs * H] @ -call.weight_ih",
     ),
+    Fault("kernels/triton/launch.py", "block.t() @ read[stage]", "block.t() @ read[-1]"),
     Fault(
         "kernels/triton/problem.py",
         "lengths = call.lengths.to(torch.int64).clamp(0, call.inputs.shape[0])",

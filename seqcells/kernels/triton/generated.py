@@ -87,7 +87,7 @@ def gru_reset_before_forward(z, state, p, drop, units, H: tl.constexpr, group):
 
 
 @triton.jit
-def gru_reset_before_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
+def gru_reset_before_backward(saved, row, before, after, grad, p, drop, e, units, H: tl.constexpr, group):
     v14 = before[0] * grad[0]
     v9 = drop * saved[1]
     v15 = v9 * grad[0]
@@ -108,7 +108,27 @@ def gru_reset_before_backward(saved, row, before, after, grad, p, drop, units, H
     v13 = saved[2] * grad[0]
     v22 = saved[0] * e[0]
     v24 = v13 + v22
-    return (v27, v31, v21), (), (v24,)
+    return (v27, v31, v21), (), (v24,), (v5,)
+
+
+@triton.jit
+def gru_reset_before_operand(z, state, p, drop, units, H: tl.constexpr, group, stage: tl.constexpr):
+    if stage == 0:
+        v4 = tl.sigmoid(z[0])
+        v5 = state[0] * v4
+        return (v5,)
+
+
+@triton.jit
+def gru_reset_before_late_gradient(saved, row, before, after, grad, p, drop, e, units, H: tl.constexpr, group, stage: tl.constexpr):
+    if stage == 0:
+        v2 = 1.0 - saved[2]
+        v16 = v2 * grad[0]
+        v18 = drop * v16
+        v19 = saved[1] * saved[1]
+        v20 = 1.0 - v19
+        v21 = v18 * v20
+        return (v21,)
 
 
 @triton.jit
@@ -745,7 +765,7 @@ def mgu_reset_before_forward(z, state, p, drop, units, H: tl.constexpr, group):
 
 
 @triton.jit
-def mgu_reset_before_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
+def mgu_reset_before_backward(saved, row, before, after, grad, p, drop, e, units, H: tl.constexpr, group):
     v12 = saved[1] * grad[0]
     v14 = drop * v12
     v15 = saved[0] * saved[0]
@@ -764,7 +784,26 @@ def mgu_reset_before_backward(saved, row, before, after, grad, p, drop, units, H
     v18 = saved[1] * e[0]
     v21 = v2 * grad[0]
     v23 = v18 + v21
-    return (v27, v17), (), (v23,)
+    return (v27, v17), (), (v23,), (v4,)
+
+
+@triton.jit
+def mgu_reset_before_operand(z, state, p, drop, units, H: tl.constexpr, group, stage: tl.constexpr):
+    if stage == 0:
+        v1 = tl.sigmoid(z[0])
+        v4 = state[0] * v1
+        return (v4,)
+
+
+@triton.jit
+def mgu_reset_before_late_gradient(saved, row, before, after, grad, p, drop, e, units, H: tl.constexpr, group, stage: tl.constexpr):
+    if stage == 0:
+        v12 = saved[1] * grad[0]
+        v14 = drop * v12
+        v15 = saved[0] * saved[0]
+        v16 = 1.0 - v15
+        v17 = v14 * v16
+        return (v17,)
 
 
 @triton.jit
@@ -966,7 +1005,7 @@ def multiplicative_lstm_forward(z, state, p, drop, units, H: tl.constexpr, group
 
 
 @triton.jit
-def multiplicative_lstm_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
+def multiplicative_lstm_backward(saved, row, before, after, grad, p, drop, e, units, H: tl.constexpr, group):
     v14 = drop * saved[2]
     v20 = saved[3] * grad[0]
     v17 = tanh(saved[0])
@@ -995,7 +1034,44 @@ def multiplicative_lstm_backward(saved, row, before, after, grad, p, drop, units
     v35 = saved[5] * v24
     v43 = saved[1] * e[0]
     v44 = saved[6] * e[0]
-    return (v43, v34, v39, v31, v42, v44), (), (full_like(0.0, grad[0]), v35)
+    return (v43, v34, v39, v31, v42, v44), (), (full_like(0.0, grad[0]), v35), (v0,)
+
+
+@triton.jit
+def multiplicative_lstm_operand(z, state, p, drop, units, H: tl.constexpr, group, stage: tl.constexpr):
+    if stage == 0:
+        v0 = z[0] * z[5]
+        return (v0,)
+
+
+@triton.jit
+def multiplicative_lstm_late_gradient(saved, row, before, after, grad, p, drop, e, units, H: tl.constexpr, group, stage: tl.constexpr):
+    if stage == 0:
+        v17 = tanh(saved[0])
+        v19 = v17 * grad[0]
+        v40 = 1.0 - saved[3]
+        v41 = saved[3] * v40
+        v42 = v19 * v41
+        v20 = saved[3] * grad[0]
+        v21 = v17 * v17
+        v22 = 1.0 - v21
+        v23 = v20 * v22
+        v24 = v23 + grad[1]
+        v36 = before[1] * v24
+        v37 = 1.0 - saved[5]
+        v38 = saved[5] * v37
+        v39 = v36 * v38
+        v14 = drop * saved[2]
+        v25 = v14 * v24
+        v32 = 1.0 - saved[4]
+        v33 = saved[4] * v32
+        v34 = v25 * v33
+        v26 = saved[4] * v24
+        v28 = drop * v26
+        v29 = saved[2] * saved[2]
+        v30 = 1.0 - v29
+        v31 = v28 * v30
+        return (v34, v39, v31, v42)
 
 
 @triton.jit
@@ -1025,7 +1101,7 @@ def rhn_forward(z, state, p, drop, units, H: tl.constexpr, group):
 
 
 @triton.jit
-def rhn_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
+def rhn_backward(saved, row, before, after, grad, p, drop, e, units, H: tl.constexpr, group):
     v31 = saved[2] * grad[0]
     v34 = drop * v31
     v35 = saved[5] * saved[5]
@@ -1073,7 +1149,86 @@ def rhn_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexp
     v68 = saved[0] * v6
     v69 = v61 * v68
     v56 = v6 * v55
-    return (v67, v69, v52, v54, v37, v39), (), (v56,)
+    return (v67, v69, v52, v54, v37, v39), (), (v56,), (v8, v17)
+
+
+@triton.jit
+def rhn_operand(z, state, p, drop, units, H: tl.constexpr, group, stage: tl.constexpr):
+    if stage == 0:
+        v1 = tl.sigmoid(z[1])
+        v3 = tanh(z[0])
+        v4 = drop * v3
+        v5 = v1 * v4
+        v6 = 1.0 - v1
+        v7 = state[0] * v6
+        v8 = v5 + v7
+        return (v8,)
+    elif stage == 1:
+        v10 = tl.sigmoid(z[3])
+        v12 = tanh(z[2])
+        v13 = drop * v12
+        v14 = v10 * v13
+        v1 = tl.sigmoid(z[1])
+        v3 = tanh(z[0])
+        v4 = drop * v3
+        v5 = v1 * v4
+        v6 = 1.0 - v1
+        v7 = state[0] * v6
+        v8 = v5 + v7
+        v15 = 1.0 - v10
+        v16 = v8 * v15
+        v17 = v14 + v16
+        return (v17,)
+
+
+@triton.jit
+def rhn_late_gradient(saved, row, before, after, grad, p, drop, e, units, H: tl.constexpr, group, stage: tl.constexpr):
+    if stage == 0:
+        v13 = drop * saved[4]
+        v24 = 1.0 - saved[2]
+        v27 = v24 * grad[0]
+        v40 = v27 + e[1]
+        v44 = v13 * v40
+        v4 = drop * saved[3]
+        v5 = saved[0] * v4
+        v6 = 1.0 - saved[0]
+        v7 = before[0] * v6
+        v8 = v5 + v7
+        v42 = v8 * v40
+        v46 = v44 - v42
+        v15 = 1.0 - saved[1]
+        v53 = saved[1] * v15
+        v54 = v46 * v53
+        v45 = saved[1] * v40
+        v48 = drop * v45
+        v50 = saved[4] * saved[4]
+        v51 = 1.0 - v50
+        v52 = v48 * v51
+        return (v52, v54)
+    elif stage == 1:
+        v22 = drop * saved[5]
+        v30 = v22 * grad[0]
+        v13 = drop * saved[4]
+        v14 = saved[1] * v13
+        v4 = drop * saved[3]
+        v5 = saved[0] * v4
+        v6 = 1.0 - saved[0]
+        v7 = before[0] * v6
+        v8 = v5 + v7
+        v15 = 1.0 - saved[1]
+        v16 = v8 * v15
+        v17 = v14 + v16
+        v28 = v17 * grad[0]
+        v32 = v30 - v28
+        v24 = 1.0 - saved[2]
+        v38 = saved[2] * v24
+        v39 = v32 * v38
+        v31 = saved[2] * grad[0]
+        v34 = drop * v31
+        v35 = saved[5] * saved[5]
+        v36 = 1.0 - v35
+        v37 = v34 * v36
+        return (v37, v39)
 
 
 @triton.jit
@@ -1096,7 +1251,7 @@ def lem_forward(z, state, p, drop, units, H: tl.constexpr, group):
 
 
 @triton.jit
-def lem_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
+def lem_backward(saved, row, before, after, grad, p, drop, e, units, H: tl.constexpr, group):
     v16 = drop * saved[3]
     v19 = v16 * grad[0]
     v42 = before[0] * grad[0]
@@ -1124,7 +1279,31 @@ def lem_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexp
     v34 = v30 * v33
     v41 = v2 * grad[0]
     v35 = v6 * v26
-    return (v40, v46, v34, v25), (), (v41, v35)
+    return (v40, v46, v34, v25), (), (v41, v35), (saved[0],)
+
+
+@triton.jit
+def lem_operand(z, state, p, drop, units, H: tl.constexpr, group, stage: tl.constexpr):
+    if stage == 0:
+        v5 = tl.sigmoid(z[0])
+        v6 = 1.0 - v5
+        v7 = state[1] * v6
+        v9 = tanh(z[2])
+        v10 = drop * v9
+        v11 = v5 * v10
+        v12 = v7 + v11
+        return (v12,)
+
+
+@triton.jit
+def lem_late_gradient(saved, row, before, after, grad, p, drop, e, units, H: tl.constexpr, group, stage: tl.constexpr):
+    if stage == 0:
+        v20 = saved[4] * grad[0]
+        v22 = drop * v20
+        v23 = saved[3] * saved[3]
+        v24 = 1.0 - v23
+        v25 = v22 * v24
+        return (v25,)
 
 
 @triton.jit
