@@ -28,13 +28,13 @@ from seqcells.streams.single_steps import single_steps
 pytestmark = pytest.mark.skipif(bool(cpu.unavailable()), reason="no native code on this machine")
 I, H, T = 5, 18, 50  # noqa: E741
 DTYPES = {"int8": torch.int8, "bfloat16": torch.bfloat16}
-QUICK = ("lstm int8", "own int8", "lstm bfloat16")
+QUICK = ("lstm int8", "own int8", "lstm bfloat16", "rhn int8", "stages bfloat16")
 CASES = [
     case if case in QUICK else pytest.param(case, marks=pytest.mark.slow)
     for case in (f"{name} {dtype}" for name in MODULES for dtype in DTYPES)
 ]
 # With all widths of blocks: less than a vector, several tiles, and a rest.
-VARIED = ("lstm", "wide", "layers", "residual stack", "gru_reset_before")
+VARIED = ("lstm", "wide", "layers", "residual stack", "gru_reset_before", "stages")
 SSE2, AVX2 = ["-O2", "-Dnet_INTRINSICS"], ["-O2", "-mavx2", "-Dnet_INTRINSICS"]
 WITH_INTRINSICS = {
     "gcc, native": ["gcc", "-std=c99", "-O3", "-march=native", "-Dnet_INTRINSICS"],
