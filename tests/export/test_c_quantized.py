@@ -97,10 +97,46 @@ def test_recorded_outputs_are_those_of_the_kernels(case):
     assert error_of(outputs_of(module, inputs), outputs) > 2e-4
 
 
-def test_recorded_outputs_of_heads_are_those_of_the_kernels():
+HEADS = {
+    "slstm": lambda: seqcells.SLSTMCell(I, 32, heads=2),
+    "multiplicative_lstm": lambda: seqcells.MultiplicativeLSTMCell(I, 96, heads=3),
+    "wide": lambda: seqcells.GRUCell(I, 160, heads=2),
+}
+
+
+def quantized_heads(name, dtype):
     torch.manual_seed(0)
-    module = seqcells.SLSTMCell(I, 32, heads=2).eval()
-    small = quantize(module, torch.bfloat16)
+    module = HEADS[name]().eval()
+    return module, quantize(module, DTYPES[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("block", [64, 16])
+@pytest.mark.parametrize("name", HEADS)
+def test_c_of_heads_equals_the_kernels(name, block, dtype, tmp_path):
+    """The numbers of each head are rounded to int8 with their own scale."""
+    module, small = quantized_heads(name, dtype)
+    write_c(small, tmp_path, "net", block=block)
+    inputs = torch.randn(T, I)
+    errors = errors_of_steps(Net(tmp_path), small, inputs)
+    of_quantization = error_of(outputs_of(small, inputs), outputs_of(module, inputs))
+    assert (errors < 2e-6).float().mean() >= 0.9
+    assert errors.max() < of_quantization
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", COMPILERS | WITH_INTRINSICS)
+@pytest.mark.parametrize("name", HEADS)
+def test_every_compiler_of_heads(name, compiler, tmp_path):
+    write_c(quantized_heads(name, "int8")[1], tmp_path, "net")
+    compile_files(tmp_path, (COMPILERS | WITH_INTRINSICS)[compiler], "-lm", "-onet_test")
+    self_test(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", HEADS)
+def test_recorded_outputs_of_heads_are_those_of_the_kernels(name, dtype):
+    module, small = quantized_heads(name, dtype)
     inputs, outputs = record(small, Parts(None, small, None, None), I)
     assert error_of(outputs_of(small, inputs), outputs) < 2e-6
     assert error_of(outputs_of(module, inputs), outputs) > 2e-4

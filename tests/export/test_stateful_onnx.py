@@ -142,7 +142,8 @@ def test_operators(name, operator):
     ids=["lem", "rhn", "staged", "light_lstm", "gru_reset_before"],
 )
 def test_a_step_has_one_product_per_stage(make, products):
-    (scan,) = [node for node in to_stateful_onnx(make().eval()).graph.node if node.op_type == "Scan"]
+    nodes = to_stateful_onnx(make().eval()).graph.node
+    (scan,) = [node for node in nodes if node.op_type == "Scan"]
     (graph,) = [attribute.g for attribute in scan.attribute if attribute.name == "body"]
     assert [node.op_type for node in graph.node].count("Gemm") == products
 

@@ -62,10 +62,10 @@ class Layer:
         """The size of each part of the state, the hidden state first."""
         return (self.width, *[self.units] * (self.program.states - 1))
 
-    def add_product(self, key: str, start: int, matrix: Tensor, block: int) -> None:
+    def add_product(self, key: str, start: int, matrix: Tensor, block: int, heads: int = 1) -> None:
         """Add a product with a matrix."""
         name = f"{self.name}_{key}"
-        self.products[key] = matrix_product(name, start, matrix, self.arrays, block)
+        self.products[key] = matrix_product(name, start, matrix, self.arrays, block, heads)
 
 
 def layers_of(module: nn.Module, calls: Sequence[Call], residual: bool, block: int) -> list[Layer]:
@@ -145,7 +145,7 @@ def _add_weights(layer: Layer, call: Call, block: int) -> None:
     for stage, ((first, count), gates) in enumerate(zip(slots.ranges(), slots.stages)):
         if call.weight_hh is not None and count:
             key = f"stage{stage}" if stage else "recurrent"
-            layer.add_product(key, first * H, rows(call.weight_hh, gates), block)
+            layer.add_product(key, first * H, rows(call.weight_hh, gates), block, call.heads)
     if call.weight_hr is not None:
         layer.add_product("projection", 0, call.weight_hr, block)
     if call.parameters is not None:
