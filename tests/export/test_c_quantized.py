@@ -102,6 +102,7 @@ HEADS = {
     "multiplicative_lstm": lambda: seqcells.MultiplicativeLSTMCell(I, 96, heads=3),
     "wide": lambda: seqcells.GRUCell(I, 160, heads=2),
 }
+HEADS_CASES = ["slstm", "multiplicative_lstm", pytest.param("wide", marks=pytest.mark.slow)]
 
 
 def quantized_heads(name, dtype):
@@ -111,8 +112,8 @@ def quantized_heads(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("block", [64, 16])
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("block", [64, pytest.param(16, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", HEADS_CASES)
 def test_c_of_heads_equals_the_kernels(name, block, dtype, tmp_path):
     """The numbers of each head are rounded to int8 with their own scale."""
     module, small = quantized_heads(name, dtype)
@@ -134,7 +135,7 @@ def test_every_compiler_of_heads(name, compiler, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", HEADS_CASES)
 def test_recorded_outputs_of_heads_are_those_of_the_kernels(name, dtype):
     module, small = quantized_heads(name, dtype)
     inputs, outputs = record(small, Parts(None, small, None, None), I)
