@@ -111,6 +111,8 @@ class _Step:
         inputs = range(program.inputs)
         self._inputs = [[gate for gate in gates if gate in inputs] for gates, _ in self._products]
         self._order = [gate for gates in self._inputs for gate in gates]
+        self._added = {f"x{gate}" for gates, added in self._products if added for gate in gates}
+        self._addends: list[str] = []  # the columns of the input product, by product with W_hh
 
     def input_weight(self) -> Tensor:
         """Return the weight of the product with the input."""
@@ -119,7 +121,7 @@ class _Step:
     def input_bias(self) -> Tensor | None:
         """Return the bias to add before the `Scan`: of the input, or of both added products."""
         weights, H = self.direction.weights, self.direction.hidden_size
-        added = {gate for product in self._products if product.added for gate in product.gates}
+        added = [gate for gates, added in self._products if added for gate in gates]
         bias_hh = weights.bias_hh if added else None
         if weights.bias_ih is None and bias_hh is None:
             return None
@@ -127,8 +129,7 @@ class _Step:
         if weights.bias_ih is not None:
             bias[: self._program.inputs] = weights.bias_ih.view(-1, H)
         if bias_hh is not None:
-            gates = sorted(added)
-            bias[gates] += bias_hh.view(-1, H)[gates]
+            bias[added] += bias_hh.view(-1, H)[added]
         return bias[self._order].flatten()
 
     def _rows(self, weight: Tensor, gates: Sequence[int]) -> Tensor:
@@ -163,18 +164,17 @@ class _Step:
         program = self._program
         known = self._known(from_input, before)
         full = {name for name in known if name[0] in "xhs"}  # values `(B, H)`
-        sums = self._add_products(0, before[0], known) if self._products[0].added else {}
         stages = {stage.operand: n for n, stage in enumerate(program.stages, 1)}
-        for n, value in enumerate(program.values):
-            name, (operation, *operands) = f"v{n}", value
+        for n, (operation, *operands) in enumerate(program.values):
+            name = f"v{n}"
             if operation == "product":
                 operand = operands[1]
-                if (number := stages.pop(operand, None)) is not None:
+                if (stage := stages.pop(operand, None)) is not None:
                     whole = self._whole(known[operand], before[-1], operand in full)
-                    sums |= self._add_products(number, whole, known)
+                    known |= self._product(stage, whole)
                 full.add(name)
-            elif value in sums:
-                known[name] = sums[value]
+            elif operation == "add" and operands[0] in self._added:
+                known[name] = known[operands[1]]  # the Gemm has added both
                 full.add(name)
             else:
                 read = [self._operand(known, operand) for operand in operands]
@@ -191,7 +191,7 @@ class _Step:
         return value if full else self.graph.node("Expand", value, self.graph.node("Shape", part))
 
     def _known(self, from_input: str, before: list[str]) -> dict[str, str]:
-        """Return the operands of the program except late products and products that are added.
+        """Return the operands of the program except late products and input products to be added.
 
         Adds only constants that the program reads, because runtimes warn of others.
         """
@@ -205,13 +205,12 @@ class _Step:
         if "d0" in read:
             known["d0"] = self._factor()
         self._addends = self._divide(from_input)
-        for gates, product, addend in zip(self._inputs, self._products, self._addends):
+        for gates, addend in zip(self._inputs, self._addends):
             names = [f"x{gate}" for gate in gates]
-            if not product.added and not read.isdisjoint(names):
+            if not read.isdisjoint(names) and self._added.isdisjoint(names):
                 known |= zip(names, self.graph.split(addend, len(names), axis=-1))
-        first = self._products[0]
-        if not first.added and any(f"h{gate}" in read for gate in first.gates):
-            self._add_products(0, before[0], known)
+        if any(f"h{gate}" in read for gate in self._products[0].gates):
+            known |= self._product(0, before[0])
         return known
 
     def _divide(self, from_input: str) -> list[str]:
@@ -220,21 +219,14 @@ class _Step:
         count = sum(map(bool, sizes))
         if count <= 1:
             return [from_input] * len(sizes)
-        parts = iter(
-            self.graph.nodes(
-                count, "Split", from_input, self.graph.constant([*filter(None, sizes)]), axis=-1
-            )
-        )
+        given = self.graph.constant([*filter(None, sizes)])
+        parts = iter(self.graph.nodes(count, "Split", from_input, given, axis=-1))
         return [next(parts) if size else "" for size in sizes]
 
-    def _add_products(
-        self, number: int, operand: str, known: dict[str, str]
-    ) -> dict[tuple[str, ...], str]:
-        """Add one Gemm for a product with W_hh.
+    def _product(self, number: int, operand: str) -> dict[str, str]:
+        """Add one Gemm for a product with W_hh; return the gates' products by name.
 
-        Returns:
-            The sums with the input products by their values in the program. Without sums, writes
-            the gates' products to `known`.
+        Those of added gates include the product with the input.
         """
         gates, added = self._products[number]
         weights = self.direction.weights
@@ -244,12 +236,8 @@ class _Step:
         elif weights.bias_hh is not None:
             operands.append(self.graph.constant(self._rows(weights.bias_hh, gates)))
         product = self.graph.node("Gemm", *operands, transB=1)
-        parts = self.graph.split(product, len(gates), axis=-1)
         names = [self._late.get(gate, f"h{gate}") for gate in gates]
-        if not added:
-            known |= zip(names, parts)
-            return {}
-        return {("add", f"x{gate}", name): part for gate, name, part in zip(gates, names, parts)}
+        return dict(zip(names, self.graph.split(product, len(gates), axis=-1)))
 
     def _operation(self, name: str, *operands: str) -> str:
         if name in COMPOSITE:
