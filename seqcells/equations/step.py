@@ -193,10 +193,16 @@ class Step:
         missing = self._missing(name)
         if len(missing) == 1 and missing != {name}:
             return self._ensure(*missing)
+        if len(missing) > 1 and len(unknown := self._unknown_operands(name)) == 1:
+            return self._ensure(*unknown)  # other values may read it too
         if missing:
             (self._rows if name in self._row_values else self._saved)[name] = None
             self._invalidate(name)
         return None
+
+    def _unknown_operands(self, name: str) -> set[str]:
+        operands = self._values[int(name[1:])][1:] if name[0] == "v" else ()
+        return {operand for operand in operands if self._missing(operand)}
 
     def _is_known(self, name: str) -> bool:
         """Return whether the backward pass reads a value without computing it."""

@@ -474,18 +474,20 @@ def layer_norm_gru_forward(z, state, p, drop, units, H: tl.constexpr, group):
     v63 = v32 * v62
     v64 = state[0] * v31
     v65 = v63 + v64
-    return (v65,), (v4, v50, v31, v61, v58, v3, v34, v19, v18, v43), (v11, v38, v26, v47)
+    return (v65,), (v4, v48, v31, v61, v58, v3, v34, v19, v18, v43), (v11, v38, v26, v47)
 
 
 @triton.jit
 def layer_norm_gru_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
+    v49 = p[11] * saved[1]
+    v50 = p[5] + v49
     v32 = 1.0 - saved[2]
     v69 = v32 * grad[0]
     v71 = drop * v69
     v72 = saved[3] * saved[3]
     v73 = 1.0 - v72
     v74 = v71 * v73
-    v76 = saved[1] * v74
+    v76 = v50 * v74
     v77 = 1.0 - saved[4]
     v78 = saved[4] * v77
     v79 = v76 * v78
@@ -506,8 +508,7 @@ def layer_norm_gru_backward(saved, row, before, after, grad, p, drop, units, H: 
     v80 = v54 * v79
     v27 = saved[8] * row[2]
     v122 = v27 * v121
-    v48 = saved[9] * row[3]
-    v88 = v48 * v75
+    v88 = saved[1] * v75
     v85 = p[6] * v79
     v87 = saved[0] * v85
     v149 = p[7] * v121
@@ -939,7 +940,7 @@ def slstm_forward(z, state, p, drop, units, H: tl.constexpr, group):
     v24 = state[2] * v14
     v25 = v17 + v24
     v26 = v23 / v25
-    return (v26, v22, v25, v12), (v22, v25, v12, v17, v19, v1, v8, v7, v14, z[1]), ()
+    return (v26, v22, v25, v12), (v22, v25, v12, v17, v19, v1, v7, v14, z[1]), ()
 
 
 @triton.jit
@@ -954,23 +955,24 @@ def slstm_backward(saved, row, before, after, grad, p, drop, units, H: tl.conste
     v37 = v20 * v36
     v39 = v31 + v37
     v45 = saved[3] * v39
+    v8 = -saved[6]
     v47 = grad[3] - v45
     v33 = before[2] * v31
     v49 = before[1] * v36
     v50 = v33 + v49
-    v51 = saved[8] * v50
+    v51 = saved[7] * v50
     v53 = v47 - v51
-    v55 = tl.where(saved[7] > 0, 0.0, v53)
-    v57 = tl.where(saved[6] > 0, v55, 0.0)
+    v55 = tl.where(saved[6] > 0, 0.0, v53)
+    v57 = tl.where(v8 > 0, v55, 0.0)
     v59 = v45 + v57
-    v58 = tl.where(saved[6] > 0, 0.0, v55)
+    v58 = tl.where(v8 > 0, 0.0, v55)
     v61 = 0.5 * v58
     v62 = v59 + v61
-    v54 = tl.where(saved[7] > 0, v53, 0.0)
+    v54 = tl.where(saved[6] > 0, v53, 0.0)
     v56 = v51 + v54
     v63 = v56 + v61
     v64 = -v63
-    v3 = -saved[9]
+    v3 = -saved[8]
     v65 = tl.sigmoid(v3)
     v66 = v64 * v65
     v67 = -v66
@@ -983,8 +985,8 @@ def slstm_backward(saved, row, before, after, grad, p, drop, units, H: tl.conste
     v68 = 1.0 - saved[5]
     v69 = saved[5] * v68
     v70 = v34 * v69
-    v48 = saved[8] * v36
-    v32 = saved[8] * v31
+    v48 = saved[7] * v36
+    v32 = saved[7] * v31
     return (v62, v67, v44, v70), (), (full_like(0.0, grad[0]), v48, v32, v63)
 
 

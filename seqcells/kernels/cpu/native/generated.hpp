@@ -1042,7 +1042,7 @@ struct LayerNormGru : Plain {
       const V v64 = state[0] * v31;
       const V v65 = v63 + v64;
       state[0] = v65;
-      saved[1] = v50;
+      saved[1] = v48;
       saved[2] = v31;
       saved[3] = v61;
       saved[4] = v58;
@@ -1058,13 +1058,15 @@ struct LayerNormGru : Plain {
                        const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
                        V *operand, const V *e) {
     if constexpr (phase == 0) {
+      const V v49 = p[11] * saved[1];
+      const V v50 = p[5] + v49;
       const V v32 = T(1.0) - saved[2];
       const V v69 = v32 * grad[0];
       const V v71 = drop * v69;
       const V v72 = saved[3] * saved[3];
       const V v73 = T(1.0) - v72;
       const V v74 = v71 * v73;
-      const V v76 = saved[1] * v74;
+      const V v76 = v50 * v74;
       const V v77 = T(1.0) - saved[4];
       const V v78 = saved[4] * v77;
       const V v79 = v76 * v78;
@@ -1085,8 +1087,7 @@ struct LayerNormGru : Plain {
       const V v80 = v54 * v79;
       const V v27 = saved[8] * row[2];
       const V v122 = v27 * v121;
-      const V v48 = saved[9] * row[3];
-      const V v88 = v48 * v75;
+      const V v88 = saved[1] * v75;
       const V v85 = p[6] * v79;
       const V v87 = saved[0] * v85;
       const V v149 = p[7] * v121;
@@ -1929,7 +1930,7 @@ struct Slstm : Plain {
   static constexpr int hidden_slots = 4;
   static constexpr int states = 4;
   static constexpr int parameters = 0;
-  static constexpr int saved = 10;
+  static constexpr int saved = 9;
   static constexpr int rows = 0;
   static constexpr bool reads_new_hidden = true;
   static constexpr bool takes_drop = true;
@@ -1974,10 +1975,9 @@ struct Slstm : Plain {
     saved[3] = v17;
     saved[4] = v19;
     saved[5] = v1;
-    saved[6] = v8;
-    saved[7] = v7;
-    saved[8] = v14;
-    saved[9] = z[1];
+    saved[6] = v7;
+    saved[7] = v14;
+    saved[8] = z[1];
   }
 
   template <class Phase>
@@ -1994,23 +1994,24 @@ struct Slstm : Plain {
     const V v37 = v20 * v36;
     const V v39 = v31 + v37;
     const V v45 = saved[3] * v39;
+    const V v8 = -saved[6];
     const V v47 = grad[3] - v45;
     const V v33 = before[2] * v31;
     const V v49 = before[1] * v36;
     const V v50 = v33 + v49;
-    const V v51 = saved[8] * v50;
+    const V v51 = saved[7] * v50;
     const V v53 = v47 - v51;
-    const V v55 = saved[7] > V{} ? V{} : v53;
-    const V v57 = saved[6] > V{} ? v55 : V{};
+    const V v55 = saved[6] > V{} ? V{} : v53;
+    const V v57 = v8 > V{} ? v55 : V{};
     const V v59 = v45 + v57;
-    const V v58 = saved[6] > V{} ? V{} : v55;
+    const V v58 = v8 > V{} ? V{} : v55;
     const V v61 = T(0.5) * v58;
     const V v62 = v59 + v61;
-    const V v54 = saved[7] > V{} ? v53 : V{};
+    const V v54 = saved[6] > V{} ? v53 : V{};
     const V v56 = v51 + v54;
     const V v63 = v56 + v61;
     const V v64 = -v63;
-    const V v3 = -saved[9];
+    const V v3 = -saved[8];
     const V v65 = sigmoid<T>(v3);
     const V v66 = v64 * v65;
     const V v67 = -v66;
@@ -2023,8 +2024,8 @@ struct Slstm : Plain {
     const V v68 = T(1.0) - saved[5];
     const V v69 = saved[5] * v68;
     const V v70 = v34 * v69;
-    const V v48 = saved[8] * v36;
-    const V v32 = saved[8] * v31;
+    const V v48 = saved[7] * v36;
+    const V v32 = saved[7] * v31;
     dz[0] = v62;
     dz[1] = v67;
     dz[2] = v44;
