@@ -98,7 +98,8 @@ class Recorder(TorchDispatchMode):
     def multiply(self, gates: Gates, operand: Tensor, *names: str) -> Tensor:
         """Record late products, as `equations.late.late_product` computes them."""
         rows, source = late_rows(gates.names, gates.late, names), self.names_of(operand)
-        if len(source) != 1 or operand.shape[-1] != self.hidden_size or is_number(source[0]):
+        units = operand.dim() == 2 and operand.shape[-1] == self.hidden_size
+        if not units or len(source) != 1 or is_number(source[0]):
             raise UntraceableError(
                 f"multiply: expected one value per unit (B, {self.hidden_size}), got a tensor of "
                 f"shape {tuple(operand.shape)}"

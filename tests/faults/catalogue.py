@@ -25,7 +25,7 @@ CELLS = [
     Fault("cells/peephole.py", "peephole_output * cell", "peephole_output * state.cell"),
     Fault("cells/coupled.py", "(1 - forget) * scale", "forget * scale"),
     Fault("cells/light.py", "hidden = torch.tanh(cell)", "hidden = cell"),
-    Fault("cells/mgu.py", "gate * hidden_candidate", "hidden_candidate"),
+    Fault("cells/mgu.py", "gate * hidden[0]", "hidden[0]"),
     Fault("cells/indrnn.py", "weights.weight_hh * scale_hidden(state", "scale_hidden(state"),
     Fault(
         "cells/layer_norm.py", "hidden = output * torch.tanh(normed)", "hidden = output * normed"
@@ -108,6 +108,24 @@ PATH = [
         "recording is None or not recording.is_valid(cell)",
         "recording is None",
     ),
+]
+
+LATE = [
+    Fault("equations/lowering.py", "1 + max([read, *self.stages[-1:]])", "1 + read"),
+    Fault("equations/slots.py", "if any(str(gate) in unshared for gate in stage):", "if False:"),
+    Fault("equations/late.py", "scale_hidden(operand, noise)", "operand"),
+    Fault("equations/gradient.py", 'add(operand, f"e{first[weights]}")', "pass"),
+    Fault(
+        "kernels/cpu/native/forward.hpp",
+        "if (p.read) this->scale(operand, t, share.row(j), mine);",
+        "",
+    ),
+    Fault(
+        "kernels/cpu/native/backward.hpp",
+        "p.read && cell.stages && j < alive",
+        "p.read && cell.stages > 1 && j < alive",
+    ),
+    Fault("kernels/cpu/native/gradients.hpp", "(product - 1) * units : 0", "0 * units : 0"),
 ]
 
 NATIVE = [
@@ -237,4 +255,4 @@ STREAMS = [
     Fault("lab/training/runs.py", "        if self.result.exists():", "        if False:"),
 ]
 
-FAULTS = [*CELLS, *MODIFIERS, *TIME, *PATH, *NATIVE, *TRITON, *LAB, *STREAMS]
+FAULTS = [*CELLS, *MODIFIERS, *TIME, *PATH, *LATE, *NATIVE, *TRITON, *LAB, *STREAMS]
