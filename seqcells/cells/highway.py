@@ -14,7 +14,7 @@ DEPTH = 3  # the depth with a built-in kernel
 
 
 class RHNCell(GatedCell):
-    r"""Recurrent highway network, a step of several layers (Zilly et al., "Recurrent highway
+    r"""Recurrent highway network, with several layers per step (Zilly et al., "Recurrent highway
     networks", 2017)::
 
         s_0 = h'
@@ -23,18 +23,19 @@ class RHNCell(GatedCell):
         s_l = t_l * n_l + (1 - t_l) * s_l-1                      for l = 1, ..., depth
         h   = s_depth
 
-    The carry gate is `1 - t`, as in the paper's experiments. It starts with biases of t of -2 and
-    less, so that layers pass on what they read, for example
-    `cell.bias_hh.data.view(depth, 2, -1)[:, 1] = -2`.
+    The carry gate is `1 - t`, as in the paper's experiments, which have one bias per gate. They
+    start with negative biases of t, so that a layer first keeps most of its state:
+    `cell.bias_hh.data.view(depth, 2, -1)[:, 1] = -2`. Depths above 9 have no kernel.
 
-    Arguments and state are those of `RNNCell` and `depth`, the number of layers in a step. The
-    parameters have the rows of two gates per layer, in the order n_1, t_1, n_2, t_2, and so on:
-    `weight_ih (2H, I)`, `weight_hh (2*depth*H, H)`, `bias_ih (2H)`, `bias_hh (2*depth*H)`.
+    Arguments are those of `LSTMCell` without projection, and `depth`, the number of layers per
+    step. The state is `h`. The parameters have the rows of two gates per layer, in the order n_1,
+    t_1, n_2, t_2, ...: `weight_ih (2H, I)`, `weight_hh (2*depth*H, H)` and, with `bias`,
+    `bias_ih (2H)` and `bias_hh (2*depth*H)`.
 
     Parameter count: `2*H*(I + 1) + 2*depth*H*(H + 1)`.
 
     Raises:
-        TypeError, ValueError: sizes that are not positive integers.
+        TypeError, ValueError: sizes or a depth that are not positive integers.
     """
 
     def __init__(

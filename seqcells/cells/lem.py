@@ -20,26 +20,28 @@ class LEMState(NamedTuple):
 
 
 class LEMCell(GatedCell):
-    r"""Long expressive memory, two coupled differential equations whose step sizes are gates (Rusch
-    et al., "Long expressive memory for sequence modeling", 2022)::
+    r"""Long expressive memory (Rusch et al., "Long expressive memory for sequence modeling",
+    2022)::
 
-        p = sigma(W_ip x + b_ip + W_hp h' + b_hp)
-        q = sigma(W_iq x + b_iq + W_hq h' + b_hq)
-        u =  tanh(W_iu x + b_iu + W_hu h' + b_hu)
-        z = (1 - d * p) * z' + d * p * u
-        y =  tanh(W_iy x + b_iy + W_hy z  + b_hy)
-        h = (1 - d * q) * h' + d * q * y
+        p = d * sigma(W_ip x + b_ip + W_hp h' + b_hp)
+        q = d * sigma(W_iq x + b_iq + W_hq h' + b_hq)
+        u = tanh(W_iu x + b_iu + W_hu h' + b_hu)
+        z = (1 - p) * z' + p * u
+        v = tanh(W_iv x + b_iv + W_hv z + b_hv)
+        h = (1 - q) * h' + q * v
 
-    with the time step `d`. The paper calls the hidden state y and has one bias per gate.
+    It discretises two coupled differential equations. Its gates p and q are their step sizes, d is
+    `time_step`. The hidden state reads the new memory z. The paper calls it y, and has one bias per
+    gate.
 
-    Arguments are those of `RNNCell` and `time_step`. The state is `(h, z)`, an `LEMState`. The
-    parameters have the rows of four gates, in the order p, q, u, y.
+    Arguments are those of `LSTMCell` without projection, and `time_step`. The state is `(h, z)`, an
+    `LEMState`. The parameters have the rows of four gates, in the order p, q, u, v.
 
     Parameter count: `4*H*(I + H + 2)`.
 
     Raises:
         TypeError: sizes that are not integers, a time step that is not a number.
-        ValueError: sizes that are not positive, a time step outside of (0, 1].
+        ValueError: sizes that are not positive, a time step that is not in (0, 1].
     """
 
     gates = ("memory_step", "hidden_step", "memory_candidate", "hidden_candidate")

@@ -23,9 +23,9 @@ class MultiplicativeLSTMCell(LSTMVariant):
         c = f * c' + i * g
         h = o * tanh(c)
 
-    The gates read m in place of the hidden state, so each input chooses its own transition. Used
+    The gates read m in place of the hidden state, so the recurrent weights differ by input. Used
     for text, character by character (Radford et al., "Learning to generate reviews and discovering
-    sentiment", 2017). The paper has no biases in m and one per gate.
+    sentiment", 2017). The paper has no biases in m and one bias per gate.
 
     Arguments and state are those of `LSTMCell` without projection. The parameters have the rows of
     five gates, in the order m, i, f, g, o.

@@ -17,11 +17,10 @@ class UGRNNCell(GatedCell):
         n =  tanh(W_in x + b_in + W_hn h' + b_hn)
         h = u * h' + (1 - u) * n
 
-    A GRU without the reset gate. The paper recommends it for networks of few layers, and has one
-    bias per gate.
+    A GRU without the reset gate. The paper calls u the gate g, and has one bias per gate.
 
-    Arguments and state are those of `RNNCell`. The parameters have the rows of two gates, in the
-    order u, n.
+    Arguments are those of `LSTMCell` without projection, the state is `h`. The parameters have the
+    rows of two gates, in the order u, n.
 
     Parameter count: `2*H*(I + H + 2)`.
 
