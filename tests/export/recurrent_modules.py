@@ -109,10 +109,11 @@ class Staged(seqcells.GatedCell):
         reset = torch.sigmoid(input_reset + from_hidden)
         centre = reset.mean(-1, keepdim=True)
         operand = reset * state
-        first = torch.tanh(input_first * multiply(operand, "first")) + 0.5 * centre
+        half = 0.5 * centre
+        first = torch.tanh(input_first * multiply(operand, "first")) + half
         spread = operand.mean(-1, keepdim=True) + (first * first).mean(-1, keepdim=True)
         second = torch.tanh(input_second + multiply(first, "second"))
-        hidden = reset * state + (1 - reset) * second + 0.5 * centre * first - spread * state
+        hidden = reset * state + (1 - reset) * second + half * second * first - spread * state
         return hidden, (reset, second, first)
 
 

@@ -35,13 +35,13 @@ def elementwise(layer: Layer) -> list[str]:
     lowered = step_of(layer.program).inference()
     buffers = _buffers(lowered)
     lines = [f"float {name}[units];" for name in dict.fromkeys(buffers.values())]
-    stages, declared = 0, set[str]()
+    stages = 0
     for number, (phase, before) in enumerate(zip(lowered.phases, lowered.parts)):
         for stage in range(stages + 1, before + 1):
             lines += ["", *_late_product(layer, stage), ""]
         stages = before
         if phase.stores:
-            lines += _PhaseWriter(layer, phase, buffers, declared).lines()
+            lines += _PhaseWriter(layer, phase, buffers).lines()
         lines += [
             f"const float mean{n} = @_mean(row{n}, units);"
             for n, summed in enumerate(lowered.means)
@@ -87,17 +87,14 @@ class _PhaseWriter:
     """Writes the loop of one phase.
 
     A value gets a variable if it is a gate or is read more than once. Other values become part of
-    the expression that reads them. Values that are equal for all units precede the loop, unless an
-    earlier phase has `declared` them.
+    the expression that reads them. Values that are equal for all units precede the loop.
     """
 
-    def __init__(
-        self, layer: Layer, phase: Phase, buffers: dict[Place, str], declared: set[str]
-    ) -> None:
+    def __init__(self, layer: Layer, phase: Phase, buffers: dict[Place, str]) -> None:
         # One store per array: a temp may have that of an operand.
         stores = {buffers.get(target, target): (target, place) for target, place in phase.stores}
         phase = phase._replace(stores=[*stores.values()])
-        self.layer, self.phase, self.buffers, self.declared = layer, phase, buffers, declared
+        self.layer, self.phase, self.buffers = layer, phase, buffers
         self.texts: dict[Place, tuple[str, int]] = {}
         reads = [place for _, _, operands in phase.values for place in operands]
         self.reads = Counter([*reads, *(place for _, place in phase.stores)])
@@ -144,10 +141,7 @@ class _PhaseWriter:
         if gate or self.reads[place] > 1 or len(text) > _LONGEST or uniform:
             name = gate or f"v{number}"
             self.names.add(name)
-            if name not in self.declared:
-                (self.before if uniform else self.inside).append(f"const float {name} = {text};")
-            if uniform:
-                self.declared.add(name)
+            (self.before if uniform else self.inside).append(f"const float {name} = {text};")
             text, precedence = name, _ATOM
         self.texts[place] = text, precedence
 
