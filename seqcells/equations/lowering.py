@@ -109,10 +109,10 @@ class _Lowering:
         return self.levels.get(name, 0)
 
     def level_after(self, stage: int) -> int:
-        """Return the first phase after a stage, which follows the stages before it."""
+        """Return the first phase after a stage. It does not precede that of an earlier stage."""
         while len(self.stages) <= stage:
             read = max(map(self.level, self.waits[len(self.stages)].read), default=0)
-            self.stages.append(1 + max([read, *self.stages[-1:]]))
+            self.stages.append(max([1 + read, *self.stages[-1:]]))
         return self.stages[stage]
 
     def lower(self, results: Mapping[Place, str], last: Sequence[str]) -> Lowered:

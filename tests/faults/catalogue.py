@@ -111,7 +111,7 @@ PATH = [
 ]
 
 LATE = [
-    Fault("equations/lowering.py", "1 + max([read, *self.stages[-1:]])", "1 + read"),
+    Fault("equations/lowering.py", "max([1 + read, *self.stages[-1:]])", "1 + read"),
     Fault("equations/slots.py", "if any(str(gate) in unshared for gate in stage):", "if False:"),
     Fault("equations/late.py", "scale_hidden(operand, noise)", "operand"),
     Fault("equations/gradient.py", 'add(operand, f"e{first[weights]}")', "pass"),

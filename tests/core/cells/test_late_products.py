@@ -48,7 +48,25 @@ class Chain(GatedCell):
         return b * state + d * new, (a, b, c, d, e)
 
 
-CELLS = {"reset_before": ResetBefore, "chain": Chain}
+class Mixed(GatedCell):
+    """Sums and products in one stage, and a stage that could precede the one before it."""
+
+    gates = ("a", "b", "c", "d", "e")
+    late_gates = gates[2:]
+
+    @staticmethod
+    def activate(from_input, from_hidden, state, drop=None, *, multiply):
+        x_a, x_b, x_c, x_d, x_e = from_input.chunk(5, dim=-1)
+        h_a, h_b = from_hidden.chunk(2, dim=-1)
+        a, b = torch.sigmoid(x_a + h_a), torch.tanh(x_b * h_b)
+        c, d = multiply(b - b.mean(-1, keepdim=True), "c", "d").chunk(2, dim=-1)
+        c, d = torch.tanh(x_c + c), x_d * d
+        e = torch.sigmoid(x_e + multiply(a * state, "e"))
+        new = c + d * e
+        return a * state + (1 - a) * (new if drop is None else new * drop), (a, b, c, d, e)
+
+
+CELLS = {"reset_before": ResetBefore, "chain": Chain, "mixed": Mixed}
 KINDS = pytest.mark.parametrize("kind", CELLS)
 
 
@@ -78,6 +96,15 @@ def chain_step(cell, x, h):
     return b * h + d * c
 
 
+def mixed_step(cell, x, h):
+    x_a, x_b, x_c, x_d, x_e = linear(x, cell.weight_ih, cell.bias_ih).chunk(5, dim=-1)
+    a, b = torch.sigmoid(x_a + blocks(cell, h)[0]), torch.tanh(x_b * blocks(cell, h)[1])
+    operand = b - b.mean(-1, keepdim=True)
+    c, d = torch.tanh(x_c + blocks(cell, operand)[2]), x_d * blocks(cell, operand)[3]
+    e = torch.sigmoid(x_e + blocks(cell, a * h)[4])
+    return a * h + (1 - a) * (c + d * e)
+
+
 def rhn_step(cell, x, s):
     x_candidate, x_transform = linear(x, cell.weight_ih, cell.bias_ih).chunk(2, dim=-1)
     for layer in range(cell.depth):
@@ -89,7 +116,12 @@ def rhn_step(cell, x, s):
     return s
 
 
-STEPS = {ResetBefore: reset_before_step, Chain: chain_step, RHNCell: rhn_step}
+STEPS = {
+    ResetBefore: reset_before_step,
+    Chain: chain_step,
+    Mixed: mixed_step,
+    RHNCell: rhn_step,
+}
 
 
 def lem_loop(cell, inputs):
