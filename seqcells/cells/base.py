@@ -55,8 +55,12 @@ class GatedCell(Cell):
 
     Parameters: `weight_ih (G*H, I)`, `weight_hh (G*H, H)` and, with `bias`, `bias_ih (G*H)` and
     `bias_hh (G*H)`, with torch's names, order and initial values: uniform in +-1/sqrt(H). With K
-    `heads`, units read the hidden state of their own head, and `weight_hh` is `(G*H, H/K)`. A
+    `heads`, units read the hidden state of their own head, and `weight_hh` is `(G*H, H/K)`. With
+    `input_gates`, the first gates, `weight_ih` and `bias_ih` have the rows of these gates only. A
     subclass declares further parameters in `parameter_shapes` and reads them from `self`.
+
+    The recurrent weights of the `late_gates`, the last gates, multiply a value of the step in place
+    of the hidden state: see `activate`.
 
     Parameter count: `G*H*(I + H + 2)`, with K heads `G*H*(I + H/K + 2)`.
 
