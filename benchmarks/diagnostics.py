@@ -49,19 +49,25 @@ DEFAULT_CELLS = (
     "lstm",
     "layer_norm_lstm",
     "coupled_lstm",
+    "slstm",
+    "multiplicative_lstm",
+    "rhn",
+    "lem",
+    "ugrnn",
 )
 
 
 def config_of(task: str, cell: str) -> Config:
     """Return the configuration of a task with another cell, its forget gates open."""
     config = load_config(CONFIGS / f"{task}.yaml")
-    weight = CELLS[cell](1, 1, device="meta").weight_hh
+    example = CELLS[cell](1, 1, device="meta")
+    weight = example.weight_hh
     matrix = weight is not None and weight.dim() == 2
     model = replace(
         config.model,
         cell=cell,
         recurrent_init="orthogonal" if matrix else "uniform",
-        forget_bias=REMEMBERS if "forget" in CELLS[cell].gates else None,
+        forget_bias=REMEMBERS if "forget" in example.gates else None,
     )
     return replace(config, model=model, run=str(FOLDER / f"{task}-{cell}"))
 

@@ -10,7 +10,7 @@ without validation.
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,21 +19,17 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import seqcells
+from benchmarks import torchrecurrent_layers
 from benchmarks.options import at_least_one, parser_of
 from benchmarks.shapes import SHAPES, Shape
 from benchmarks.table import markdown
 from benchmarks.timing import in_turn
+from benchmarks.torchrecurrent_layers import HOW_TO_INSTALL, LEM, MULTIPLICATIVE, Theirs
 from seqcells import GatedCell, LSTMState, Recurrent
-
-try:
-    import torchrecurrent
-except ImportError:
-    torchrecurrent = None
 
 NAMES = ("small", "medium")
 SEED, SHARE = 0, 0.2
 PLAIN = {"GRU": seqcells.GRUCell, "LSTM": seqcells.LSTMCell}
-THEIR_NAMES = {"weight_peephole": "weight_ph"}
 
 
 class OwnLSTM(GatedCell):
@@ -84,17 +80,15 @@ class Variant:
     """One of our cells and its competitors.
 
     `plain` is the plain cell to compare with, `twin` the cell of torch.nn with the same equations,
-    `theirs` the layer of torchrecurrent with its `options`; `note` states how its equations differ.
-    `modifier` wraps our cell and draws random numbers, and then the `twin` does too.
+    `theirs` the layer of torchrecurrent. `modifier` wraps our cell and draws random numbers, and
+    then the `twin` does too.
     """
 
     name: str
     cell: Callable[[int, int], GatedCell]
     plain: str
     twin: type[nn.RNNCellBase] | None = None
-    theirs: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    note: str = ""
+    theirs: Theirs | None = None
     modifier: Callable[[GatedCell], Any] | None = None
 
 
@@ -104,26 +98,34 @@ VARIANTS = (
     Variant("LSTM", seqcells.LSTMCell, "LSTM", twin=nn.LSTMCell),
     Variant("LayerNormLSTM", seqcells.LayerNormLSTMCell, "LSTM"),
     Variant("LayerNormGRU", seqcells.LayerNormGRUCell, "GRU"),
-    Variant("PeepholeLSTM", seqcells.PeepholeLSTMCell, "LSTM", theirs="PeepholeLSTM"),
+    Variant("PeepholeLSTM", seqcells.PeepholeLSTMCell, "LSTM", theirs=Theirs("PeepholeLSTM")),
     Variant("CoupledLSTM", seqcells.CoupledLSTMCell, "LSTM"),
     Variant("LightLSTM", seqcells.LightLSTMCell, "LSTM"),
     Variant(
         "MGU",
         seqcells.MGUCell,
         "GRU",
-        theirs="MGU",
-        note="torchrecurrent's gate acts before the product, ours after it",
+        theirs=Theirs("MGU", note="torchrecurrent's gate acts before the product, ours after it"),
     ),
-    Variant("MGU, reset before", partial(seqcells.MGUCell, reset_after=False), "GRU", theirs="MGU"),
+    Variant(
+        "MGU, reset before",
+        partial(seqcells.MGUCell, reset_after=False),
+        "GRU",
+        theirs=Theirs("MGU"),
+    ),
     Variant(
         "IndRNN",
         seqcells.IndRNNCell,
         "GRU",
-        theirs="IndRNN",
-        options={"nonlinearity": "relu", "recurrent_bias": False},
+        theirs=Theirs("IndRNN", {"nonlinearity": "relu", "recurrent_bias": False}),
     ),
     Variant("MinGRU", seqcells.MinGRUCell, "GRU"),
     Variant("MinLSTM", seqcells.MinLSTMCell, "LSTM"),
+    Variant("SLSTM", seqcells.SLSTMCell, "LSTM"),
+    Variant("MultiplicativeLSTM", seqcells.MultiplicativeLSTMCell, "LSTM", theirs=MULTIPLICATIVE),
+    Variant("RHN", seqcells.RHNCell, "GRU"),
+    Variant("LEM", seqcells.LEMCell, "LSTM", theirs=LEM),
+    Variant("UGRNN", seqcells.UGRNNCell, "GRU", theirs=Theirs("UGRNN", order=(1, 0))),
     Variant(
         "LSTM, zoneout",
         seqcells.LSTMCell,
@@ -202,7 +204,7 @@ def sides(
         "seqcells": Recurrent(variant.modifier(cell) if variant.modifier else cell),
         "plain": Recurrent(PLAIN[variant.plain](*sizes).to(dtype)),
         "loop": Loop(_twin(variant, cell)),
-        "torchrecurrent": _theirs(variant, cell),
+        "torchrecurrent": variant.theirs and variant.theirs.layer(cell),
     }
     return {name: module and Training(module, shape) for name, module in modules.items()}
 
@@ -213,20 +215,6 @@ def _twin(variant: Variant, cell: GatedCell) -> nn.Module:
     twin = variant.twin(cell.input_size, cell.hidden_size, dtype=cell.weight_ih.dtype)
     twin.load_state_dict(cell.state_dict())
     return twin
-
-
-@torch.no_grad()
-def _theirs(variant: Variant, cell: GatedCell) -> nn.Module | None:
-    """Return torchrecurrent's layer with the weights of our cell."""
-    if torchrecurrent is None or variant.theirs is None:
-        return None
-    layer = getattr(torchrecurrent, variant.theirs)(
-        cell.input_size, cell.hidden_size, dtype=cell.weight_ih.dtype, **variant.options
-    )
-    for name, parameter in cell.named_parameters():
-        own = "vector_u" if name == "weight_hh" and parameter.dim() == 1 else name
-        getattr(layer.cells[0], THEIR_NAMES.get(own, own)).copy_(parameter)
-    return layer
 
 
 def measure(
@@ -240,10 +228,10 @@ def measure(
 def row(variant: Variant, shape: Shape, times: Mapping[str, float]) -> list[str]:
     ours = times["seqcells"]
     theirs = "none"
-    if "torchrecurrent" in times:
-        theirs = f"{times['torchrecurrent'] / ours:.2f}" + ("*" if variant.note else "")
-    elif variant.theirs:
+    if variant.theirs is not None and "torchrecurrent" not in times:
         theirs = "not installed"
+    elif variant.theirs is not None:
+        theirs = f"{times['torchrecurrent'] / ours:.2f}" + ("*" if variant.theirs.note else "")
     return [
         str(shape),
         variant.name,
@@ -257,10 +245,10 @@ def row(variant: Variant, shape: Shape, times: Mapping[str, float]) -> list[str]
 
 def footnotes() -> Iterator[str]:
     for variant in VARIANTS:
-        if variant.note:
-            yield f"\\* {variant.name}: {variant.note}."
-    if torchrecurrent is None:
-        yield "torchrecurrent is not installed: `pip install torchrecurrent`."
+        if variant.theirs is not None and variant.theirs.note:
+            yield f"\\* {variant.name}: {variant.theirs.note}."
+    if torchrecurrent_layers.torchrecurrent is None:
+        yield HOW_TO_INSTALL
 
 
 def main(argv: Sequence[str]) -> None:

@@ -139,11 +139,16 @@ def _gate_biases(module: nn.Module) -> list[dict[str, tuple[Tensor, ...]]]:
     found = []
     for owner in module.modules():
         gates = _gates(owner)
+        inputs = getattr(owner, "input_gates", gates)  # the gates of bias_ih
         for name, bias in owner.named_parameters(recurse=False):
             if gates and name.startswith("bias_ih"):
+                biases: dict[str, tuple[Tensor, ...]] = dict.fromkeys(gates, ())
                 other = getattr(owner, name.replace("bias_ih", "bias_hh"), None)
-                pair = [bias] if other is None else [bias, other]
-                found.append(dict(zip(gates, zip(*(part.chunk(len(gates)) for part in pair)))))
+                for names, part in ((inputs, bias), (gates, other)):
+                    if part is not None:
+                        for gate, block in zip(names, part.chunk(len(names))):
+                            biases[gate] += (block,)
+                found.append(biases)
     return found
 
 

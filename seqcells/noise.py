@@ -21,8 +21,8 @@ class Noise(NamedTuple):
 
     Attributes:
         hidden: `(B, R)` or `(T, B, R)`, factor on the hidden state as the recurrent product reads
-            it. R is H, or P with a projection. Other reads of the state, such as `z * h'` in the
-            GRU, are not affected.
+            it, and on the value in its place in late products. R is H, or P with a projection.
+            Other reads of the state, such as `z * h'` in the GRU, are not affected.
         candidate: `(B, H)` or `(T, B, H)`, factor on a cell's candidate where it enters the state.
         zone: a structure like the state, with tensors `(B, ...)` or `(T, B, ...)`: the share of
             the old value in `new = share * old + (1 - share) * new`.

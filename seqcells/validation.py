@@ -163,7 +163,7 @@ def check_coefficients(cell: Any, result: Any, from_input: Tensor) -> tuple[Any,
 def check_gates(cell: Any, gates: Any, from_input: Tensor) -> None:
     """Validate the gates of one step: one tensor per name, `(B, H)` or one number per row.
 
-    `from_input` is the input product `(B, G*H)`.
+    `from_input` is the input product, H columns for each of the cell's input gates.
 
     Raises:
         TypeError: not a tuple of tensors.
@@ -173,7 +173,7 @@ def check_gates(cell: Any, gates: Any, from_input: Tensor) -> None:
     if names is None:  # the equations of a layer return no gates
         return
     rows, columns = from_input.shape
-    shape = rows, columns // len(names)
+    shape = rows, columns // len(getattr(cell, "input_gates", names))
     if isinstance(gates, (tuple, list)) and len(gates) == len(names):
         for gate in gates:
             if not isinstance(gate, Tensor):

@@ -1,4 +1,4 @@
-"""The cell protocol, and the base class of cells with fused gate weights."""
+"""The base class of cells with fused gate weights."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqcells.cells.cell import Cell
 from seqcells.cells.checks import (
     batch_state,
     check_definition,
@@ -18,39 +19,14 @@ from seqcells.cells.checks import (
     positive_integer,
 )
 from seqcells.equations.heads import hidden_product
+from seqcells.equations.late import early_product, late_product
 from seqcells.equations.protocol import Weights as Weights
 from seqcells.kernels.narrow import float_like
 from seqcells.noise import Noise, drop_args, scale_hidden
 from seqcells.recurrence.compute import compute
 from seqcells.recurrence.request import Request
-from seqcells.state import State, conform_state, first_tensor, map_state
+from seqcells.state import State, conform_state, map_state
 from seqcells.validation import ANY_RANK, check_input, missing_method, step_layout
-
-
-class Cell(nn.Module):
-    """One time step: `cell(input, state=None) -> state`, like `torch.nn.LSTMCell`.
-
-    This call is the whole protocol. `Recurrent` runs any callable that implements it, whether or
-    not it derives from this class::
-
-        class Leaky(nn.Module):
-            def __init__(self, input_size, hidden_size):
-                super().__init__()
-                self.inward = nn.Linear(input_size, hidden_size)
-
-            def forward(self, input, state=None):
-                new = torch.tanh(self.inward(input))
-                return new if state is None else 0.9 * state + 0.1 * new
-
-        outputs, final_state = Recurrent(Leaky(8, 16))(inputs)
-
-    Two methods are optional. `output(state)` returns the output of a step, by default the state's
-    first tensor. `initial_state(batch_size, *, device, dtype)` creates the state at the start of a
-    sequence. A cell without it is called with a state of None at the first step.
-    """
-
-    def output(self, state: State) -> Tensor:
-        return first_tensor(state)
 
 
 class GatedCell(Cell):
@@ -79,8 +55,12 @@ class GatedCell(Cell):
 
     Parameters: `weight_ih (G*H, I)`, `weight_hh (G*H, H)` and, with `bias`, `bias_ih (G*H)` and
     `bias_hh (G*H)`, with torch's names, order and initial values: uniform in +-1/sqrt(H). With K
-    `heads`, units read the hidden state of their own head, and `weight_hh` is `(G*H, H/K)`. A
+    `heads`, units read the hidden state of their own head, and `weight_hh` is `(G*H, H/K)`. With
+    `input_gates`, the first gates, `weight_ih` and `bias_ih` have the rows of these gates only. A
     subclass declares further parameters in `parameter_shapes` and reads them from `self`.
+
+    The recurrent weights of the `late_gates`, the last gates, multiply a value of the step in place
+    of the hidden state: see `activate`.
 
     Parameter count: `G*H*(I + H + 2)`, with K heads `G*H*(I + H/K + 2)`.
 
@@ -137,6 +117,16 @@ class GatedCell(Cell):
         self.reset_parameters()
 
     @property
+    def input_gates(self) -> tuple[str, ...]:
+        """The first gates, which have a product with the input. By default all have one."""
+        return self.gates
+
+    @property
+    def late_gates(self) -> tuple[str, ...]:
+        """The last gates, whose product with `weight_hh` is computed by `activate`."""
+        return ()
+
+    @property
     def kernel(self) -> str | None:
         """Name of the built-in kernel for the cell's equations, or None."""
         return None
@@ -160,13 +150,12 @@ class GatedCell(Cell):
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...] | None]:
         """Return each parameter's shape by name, None for a missing one. Subclasses add to it."""
-        rows = len(self.gates) * self.hidden_size
-        bias = (rows,) if self.bias else None
+        rows, inputs = (len(gates) * self.hidden_size for gates in (self.gates, self.input_gates))
         return {
-            "weight_ih": (rows, self.input_size),
+            "weight_ih": (inputs, self.input_size),
             "weight_hh": (rows, self.recurrent_size // self.heads),
-            "bias_ih": bias,
-            "bias_hh": bias,
+            "bias_ih": (inputs,) if self.bias else None,
+            "bias_hh": (rows,) if self.bias else None,
         }
 
     def reset_parameters(self) -> None:
@@ -207,6 +196,10 @@ class GatedCell(Cell):
         A cell with a candidate may take a fourth argument, `drop: Tensor | None = None`, `(B, H)`,
         and multiply the candidate by it where it enters the state (`RecurrentDropout`).
 
+        A cell with `late_gates`, the last of its `gates`, takes `multiply` by this name:
+        `multiply(operand, *gates)` returns `W_hh operand + b_hh` of these late gates, with a value
+        `(B, H)` of the step in place of the hidden state. `from_hidden` holds the other gates.
+
         Returns:
             The next state, and the gates in the order of `gates`.
         """
@@ -219,8 +212,13 @@ class GatedCell(Cell):
 
         Of `noise` it applies the factors on the hidden state and on the candidate.
         """
-        hidden = scale_hidden(self.output(state), noise)
-        from_hidden = hidden_product(hidden, weights.weight_hh, weights.bias_hh)
+        hidden = self.output(state)
+        if self.late_gates:
+            from_hidden = early_product(self, weights, hidden, noise)
+            late = {"multiply": late_product(self, weights, noise)}
+            return self.activate(from_input, from_hidden, state, *drop_args(noise), **late)
+        scaled = scale_hidden(hidden, noise)
+        from_hidden = hidden_product(scaled, weights.weight_hh, weights.bias_hh)
         return self.activate(from_input, from_hidden, state, *drop_args(noise))
 
     def overridden(self) -> str | None:

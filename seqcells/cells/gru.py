@@ -7,10 +7,10 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from seqcells.cells.base import GatedCell, Weights
+from seqcells.cells.base import GatedCell
 from seqcells.cells.concatenated import concatenated, from_gates
-from seqcells.equations.readable import reset_before_step
-from seqcells.noise import Noise, scale_candidate
+from seqcells.equations.late import Multiply
+from seqcells.noise import scale_candidate
 
 
 class GRUCell(GatedCell):
@@ -51,31 +51,36 @@ class GRUCell(GatedCell):
         reset_after: bool = True,
         heads: int = 1,
     ) -> None:
-        super().__init__(input_size, hidden_size, bias, device, dtype, heads=heads)
         self.reset_after = reset_after
+        super().__init__(input_size, hidden_size, bias, device, dtype, heads=heads)
 
     @property
     def kernel(self) -> str:
         return "gru" if self.reset_after else "gru_reset_before"
 
+    @property
+    def late_gates(self) -> tuple[str, ...]:
+        return () if self.reset_after else ("candidate",)
+
     @staticmethod
     def activate(
-        from_input: Tensor, from_hidden: Tensor, state: Tensor, drop: Tensor | None = None
+        from_input: Tensor,
+        from_hidden: Tensor,
+        state: Tensor,
+        drop: Tensor | None = None,
+        multiply: Multiply | None = None,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         input_reset, input_update, input_candidate = from_input.chunk(3, dim=-1)
-        hidden_reset, hidden_update, hidden_candidate = from_hidden.chunk(3, dim=-1)
+        hidden_reset, hidden_update, *hidden = from_hidden.split(state.shape[-1], dim=-1)
         reset = torch.sigmoid(input_reset + hidden_reset)
         update = torch.sigmoid(input_update + hidden_update)
-        candidate = torch.tanh(input_candidate + reset * hidden_candidate)
+        if multiply is None:
+            hidden_candidate = reset * hidden[0]
+        else:
+            hidden_candidate = multiply(reset * state, "candidate")
+        candidate = torch.tanh(input_candidate + hidden_candidate)
         hidden = (1 - update) * scale_candidate(candidate, drop) + update * state
         return hidden, (reset, update, candidate)
-
-    def step(
-        self, weights: Weights, from_input: Tensor, state: Tensor, noise: Noise | None = None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        if self.reset_after:
-            return super().step(weights, from_input, state, noise)
-        return reset_before_step(weights, from_input, state, noise)
 
     def to_concatenated(self) -> dict[str, Tensor]:
         """Return the weights on `[hidden, input]`: `Wr`, `br`, `Wu`, `bu`, `Wa`, `ba`.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqcells.cells.base import GatedCell, Weights
-from seqcells.equations.readable import reset_before_step
-from seqcells.noise import Noise, scale_candidate
+from seqcells.cells.base import GatedCell
+from seqcells.equations.late import Multiply
+from seqcells.noise import scale_candidate
 
 
 class MGUCell(GatedCell):
@@ -44,30 +44,35 @@ class MGUCell(GatedCell):
         reset_after: bool = True,
         heads: int = 1,
     ) -> None:
-        super().__init__(input_size, hidden_size, bias, device, dtype, heads=heads)
         self.reset_after = reset_after
+        super().__init__(input_size, hidden_size, bias, device, dtype, heads=heads)
 
     @property
     def kernel(self) -> str:
         return "mgu" if self.reset_after else "mgu_reset_before"
 
+    @property
+    def late_gates(self) -> tuple[str, ...]:
+        return () if self.reset_after else ("candidate",)
+
     @staticmethod
     def activate(
-        from_input: Tensor, from_hidden: Tensor, state: Tensor, drop: Tensor | None = None
+        from_input: Tensor,
+        from_hidden: Tensor,
+        state: Tensor,
+        drop: Tensor | None = None,
+        multiply: Multiply | None = None,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         input_gate, input_candidate = from_input.chunk(2, dim=-1)
-        hidden_gate, hidden_candidate = from_hidden.chunk(2, dim=-1)
+        hidden_gate, *hidden = from_hidden.split(state.shape[-1], dim=-1)
         gate = torch.sigmoid(input_gate + hidden_gate)
-        candidate = torch.tanh(input_candidate + gate * hidden_candidate)
+        if multiply is None:
+            hidden_candidate = gate * hidden[0]
+        else:
+            hidden_candidate = multiply(gate * state, "candidate")
+        candidate = torch.tanh(input_candidate + hidden_candidate)
         hidden = (1 - gate) * state + gate * scale_candidate(candidate, drop)
         return hidden, (gate, candidate)
-
-    def step(
-        self, weights: Weights, from_input: Tensor, state: Tensor, noise: Noise | None = None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        if self.reset_after:
-            return super().step(weights, from_input, state, noise)
-        return reset_before_step(weights, from_input, state, noise)
 
     def extra_repr(self) -> str:
         return super().extra_repr() + ("" if self.reset_after else ", reset_after=False")

@@ -8,15 +8,19 @@ from typing import Any, NamedTuple
 from seqcells.cells.base import GatedCell
 from seqcells.cells.coupled import CoupledLSTMCell
 from seqcells.cells.gru import GRUCell
+from seqcells.cells.highway import RHNCell
 from seqcells.cells.indrnn import IndRNNCell
 from seqcells.cells.layer_norm import LayerNormGRUCell, LayerNormLSTMCell
+from seqcells.cells.lem import LEMCell
 from seqcells.cells.light import LightLSTMCell
 from seqcells.cells.lstm import LSTMCell
 from seqcells.cells.mgu import MGUCell
 from seqcells.cells.minimal import MinGRUCell, MinLSTMCell
+from seqcells.cells.multiplicative import MultiplicativeLSTMCell
 from seqcells.cells.peephole import PeepholeLSTMCell
 from seqcells.cells.rnn import RNNCell
 from seqcells.cells.slstm import SLSTMCell
+from seqcells.cells.update_gate import UGRNNCell
 
 
 class Entry(NamedTuple):
@@ -40,6 +44,10 @@ CELLS = {
     "min_gru": Entry(MinGRUCell),
     "min_lstm": Entry(MinLSTMCell),
     "slstm": Entry(SLSTMCell),
+    "multiplicative_lstm": Entry(MultiplicativeLSTMCell),
+    "rhn": Entry(RHNCell),
+    "lem": Entry(LEMCell),
+    "ugrnn": Entry(UGRNNCell),
 }
 
 _CELLS_ON_META = [

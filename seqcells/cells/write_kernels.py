@@ -7,7 +7,6 @@ from pathlib import Path
 
 from seqcells import equations
 from seqcells.cells.table import EQUATIONS
-from seqcells.equations.catalogue import HANDWRITTEN
 from seqcells.equations.program import Program
 from seqcells.equations.recording import record
 from seqcells.kernels.cpu.compiler import NATIVE
@@ -24,16 +23,15 @@ CATALOGUE_HEAD = """\
 
 def programs() -> dict[str, Program]:
     """Return the program of each generated kernel, by name."""
-    return {name: record(cell)[0] for name, cell in EQUATIONS.items() if name not in HANDWRITTEN}
+    return {name: record(cell)[0] for name, cell in EQUATIONS.items()}
 
 
 def catalogue_module() -> str:
     """Return the text of equations/built_in.py: the programs and the parameters that they read."""
     texts = "".join(f'    "{name}": """\\\n{text}""",\n' for name, text in programs().items())
-    cells = {name: EQUATIONS[name] for name in programs()}
     parameters = {
         name: tuple((parameter, len(getattr(cell, parameter))) for parameter in record(cell)[1])
-        for name, cell in cells.items()
+        for name, cell in EQUATIONS.items()
     }
     rows = "".join(f'    "{name}": {counts!r},\n' for name, counts in parameters.items() if counts)
     return (
@@ -49,7 +47,7 @@ def functors_header() -> str:
         name: Functor(struct_name(name), program, projects=name == "lstm")
         for name, program in programs().items()
     }
-    return source_of(functors, tuple(map(struct_name, HANDWRITTEN)))
+    return source_of(functors)
 
 
 # Path -> function that returns the content of the generated file.

@@ -101,8 +101,9 @@ def _hardtanh(write: Writer, value: str, low: str, high: str) -> str:
 def _select_larger(write: Writer, a: str, b: str, if_larger: str, if_smaller: str) -> str:
     """Return `if_larger` where a > b, `if_smaller` where a < b, else the mean of a and b."""
     equal = write("mul", "0.5", write("add", a, b))
-    smaller = write("where_positive", write("sub", b, a), if_smaller, equal)
-    return write("where_positive", write("sub", a, b), if_larger, smaller)
+    difference = write("sub", a, b)
+    smaller = write("where_positive", write("neg", difference), if_smaller, equal)
+    return write("where_positive", difference, if_larger, smaller)
 
 
 def _negative_part(write: Writer, value: str) -> str:

@@ -27,6 +27,22 @@ v9 = mul v2 v8
 v10 = mul s0 v1
 v11 = add v9 v10
 return v11""",
+    "gru_reset_before": """\
+gates 3 hidden 1 states 1 parameters 0
+v0 = add x1 h1
+v1 = sigmoid v0
+v2 = sub 1.0 v1
+v3 = add x0 h0
+v4 = sigmoid v3
+v5 = mul s0 v4
+v6 = product h2 v5
+v7 = add x2 v6
+v8 = tanh v7
+v9 = mul d0 v8
+v10 = mul v2 v9
+v11 = mul s0 v1
+v12 = add v10 v11
+return v12""",
     "lstm": """\
 gates 4 hidden 1 states 2 parameters 0
 v0 = add x3 h3
@@ -266,6 +282,20 @@ v7 = mul d0 v6
 v8 = mul v1 v7
 v9 = add v3 v8
 return v9""",
+    "mgu_reset_before": """\
+gates 2 hidden 1 states 1 parameters 0
+v0 = add x0 h0
+v1 = sigmoid v0
+v2 = sub 1.0 v1
+v3 = mul s0 v2
+v4 = mul s0 v1
+v5 = product h1 v4
+v6 = add x1 v5
+v7 = tanh v6
+v8 = mul d0 v7
+v9 = mul v1 v8
+v10 = add v3 v9
+return v10""",
     "indrnn_relu": """\
 gates 1 hidden 0 states 1 parameters 1
 v0 = mul s0 d0
@@ -314,7 +344,7 @@ v4 = softplus v3
 v5 = sub s3 v4
 v6 = add x0 h0
 v7 = sub v5 v6
-v8 = sub v6 v5
+v8 = neg v7
 v9 = add v6 v5
 v10 = mul 0.5 v9
 v11 = where_positive v8 v6 v10
@@ -334,6 +364,92 @@ v24 = mul s2 v14
 v25 = add v17 v24
 v26 = div v23 v25
 return v26 v22 v25 v12""",
+    "multiplicative_lstm": """\
+gates 5 hidden 1 states 2 parameters 0
+v0 = mul x0 h0
+v1 = product h4 v0
+v2 = add x4 v1
+v3 = sigmoid v2
+v4 = product h2 v0
+v5 = add x2 v4
+v6 = sigmoid v5
+v7 = mul s1 v6
+v8 = product h1 v0
+v9 = add x1 v8
+v10 = sigmoid v9
+v11 = product h3 v0
+v12 = add x3 v11
+v13 = tanh v12
+v14 = mul d0 v13
+v15 = mul v10 v14
+v16 = add v7 v15
+v17 = tanh v16
+v18 = mul v3 v17
+return v18 v16""",
+    "rhn": """\
+gates 6 hidden 1 states 1 parameters 0 inputs 2
+v0 = add x1 h1
+v1 = sigmoid v0
+v2 = add x0 h0
+v3 = tanh v2
+v4 = mul d0 v3
+v5 = mul v1 v4
+v6 = sub 1.0 v1
+v7 = mul s0 v6
+v8 = add v5 v7
+v9 = product h3 v8
+v10 = sigmoid v9
+v11 = product h2 v8
+v12 = tanh v11
+v13 = mul d0 v12
+v14 = mul v10 v13
+v15 = sub 1.0 v10
+v16 = mul v8 v15
+v17 = add v14 v16
+v18 = product h5 v17
+v19 = sigmoid v18
+v20 = product h4 v17
+v21 = tanh v20
+v22 = mul d0 v21
+v23 = mul v19 v22
+v24 = sub 1.0 v19
+v25 = mul v17 v24
+v26 = add v23 v25
+return v26""",
+    "lem": """\
+gates 4 hidden 1 states 2 parameters 0
+v0 = add x1 h1
+v1 = sigmoid v0
+v2 = sub 1.0 v1
+v3 = mul s0 v2
+v4 = add x0 h0
+v5 = sigmoid v4
+v6 = sub 1.0 v5
+v7 = mul s1 v6
+v8 = add x2 h2
+v9 = tanh v8
+v10 = mul d0 v9
+v11 = mul v5 v10
+v12 = add v7 v11
+v13 = product h3 v12
+v14 = add x3 v13
+v15 = tanh v14
+v16 = mul d0 v15
+v17 = mul v1 v16
+v18 = add v3 v17
+return v18 v12""",
+    "ugrnn": """\
+gates 2 hidden 1 states 1 parameters 0
+v0 = add x0 h0
+v1 = sigmoid v0
+v2 = mul s0 v1
+v3 = sub 1.0 v1
+v4 = add x1 h1
+v5 = tanh v4
+v6 = mul d0 v5
+v7 = mul v3 v6
+v8 = add v2 v7
+return v8""",
 }
 
 # Parameters that a step reads outside the products, each with its numbers per unit.

@@ -74,9 +74,12 @@ def _guard_reads(cell: Recordable) -> None:
             raise AssertionError(
                 f"expected {'.'.join(path)} to be {value} during compilation, got {current}"
             )
-    sums = cell._any_parameter().new_zeros(1, len(cell.gates) * cell.hidden_size)
+    zeros, H = cell._any_parameter().new_zeros, cell.hidden_size
+    early = zeros(1, (len(cell.gates) - len(cell.late_gates)) * H) if has_matrix(cell) else None
+    sums = zeros(1, len(cell.input_gates) * H)
     state = cell.initial_state(1, device=sums.device, dtype=sums.dtype)
-    cell.activate(sums, sums if has_matrix(cell) else None, state)
+    late = {"multiply": lambda _, *names: zeros(1, len(names) * H)} if cell.late_gates else {}
+    cell.activate(sums, early, state, **late)
 
 
 @assume_constant

@@ -32,6 +32,7 @@ class Kernel(NamedTuple):
         saved: values saved per unit and step for the backward pass, without those of zoneout
             (`zoneout_saved`).
         parameters: numbers per unit that the step reads outside the products.
+        inputs: number of the gates with a product with the input, the first ones.
         hidden: whether there is a product with the hidden state.
         reads_new_hidden: whether the backward pass reads the hidden state after the step.
         takes_drop: whether the step reads the factor `drop`.
@@ -47,6 +48,7 @@ class Kernel(NamedTuple):
     states: int
     saved: int
     parameters: int = 0
+    inputs: int = 0
     hidden: bool = True
     reads_new_hidden: bool = False
     takes_drop: bool = False
@@ -60,11 +62,6 @@ class Kernel(NamedTuple):
         return " ".join(part for part in (self.backend, self.precision, self.name) if part)
 
     @property
-    def handwritten(self) -> bool:
-        """Whether the kernel is handwritten and has no program."""
-        return self.name in HANDWRITTEN
-
-    @property
     def weights_unchanged(self) -> bool:
         """Whether the kernel uses the cell's weights without conversion."""
         return self.name in WEIGHTS_UNCHANGED
@@ -76,7 +73,7 @@ class Kernel(NamedTuple):
 
     @property
     def program(self) -> Program:
-        """The program of a kernel that is not handwritten."""
+        """The program of the kernel."""
         return program_of(self.name)
 
     def interpreted(self) -> Kernel:
@@ -92,20 +89,12 @@ class Kernel(NamedTuple):
         return self.reads_new_hidden + self.states - 1
 
 
-# Handwritten kernels (native/cells.hpp). One of their products reads the result of a gate.
-HANDWRITTEN: dict[str, dict[str, Any]] = {
-    "gru_reset_before": {"gates": 3, "states": 1, "saved": 3, "takes_drop": True},
-    "mgu_reset_before": {"gates": 2, "states": 1, "saved": 2, "takes_drop": True},
-}
-
 # The built-in kernels in the order of SEQCELLS_CELLS in native/generated.hpp.
-NUMBERS = {name: number for number, name in enumerate((*PROGRAMS, *HANDWRITTEN))}
+NUMBERS = {name: number for number, name in enumerate(PROGRAMS)}
 
 # Built-in kernels that use the cell's weights without conversion.
 WEIGHTS_UNCHANGED = tuple(
-    name
-    for name in NUMBERS
-    if name in HANDWRITTEN or (name not in PARAMETERS and Program.parse(PROGRAMS[name]).hidden)
+    name for name in NUMBERS if name not in PARAMETERS and Program.parse(PROGRAMS[name]).hidden
 )
 
 # Prefix of a program's text that selects compilation instead of interpretation.
@@ -128,10 +117,10 @@ RENAMED = {
 
 
 def program_of(name: str) -> Program:
-    """Return the program with the name of a built-in kernel, or with this text.
+    """Return the program of a built-in kernel, or with this text.
 
     Raises:
-        ValueError: `name` is neither a built-in kernel with a program nor the text of a program.
+        ValueError: `name` is neither a built-in kernel nor the text of a program.
     """
     return Program.parse(PROGRAMS.get(name, name.removeprefix(COMPILED)))
 
@@ -160,8 +149,6 @@ def _kernel_of(argument: str) -> Kernel:
         return _kernel_of(f"{backend} {rest}".lstrip())._replace(precision=precision)
     name = RENAMED.get(name, name)
     number = NUMBERS.get(name)
-    if name in HANDWRITTEN:
-        return Kernel(name, backend, number, **HANDWRITTEN[name])
     program = program_of(name)
     step = step_of(program)
     return Kernel(
@@ -172,6 +159,7 @@ def _kernel_of(argument: str) -> Kernel:
         program.states,
         step.saved,
         program.parameters,
+        program.inputs,
         program.hidden,
         step.reads_new_hidden,
         program.takes_drop,

@@ -181,6 +181,15 @@ _OPERATIONS = (
         lambda w, g, y, a: (w("mean", g),),
         costly=True,
     ),
+    # The product of a gate's recurrent weights, given as a function, with another value than the
+    # hidden state. `differentiate` has its gradient.
+    Operation(
+        "product",
+        2,
+        lambda multiply, a: multiply(a),
+        lambda w, g, y, weights, a: ("0.0", "0.0"),
+        costly=True,
+    ),
     Operation(
         "where_positive",  # a > 0 ? b : c
         3,

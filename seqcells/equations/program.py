@@ -1,4 +1,4 @@
-"""Programs: a cell's elementwise part in static single assignment form, and its gradient.
+"""Programs: a cell's elementwise part in static single assignment form.
 
 The text of a `Program` states how a step computes one unit::
 
@@ -17,13 +17,16 @@ Operands:
 
 - `x0`, `x1`, ...: the gates' products with the input, biases included
 - `h0`, `h1`, ...: the gates' products with the hidden state, biases included; none if `hidden 0`
-- `s0`, `s1`: the parts of the state before the step
+- `s0`, `s1`, ...: the parts of the state before the step
 - `p0`, `p1`, ...: parameters that the step reads outside the products, one number per unit
 - `d0`: the factor of a `Noise` that the step applies outside the products (`protocol.factor_of`),
   1 without noise
 
-`mean`, the mean over the row, is the only operation that reads other units. A program returns the
-parts of the state after the step, the hidden state first.
+A program returns the parts of the state after the step, the hidden state first. Two operations
+read other units: `mean`, the mean over the row, and `product h2 v6`, the product of gate 2's
+recurrent weights with the value v6 in place of the hidden state, a *late product*. Late products of
+one value form a stage, which is one product of matrices. `inputs 2` in the first line states that
+only the first two gates have a product with the input.
 """
 
 from __future__ import annotations
@@ -43,20 +46,29 @@ class UntraceableError(ValueError):
     """Raised with the reason if a program cannot express an `activate`."""
 
 
+class Stage(NamedTuple):
+    """Late products of one value: `W_hh operand + b_hh` of these gates."""
+
+    operand: str
+    gates: tuple[int, ...]
+
+
 class Program(NamedTuple):
     """The step of one unit. `str` returns its text, and `parse` reads it."""
 
     gates: int
-    hidden: bool  # whether each gate has a product with the hidden state
+    hidden: bool  # whether each gate has a product with W_hh
     states: int
     parameters: int
+    inputs: int  # the first gates, which have a product with the input
     values: tuple[tuple[str, ...], ...]
     results: tuple[str, ...]
 
     def __str__(self) -> str:
         lines = [f"v{n} = {' '.join(value)}" for n, value in enumerate(self.values)]
-        numbers = zip(self._fields, map(int, self[:4]))
-        head = " ".join(f"{name} {number}" for name, number in numbers)
+        numbers = self.gates, int(self.hidden), self.states, self.parameters, self.inputs
+        count = 4 if self.inputs == self.gates else 5
+        head = " ".join(f"{name} {number}" for name, number in zip(self._fields, numbers[:count]))
         return "\n".join([head, *lines, f"return {' '.join(self.results)}"])
 
     @classmethod
@@ -69,9 +81,11 @@ class Program(NamedTuple):
         """
         try:
             head, *lines, last = text.split("\n")
-            gates, hidden, states, parameters = map(int, head.split()[1::2])
+            gates, hidden, states, parameters, *inputs = map(int, head.split()[1::2])
+            (count,) = inputs or (gates,)
             values = tuple(tuple(line.split(" = ")[1].split()) for line in lines)
-            program = cls(gates, bool(hidden), states, parameters, values, tuple(last.split()[1:]))
+            results = tuple(last.split()[1:])
+            program = cls(gates, bool(hidden), states, parameters, count, values, results)
         except (IndexError, ValueError) as error:
             raise ValueError(f"expected the text of a program, got {text!r}") from error
         if str(program) != text or not program._is_valid():
@@ -79,13 +93,23 @@ class Program(NamedTuple):
         return program
 
     def _is_valid(self) -> bool:
-        known = {f"{kind}{n}" for kind in self.products for n in range(self.gates)}
-        known |= {f"s{n}" for n in range(self.states)} | {f"p{n}" for n in range(self.parameters)}
-        known.add("d0")
+        if not 0 <= self.inputs <= self.gates:
+            return False
+        known = {*self.sums, "d0", *(f"s{n}" for n in range(self.states))}
+        known |= {f"p{n}" for n in range(self.parameters)}
+        weights = [operands[0] for operation, *operands in self.values if operation == "product"]
+        if len({*weights}) != len(weights) or not all(
+            name[0] == "h" and name in known for name in weights
+        ):
+            return False
+        known -= {*weights}
         for n, (operation, *operands) in enumerate(self.values):
             if operation not in OPERATIONS or OPERATIONS[operation].arity != len(operands):
                 return False
-            if not all(operand in known or _is_literal(operand) for operand in operands):
+            read = operands[1:] if operation == "product" else operands
+            if not all(operand in known or _is_literal(operand) for operand in read):
+                return False
+            if operation == "product" and is_number(read[0]):
                 return False
             known.add(f"v{n}")
         return len(self.results) == self.states and all(
@@ -103,9 +127,15 @@ class Program(NamedTuple):
         return any(value[0] == "mean" for value in self.values)
 
     @property
-    def products(self) -> str:
-        """The kinds of products: with the input, and with the hidden state."""
-        return "xh" if self.hidden else "x"
+    def sums(self) -> list[str]:
+        """The names of the products: with the input, and with W_hh."""
+        hidden = range(self.gates if self.hidden else 0)
+        return [*(f"x{n}" for n in range(self.inputs)), *(f"h{n}" for n in hidden)]
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The late products, in the order in which a step computes them."""
+        return _stages(self.values)
 
     def run(self, inputs: dict[str, Any]) -> list[Any]:
         """Compute the results in PyTorch from tensors and numbers, by operand."""
@@ -117,6 +147,16 @@ class Program(NamedTuple):
         for n, (operation, *operands) in enumerate(self.values):
             known[f"v{n}"] = OPERATIONS[operation].function(*map(value, operands))
         return [value(result) for result in self.results]
+
+
+@functools.lru_cache(maxsize=CACHE_SIZE)
+def _stages(values: tuple[tuple[str, ...], ...]) -> tuple[Stage, ...]:
+    found: dict[str, list[int]] = {}
+    for operation, *operands in values:
+        if operation == "product":
+            weights, operand = operands
+            found.setdefault(operand, []).append(int(weights[1:]))
+    return tuple(Stage(operand, tuple(gates)) for operand, gates in found.items())
 
 
 def is_number(operand: str) -> bool:
@@ -171,7 +211,13 @@ class Writer:
         return value[1] if value[0] == "neg" else None
 
     def program(
-        self, gates: int, hidden: bool, states: int, parameters: int, results: Sequence[str]
+        self,
+        gates: int,
+        hidden: bool,
+        states: int,
+        parameters: int,
+        inputs: int,
+        results: Sequence[str],
     ) -> Program:
         """Return the program of these results, with its values renumbered."""
         names: dict[str, str] = {}
@@ -182,7 +228,7 @@ class Writer:
                 names[name] = f"v{len(live)}"
                 live.append((operation, *(names.get(operand, operand) for operand in operands)))
         outputs = tuple(names.get(result, result) for result in results)
-        return Program(gates, hidden, states, parameters, tuple(live), outputs)
+        return Program(gates, hidden, states, parameters, inputs, tuple(live), outputs)
 
     def _operands(self, name: str) -> tuple[str, ...]:
         return self.values[int(name[1:])][1:] if name[0] == "v" else ()
@@ -210,7 +256,7 @@ def _sort_key(operand: str) -> tuple[object, ...]:
     """Return a key that sorts x0 before h0 before v3, the usual order in equations."""
     if is_number(operand):
         return (0, 0, float(operand))
-    return ("xhspdvg".index(operand[0]) + 1, int(operand[1:]), 0.0)
+    return ("xhspdvge".index(operand[0]) + 1, int(operand[1:]), 0.0)
 
 
 def _simplify(operation: str, *operands: str) -> str | None:
@@ -235,33 +281,3 @@ def _simplify(operation: str, *operands: str) -> str | None:
     if operation == "mul" and "0.0" in operands:
         return "0.0"
     return None
-
-
-def differentiate(program: Program) -> tuple[Writer, dict[str, str]]:
-    """Return the gradient, with `g0`, `g1`, ... the gradient by the parts of the new state.
-
-    Returns:
-        A writer with the values of the program and of its gradient, and the name of the gradient
-        by each operand of the program.
-    """
-    write = Writer(program.values)
-    gradients: dict[str, str] = {}
-
-    def add(name: str, gradient: str) -> None:
-        if not is_number(name):
-            before = gradients.get(name, "0.0")
-            gradients[name] = write("add", before, gradient)
-
-    for n, result in enumerate(program.results):
-        add(result, f"g{n}")
-    for n in reversed(range(len(program.values))):
-        if (gradient := gradients.pop(f"v{n}", "0.0")) == "0.0":
-            continue
-        operation, *operands = program.values[n]
-        rule = OPERATIONS[operation].gradient
-        for operand, part in zip(operands, rule(write, gradient, f"v{n}", *operands)):
-            add(operand, part)
-    names = [f"{kind}{n}" for kind in program.products for n in range(program.gates)]
-    names += [f"s{n}" for n in range(program.states)]
-    names += [f"p{n}" for n in range(program.parameters)]
-    return write, {name: gradients.get(name, "0.0") for name in names}

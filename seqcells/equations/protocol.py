@@ -32,8 +32,19 @@ class Recordable(Protocol):
     _parameters: dict[str, Any]
 
     @property
+    def input_gates(self) -> tuple[str, ...]:
+        """The first gates, which have a product with the input."""
+
+    @property
+    def late_gates(self) -> tuple[str, ...]:
+        """The last gates, whose product with W_hh is computed by `activate`."""
+
+    @property
     def activate(self) -> Callable[..., Any]:
-        """The equations: `(from_input, from_hidden, state, *drop) -> (state, gates)`."""
+        """The equations: `(from_input, from_hidden, state, *drop) -> (state, gates)`.
+
+        With `late_gates` it also takes the function `multiply` (`equations.late`).
+        """
 
     @property
     def step(self) -> Callable[..., Any]:
@@ -76,10 +87,22 @@ def factor_of(cell: Recordable) -> str:
     return "hidden" if shape is not None and len(shape) == 1 else "candidate"
 
 
-def takes(function: Callable[..., Any], count: int) -> bool:
-    """Return whether the function accepts this number of positional arguments."""
+def takes_factor(cell: Recordable) -> bool:
+    """Return whether the cell's equations take the factor that is `d0` in its program."""
+    if factor_of(cell) == "hidden":
+        return takes(cell.step, 4)
+    return activate_takes(cell, 4)
+
+
+def activate_takes(cell: Recordable, count: int) -> bool:
+    """Return whether `activate` accepts so many positional arguments, and `multiply` if needed."""
+    return takes(cell.activate, count, *(["multiply"] if cell.late_gates else []))
+
+
+def takes(function: Callable[..., Any], count: int, *names: str) -> bool:
+    """Return whether the function accepts so many positional arguments, and these by name."""
     try:
-        inspect.signature(function).bind(*[None] * count)
+        inspect.signature(function).bind(*[None] * count, **dict.fromkeys(names))
     except TypeError:
         return False
     return True

@@ -10,17 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqcells.equations.catalogue import Kernel
-from seqcells.equations.heads import hidden_product
-from seqcells.equations.program import CACHE_SIZE, Program, differentiate
+from seqcells.equations.gradient import differentiate
+from seqcells.equations.late import hidden_rows
+from seqcells.equations.program import CACHE_SIZE, Program
 from seqcells.equations.protocol import Weights
-from seqcells.noise import Noise, drop_args, scale_candidate, scale_hidden
+from seqcells.noise import Noise, drop_args
 from seqcells.state import State, first_tensor, flat_state, form_state
 
 
 @functools.lru_cache(maxsize=CACHE_SIZE)
 def equations_of(kernel: Kernel) -> Equations:
     """Return the equations of a kernel."""
-    return ResetBeforeEquations() if kernel.handwritten else ProgramEquations(kernel.program)
+    return ProgramEquations(kernel.program)
 
 
 class Equations:
@@ -62,17 +63,24 @@ class ProgramEquations(Equations):
     def step(
         self, weights: Weights, from_input: Tensor, state: State, noise: Noise | None = None
     ) -> tuple[State, tuple[Tensor, ...]]:
-        parts = flat_state(state)
-        known = self._gates("x", from_input)
+        parts, program = flat_state(state), self.program
+        known = _gates("x", from_input, program.inputs)
         known |= {f"s{n}": part for n, part in enumerate(parts)} | {
             "d0": (*drop_args(noise), 1.0)[0]
         }
-        if self.program.hidden:
-            scaled = scale_hidden(parts[0], noise)
-            known |= self._gates("h", hidden_product(scaled, weights.weight_hh, weights.bias_hh))
+        if program.hidden:
+            late = sorted(gate for stage in program.stages for gate in stage.gates)
+            early = program.gates - len(late)
+            from_hidden = hidden_rows(weights, range(early), program.gates, parts[0], noise)
+            known |= _gates("h", from_hidden, early)
+            for gate in late:
+                rows = range(gate, gate + 1)
+                known[f"h{gate}"] = functools.partial(
+                    hidden_rows, weights, rows, program.gates, noise=noise
+                )
         if weights.parameters is not None:
             known |= {f"p{n}": row for n, row in enumerate(weights.parameters)}
-        results = self.program.run(known)
+        results = program.run(known)
         if weights.weight_hr is not None:
             results[0] = F.linear(results[0], weights.weight_hr)
         return form_state(state, results), ()
@@ -83,13 +91,14 @@ class ProgramEquations(Equations):
             raise ValueError(
                 "expected a program that is linear in the state, got another; use `step`"
             )
-        known = self._gates("x", from_input) | {"d0": 1.0, "g0": 1.0, "s0": 0.0}
+        known = _gates("x", from_input, self.program.inputs) | {"d0": 1.0, "g0": 1.0, "s0": 0.0}
         (decay,), (addend,) = (part.run(known) for part in (self._decay, self.program))
         return (decay, addend), ()
 
-    def _gates(self, kind: str, product: Tensor) -> dict[str, Any]:
-        gates = product.chunk(self.program.gates, dim=-1)
-        return {f"{kind}{n}": gate for n, gate in enumerate(gates)}
+
+def _gates(kind: str, product: Tensor, count: int) -> dict[str, Any]:
+    gates = product.chunk(count, dim=-1) if count else ()
+    return {f"{kind}{n}": gate for n, gate in enumerate(gates)}
 
 
 def _decay(program: Program) -> Program | None:
@@ -97,41 +106,6 @@ def _decay(program: Program) -> Program | None:
     if program.hidden or program.parameters or program.states > 1:
         return None
     write, gradients = differentiate(program)
-    decay = write.program(program.gates, False, 1, 0, [gradients["s0"]])
+    decay = write.program(program.gates, False, 1, 0, program.inputs, [gradients["s0"]])
     operands = {operand for _, *operands in decay.values for operand in operands}
     return None if "s0" in operands | set(decay.results) else decay
-
-
-class ResetBeforeEquations(Equations):
-    """A GRU or MGU whose reset acts before the candidate's product."""
-
-    def step(
-        self, weights: Weights, from_input: Tensor, state: Tensor, noise: Noise | None = None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        return reset_before_step(weights, from_input, state, noise)
-
-
-def reset_before_step(
-    weights: Weights, from_input: Tensor, state: Tensor, noise: Noise | None = None
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Compute one step of a GRU or MGU whose reset acts before the candidate's product.
-
-    The first gate is the reset. The GRU's second gate is the share of the state that stays. The
-    MGU's only gate is also the share that is replaced.
-    """
-    H = state.shape[-1]
-    parts = (from_input.shape[-1] - H, H)
-    weight_gates, weight_candidate = weights.weight_hh.split(parts)
-    bias_gates, bias_candidate = (
-        (None, None) if weights.bias_hh is None else weights.bias_hh.split(parts)
-    )
-    input_gates, input_candidate = from_input.split(parts, dim=-1)
-    scaled = scale_hidden(state, noise)
-    gates = torch.sigmoid(input_gates + hidden_product(scaled, weight_gates, bias_gates)).split(
-        H, dim=-1
-    )
-    from_reset = hidden_product(gates[0] * scaled, weight_candidate, bias_candidate)
-    candidate = torch.tanh(input_candidate + from_reset)
-    keep, replace = (gates[1], 1 - gates[1]) if len(gates) > 1 else (1 - gates[0], gates[0])
-    hidden = replace * scale_candidate(candidate, *drop_args(noise)) + keep * state
-    return hidden, (*gates, candidate)

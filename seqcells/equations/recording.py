@@ -12,7 +12,14 @@ from torch.nn.utils import parametrize
 from seqcells.equations.built_in import PARAMETERS
 from seqcells.equations.catalogue import Kernel, assume_constant
 from seqcells.equations.program import Program, UntraceableError
-from seqcells.equations.protocol import Recordable, Weights, factor_of, has_matrix, takes
+from seqcells.equations.protocol import (
+    Recordable,
+    Weights,
+    factor_of,
+    has_matrix,
+    takes_factor,
+)
+from seqcells.equations.recorder import Gates
 from seqcells.equations.snapshots import is_plain_class
 from seqcells.equations.tracing import trace_activate
 from seqcells.noise import Noise
@@ -57,10 +64,11 @@ def record(cell: Recordable) -> tuple[Program, list[str]]:
         from_hidden: Tensor,
         parts: list[Tensor],
         *drop: Tensor,
+        **multiply: Any,
     ) -> list[Tensor]:
         substitute, before = substitute_parameters(cell, parameters), form_state(state, parts)
         if has_matrix(cell):
-            result = substitute.activate(from_input, from_hidden, before, *drop)
+            result = substitute.activate(from_input, from_hidden, before, *drop, **multiply)
         else:
             noise = [Noise(**{factor_of(cell): factor}) for factor in drop]
             weights = Weights(from_input, parameters.get("weight_hh"))  # a step reads no weight_ih
@@ -74,12 +82,11 @@ def record(cell: Recordable) -> tuple[Program, list[str]]:
     }
     return trace_activate(
         activate,
-        len(cell.gates),
-        has_matrix(cell),
+        Gates(cell.gates, len(cell.input_gates), cell.late_gates, has_matrix(cell)),
         cell.hidden_size,
         parts,
         parameters,
-        takes(cell.step if factor_of(cell) == "hidden" else cell.activate, 4),
+        takes_factor(cell),
     )
 
 

@@ -4,61 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from seqcells.equations.lowering import Lowered, Place, lower
+from seqcells.equations.gradient import differentiate
+from seqcells.equations.lowering import Lowered, Place, Wait, lower
 from seqcells.equations.operations import OPERATIONS
-from seqcells.equations.program import CACHE_SIZE, Program, differentiate, is_number, postorder
-
-
-class Slots(NamedTuple):
-    """The sums that a step reads, as gates whose products each sum contains.
-
-    Attributes:
-        separate: gates with one slot per product.
-        shared: gates that only add their two products, with one slot for the sum.
-        input_only: gates without a product with the hidden state.
-    """
-
-    separate: tuple[int, ...] = ()
-    shared: tuple[int, ...] = ()
-    input_only: tuple[int, ...] = ()
-
-    @property
-    def total(self) -> int:
-        """The number of slots."""
-        return len(self.separate) + len(self.inputs)
-
-    @property
-    def inputs(self) -> tuple[int, ...]:
-        """The gates of the slots with an input product, which come first."""
-        return self.separate + self.shared + self.input_only
-
-    @property
-    def hidden(self) -> tuple[int, ...]:
-        """The gates of the slots with a hidden product, which come last."""
-        return self.shared + self.separate
-
-    def of(self, kind: str, gate: int) -> int:
-        """Return the slot of `x<gate>` or `h<gate>`."""
-        if gate in self.shared or kind == "x":
-            return self.inputs.index(gate)
-        return len(self.separate) + self.hidden.index(gate)
-
-
-def slots_of(program: Program) -> Slots:
-    """Return the slots of a program: shared if every use adds both products of the gate."""
-    if not program.hidden:
-        return Slots(input_only=tuple(range(program.gates)))
-    separate_names = set()
-    for operation, *operands in program.values:
-        gates = {name[1:] for name in operands if name[0] in "xh"}
-        kinds = sorted(name[0] for name in operands)
-        if operation != "add" or len(gates) != 1 or kinds != ["h", "x"]:
-            separate_names |= gates
-    separate_names |= {name[1:] for name in program.results if name[0] in "xh"}
-    separate = tuple(gate for gate in range(program.gates) if str(gate) in separate_names)
-    return Slots(separate, tuple(gate for gate in range(program.gates) if gate not in separate))
+from seqcells.equations.program import CACHE_SIZE, Program, is_number, postorder
+from seqcells.equations.slots import product_names, slots_of
 
 
 @functools.lru_cache(maxsize=CACHE_SIZE)
@@ -77,6 +28,8 @@ class Step:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.slots = slots_of(program)
+        self.stages = program.stages
+        self._late = product_names(program)
         writer, self._gradients = differentiate(program)
         self._values = writer.values
         self._saved: dict[str, None] = dict.fromkeys(program.results[1:])
@@ -86,7 +39,7 @@ class Step:
         self._missing_cache: list[set[str] | None] = [None] * len(self._values)
         self._missing_end = 0
         self.reads_new_hidden = False
-        for name in self._needed():
+        for name in (*self._needed(), *(stage.operand for stage in self.stages)):
             self._ensure(name)
         self.forward = self._forward()
         self.backward = self._backward()
@@ -112,38 +65,74 @@ class Step:
 
     def inference(self) -> Lowered:
         """Return the phases of the forward pass without saved values."""
-        return self._lower_forward(self._new_state())
+        return self._lower_forward(self._new_state() | self._operands())
+
+    def operand(self, stage: int) -> Lowered:
+        """Return the phases that compute the operand of a stage from the sums of those before."""
+        return lower(
+            self._values, self._forward_places(), {("operand", stage): self.stages[stage].operand}
+        )
+
+    def late_gradient(self, stage: int) -> Lowered:
+        """Return the phases that compute the gradient by the sums of a stage."""
+        gates = self.stages[stage].gates
+        results: dict[Place, str] = {
+            ("dz", self.slots.of("h", gate)): self._gradients[f"h{gate}"] for gate in gates
+        }
+        return lower(self._values, self._backward_places(), results)
 
     def _new_state(self) -> dict[Place, str]:
         return {("state", n): name for n, name in enumerate(self.program.results)}
 
     def _forward(self) -> Lowered:
-        results = self._new_state()
+        results = self._new_state() | self._operands()
         results |= {("saved", n): name for n, name in enumerate(self._saved)}
         results |= {("row", n): name for n, name in enumerate(self._rows)}
         return self._lower_forward(results)
 
     def _lower_forward(self, results: dict[Place, str]) -> Lowered:
-        known = self._sums() | self._step_inputs() | self._parts("s", "state", self.program.states)
-        return lower(self._values, known, results, last=("state",))
+        return lower(self._values, self._forward_places(), results, ("state",), self._waits())
+
+    def _waits(self) -> list[Wait]:
+        """Return the stages with the values that they compute: products, or their shared sums."""
+        places = {place: name for name, place in self._sums().items()}
+        return [
+            Wait([stage.operand], [places["z", self.slots.of("h", g)] for g in stage.gates])
+            for stage in self.stages
+        ]
 
     def _backward(self) -> Lowered:
-        known = (
-            self._saved_places()
-            | self._step_inputs()
-            | self._parts("s", "before", self.program.states)
-        )
-        known |= self._parts("g", "grad", self.program.states)
         inputs: dict[Place, str] = {}
-        for kind, gates in (("x", self.slots.inputs), ("h", self.slots.separate)):
+        for kind, gates in (("x", self.slots.inputs), ("h", self.slots.unshared)):
             for gate in gates:
                 inputs["dz", self.slots.of(kind, gate)] = f"{kind}{gate}"
         inputs |= {("dp", n): f"p{n}" for n in range(self.program.parameters)}
         inputs |= {("grad", n): f"s{n}" for n in range(self.program.states)}
         results = {target: self._gradients[name] for target, name in inputs.items()}
-        return lower(self._values, known, results, last=("grad",))
+        waits = [
+            Wait([self._gradients[f"h{gate}"] for gate in stage.gates], [f"e{n}"])
+            for n, stage in enumerate(self.stages)
+        ]
+        return lower(
+            self._values,
+            self._backward_places(),
+            results | self._operands(),
+            ("grad",),
+            waits[::-1],
+        )
 
     # Places of the inputs of a direction, by their names in the program.
+
+    def _operands(self) -> dict[Place, str]:
+        return {("operand", n): stage.operand for n, stage in enumerate(self.stages)}
+
+    def _forward_places(self) -> dict[str, Place]:
+        return self._sums() | self._step_inputs() | self._parts("s", "state", self.program.states)
+
+    def _backward_places(self) -> dict[str, Place]:
+        states = self.program.states
+        places = self._saved_places() | self._step_inputs() | self._parts("s", "before", states)
+        return places | self._parts("g", "grad", states) | self._parts("e", "e", len(self.stages))
 
     def _parts(self, kind: str, place: str, count: int) -> dict[str, Place]:
         return {f"{kind}{n}": (place, n) for n in range(count)}
@@ -153,9 +142,10 @@ class Step:
 
     def _sums(self) -> dict[str, Place]:
         places: dict[str, Place] = {}
-        for gate in self.slots.separate:
-            places |= {f"{kind}{gate}": ("z", self.slots.of(kind, gate)) for kind in "xh"}
-        places |= {f"x{gate}": ("z", self.slots.of("x", gate)) for gate in self.slots.input_only}
+        for gate in self.slots.separate + self.slots.input_only:
+            places[f"x{gate}"] = "z", self.slots.of("x", gate)
+        for gate in self.slots.unshared:
+            places[self._late.get(gate, f"h{gate}")] = "z", self.slots.of("h", gate)
         for n, value in enumerate(self._values):
             if self._is_sum(value):
                 places[f"v{n}"] = "z", self.slots.of("x", int(value[1][1:]))
@@ -203,10 +193,16 @@ class Step:
         missing = self._missing(name)
         if len(missing) == 1 and missing != {name}:
             return self._ensure(*missing)
+        if len(missing) > 1 and len(unknown := self._unknown_operands(name)) == 1:
+            return self._ensure(*unknown)  # other values may read it too
         if missing:
             (self._rows if name in self._row_values else self._saved)[name] = None
             self._invalidate(name)
         return None
+
+    def _unknown_operands(self, name: str) -> set[str]:
+        operands = self._values[int(name[1:])][1:] if name[0] == "v" else ()
+        return {operand for operand in operands if self._missing(operand)}
 
     def _is_known(self, name: str) -> bool:
         """Return whether the backward pass reads a value without computing it."""

@@ -37,7 +37,8 @@ def check_sizes(call: Call) -> None:
         raise ValueError(f"state: expected {kernel.states} tensors, got {len(call.state)}")
     inputs, (rows, hidden) = call.inputs, call.state[-1].shape
     width = hidden if call.weight_hr is None else call.weight_hr.shape[0]
-    fused, features = kernel.gates * hidden, inputs.shape[-1]
+    fused, fused_inputs = kernel.gates * hidden, kernel.inputs * hidden
+    features = inputs.shape[-1]
     weight_hh, bias_ih, bias_hh = call.weight_hh, call.bias_ih, call.bias_hh
     widths = [width, *[hidden] * (len(call.state) - 1)]
     for part in call.state[1:-1]:
@@ -55,9 +56,9 @@ def check_sizes(call: Call) -> None:
         size = width // call.heads
     expected: tuple[Any, ...] = (
         (rows, width),
-        (fused, features),
+        (fused_inputs, features),
         (fused, size) if kernel.hidden else None,
-        bias_ih if bias_ih is None else (fused,),
+        bias_ih if bias_ih is None else (fused_inputs,),
         bias_hh if bias_hh is None else (fused,),
         (inputs.shape[0], features) if packed else (*inputs.shape[:-2], rows, features),
     )

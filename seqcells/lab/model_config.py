@@ -96,13 +96,14 @@ class ModelConfig:
         check_setting(
             valid, "model.ngrams", "1, as model.kind words reads single words", self.ngrams
         )
+        cell = CELLS[self.cell](1, 1, device="meta")
         if self.forget_bias is not None:
             key, bias = "model.forget_bias", self.forget_bias
             check_setting(math.isfinite(bias), key, "a finite number or null", bias)
-            gated = "forget" in CELLS[self.cell].gates
+            gated = "forget" in cell.gates
             check_setting(gated, key, f"null, as the {self.cell} has no forget gate", bias)
         if self.recurrent_init == "orthogonal":
-            weight = CELLS[self.cell](1, 1, device="meta").weight_hh
+            weight = cell.weight_hh
             valid = weight is not None and weight.dim() == 2
             key = "model.recurrent_init"
             expected = f"uniform, as the {self.cell} has no recurrent weight matrix"

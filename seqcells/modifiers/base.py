@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seqcells.cells.base import Cell, GatedCell, Weights
-from seqcells.cells.checks import check_cell, takes
+from seqcells.cells.base import GatedCell, Weights
+from seqcells.cells.cell import Cell
+from seqcells.cells.checks import check_cell
+from seqcells.equations.protocol import activate_takes, takes
 from seqcells.noise import Noise, apply_zoneout, check_noise
 from seqcells.state import State, conform_state, first_tensor, map_state
 from seqcells.validation import check_called
@@ -168,7 +170,7 @@ def unsupported_reason(cell: Any, field: str) -> str | None:
         return f"expected a GatedCell that does not override forward, got {name}"
     if field != "candidate" and cell.parameter_shapes().get("weight_hh") is None:
         return f"expected a cell with recurrent weights (weight_hh), got {name}"
-    if field == "candidate" and not takes(cell.activate, 4):
+    if field == "candidate" and not activate_takes(cell, 4):
         return (
             "expected a cell whose activate takes a fourth argument, drop, the factor on its "
             f"candidate; got {name}"

@@ -51,9 +51,9 @@ class VariationalDropout(_Dropout):
         W_hh h' + b_hh  becomes  W_hh (d * h') + b_hh        d_j = 0 with probability `share`,
                                                              else 1 / (1 - share)
 
-    d `(B, H)` is the same at every step and for every gate. It affects only the product, not other
-    reads of the state such as `z * h'` in the GRU. The paper also drops inputs: multiply them by
-    one mask `(1, B, I)` before the recurrence.
+    d `(B, H)` is the same at every step and for every gate. In late products it multiplies the
+    value in place of h'. It does not affect other reads of the state, such as `z * h'` in the GRU.
+    The paper also drops inputs: multiply them by one mask `(1, B, I)` before the recurrence.
 
     Raises:
         TypeError: the cell has no recurrent product, or is not a `GatedCell` with the standard

@@ -51,16 +51,16 @@ def plan_of(name: str, tensors: Tensors) -> Plan | None:
     ):
         return None
     dtype, features, units = inputs.dtype, inputs.shape[-1], hidden.shape[1]
-    fused = kernel.gates * units
+    fused, fused_inputs = kernel.gates * units, kernel.inputs * units
     quantized = weight_ih.dtype is torch.int8 and dtype is torch.float32
     more = SCALE_BYTES if quantized else 0
     if (
         dtype not in (torch.float32, torch.float64)
-        or weight_ih.shape != (fused, features + more)
+        or weight_ih.shape != (fused_inputs, features + more)
         or weight_hh.shape != (fused, units + more)
         or weight_hh.dtype is not weight_ih.dtype
         or (other is not None and (other.dim() != 2 or other.shape[1] != units))
-        or (bias_ih is not None and bias_ih.shape != (fused,))
+        or (bias_ih is not None and bias_ih.shape != (fused_inputs,))
         or (bias_hh is not None and bias_hh.shape != (fused,))
     ):
         return None

@@ -51,20 +51,15 @@ class SingleSteps(NamedTuple):
         return formed[0] if self.kind == "cell" else tuple(formed)
 
     def with_full_matrices(self) -> Self:
-        """Return the same steps with recurrent matrices of one head.
+        """Return the same steps with recurrent matrices of one head, except in int8.
 
-        Raises:
-            ValueError: quantized weights of several heads.
+        The hidden values of each head are rounded to int8 with their own scale.
         """
         calls = []
         for call in self.calls:
-            if call.heads > 1 and call.weight_hh is not None:
-                if call.weight_hh.dtype is torch.int8:
-                    raise ValueError(
-                        "module: expected one head or float weights, got quantized weights of "
-                        f"{call.heads} heads; export the module before quantize()"
-                    )
-                whole = full_matrix(call.weight_hh, call.state[0].shape[1])
+            weight = call.weight_hh
+            if call.heads > 1 and weight is not None and weight.dtype is not torch.int8:
+                whole = full_matrix(weight, call.state[0].shape[1])
                 call = call._replace(weight_hh=whole)
             calls.append(call)
         return self._replace(calls=calls)

@@ -18,6 +18,7 @@ from seqcells import (
     Zoneout,
 )
 from seqcells.cells.table import VARIANTS
+from seqcells.equations.protocol import activate_takes
 
 I, H = 4, 5  # noqa: E741
 
@@ -112,7 +113,7 @@ def fits(modifier: str, kind: str) -> bool:
     """Whether the cell has what the modifier changes."""
     if modifier in ("variational", "drop_connect", "composed"):
         return not kind.startswith("min_")
-    return modifier != "recurrent" or "candidate" in CELLS[kind].cell.gates
+    return modifier != "recurrent" or activate_takes(make_cell(kind), 4)
 
 
 MODIFIED = [(modifier, kind) for modifier in MODIFY for kind in CELLS if fits(modifier, kind)]

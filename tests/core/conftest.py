@@ -10,6 +10,22 @@ settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
 
 
+# Cells whose kernels have no property that other cells do not have. Their equations are tested
+# quickly; the tests of what surrounds a cell run them with the slow tests.
+SIMILAR = (
+    *("coupled_lstm", "indrnn_tanh", "lem", "light_lstm", "mgu", "mgu_reset_before", "ugrnn"),
+)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        parameters = getattr(item, "callspec", None) and item.callspec.params.values()
+        kinds = {str(value).removeprefix("our_") for value in parameters or ()}
+        folder = item.path.parent.name
+        if folder not in ("cells", "equations") and not kinds.isdisjoint(SIMILAR):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)

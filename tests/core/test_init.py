@@ -30,6 +30,20 @@ class Keeper(seqcells.GatedCell):
         return forget * state + (1 - forget) * candidate, (candidate, forget)
 
 
+class LateKeeper(seqcells.GatedCell):
+    """A user's cell with a forget gate that has no product with the input."""
+
+    gates = ("other", "candidate", "forget")
+    input_gates = gates[:2]
+    late_gates = ("forget",)
+
+    @staticmethod
+    def activate(from_input, from_hidden, state, *, multiply):
+        other, candidate = (from_input + from_hidden).chunk(2, dim=-1)
+        candidate, forget = candidate.tanh(), multiply(candidate, "forget").sigmoid()
+        return forget * state + (1 - forget) * candidate, (other, candidate, forget)
+
+
 def stack():
     pair = (seqcells.LSTMCell(**SIZES), Keeper(**SIZES))
     return seqcells.Stack([pair, nn.GRUCell(2 * H, H, dtype=F64)])
@@ -44,6 +58,9 @@ RECURRENT = {
     "recurrent": (lambda: seqcells.Recurrent(seqcells.RNNCell(**SIZES)), 1),
     "stack": (stack, 9),
     "model": (lambda: nn.Sequential(nn.Linear(3, 4), seqcells.GRU(**SIZES)), 3),
+    "multiplicative": (lambda: seqcells.MultiplicativeLSTMCell(**SIZES), 5),
+    "rhn": (lambda: seqcells.RHNCell(**SIZES, depth=4), 8),
+    "lem": (lambda: seqcells.LEMCell(**SIZES), 4),
     "no_bias": (lambda: seqcells.GRU(**SIZES, bias=False), 3),
 }
 EVERY = pytest.mark.parametrize(("make", "count"), RECURRENT.values(), ids=RECURRENT)
@@ -176,8 +193,14 @@ def test_the_forget_gates_bias_sums_to_the_value(make, value):
 
 @pytest.mark.parametrize(
     "cell",
-    [make_cell("lstm"), make_cell("lstm_proj"), Keeper(**SIZES)],
-    ids=["lstm", "proj", "own"],
+    [
+        make_cell("lstm"),
+        make_cell("lstm_proj"),
+        make_cell("multiplicative_lstm"),
+        Keeper(**SIZES),
+        LateKeeper(**SIZES),
+    ],
+    ids=["lstm", "proj", "multiplicative", "own", "own_late"],
 )
 def test_a_large_forget_bias_opens_the_gate(cell):
     recurrent = seqcells.Recurrent(forget_bias_(cell, 30.0))
@@ -203,7 +226,10 @@ KEEPING = {
     "light": lambda: seqcells.LightLSTMCell(**SIZES),
     "min_gru": lambda: seqcells.MinGRUCell(**SIZES),
     "min_lstm": lambda: seqcells.MinLSTMCell(**SIZES),
+    "multiplicative": lambda: seqcells.MultiplicativeLSTMCell(**SIZES),
+    "ugrnn": lambda: seqcells.UGRNNCell(**SIZES),
     "own": lambda: Keeper(**SIZES),
+    "own_late": lambda: LateKeeper(**SIZES),
 }
 
 
@@ -266,7 +292,8 @@ NO_BIAS = [seqcells.LSTM(3, 3, bias=False), nn.LSTMCell(3, 3, bias=False)]
         (identity_, nn.Linear(3, 3)),
         *((forget_bias_, module) for module in [nn.Linear(3, 3), seqcells.GRU(3, 3), *NO_BIAS]),
         *((chrono_, module) for module in [nn.Linear(3, 3), seqcells.RNN(3, 3), *NO_BIAS]),
-        (chrono_, seqcells.MGUCell(3, 3)),
+        *((chrono_, kind(3, 3)) for kind in [seqcells.MGUCell, seqcells.RHNCell, seqcells.LEMCell]),
+        *((forget_bias_, kind(3, 3)) for kind in [seqcells.RHNCell, seqcells.UGRNNCell]),
     ],
     ids=lambda part: getattr(part, "__name__", type(part).__name__),
 )

@@ -107,6 +107,49 @@ def slstm(P, state, x):
     return (o * c / n, c * np.exp(-new), n * np.exp(-new), new), gates
 
 
+def multiplicative_lstm(P, state, x):
+    h, c = state
+    from_x, W, b = np.split(affine(P, "ih", x), 5), rows(P, "weight_hh", 5), rows(P, "bias_hh", 5)
+    m = from_x[0] * (W[0] @ h + b[0])
+    i, f, g, o = (from_x[n] + W[n] @ m + b[n] for n in range(1, 5))
+    i, f, g, o = sigma(i), sigma(f), np.tanh(g), sigma(o)
+    c = f * c + i * g
+    gates = {"multiplier": m, "input": i, "forget": f, "candidate": g, "output": o}
+    return (o * np.tanh(c), c), gates
+
+
+def rhn(P, state, x):
+    """A depth of 3."""
+    (s,) = state
+    W, b = rows(P, "weight_hh", 6), rows(P, "bias_hh", 6)
+    gates = {}
+    for layer in range(3):
+        from_x = np.split(affine(P, "ih", x), 2) if layer == 0 else (0, 0)
+        n = np.tanh(from_x[0] + W[2 * layer] @ s + b[2 * layer])
+        t = sigma(from_x[1] + W[2 * layer + 1] @ s + b[2 * layer + 1])
+        s = n * t + s * (1 - t)
+        gates |= {f"candidate{layer + 1}": n, f"transform{layer + 1}": t}
+    return (s,), gates
+
+
+def lem(P, state, x):
+    """The paper's y is the hidden state. Its time step is 1."""
+    y, z = state
+    (x1, h1), (x2, h2), (xz, hz), (xy, _) = blocks(P, y, x, 4)
+    p, q, u = sigma(x1 + h1), sigma(x2 + h2), np.tanh(xz + hz)
+    z = z + p * (u - z)
+    v = np.tanh(xy + rows(P, "weight_hh", 4)[3] @ z + rows(P, "bias_hh", 4)[3])
+    gates = {"memory_step": p, "hidden_step": q, "memory_candidate": u, "hidden_candidate": v}
+    return (y + q * (v - y), z), gates
+
+
+def ugrnn(P, state, x):
+    (h,) = state
+    g, c = (from_x + from_h for from_x, from_h in blocks(P, h, x, 2))
+    g, c = sigma(g), np.tanh(c)
+    return (g * h + (1 - g) * c,), {"update": g, "candidate": c}
+
+
 def light_lstm(P, state, x):
     h, c = state
     f, u = (from_x + from_h for from_x, from_h in blocks(P, h, x, 2))

@@ -93,13 +93,58 @@ class EightParts(seqcells.GatedCell):
         return (only + 0.1 * state[0], *state[:7]), (only,)
 
 
+class Staged(seqcells.GatedCell):
+    """Two stages of late products, in another order than their gates.
+
+    The second stage reads the result of the first. Means over the row are computed before a stage
+    and read after it, and one mean is that of an operand. The last gate is multiplied.
+    """
+
+    gates = ("reset", "second", "first")
+    late_gates = gates[1:]
+
+    @staticmethod
+    def activate(from_input, from_hidden, state, *, multiply):
+        input_reset, input_second, input_first = from_input.chunk(3, dim=-1)
+        reset = torch.sigmoid(input_reset + from_hidden)
+        centre = reset.mean(-1, keepdim=True)
+        operand = reset * state
+        half = 0.5 * centre
+        first = torch.tanh(input_first * multiply(operand, "first")) + half
+        spread = operand.mean(-1, keepdim=True) + (first * first).mean(-1, keepdim=True)
+        second = torch.tanh(input_second + multiply(first, "second"))
+        hidden = reset * state + (1 - reset) * second + half * second * first - spread * state
+        return hidden, (reset, second, first)
+
+
+class SeveralAtOnce(seqcells.GatedCell):
+    """Late products of the state and of a parameter, and a gate without an input product."""
+
+    gates = ("early", "of_state", "of_gain")
+    late_gates = gates[1:]
+    input_gates = gates[:2]
+
+    def parameter_shapes(self):
+        return super().parameter_shapes() | {"gain": (self.hidden_size,)}
+
+    def activate(self, from_input, from_hidden, state, *, multiply):
+        early, late = from_input.chunk(2, dim=-1)
+        early = torch.sigmoid(early + from_hidden)
+        late = torch.tanh(late + multiply(state, "of_state"))
+        gain = multiply(self.gain.exp() + 0 * state, "of_gain")
+        return early * late + (1 - early) * state * torch.tanh(gain), (early, late, gain)
+
+
 class EveryOperation(seqcells.GatedCell):
     """A cell whose program has every operation."""
 
     gates = ("first", "second", "third")
+    late_gates = ("third",)
 
     @staticmethod
-    def activate(from_input, from_hidden, state):
+    def activate(from_input, from_hidden, state, *, multiply):
+        late = multiply(state * state, "third")
+        from_hidden = torch.cat((from_hidden, late), dim=-1)
         first, second, third = (from_input + from_hidden).chunk(3, dim=-1)
         scale = torch.rsqrt(first * first + 0.1) + torch.sqrt(second * second + 0.1)
         signs = F.leaky_relu(first, 0.2) - torch.relu(second) + third.abs()
@@ -125,6 +170,10 @@ CELLS |= {
     "reduced": Reduced,
     "collapsed": Collapsed,
     "eight_parts": EightParts,
+    "rhn_two_layers": lambda *sizes: seqcells.RHNCell(*sizes, depth=2),
+    "rhn_no_bias": lambda *sizes: seqcells.RHNCell(*sizes, bias=False),
+    "staged": Staged,
+    "several_at_once": SeveralAtOnce,
 }
 CELLS["every_operation"] = EveryOperation
 
@@ -145,6 +194,11 @@ MODIFIED = {
     "learned_slstm": lambda: LearnedState(seqcells.SLSTMCell(I, H)),
     "heads": lambda: seqcells.GRUCell(I, 6, heads=3),
     "heads_slstm": lambda: seqcells.SLSTMCell(I, 6, heads=2),
+    "zoneout_lem": lambda: Zoneout(seqcells.LEMCell(I, H), (0.2, 0.6)),
+    "learned_multiplicative": lambda: LearnedState(seqcells.MultiplicativeLSTMCell(I, H)),
+    "recurrent_rhn": lambda: RecurrentDropout(seqcells.RHNCell(I, H), 0.4),
+    "zoneout_staged": lambda: Zoneout(Staged(I, H), 0.3),
+    "heads_multiplicative": lambda: seqcells.MultiplicativeLSTMCell(I, 6, heads=3),
     "heads_reset_before": lambda: seqcells.GRUCell(I, 6, reset_after=False, heads=2),
     "composed": lambda: Zoneout(
         VariationalDropout(DropConnect(LearnedState(Highway(I, H)), 0.2), 0.2), 0.4

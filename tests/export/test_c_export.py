@@ -20,7 +20,15 @@ from c_code import (
     compile_files,
     self_test,
 )
-from recurrent_modules import EightParts, Highway, InputBias, OneBias, Reduced
+from recurrent_modules import (
+    EightParts,
+    Highway,
+    InputBias,
+    OneBias,
+    Reduced,
+    SeveralAtOnce,
+    Staged,
+)
 from torch import nn
 
 import seqcells
@@ -52,6 +60,10 @@ MODULES |= {
     "own": lambda: Highway(I, H),
     "eight parts": lambda: EightParts(I, H),
     "reductions": lambda: Reduced(I, H),
+    "stages": lambda: Staged(I, H),
+    "several at once": lambda: SeveralAtOnce(I, H),
+    "rhn, two layers": lambda: seqcells.RHNCell(I, H, depth=2),
+    "zoneout lem": lambda: Zoneout(seqcells.LEMCell(I, H), (0.1, 0.2)),
     "bias_hh alone": lambda: OneBias(I, H),
     "bias_ih alone": lambda: InputBias(I, H),
     "no bias": lambda: seqcells.GRUCell(I, H, bias=False),
@@ -65,7 +77,7 @@ MODULES |= {
     "stack": lambda: stack(False),
     "residual stack": lambda: stack(True),
 }
-QUICK = ("lstm", "own", "eight parts")
+QUICK = ("lstm", "own", "eight parts", "stages")
 
 
 def made(name):

@@ -56,6 +56,9 @@ MODELS = {
     "modifiers": lambda: classifier(
         cell="light_lstm", num_layers=2, modifiers={"zoneout": 0.1, "learned_state": True}
     ),
+    "late gates": lambda: classifier(
+        cell="multiplicative_lstm", num_layers=2, modifiers={"zoneout": 0.1, "learned_state": True}
+    ),
     "residual": residual_classifier,
     "language": language_model,
     "language, pairs": lambda: language_model(cell="gru", **PAIRS),

@@ -28,13 +28,13 @@ from seqcells.streams.single_steps import single_steps
 pytestmark = pytest.mark.skipif(bool(cpu.unavailable()), reason="no native code on this machine")
 I, H, T = 5, 18, 50  # noqa: E741
 DTYPES = {"int8": torch.int8, "bfloat16": torch.bfloat16}
-QUICK = ("lstm int8", "own int8", "lstm bfloat16")
+QUICK = ("lstm int8", "own int8", "lstm bfloat16", "rhn int8", "stages bfloat16")
 CASES = [
     case if case in QUICK else pytest.param(case, marks=pytest.mark.slow)
     for case in (f"{name} {dtype}" for name in MODULES for dtype in DTYPES)
 ]
 # With all widths of blocks: less than a vector, several tiles, and a rest.
-VARIED = ("lstm", "wide", "layers", "residual stack", "gru_reset_before")
+VARIED = ("lstm", "wide", "layers", "residual stack", "gru_reset_before", "stages")
 SSE2, AVX2 = ["-O2", "-Dnet_INTRINSICS"], ["-O2", "-mavx2", "-Dnet_INTRINSICS"]
 WITH_INTRINSICS = {
     "gcc, native": ["gcc", "-std=c99", "-O3", "-march=native", "-Dnet_INTRINSICS"],
@@ -97,10 +97,47 @@ def test_recorded_outputs_are_those_of_the_kernels(case):
     assert error_of(outputs_of(module, inputs), outputs) > 2e-4
 
 
-def test_recorded_outputs_of_heads_are_those_of_the_kernels():
+HEADS = {
+    "slstm": lambda: seqcells.SLSTMCell(I, 32, heads=2),
+    "multiplicative_lstm": lambda: seqcells.MultiplicativeLSTMCell(I, 96, heads=3),
+    "wide": lambda: seqcells.GRUCell(I, 160, heads=2),
+}
+HEADS_CASES = ["slstm", "multiplicative_lstm", pytest.param("wide", marks=pytest.mark.slow)]
+
+
+def quantized_heads(name, dtype):
     torch.manual_seed(0)
-    module = seqcells.SLSTMCell(I, 32, heads=2).eval()
-    small = quantize(module, torch.bfloat16)
+    module = HEADS[name]().eval()
+    return module, quantize(module, DTYPES[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("block", [64, pytest.param(16, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", HEADS_CASES)
+def test_c_of_heads_equals_the_kernels(name, block, dtype, tmp_path):
+    """The numbers of each head are rounded to int8 with their own scale."""
+    module, small = quantized_heads(name, dtype)
+    write_c(small, tmp_path, "net", block=block)
+    inputs = torch.randn(T, I)
+    errors = errors_of_steps(Net(tmp_path), small, inputs)
+    of_quantization = error_of(outputs_of(small, inputs), outputs_of(module, inputs))
+    assert (errors < 2e-6).float().mean() >= 0.9
+    assert errors.max() < of_quantization
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", COMPILERS | WITH_INTRINSICS)
+@pytest.mark.parametrize("name", HEADS)
+def test_every_compiler_of_heads(name, compiler, tmp_path):
+    write_c(quantized_heads(name, "int8")[1], tmp_path, "net")
+    compile_files(tmp_path, (COMPILERS | WITH_INTRINSICS)[compiler], "-lm", "-onet_test")
+    self_test(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", HEADS_CASES)
+def test_recorded_outputs_of_heads_are_those_of_the_kernels(name, dtype):
+    module, small = quantized_heads(name, dtype)
     inputs, outputs = record(small, Parts(None, small, None, None), I)
     assert error_of(outputs_of(small, inputs), outputs) < 2e-6
     assert error_of(outputs_of(module, inputs), outputs) > 2e-4

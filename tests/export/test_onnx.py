@@ -4,6 +4,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from recurrent_modules import Staged
 from torch import nn
 
 import seqcells
@@ -94,6 +95,12 @@ def test_layers_and_directions(make_model, batches, cell, backend):
         lambda *sizes: seqcells.Zoneout(seqcells.GRUCell(*sizes, reset_after=False), 0.3),
         lambda *sizes: seqcells.Zoneout(seqcells.MGUCell(*sizes, reset_after=False), 0.3),
         lambda *sizes: seqcells.LearnedState(seqcells.LightLSTMCell(*sizes)),
+        seqcells.MultiplicativeLSTMCell,
+        lambda *sizes: seqcells.RHNCell(*sizes, depth=2),
+        seqcells.RHNCell,
+        lambda *sizes: seqcells.Zoneout(seqcells.LEMCell(*sizes), (0.2, 0.6)),
+        seqcells.UGRNNCell,
+        Staged,
     ],
     ids=[
         "relu",
@@ -119,6 +126,12 @@ def test_layers_and_directions(make_model, batches, cell, backend):
         "zoneout_gru_before",
         "zoneout_mgu_before",
         "learned_light",
+        "multiplicative",
+        "rhn_two_layers",
+        "rhn",
+        "zoneout_lem",
+        "ugrnn",
+        "staged",
     ],
 )
 def test_cells(make_model, batches, make):
@@ -182,6 +195,7 @@ def test_layers_without_a_model(kind, batch_first):
         {"cell": "gru", "modifiers": {"zoneout": 0.1}},
         {"cell": "min_gru"},
         {"cell": "slstm"},
+        {"cell": "rhn", "modifiers": {"zoneout": 0.1}},
     ],
     ids=str,
 )

@@ -121,6 +121,7 @@ def operators(model):
         ("lstm_proj", "Scan"),
         ("highway", "Scan"),
         ("layer_norm_gru", "Scan"),
+        ("multiplicative_lstm", "Scan"),
     ],
 )
 def test_operators(name, operator):
@@ -129,8 +130,26 @@ def test_operators(name, operator):
     assert [kind for kind in found if kind in kinds] == [operator]
 
 
+@pytest.mark.parametrize(
+    ("make", "products"),
+    [
+        (lambda: CELLS["lem"](I, H), 2),
+        (lambda: CELLS["rhn"](I, H), 3),
+        (lambda: CELLS["staged"](I, H), 3),
+        (lambda: CELLS["light_lstm"](I, H), 1),
+        (MODIFIED["zoneout_gru_reset_before"], 2),
+    ],
+    ids=["lem", "rhn", "staged", "light_lstm", "gru_reset_before"],
+)
+def test_a_step_has_one_product_per_stage(make, products):
+    nodes = to_stateful_onnx(make().eval()).graph.node
+    (scan,) = [node for node in nodes if node.op_type == "Scan"]
+    (graph,) = [attribute.g for attribute in scan.attribute if attribute.name == "body"]
+    assert [node.op_type for node in graph.node].count("Gemm") == products
+
+
 def test_every_operation_of_programs_is_mapped():
-    assert sorted([*body.OPERATORS, *body.COMPOSITE]) == sorted(OPERATIONS)
+    assert sorted([*body.OPERATORS, *body.COMPOSITE, "product"]) == sorted(OPERATIONS)
     used = {value[0] for value in program(EveryOperation(I, H)).values}
     assert used == set(OPERATIONS)
 
@@ -276,6 +295,7 @@ def test_noise_in_evaluation_raises(noise):
     [
         seqcells.LSTMCell(I, H),
         seqcells.GRUCell(I, H, reset_after=False),
+        seqcells.MultiplicativeLSTMCell(I, H),
         seqcells.IndRNNCell(I, H),
     ],
     ids=str,

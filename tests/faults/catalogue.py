@@ -25,7 +25,7 @@ CELLS = [
     Fault("cells/peephole.py", "peephole_output * cell", "peephole_output * state.cell"),
     Fault("cells/coupled.py", "(1 - forget) * scale", "forget * scale"),
     Fault("cells/light.py", "hidden = torch.tanh(cell)", "hidden = cell"),
-    Fault("cells/mgu.py", "gate * hidden_candidate", "hidden_candidate"),
+    Fault("cells/mgu.py", "gate * hidden[0]", "hidden[0]"),
     Fault("cells/indrnn.py", "weights.weight_hh * scale_hidden(state", "scale_hidden(state"),
     Fault(
         "cells/layer_norm.py", "hidden = output * torch.tanh(normed)", "hidden = output * normed"
@@ -110,6 +110,24 @@ PATH = [
     ),
 ]
 
+LATE = [
+    Fault("equations/lowering.py", "max([1 + read, *self.stages[-1:]])", "1 + read"),
+    Fault("equations/slots.py", "if any(str(gate) in unshared for gate in stage):", "if False:"),
+    Fault("equations/late.py", "scale_hidden(operand, noise)", "operand"),
+    Fault("equations/gradient.py", 'add(operand, f"e{first[weights]}")', "pass"),
+    Fault(
+        "kernels/cpu/native/forward.hpp",
+        "if (p.read) this->scale(operand, t, share.row(j), mine);",
+        "",
+    ),
+    Fault(
+        "kernels/cpu/native/backward.hpp",
+        "p.read && cell.stages && j < alive",
+        "p.read && cell.stages > 1 && j < alive",
+    ),
+    Fault("kernels/cpu/native/gradients.hpp", "(product - 1) * units : 0", "0 * units : 0"),
+]
+
 NATIVE = [
     Fault("kernels/cpu/native/forward.hpp", "t = p.lengths ? this->end(r) : T_;", "t = T_;"),
     Fault(
@@ -161,8 +179,14 @@ TRITON = [
     ),
     Fault(
         "kernels/triton/forward_kernel.py",
-        "total += hidden[s - HIDDEN_AT]",
-        "total = hidden[s - HIDDEN_AT]",
+        "(z[FIRST + s] + products[s],)",
+        "(products[s],)",
+    ),
+    Fault("kernels/triton/forward_kernel.py", "operand = tl.where(active_units, operand, 0.0)", ""),
+    Fault(
+        "kernels/triton/backward_kernel.py",
+        "by_operand *= read_factor",
+        "by_operand += 0 * read_factor",
     ),
     Fault(
         "kernels/triton/backward_kernel.py",
@@ -175,9 +199,10 @@ TRITON = [
     ),
     Fault(
         "kernels/triton/launch.py",
-        "dz[:, : kernel.gates * H] @ call.weight_ih",
-        "dz[:, : kernel.gates * H] @ -call.weight_ih",
+        "dz[:, : kernel.inputs * H] @ call.weight_ih",
+        "dz[:, : kernel.inputs * H] @ -call.weight_ih",
     ),
+    Fault("kernels/triton/launch.py", "block.t() @ read[stage]", "block.t() @ read[-1]"),
     Fault(
         "kernels/triton/problem.py",
         "lengths = call.lengths.to(torch.int64).clamp(0, call.inputs.shape[0])",
@@ -230,4 +255,4 @@ STREAMS = [
     Fault("lab/training/runs.py", "        if self.result.exists():", "        if False:"),
 ]
 
-FAULTS = [*CELLS, *MODIFIERS, *TIME, *PATH, *NATIVE, *TRITON, *LAB, *STREAMS]
+FAULTS = [*CELLS, *MODIFIERS, *TIME, *PATH, *LATE, *NATIVE, *TRITON, *LAB, *STREAMS]

@@ -93,6 +93,7 @@ def test_saved_configuration_round_trips(tmp_path):
         (["--model.dropout", "1.5"], "model.dropout"),
         (["--model.embedding_dropout", "-0.1"], "model.embedding_dropout"),
         (["--model.cell=gru", "--model.forget_bias=1"], "model.forget_bias"),
+        (["--model.cell=rhn", "--model.forget_bias=1"], "model.forget_bias"),
         (["--model.cell=mgu", "--model.backend=torch"], "model.backend"),
         (["--model.modifiers.zoneout=0.1", "--model.backend=torch"], "model.backend"),
         (["--model.cell=min_gru", "--model.recurrent_init=orthogonal"], "model.recurrent_init"),

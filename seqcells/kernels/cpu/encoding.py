@@ -13,7 +13,7 @@ from seqcells.equations.step import step_of
 # Kinds in the order of `Kind`, and sizes as in native/interpreter.hpp.
 KINDS = (
     *("z", "state", "p", "drop", "saved", "row", "after"),
-    *("grad", "dz", "dp", "temp", "mean", "sum", "number"),
+    *("grad", "dz", "dp", "temp", "mean", "sum", "number", "operand", "e"),
 )
 REGISTERS, MEANS = 128, 32
 SEGMENT_LENGTH = 16  # values per segment of a phase that exceeds the registers
@@ -40,15 +40,18 @@ def encode(program: Program) -> tuple[array[int], array[float]]:
         slots.total,
         len(slots.inputs),
         len(slots.hidden),
+        len(program.stages),
         program.states,
         step.saved,
         step.rows,
     )
     temps = max(temps for _, temps in directions)
+    means = max(len(direction.means) for direction in (step.forward, step.backward))
     flags = (step.reads_new_hidden, program.takes_drop)
-    head = [*sizes, program.parameters, temps, *flags, len(forward)]
-    code = [*head, *slots.inputs, *slots.hidden, *step.saved_states, *forward, *backward]
-    return array("i", code), array("d", numbers)
+    head = [*sizes, program.parameters, temps, means, *flags, len(forward)]
+    products = [number for pair in slots.ranges() for number in pair]
+    lists = [*slots.inputs, *slots.hidden, *products, *step.saved_states]
+    return array("i", [*head, *lists, *forward, *backward]), array("d", numbers)
 
 
 def _direction(direction: Lowered, numbers: list[float]) -> tuple[list[int], int]:
@@ -80,9 +83,9 @@ def _direction(direction: Lowered, numbers: list[float]) -> tuple[list[int], int
             f"expected at most {REGISTERS} values in registers at once, got more even in segments "
             f"of {SEGMENT_LENGTH} values"
         )
-    code = [len(phases), len(preloaded), len(numbers), *(number for p in phases for number in p)]
+    head = [len(phases), len(preloaded), len(numbers), *direction.parts]
     numbers += indices
-    return code, encoder.temps
+    return [*head, *(number for phase in phases for number in phase)], encoder.temps
 
 
 class _RegistersFull(Exception):  # noqa: N818

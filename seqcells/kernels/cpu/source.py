@@ -5,14 +5,16 @@ from __future__ import annotations
 from seqcells.equations.lowering import Lowered, Phase, Place
 from seqcells.equations.operations import OPERATIONS
 from seqcells.equations.program import Program
+from seqcells.equations.slots import Slots
 from seqcells.equations.step import step_of
 
 _FORWARD = """template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum)"""
+                      V *temp, const V *mean, V *sum, V *operand)"""
 _BACKWARD = """template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum)"""
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e)"""
 
 
 class Functor:
@@ -43,6 +45,12 @@ class Functor:
             "input_gates": slots.inputs,
             "hidden_gates": slots.hidden,
         }
+        if stages := len(program.stages):
+            sizes["stages"] = stages
+            lists["forward_part"] = step.forward.parts
+            lists["backward_part"] = step.backward.parts
+            for name, direction in directions.items():
+                lists[f"{name}_operand_phase"] = direction.phases_of("operand", stages)
         if program.states > 1:
             lists["saved_states"] = step.saved_states
         for name, direction in directions.items():
@@ -79,6 +87,7 @@ class Functor:
                     for name, n in flags.items()
                 ),
                 *(f"  static constexpr int {_list(*item)};" for item in lists.items()),
+                f"  static constexpr Slots products[] = {_products(slots)};",
                 "",
                 *_function(_FORWARD, step.forward),
                 "",
@@ -140,6 +149,10 @@ def _indented(statements: list[str]) -> list[str]:
     return [f"    {statement};" for statement in statements]
 
 
+def _products(slots: Slots) -> str:
+    return f"{{{', '.join(f'{{{first}, {count}}}' for first, count in slots.ranges())}}}"
+
+
 def _list(name: str, numbers: tuple[int, ...] | list[int]) -> str:
     return f"{name}[] = {{{', '.join(map(str, numbers or (0,)))}}}"
 
@@ -149,10 +162,9 @@ def struct_name(kernel: str) -> str:
     return kernel.title().replace("_", "")
 
 
-def source_of(functors: dict[str, Functor], by_hand: tuple[str, ...] = ()) -> str:
+def source_of(functors: dict[str, Functor]) -> str:
     """Return a header with these functors, in the format of native/generated.hpp."""
-    names = [functor.name for functor in functors.values()]
-    cells = " \\\n  ".join(f"_({name})" for name in (*names, *by_hand))
+    cells = " \\\n  ".join(f"_({functor.name})" for functor in functors.values())
     parts = []
     for functor in functors.values():
         comment = "\n".join(f"// {line}" for line in str(functor.program).split("\n"))
@@ -161,7 +173,7 @@ def source_of(functors: dict[str, Functor], by_hand: tuple[str, ...] = ()) -> st
         [
             "// Written by cells/write_kernels.py from the cells' equations: `make kernels`.",
             "#pragma once",
-            '#include "cells.hpp"',
+            '#include "functor.hpp"',
             "",
             f"#define SEQCELLS_CELLS(_) \\\n  {cells}",
             "",

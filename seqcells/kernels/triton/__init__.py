@@ -1,8 +1,9 @@
 """The Triton backend: GPU kernels, compiled on first use.
 
-The kernels are in forward_kernel.py and backward_kernel.py, and share tiles.py, cooperative.py,
-parts.py and previous_state.py. generated.py and reset_before.py hold the elementwise part of each
-cell. planning.py chooses tiles, problem.py prepares the arguments of a call, and launch.py runs it.
+The kernels are in forward_kernel.py and backward_kernel.py, and share tiles.py, products.py,
+cooperative.py, parts.py and previous_state.py. generated.py holds the elementwise part of each
+built-in cell; source.py writes it, and that of other cells for functors.py. planning.py chooses
+tiles, problem.py prepares the arguments of a call, and launch.py runs it.
 
 With `TRITON_INTERPRET=1` set before Triton is imported, the kernels run in Triton's interpreter on
 the CPU. It is slow, and meant for tests.

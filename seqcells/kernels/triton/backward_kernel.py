@@ -8,13 +8,15 @@ first:
     dh += dL/dy_t                  upstream gradient by the output
     dz, ds' = the cell's gradient  elementwise, s' the state before the step
     dh' += W_hh^T dz               by `PRODUCT`, as in forward_kernel.py
+
+Before the cell's gradient, from the last stage of late products to the first, the kernel computes
+the gradient `e` by the operand of a stage: W_hh^T dz of the gates of the stage.
 """
 
 import triton
 import triton.language as tl
 
 from seqcells.kernels.triton import cooperative
-from seqcells.kernels.triton.numerics import dot
 from seqcells.kernels.triton.parts import load_parts, store_parts
 from seqcells.kernels.triton.previous_state import (
     add_recurrent_gradient,
@@ -23,7 +25,7 @@ from seqcells.kernels.triton.previous_state import (
     reset_gradients,
     split_zoneout,
 )
-from seqcells.kernels.triton.reset_before import recompute_late_input
+from seqcells.kernels.triton.products import multiply_transposed, transposed_weight_tile
 from seqcells.kernels.triton.tiles import (
     load_noise,
     load_resets,
@@ -31,41 +33,17 @@ from seqcells.kernels.triton.tiles import (
     locate_step,
     program_rows,
     program_units,
-    transposed_products,
-    transposed_weight_tile,
 )
-
-
-@triton.jit
-def multiply_transposed(
-    parts, tiles, weight, buffer, rows, nonempty, mask, units, wide, dtype: tl.constexpr,
-    GATES: tl.constexpr, FROM: tl.constexpr, H: tl.constexpr, WIDTH: tl.constexpr,
-    PRODUCT: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Return the sum of `W^T dz` over `GATES`: with `tiles[FROM:]`, or through memory."""
-    total = tl.zeros((rows.shape[0], wide.shape[1]), dtype)
-    if PRODUCT == "resident":
-        for s in tl.static_range(len(GATES)):
-            operand = tl.where(mask, parts[s], 0.0).to(weight.dtype.element_ty)
-            total += dot(operand, tiles[FROM + s], dtype, PRECISION)
-    else:
-        for s in tl.static_range(len(GATES)):
-            tl.store(buffer + rows[:, None] * (len(GATES) * H) + s * H + units, parts[s], mask)
-        tl.debug_barrier()
-        total = transposed_products(
-            buffer, rows, nonempty, weight, wide, dtype, GATES, H, WIDTH, CHUNK, PRECISION
-        )
-    return total
 
 
 @triton.jit(do_not_specialize=["B", "T", "first", "past"])
 def backward(
     weights, state, fresh, noise, noise_steps, row_info, forward_results, upstream, grad_state,
     grad_fresh, exchange, counters, partials, recurrent_grad, results, B, T, first, past,
-    cell: tl.constexpr, backward_late: tl.constexpr, dtype: tl.constexpr, H: tl.constexpr,
+    cell: tl.constexpr, late_gradient: tl.constexpr, dtype: tl.constexpr, H: tl.constexpr,
     WIDTH: tl.constexpr, GATES: tl.constexpr, SLOTS: tl.constexpr, HIDDENS: tl.constexpr,
-    HIDDEN_AT: tl.constexpr, COLUMNS: tl.constexpr, DZ: tl.constexpr, EARLY: tl.constexpr,
-    LATE: tl.constexpr, PARAMETERS: tl.constexpr, ROW_VALUES: tl.constexpr,
+    HIDDEN_AT: tl.constexpr, FROM: tl.constexpr, COUNT: tl.constexpr, COLUMNS: tl.constexpr,
+    DZ: tl.constexpr, PARAMETERS: tl.constexpr, ROW_VALUES: tl.constexpr,
     SAVED: tl.constexpr, SAVED_STATES: tl.constexpr, BEFORE_ZONEOUT: tl.constexpr,
     BLOCKS: tl.constexpr, SAVED_WIDTH: tl.constexpr, REVERSE: tl.constexpr, PRODUCT: tl.constexpr,
     PRECISION: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr, WIDE: tl.constexpr,
@@ -84,8 +62,8 @@ def backward(
         partials: buffer for partial sums over whole rows.
         recurrent_grad: `(B, WIDTH)`, `W_hh^T dz` of step `past` if the product is external.
         results: buffers for `dz (N, DZ)`, each slot in its column; the hidden state that the
-            recurrent weights multiply; the input of the late product; the gradient by the projected
-            state; the gradient by the parameters, summed over each program's rows.
+            recurrent weights multiply; the operands of late products, side by side; the gradient by
+            the projected state; the gradient by the parameters, summed over each program's rows.
 
     The other arguments are those of the forward kernel.
     """
@@ -94,9 +72,11 @@ def backward(
     read_step, drop_step = noise_steps[0], noise_steps[1]
     order, lengths, starts, resets = row_info
     outputs, saved = forward_results
-    dz_out, h_read_out, late_input_out, projected_out, summed_out = results
+    dz_out, h_read_out, operands_out, projected_out, summed_out = results
 
     SLICED: tl.constexpr = PRODUCT == "split" or PRODUCT == "streamed"
+    EARLY: tl.constexpr = COUNT[0]
+    EARLY_AT: tl.constexpr = HIDDEN_AT + FROM[0]
     # `W_hh^T dz` of a step is added to the gradient by the state in the next iteration.
     DEFERRED: tl.constexpr = SLICED or PRODUCT == "external"
     counter = counters
@@ -217,41 +197,59 @@ def backward(
             buffer = exchange + 2 * B * len(HIDDENS) * H + (n % 2) * B * WIDTH
             unprojected = multiply_transposed(
                 new_grads, projection_tiles, projection, buffer, rows, nonempty, active_wide, wide,
-                units, dtype, (0,), 0, WIDTH, H, PRODUCT, CHUNK, PRECISION,
+                units, dtype, (0,), 0, 1, WIDTH, H, PRODUCT, CHUNK, PRECISION,
             )  # fmt: skip
             new_grads = (unprojected,) + new_grads[1:]
-        dz, dp, direct = cell(
-            step_saved, row_values, before, after, new_grads, p, factor, units, H, group
-        )
-        added = tl.zeros((ROWS, WIDE), dtype)
-        if len(LATE) > 0:
-            buffer = exchange + 2 * B * len(EARLY) * H + (n % 2) * B * H
-            e = multiply_transposed(
-                dz[SLOTS - 1 :], tiles, weight, buffer, rows, nonempty, active_units, units, wide,
-                dtype, LATE, len(EARLY), H, WIDTH, PRODUCT, CHUNK, PRECISION,
+        e = ()
+        for _ in tl.static_range(1, len(COUNT)):
+            e = e + (tl.zeros((ROWS, UNITS), dtype),)
+        for stage in tl.static_range(len(COUNT) - 1, 0, -1):
+            parts = late_gradient(
+                step_saved, row_values, before, after, new_grads, p, factor, e, units, H, group,
+                stage - 1,
             )  # fmt: skip
-            dz, added = backward_late(step_saved, h_read, e, dz)
-            if late_input_out is not None:
-                pointer = late_input_out + at[:, None] * H + units
-                tl.store(pointer, recompute_late_input(step_saved, h_read), active_units)
+            buffer = exchange + (2 * FROM[stage] + (n % 2) * COUNT[stage]) * B * H
+            by_operand = multiply_transposed(
+                parts, tiles, weight, buffer, rows, nonempty, active_units, units, wide, dtype,
+                HIDDENS, FROM[stage], COUNT[stage], H, WIDTH, PRODUCT, CHUNK, PRECISION,
+            )  # fmt: skip
+            if read is not None:
+                by_operand *= read_factor
+            e = e[: stage - 1] + (by_operand,) + e[stage:]
+        if len(COUNT) > 1:
+            dz, dp, direct, operands = cell(
+                step_saved, row_values, before, after, new_grads, p, factor, e, units, H, group
+            )
+            for s in tl.static_range(len(operands)):
+                operand = operands[s]
+                if read is not None:
+                    operand *= read_factor
+                if operands_out is not None:
+                    pointer = operands_out + at[:, None] * (len(operands) * H) + s * H + units
+                    tl.store(pointer, operand, active_units)
+        else:
+            dz, dp, direct = cell(
+                step_saved, row_values, before, after, new_grads, p, factor, units, H, group
+            )
         if SLICED:  # first, since other programs wait for it
             buffer = exchange + (n % 2) * B * GATES * H
-            for s in tl.static_range(len(EARLY)):
-                column = EARLY[s] * H + units
-                tl.store(buffer + rows[:, None] * (GATES * H) + column, dz[HIDDEN_AT + s], mask)
+            for s in tl.static_range(EARLY):
+                column, part = HIDDENS[FROM[0] + s] * H + units, dz[EARLY_AT + s]
+                tl.store(buffer + rows[:, None] * (GATES * H) + column, part, mask)
             if WAITS:
                 cooperative.arrive(counter)
         for s in tl.static_range(SLOTS):
             tl.store(dz_out + at[:, None] * DZ + COLUMNS[s] * H + units, dz[s], active_units)
         if PRODUCT == "external":
-            for s in tl.static_range(len(EARLY)):
-                column = EARLY[s] * H + units
-                tl.store(exchange + rows[:, None] * (GATES * H) + column, dz[HIDDEN_AT + s], mask)
-        elif len(EARLY) > 0 and not SLICED:
-            buffer = exchange + (n % 2) * B * len(EARLY) * H
+            for s in tl.static_range(EARLY):
+                column, part = HIDDENS[FROM[0] + s] * H + units, dz[EARLY_AT + s]
+                tl.store(exchange + rows[:, None] * (GATES * H) + column, part, mask)
+        added = tl.zeros((ROWS, WIDE), dtype)
+        if EARLY > 0 and not DEFERRED:
+            buffer = exchange + (2 * FROM[0] + (n % 2) * EARLY) * B * H
             added += multiply_transposed(
-                dz[HIDDEN_AT:], tiles, weight, buffer, rows, nonempty, active_units, units, wide,
-                dtype, EARLY, 0, H, WIDTH, PRODUCT, CHUNK, PRECISION,
+                dz[EARLY_AT:], tiles, weight, buffer, rows, nonempty, active_units, units, wide,
+                dtype, HIDDENS, FROM[0], EARLY, H, WIDTH, PRODUCT, CHUNK, PRECISION,
             )  # fmt: skip
         if read is not None and not DEFERRED:
             added *= read_factor

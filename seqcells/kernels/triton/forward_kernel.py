@@ -20,7 +20,6 @@ import triton
 import triton.language as tl
 
 from seqcells.kernels.triton import cooperative
-from seqcells.kernels.triton.numerics import dot
 from seqcells.kernels.triton.parts import (
     apply_reset,
     apply_resets,
@@ -28,38 +27,15 @@ from seqcells.kernels.triton.parts import (
     load_parts,
     store_parts,
 )
-from seqcells.kernels.triton.reset_before import late_input
+from seqcells.kernels.triton.products import multiply, weight_tile
 from seqcells.kernels.triton.tiles import (
     load_noise,
     load_resets,
     load_units,
     locate_step,
-    products,
     program_rows,
     program_units,
-    weight_tile,
 )
-
-
-@triton.jit
-def multiply(
-    h, tiles, weight, buffer, rows, nonempty, mask, wide, units, dtype: tl.constexpr,
-    GATES: tl.constexpr, FROM: tl.constexpr, H: tl.constexpr, WIDTH: tl.constexpr,
-    PRODUCT: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Return `W h` for each gate in `GATES`: with `tiles[FROM:]`, or through memory."""
-    sums = ()
-    if PRODUCT == "resident":
-        operand = h.to(weight.dtype.element_ty)
-        for s in tl.static_range(len(GATES)):
-            sums = sums + (dot(operand, tiles[FROM + s], dtype, PRECISION),)
-    else:
-        tl.store(buffer + rows[:, None] * WIDTH + wide, h, mask)
-        tl.debug_barrier()
-        sums = products(
-            buffer, rows, nonempty, weight, units, dtype, GATES, H, WIDTH, CHUNK, PRECISION
-        )
-    return sums
 
 
 @triton.jit
@@ -80,53 +56,64 @@ def publish(
 
 @triton.jit
 def read_inputs(
-    from_input, at, units, mask, dtype: tl.constexpr, H: tl.constexpr, GATES: tl.constexpr,
+    from_input, at, units, mask, dtype: tl.constexpr, H: tl.constexpr, INPUT_GATES: tl.constexpr,
     INPUTS: tl.constexpr,
 ):  # fmt: skip
     """Load the product with the inputs for each slot that has one."""
     results = ()
     for s in tl.static_range(len(INPUTS)):
-        product = load_units(from_input + INPUTS[s] * H, at, GATES * H, units, mask, dtype)
+        product = load_units(from_input + INPUTS[s] * H, at, INPUT_GATES * H, units, mask, dtype)
         results = results + (product,)
     return results
 
 
 @triton.jit
-def sum_slots(
-    inputs, mask, hidden, biases, dtype: tl.constexpr, SLOTS: tl.constexpr, HIDDEN_AT: tl.constexpr
+def start_sums(
+    inputs, mask, biases, dtype: tl.constexpr, SLOTS: tl.constexpr, HIDDEN_AT: tl.constexpr
 ):
-    """Return each slot's sum of its input product, its hidden product and its bias."""
+    """Return each slot's sum of its input product and the bias of its recurrent product."""
     z = ()
     for s in tl.static_range(SLOTS):
         total = tl.zeros(mask.shape, dtype)
         if s < len(inputs):
             total = inputs[s]
-        if s >= HIDDEN_AT:
-            if s - HIDDEN_AT < len(biases):
-                total += biases[s - HIDDEN_AT]
-            if s - HIDDEN_AT < len(hidden):
-                total += hidden[s - HIDDEN_AT]
+        if s >= HIDDEN_AT and s - HIDDEN_AT < len(biases):
+            total += biases[s - HIDDEN_AT]
         z = z + (total,)
     return z
+
+
+@triton.jit
+def add_products(z, products, FIRST: tl.constexpr):
+    """Add recurrent products to the sums of adjacent slots, of which `FIRST` is the first."""
+    sums = z[:FIRST]
+    for s in tl.static_range(len(products)):
+        sums = sums + (z[FIRST + s] + products[s],)
+    return sums + z[FIRST + len(products) :]
 
 
 @triton.jit(do_not_specialize=["B", "T", "first", "past"])
 def forward(
     from_input, weights, state, fresh, noise, noise_steps, row_info, exchange, counters, partials,
     sums, results, saved, B, T, first, past,
-    cell: tl.constexpr, dtype: tl.constexpr, H: tl.constexpr, WIDTH: tl.constexpr,
-    GATES: tl.constexpr, SLOTS: tl.constexpr, INPUTS: tl.constexpr, HIDDENS: tl.constexpr,
-    HIDDEN_AT: tl.constexpr, EARLY: tl.constexpr, LATE: tl.constexpr, PARAMETERS: tl.constexpr,
-    SAVED_STATES: tl.constexpr, SAVES_AFTER_ZONEOUT: tl.constexpr, BEFORE_ZONEOUT: tl.constexpr,
-    UNPROJECTED: tl.constexpr, BLOCKS: tl.constexpr, SAVED_WIDTH: tl.constexpr,
-    REVERSE: tl.constexpr, PRODUCT: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr,
-    UNITS: tl.constexpr, WIDE: tl.constexpr, WHOLE: tl.constexpr, PARTS: tl.constexpr,
-    CHUNK: tl.constexpr, MEANS: tl.constexpr, EXCHANGES: tl.constexpr, WAITS: tl.constexpr,
+    cell: tl.constexpr, late_operand: tl.constexpr, dtype: tl.constexpr, H: tl.constexpr,
+    WIDTH: tl.constexpr, GATES: tl.constexpr, INPUT_GATES: tl.constexpr, SLOTS: tl.constexpr,
+    INPUTS: tl.constexpr, HIDDENS: tl.constexpr, HIDDEN_AT: tl.constexpr, FROM: tl.constexpr,
+    COUNT: tl.constexpr, PARAMETERS: tl.constexpr, SAVED_STATES: tl.constexpr,
+    SAVES_AFTER_ZONEOUT: tl.constexpr, BEFORE_ZONEOUT: tl.constexpr, UNPROJECTED: tl.constexpr,
+    BLOCKS: tl.constexpr, SAVED_WIDTH: tl.constexpr, REVERSE: tl.constexpr, PRODUCT: tl.constexpr,
+    PRECISION: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr, WIDE: tl.constexpr,
+    WHOLE: tl.constexpr, PARTS: tl.constexpr, CHUNK: tl.constexpr, MEANS: tl.constexpr,
+    EXCHANGES: tl.constexpr, WAITS: tl.constexpr,
 ):  # fmt: skip
     """Run steps `first` to `past` - 1, reading and updating the state `(B, ...)` in place.
 
+    `HIDDENS` holds the gates of the slots from `HIDDEN_AT` on, which contain a recurrent product.
+    Product 0 multiplies the hidden state, product n the operand of stage n of the late products. It
+    has `COUNT[n]` gates, from `HIDDENS[FROM[n]]` on.
+
     Args:
-        from_input: `(N, GATES * H)`, the products with the inputs, biases included.
+        from_input: `(N, INPUT_GATES * H)`, the products with the inputs, biases included.
         weights: the recurrent weights, their low digits (or None), their bias, the projection, and
             the parameters that the step reads outside the products.
         noise: the factors `read` and `drop`, and the zoneout share of each part of the state.
@@ -145,6 +132,7 @@ def forward(
     order, lengths, starts, resets = row_info
     SPAN: tl.constexpr = max(H, WIDTH)
     SLICED: tl.constexpr = PRODUCT == "split" or PRODUCT == "streamed"
+    EARLY: tl.constexpr = COUNT[0]
     counter = counters
     if SLICED:
         counter = counters + tl.program_id(0) * 32
@@ -193,15 +181,17 @@ def forward(
             reset = load_resets(resets, t, rows, active, B)
             h = apply_reset(h, fresh[0], reset, rows, WIDTH, wide, active_wide, dtype)
             further = apply_resets(further, fresh[1:], reset, rows, H, units, active_units, dtype)
-        inputs = read_inputs(from_input, at, units, active_units, dtype, H, GATES, INPUTS)
+        inputs = read_inputs(from_input, at, units, active_units, dtype, H, INPUT_GATES, INPUTS)
         h_read = h
         if read is not None and not SLICED:
-            h_read = h * load_noise(read, read_step, t, rows, WIDTH, wide, active_wide, dtype)
+            read_factor = load_noise(read, read_step, t, rows, WIDTH, wide, active_wide, dtype)
+            h_read = h * read_factor
 
         hidden = ()
         if PRODUCT == "external":
-            for s in tl.static_range(len(EARLY)):
-                total = load_units(sums + EARLY[s] * H, rows, GATES * H, units, active_units, dtype)
+            for s in tl.static_range(EARLY):
+                column = sums + HIDDENS[FROM[0] + s] * H
+                total = load_units(column, rows, GATES * H, units, active_units, dtype)
                 hidden = hidden + (total,)
         elif SLICED:
             arrivals = (n - first) * (1 + EXCHANGES) + 1
@@ -215,33 +205,38 @@ def forward(
                 buffer, rows, nonempty, weight, tiles, low_tiles, units, dtype, GATES, H, WHOLE,
                 CHUNK, PRECISION,
             )  # fmt: skip
-            for s in tl.static_range(len(EARLY)):
-                hidden = hidden + (gate_products[EARLY[s]],)
-        elif len(EARLY) > 0:
+            for s in tl.static_range(EARLY):
+                hidden = hidden + (gate_products[HIDDENS[FROM[0] + s]],)
+        elif EARLY > 0:
             buffer = exchange + (n % 2) * B * SPAN
             hidden = multiply(
                 h_read, tiles, weight, buffer, rows, nonempty, active_wide, wide, units, dtype,
-                EARLY, 0, H, WIDTH, PRODUCT, CHUNK, PRECISION,
+                HIDDENS, FROM[0], EARLY, H, WIDTH, PRODUCT, CHUNK, PRECISION,
             )  # fmt: skip
-        z = sum_slots(inputs, active_units, hidden, biases, dtype, SLOTS, HIDDEN_AT)
-        if len(LATE) > 0:
-            buffer = exchange + (2 + n % 2) * B * SPAN
-            (last,) = multiply(
-                late_input(z, h_read), tiles, weight, buffer, rows, nonempty, active_wide, wide,
-                units, dtype, LATE, len(EARLY), H, WIDTH, PRODUCT, CHUNK, PRECISION,
-            )  # fmt: skip
-            z = z[: SLOTS - 1] + (z[SLOTS - 1] + last,)
-
+        z = start_sums(inputs, active_units, biases, dtype, SLOTS, HIDDEN_AT)
+        z = add_products(z, hidden, HIDDEN_AT + FROM[0])
         factor = 1.0
         if drop is not None:
             factor = load_noise(drop, drop_step, t, rows, H, units, active_units, dtype)
+        for stage in tl.static_range(1, len(COUNT)):
+            (operand,) = late_operand(z, (h,) + further, p, factor, units, H, group, stage - 1)
+            if read is not None:
+                operand *= read_factor
+            # The product reads all units of the tile. Those that do not exist may be NaN.
+            operand = tl.where(active_units, operand, 0.0)
+            buffer = exchange + (2 * stage + n % 2) * B * SPAN
+            hidden = multiply(
+                operand, tiles, weight, buffer, rows, nonempty, active_wide, wide, units, dtype,
+                HIDDENS, FROM[stage], COUNT[stage], H, WIDTH, PRODUCT, CHUNK, PRECISION,
+            )  # fmt: skip
+            z = add_products(z, hidden, HIDDEN_AT + FROM[stage])
         new, step_saved, row_values = cell(z, (h,) + further, p, factor, units, H, group)
         new_h = new[0]
         if projection is not None:
-            buffer = exchange + (4 + n % 2) * B * SPAN
+            buffer = exchange + (2 * len(COUNT) + n % 2) * B * SPAN
             (new_h,) = multiply(
                 new_h, projection_tiles, projection, buffer, rows, nonempty, active_units, units,
-                wide, dtype, (0,), 0, WIDTH, H, PRODUCT, CHUNK, PRECISION,
+                wide, dtype, (0,), 0, 1, WIDTH, H, PRODUCT, CHUNK, PRECISION,
             )  # fmt: skip
         h = apply_zoneout(h, new_h, zone[0], zone_step[0], t, rows, WIDTH, wide, active_wide, dtype)
         if SLICED:  # first, since other programs wait for it

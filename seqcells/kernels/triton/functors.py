@@ -9,75 +9,72 @@ from typing import Any, NamedTuple, Self
 
 from seqcells.equations.catalogue import Kernel
 from seqcells.equations.program import CACHE_SIZE, Program
-from seqcells.equations.step import Slots, step_of
-from seqcells.kernels.triton import generated, reset_before
+from seqcells.equations.slots import Slots
+from seqcells.equations.step import step_of
+from seqcells.kernels.triton import generated
 from seqcells.kernels.triton.source import IMPORTS, source_of
 
 
 class Functor(NamedTuple):
-    """The functions of a cell, and the slots of its sums as in native/functor.hpp.
+    """The functions of a cell (source.py), and the slots of its sums as in native/functor.hpp.
 
     Attributes:
+        operand: operand of a stage of late products; None without stages.
+        late_gradient: gradient by the sums of a stage; None without stages.
         saved_states: indices among the saved values of the state's parts after the first.
-        late_slots: number of products that read a result of the other products.
         means: number of means over whole rows, forward and backward.
         exchanges: number of exchanges of partial sums for these means, forward and backward.
     """
 
     forward: Any
     backward: Any
-    backward_late: Any
+    operand: Any
+    late_gradient: Any
     slots: Slots
-    saved_states: tuple[int, ...] = ()
-    late_slots: int = 0
-    means: tuple[int, int] = (0, 0)
-    exchanges: tuple[int, int] = (0, 0)
+    saved_states: tuple[int, ...]
+    means: tuple[int, int]
+    exchanges: tuple[int, int]
 
     @classmethod
     def of(cls, module: Any, name: str, program: Program) -> Self:
         step = step_of(program)
-        forward, backward = getattr(module, f"{name}_forward"), getattr(module, f"{name}_backward")
+        names = "forward", "backward", "operand", "late_gradient"
+        forward, backward, operand, late_gradient = (
+            getattr(module, f"{name}_{suffix}", None) for suffix in names
+        )
         levels = step.forward.means, step.backward.means
         means = len(levels[0]), len(levels[1])
         exchanges = len(set(levels[0])), len(set(levels[1]))
-        saved_states = tuple(step.saved_states)
-        return cls(forward, backward, None, step.slots, saved_states, 0, means, exchanges)
+        states = tuple(step.saved_states)
+        return cls(forward, backward, operand, late_gradient, step.slots, states, means, exchanges)
 
     @property
     def columns(self) -> tuple[int, ...]:
         """The column of `dz` that holds each slot's gradient.
 
-        Gradients by input products come first, in the order of the gates. Those by separate hidden
-        products follow.
+        Gradients by input products come first, in the order of the gates. Those by hidden products
+        alone follow, in the same order.
         """
-        inputs, separate = self.slots.inputs, len(self.slots.separate)
-        return (*inputs, *(len(inputs) + n for n in range(separate)))
+        inputs, unshared = self.slots.inputs, self.slots.unshared
+        return (*inputs, *(len(inputs) + sorted(unshared).index(gate) for gate in unshared))
 
     @property
-    def early_gates(self) -> tuple[int, ...]:
-        """The gates whose hidden product depends on no other gate."""
-        return self.slots.hidden[: len(self.slots.hidden) - self.late_slots]
-
-    @property
-    def late_gates(self) -> tuple[int, ...]:
-        """The gates whose hidden product reads the result of another gate."""
-        return self.slots.hidden[len(self.slots.hidden) - self.late_slots :]
+    def stages(self) -> int:
+        """The number of stages of late products."""
+        return len(self.slots.stages) - 1
 
     def column_of_hidden(self, gate: int) -> int:
         """Return the column of `dz` with the gradient by a gate's hidden product."""
-        return self.columns[len(self.slots.separate) + self.slots.hidden.index(gate)]
+        return self.columns[self.slots.of("h", gate)]
+
+    def stage_of(self, gate: int) -> int:
+        """Return the index in `slots.stages` of a gate's hidden product."""
+        return next(n for n, gates in enumerate(self.slots.stages) if gate in gates)
 
 
 @functools.lru_cache(maxsize=CACHE_SIZE)
 def functor_of(kernel: Kernel) -> Functor:
     """Return the functor of a kernel, written from its program if it is not built in."""
-    if kernel.handwritten:
-        forward, backward, backward_late = (
-            getattr(reset_before, f"{kernel.name}_{suffix}")
-            for suffix in ("forward", "backward", "backward_late")
-        )
-        slots = Slots(shared=tuple(range(kernel.gates)))
-        return Functor(forward, backward, backward_late, slots, late_slots=1)
     program = kernel.program
     if kernel.number is not None:
         return Functor.of(generated, kernel.name, program)

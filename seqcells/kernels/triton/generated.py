@@ -73,6 +73,65 @@ def gru_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexp
 
 
 @triton.jit
+def gru_reset_before_forward(z, state, p, drop, units, H: tl.constexpr, group):
+    v4 = tl.sigmoid(z[0])
+    v5 = state[0] * v4
+    v1 = tl.sigmoid(z[1])
+    v2 = 1.0 - v1
+    v11 = state[0] * v1
+    v8 = tanh(z[2])
+    v9 = drop * v8
+    v10 = v2 * v9
+    v12 = v10 + v11
+    return (v12,), (v4, v8, v1), ()
+
+
+@triton.jit
+def gru_reset_before_backward(saved, row, before, after, grad, p, drop, e, units, H: tl.constexpr, group):
+    v14 = before[0] * grad[0]
+    v9 = drop * saved[1]
+    v15 = v9 * grad[0]
+    v29 = v14 - v15
+    v2 = 1.0 - saved[2]
+    v30 = saved[2] * v2
+    v31 = v29 * v30
+    v16 = v2 * grad[0]
+    v18 = drop * v16
+    v19 = saved[1] * saved[1]
+    v20 = 1.0 - v19
+    v21 = v18 * v20
+    v5 = before[0] * saved[0]
+    v23 = before[0] * e[0]
+    v25 = 1.0 - saved[0]
+    v26 = saved[0] * v25
+    v27 = v23 * v26
+    v13 = saved[2] * grad[0]
+    v22 = saved[0] * e[0]
+    v24 = v13 + v22
+    return (v27, v31, v21), (), (v24,), (v5,)
+
+
+@triton.jit
+def gru_reset_before_operand(z, state, p, drop, units, H: tl.constexpr, group, stage: tl.constexpr):
+    if stage == 0:
+        v4 = tl.sigmoid(z[0])
+        v5 = state[0] * v4
+        return (v5,)
+
+
+@triton.jit
+def gru_reset_before_late_gradient(saved, row, before, after, grad, p, drop, e, units, H: tl.constexpr, group, stage: tl.constexpr):
+    if stage == 0:
+        v2 = 1.0 - saved[2]
+        v16 = v2 * grad[0]
+        v18 = drop * v16
+        v19 = saved[1] * saved[1]
+        v20 = 1.0 - v19
+        v21 = v18 * v20
+        return (v21,)
+
+
+@triton.jit
 def lstm_forward(z, state, p, drop, units, H: tl.constexpr, group):
     v1 = tl.sigmoid(z[3])
     v3 = tl.sigmoid(z[1])
@@ -415,18 +474,20 @@ def layer_norm_gru_forward(z, state, p, drop, units, H: tl.constexpr, group):
     v63 = v32 * v62
     v64 = state[0] * v31
     v65 = v63 + v64
-    return (v65,), (v4, v50, v31, v61, v58, v3, v34, v19, v18, v43), (v11, v38, v26, v47)
+    return (v65,), (v4, v48, v31, v61, v58, v3, v34, v19, v18, v43), (v11, v38, v26, v47)
 
 
 @triton.jit
 def layer_norm_gru_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
+    v49 = p[11] * saved[1]
+    v50 = p[5] + v49
     v32 = 1.0 - saved[2]
     v69 = v32 * grad[0]
     v71 = drop * v69
     v72 = saved[3] * saved[3]
     v73 = 1.0 - v72
     v74 = v71 * v73
-    v76 = saved[1] * v74
+    v76 = v50 * v74
     v77 = 1.0 - saved[4]
     v78 = saved[4] * v77
     v79 = v76 * v78
@@ -447,8 +508,7 @@ def layer_norm_gru_backward(saved, row, before, after, grad, p, drop, units, H: 
     v80 = v54 * v79
     v27 = saved[8] * row[2]
     v122 = v27 * v121
-    v48 = saved[9] * row[3]
-    v88 = v48 * v75
+    v88 = saved[1] * v75
     v85 = p[6] * v79
     v87 = saved[0] * v85
     v149 = p[7] * v121
@@ -693,6 +753,61 @@ def mgu_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexp
 
 
 @triton.jit
+def mgu_reset_before_forward(z, state, p, drop, units, H: tl.constexpr, group):
+    v1 = tl.sigmoid(z[0])
+    v4 = state[0] * v1
+    v2 = 1.0 - v1
+    v3 = state[0] * v2
+    v7 = tanh(z[1])
+    v8 = drop * v7
+    v9 = v1 * v8
+    v10 = v3 + v9
+    return (v10,), (v7, v1), ()
+
+
+@triton.jit
+def mgu_reset_before_backward(saved, row, before, after, grad, p, drop, e, units, H: tl.constexpr, group):
+    v12 = saved[1] * grad[0]
+    v14 = drop * v12
+    v15 = saved[0] * saved[0]
+    v16 = 1.0 - v15
+    v17 = v14 * v16
+    v4 = before[0] * saved[1]
+    v8 = drop * saved[0]
+    v11 = v8 * grad[0]
+    v19 = before[0] * e[0]
+    v20 = v11 + v19
+    v22 = before[0] * grad[0]
+    v25 = v20 - v22
+    v2 = 1.0 - saved[1]
+    v26 = saved[1] * v2
+    v27 = v25 * v26
+    v18 = saved[1] * e[0]
+    v21 = v2 * grad[0]
+    v23 = v18 + v21
+    return (v27, v17), (), (v23,), (v4,)
+
+
+@triton.jit
+def mgu_reset_before_operand(z, state, p, drop, units, H: tl.constexpr, group, stage: tl.constexpr):
+    if stage == 0:
+        v1 = tl.sigmoid(z[0])
+        v4 = state[0] * v1
+        return (v4,)
+
+
+@triton.jit
+def mgu_reset_before_late_gradient(saved, row, before, after, grad, p, drop, e, units, H: tl.constexpr, group, stage: tl.constexpr):
+    if stage == 0:
+        v12 = saved[1] * grad[0]
+        v14 = drop * v12
+        v15 = saved[0] * saved[0]
+        v16 = 1.0 - v15
+        v17 = v14 * v16
+        return (v17,)
+
+
+@triton.jit
 def indrnn_relu_forward(z, state, p, drop, units, H: tl.constexpr, group):
     v0 = state[0] * drop
     v1 = p[0] * v0
@@ -807,7 +922,7 @@ def slstm_forward(z, state, p, drop, units, H: tl.constexpr, group):
     v4 = softplus(v3)
     v5 = state[3] - v4
     v7 = v5 - z[0]
-    v8 = z[0] - v5
+    v8 = -v7
     v9 = z[0] + v5
     v10 = 0.5 * v9
     v11 = tl.where(v8 > 0, z[0], v10)
@@ -825,7 +940,7 @@ def slstm_forward(z, state, p, drop, units, H: tl.constexpr, group):
     v24 = state[2] * v14
     v25 = v17 + v24
     v26 = v23 / v25
-    return (v26, v22, v25, v12), (v22, v25, v12, v17, v19, v1, v8, v7, v14, z[1]), ()
+    return (v26, v22, v25, v12), (v22, v25, v12, v17, v19, v1, v7, v14, z[1]), ()
 
 
 @triton.jit
@@ -840,23 +955,24 @@ def slstm_backward(saved, row, before, after, grad, p, drop, units, H: tl.conste
     v37 = v20 * v36
     v39 = v31 + v37
     v45 = saved[3] * v39
+    v8 = -saved[6]
     v47 = grad[3] - v45
     v33 = before[2] * v31
     v49 = before[1] * v36
     v50 = v33 + v49
-    v51 = saved[8] * v50
+    v51 = saved[7] * v50
     v53 = v47 - v51
-    v55 = tl.where(saved[7] > 0, 0.0, v53)
-    v57 = tl.where(saved[6] > 0, v55, 0.0)
+    v55 = tl.where(saved[6] > 0, 0.0, v53)
+    v57 = tl.where(v8 > 0, v55, 0.0)
     v59 = v45 + v57
-    v58 = tl.where(saved[6] > 0, 0.0, v55)
+    v58 = tl.where(v8 > 0, 0.0, v55)
     v61 = 0.5 * v58
     v62 = v59 + v61
-    v54 = tl.where(saved[7] > 0, v53, 0.0)
+    v54 = tl.where(saved[6] > 0, v53, 0.0)
     v56 = v51 + v54
     v63 = v56 + v61
     v64 = -v63
-    v3 = -saved[9]
+    v3 = -saved[8]
     v65 = tl.sigmoid(v3)
     v66 = v64 * v65
     v67 = -v66
@@ -869,6 +985,354 @@ def slstm_backward(saved, row, before, after, grad, p, drop, units, H: tl.conste
     v68 = 1.0 - saved[5]
     v69 = saved[5] * v68
     v70 = v34 * v69
-    v48 = saved[8] * v36
-    v32 = saved[8] * v31
+    v48 = saved[7] * v36
+    v32 = saved[7] * v31
     return (v62, v67, v44, v70), (), (full_like(0.0, grad[0]), v48, v32, v63)
+
+
+@triton.jit
+def multiplicative_lstm_forward(z, state, p, drop, units, H: tl.constexpr, group):
+    v0 = z[0] * z[5]
+    v3 = tl.sigmoid(z[4])
+    v6 = tl.sigmoid(z[2])
+    v7 = state[1] * v6
+    v10 = tl.sigmoid(z[1])
+    v13 = tanh(z[3])
+    v14 = drop * v13
+    v15 = v10 * v14
+    v16 = v7 + v15
+    v17 = tanh(v16)
+    v18 = v3 * v17
+    return (v18, v16), (v16, z[5], v13, v3, v10, v6, z[0]), ()
+
+
+@triton.jit
+def multiplicative_lstm_backward(saved, row, before, after, grad, p, drop, e, units, H: tl.constexpr, group):
+    v14 = drop * saved[2]
+    v20 = saved[3] * grad[0]
+    v17 = tanh(saved[0])
+    v21 = v17 * v17
+    v22 = 1.0 - v21
+    v23 = v20 * v22
+    v24 = v23 + grad[1]
+    v25 = v14 * v24
+    v32 = 1.0 - saved[4]
+    v33 = saved[4] * v32
+    v34 = v25 * v33
+    v36 = before[1] * v24
+    v37 = 1.0 - saved[5]
+    v38 = saved[5] * v37
+    v39 = v36 * v38
+    v26 = saved[4] * v24
+    v28 = drop * v26
+    v29 = saved[2] * saved[2]
+    v30 = 1.0 - v29
+    v31 = v28 * v30
+    v19 = v17 * grad[0]
+    v40 = 1.0 - saved[3]
+    v41 = saved[3] * v40
+    v42 = v19 * v41
+    v0 = saved[6] * saved[1]
+    v35 = saved[5] * v24
+    v43 = saved[1] * e[0]
+    v44 = saved[6] * e[0]
+    return (v43, v34, v39, v31, v42, v44), (), (full_like(0.0, grad[0]), v35), (v0,)
+
+
+@triton.jit
+def multiplicative_lstm_operand(z, state, p, drop, units, H: tl.constexpr, group, stage: tl.constexpr):
+    if stage == 0:
+        v0 = z[0] * z[5]
+        return (v0,)
+
+
+@triton.jit
+def multiplicative_lstm_late_gradient(saved, row, before, after, grad, p, drop, e, units, H: tl.constexpr, group, stage: tl.constexpr):
+    if stage == 0:
+        v17 = tanh(saved[0])
+        v19 = v17 * grad[0]
+        v40 = 1.0 - saved[3]
+        v41 = saved[3] * v40
+        v42 = v19 * v41
+        v20 = saved[3] * grad[0]
+        v21 = v17 * v17
+        v22 = 1.0 - v21
+        v23 = v20 * v22
+        v24 = v23 + grad[1]
+        v36 = before[1] * v24
+        v37 = 1.0 - saved[5]
+        v38 = saved[5] * v37
+        v39 = v36 * v38
+        v14 = drop * saved[2]
+        v25 = v14 * v24
+        v32 = 1.0 - saved[4]
+        v33 = saved[4] * v32
+        v34 = v25 * v33
+        v26 = saved[4] * v24
+        v28 = drop * v26
+        v29 = saved[2] * saved[2]
+        v30 = 1.0 - v29
+        v31 = v28 * v30
+        return (v34, v39, v31, v42)
+
+
+@triton.jit
+def rhn_forward(z, state, p, drop, units, H: tl.constexpr, group):
+    v1 = tl.sigmoid(z[1])
+    v3 = tanh(z[0])
+    v4 = drop * v3
+    v5 = v1 * v4
+    v6 = 1.0 - v1
+    v7 = state[0] * v6
+    v8 = v5 + v7
+    v10 = tl.sigmoid(z[3])
+    v12 = tanh(z[2])
+    v13 = drop * v12
+    v14 = v10 * v13
+    v15 = 1.0 - v10
+    v16 = v8 * v15
+    v17 = v14 + v16
+    v19 = tl.sigmoid(z[5])
+    v21 = tanh(z[4])
+    v22 = drop * v21
+    v23 = v19 * v22
+    v24 = 1.0 - v19
+    v25 = v17 * v24
+    v26 = v23 + v25
+    return (v26,), (v1, v10, v19, v3, v12, v21), ()
+
+
+@triton.jit
+def rhn_backward(saved, row, before, after, grad, p, drop, e, units, H: tl.constexpr, group):
+    v31 = saved[2] * grad[0]
+    v34 = drop * v31
+    v35 = saved[5] * saved[5]
+    v36 = 1.0 - v35
+    v37 = v34 * v36
+    v22 = drop * saved[5]
+    v30 = v22 * grad[0]
+    v13 = drop * saved[4]
+    v14 = saved[1] * v13
+    v4 = drop * saved[3]
+    v5 = saved[0] * v4
+    v6 = 1.0 - saved[0]
+    v7 = before[0] * v6
+    v8 = v5 + v7
+    v15 = 1.0 - saved[1]
+    v16 = v8 * v15
+    v17 = v14 + v16
+    v28 = v17 * grad[0]
+    v32 = v30 - v28
+    v24 = 1.0 - saved[2]
+    v38 = saved[2] * v24
+    v39 = v32 * v38
+    v27 = v24 * grad[0]
+    v40 = v27 + e[1]
+    v45 = saved[1] * v40
+    v48 = drop * v45
+    v50 = saved[4] * saved[4]
+    v51 = 1.0 - v50
+    v52 = v48 * v51
+    v44 = v13 * v40
+    v42 = v8 * v40
+    v46 = v44 - v42
+    v53 = saved[1] * v15
+    v54 = v46 * v53
+    v41 = v15 * v40
+    v55 = v41 + e[0]
+    v60 = saved[0] * v55
+    v63 = drop * v60
+    v65 = saved[3] * saved[3]
+    v66 = 1.0 - v65
+    v67 = v63 * v66
+    v59 = v4 * v55
+    v57 = before[0] * v55
+    v61 = v59 - v57
+    v68 = saved[0] * v6
+    v69 = v61 * v68
+    v56 = v6 * v55
+    return (v67, v69, v52, v54, v37, v39), (), (v56,), (v8, v17)
+
+
+@triton.jit
+def rhn_operand(z, state, p, drop, units, H: tl.constexpr, group, stage: tl.constexpr):
+    if stage == 0:
+        v1 = tl.sigmoid(z[1])
+        v3 = tanh(z[0])
+        v4 = drop * v3
+        v5 = v1 * v4
+        v6 = 1.0 - v1
+        v7 = state[0] * v6
+        v8 = v5 + v7
+        return (v8,)
+    elif stage == 1:
+        v10 = tl.sigmoid(z[3])
+        v12 = tanh(z[2])
+        v13 = drop * v12
+        v14 = v10 * v13
+        v1 = tl.sigmoid(z[1])
+        v3 = tanh(z[0])
+        v4 = drop * v3
+        v5 = v1 * v4
+        v6 = 1.0 - v1
+        v7 = state[0] * v6
+        v8 = v5 + v7
+        v15 = 1.0 - v10
+        v16 = v8 * v15
+        v17 = v14 + v16
+        return (v17,)
+
+
+@triton.jit
+def rhn_late_gradient(saved, row, before, after, grad, p, drop, e, units, H: tl.constexpr, group, stage: tl.constexpr):
+    if stage == 0:
+        v13 = drop * saved[4]
+        v24 = 1.0 - saved[2]
+        v27 = v24 * grad[0]
+        v40 = v27 + e[1]
+        v44 = v13 * v40
+        v4 = drop * saved[3]
+        v5 = saved[0] * v4
+        v6 = 1.0 - saved[0]
+        v7 = before[0] * v6
+        v8 = v5 + v7
+        v42 = v8 * v40
+        v46 = v44 - v42
+        v15 = 1.0 - saved[1]
+        v53 = saved[1] * v15
+        v54 = v46 * v53
+        v45 = saved[1] * v40
+        v48 = drop * v45
+        v50 = saved[4] * saved[4]
+        v51 = 1.0 - v50
+        v52 = v48 * v51
+        return (v52, v54)
+    elif stage == 1:
+        v22 = drop * saved[5]
+        v30 = v22 * grad[0]
+        v13 = drop * saved[4]
+        v14 = saved[1] * v13
+        v4 = drop * saved[3]
+        v5 = saved[0] * v4
+        v6 = 1.0 - saved[0]
+        v7 = before[0] * v6
+        v8 = v5 + v7
+        v15 = 1.0 - saved[1]
+        v16 = v8 * v15
+        v17 = v14 + v16
+        v28 = v17 * grad[0]
+        v32 = v30 - v28
+        v24 = 1.0 - saved[2]
+        v38 = saved[2] * v24
+        v39 = v32 * v38
+        v31 = saved[2] * grad[0]
+        v34 = drop * v31
+        v35 = saved[5] * saved[5]
+        v36 = 1.0 - v35
+        v37 = v34 * v36
+        return (v37, v39)
+
+
+@triton.jit
+def lem_forward(z, state, p, drop, units, H: tl.constexpr, group):
+    v5 = tl.sigmoid(z[0])
+    v6 = 1.0 - v5
+    v7 = state[1] * v6
+    v9 = tanh(z[2])
+    v10 = drop * v9
+    v11 = v5 * v10
+    v12 = v7 + v11
+    v1 = tl.sigmoid(z[1])
+    v2 = 1.0 - v1
+    v3 = state[0] * v2
+    v15 = tanh(z[3])
+    v16 = drop * v15
+    v17 = v1 * v16
+    v18 = v3 + v17
+    return (v18, v12), (v12, v9, v5, v15, v1), ()
+
+
+@triton.jit
+def lem_backward(saved, row, before, after, grad, p, drop, e, units, H: tl.constexpr, group):
+    v16 = drop * saved[3]
+    v19 = v16 * grad[0]
+    v42 = before[0] * grad[0]
+    v44 = v19 - v42
+    v2 = 1.0 - saved[4]
+    v45 = saved[4] * v2
+    v46 = v44 * v45
+    v20 = saved[4] * grad[0]
+    v22 = drop * v20
+    v23 = saved[3] * saved[3]
+    v24 = 1.0 - v23
+    v25 = v22 * v24
+    v10 = drop * saved[1]
+    v26 = grad[1] + e[0]
+    v27 = v10 * v26
+    v36 = before[1] * v26
+    v38 = v27 - v36
+    v6 = 1.0 - saved[2]
+    v39 = saved[2] * v6
+    v40 = v38 * v39
+    v28 = saved[2] * v26
+    v30 = drop * v28
+    v32 = saved[1] * saved[1]
+    v33 = 1.0 - v32
+    v34 = v30 * v33
+    v41 = v2 * grad[0]
+    v35 = v6 * v26
+    return (v40, v46, v34, v25), (), (v41, v35), (saved[0],)
+
+
+@triton.jit
+def lem_operand(z, state, p, drop, units, H: tl.constexpr, group, stage: tl.constexpr):
+    if stage == 0:
+        v5 = tl.sigmoid(z[0])
+        v6 = 1.0 - v5
+        v7 = state[1] * v6
+        v9 = tanh(z[2])
+        v10 = drop * v9
+        v11 = v5 * v10
+        v12 = v7 + v11
+        return (v12,)
+
+
+@triton.jit
+def lem_late_gradient(saved, row, before, after, grad, p, drop, e, units, H: tl.constexpr, group, stage: tl.constexpr):
+    if stage == 0:
+        v20 = saved[4] * grad[0]
+        v22 = drop * v20
+        v23 = saved[3] * saved[3]
+        v24 = 1.0 - v23
+        v25 = v22 * v24
+        return (v25,)
+
+
+@triton.jit
+def ugrnn_forward(z, state, p, drop, units, H: tl.constexpr, group):
+    v1 = tl.sigmoid(z[0])
+    v2 = state[0] * v1
+    v3 = 1.0 - v1
+    v5 = tanh(z[1])
+    v6 = drop * v5
+    v7 = v3 * v6
+    v8 = v2 + v7
+    return (v8,), (v5, v1), ()
+
+
+@triton.jit
+def ugrnn_backward(saved, row, before, after, grad, p, drop, units, H: tl.constexpr, group):
+    v18 = before[0] * grad[0]
+    v6 = drop * saved[0]
+    v9 = v6 * grad[0]
+    v19 = v18 - v9
+    v3 = 1.0 - saved[1]
+    v20 = saved[1] * v3
+    v21 = v19 * v20
+    v10 = v3 * grad[0]
+    v12 = drop * v10
+    v13 = saved[0] * saved[0]
+    v14 = 1.0 - v13
+    v15 = v12 * v14
+    v17 = saved[1] * grad[0]
+    return (v21, v15), (), (v17,)

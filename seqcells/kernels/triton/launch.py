@@ -78,7 +78,8 @@ def forward(call: Call, train: bool) -> list[Tensor]:
     further = [problem.allocate_steps(*rows, H) if call.cells else None for _ in state[1:]]
     saved = problem.allocate_steps(problem.cells, constants["SAVED_WIDTH"]) if train else None
     width = problem.width
-    exchange = problem.exchange(memory=6 * max(H, width), sliced=2 * H, external=width)
+    buffers = 2 * (2 + problem.functor.stages)  # two for each product, also for the projection
+    exchange = problem.exchange(memory=buffers * max(H, width), sliced=2 * H, external=width)
     sums = problem.exchange(external=problem.kernel.gates * H)
     steps = Steps(
         forward_kernel.forward,
@@ -97,6 +98,8 @@ def forward(call: Call, train: bool) -> list[Tensor]:
         saved,
         **constants,
         cell=problem.functor.forward,
+        late_operand=problem.functor.operand,
+        INPUT_GATES=problem.kernel.inputs,
         MEANS=problem.functor.means[0],
         EXCHANGES=problem.functor.exchanges[0],
         INPUTS=problem.functor.slots.inputs,
@@ -141,9 +144,10 @@ def backward(
     grad_fresh = [torch.zeros_like(part) for part in (grad_state if call.fresh else ())]
     count, hiddens = max(functor.columns) + 1, len(functor.slots.hidden)
     dz = problem.allocate_steps(problem.cells, count * H)
-    h_read = problem.allocate_steps(problem.cells, width) if need_weights and hiddens else None
-    has_late_input = need_weights and functor.late_slots
-    late_input = problem.allocate_steps(problem.cells, H) if has_late_input else None
+    has_early, stages = functor.slots.stages[0], functor.stages
+    h_read = problem.allocate_steps(problem.cells, width) if need_weights and has_early else None
+    has_operands = need_weights and stages
+    operands = problem.allocate_steps(problem.cells, stages * H) if has_operands else None
     projected = problem.allocate_steps(problem.cells, width) if call.weight_hr is not None else None
     programs, _ = problem.plan.grid(problem.batch, H)
     summed = None
@@ -168,12 +172,12 @@ def backward(
         problem.counters(),
         problem.partials(1),
         recurrent_grad,
-        (dz, h_read, late_input, projected, summed),
+        (dz, h_read, operands, projected, summed),
         **constants,
         cell=functor.backward,
         MEANS=functor.means[1],
         EXCHANGES=functor.exchanges[1],
-        backward_late=functor.backward_late,
+        late_gradient=functor.late_gradient,
         COLUMNS=functor.columns,
         DZ=count * H,
         ROW_VALUES=kernel.rows,
@@ -187,13 +191,13 @@ def backward(
             if problem.plan.product == "external":
                 _product(exchange, call.weight_hh, recurrent_grad)
         steps(0, 0)
-    inputs = dz[:, : kernel.gates * H] @ call.weight_ih if need_inputs else None
+    inputs = dz[:, : kernel.inputs * H] @ call.weight_ih if need_inputs else None
     weights = [None] * 6
     if need_weights:
         blocks = _Blocks(problem, dz)
         weights = [
             blocks.of_inputs(),
-            blocks.of_hidden(h_read, late_input),
+            blocks.of_hidden(h_read, operands),
             None if call.bias_ih is None else blocks.bias_ih(),
             None if call.bias_hh is None else blocks.bias_hh(),
             None if projected is None else projected.t() @ _unprojected(problem, saved),
@@ -217,7 +221,7 @@ class _Blocks:
         return self.dz.sum(0).view(-1, self.problem.H)
 
     def of_inputs(self) -> Tensor:
-        call, gates = self.problem.call, self.problem.kernel.gates
+        call, gates = self.problem.call, self.problem.kernel.inputs
         inputs = call.inputs.reshape(self.problem.cells, call.inputs.shape[-1])
         if call.lengths is not None:  # padding may be NaN or infinite
             steps = torch.arange(self.problem.steps, device=inputs.device)
@@ -225,34 +229,34 @@ class _Blocks:
             inputs = inputs.masked_fill(past.view(-1, 1), 0)
         return self.dz[:, : gates * self.problem.H].t() @ inputs
 
-    def of_hidden(self, h_read: Tensor | None, late_input: Tensor | None) -> Tensor | None:
-        if h_read is None:
-            return None
+    def of_hidden(self, h_read: Tensor | None, operands: Tensor | None) -> Tensor | None:
         functor, H = self.problem.functor, self.problem.H
+        read = [h_read]  # by the product of each stage
+        if operands is not None:
+            read += operands.split(H, 1)
         parts = []
-        # One product for each run of gates that are adjacent in `dz`.
-        columns = [
-            (functor.column_of_hidden(gate), gate in functor.late_gates)
-            for gate in sorted(functor.slots.hidden)
-        ]
-        keys = [(column - gate, late) for gate, (column, late) in enumerate(columns)]
+        # One product for each run of gates of a stage that are adjacent in `dz`.
+        gates = sorted(functor.slots.hidden)
+        keys = [(functor.stage_of(gate), functor.column_of_hidden(gate) - gate) for gate in gates]
         at = 0
-        for (_, late), run in itertools.groupby(keys):
-            count = len(list(run))
-            first = columns[at][0] * H
-            block = self.dz[:, first : first + count * H]
-            parts.append(block.t() @ (late_input if late else h_read))
-            at += count
+        for (stage, offset), run in itertools.groupby(keys):
+            past = at + len(list(run))
+            block = self.dz[:, (at + offset) * H : (past + offset) * H]
+            parts.append(block.t() @ read[stage])
+            at = past
+        if not parts:
+            return None
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def bias_ih(self) -> Tensor:
-        return self.sums[: self.problem.kernel.gates].flatten()
+        return self.sums[: self.problem.kernel.inputs].flatten()
 
     def bias_hh(self) -> Tensor:
-        functor = self.problem.functor
+        functor, gates = self.problem.functor, self.problem.kernel.gates
         columns = [functor.column_of_hidden(gate) for gate in sorted(functor.slots.hidden)]
-        if columns == list(range(self.problem.kernel.gates)):
-            return self.bias_ih().clone()  # results of an operator must not share memory
+        if columns == list(range(gates)):
+            # Results of an operator must not share memory with those of `bias_ih`.
+            return self.sums[:gates].flatten().clone()
         return torch.cat([self.sums[column] for column in columns])
 
 

@@ -62,8 +62,8 @@ def plans(call: Call, functor: Functor) -> Iterator[Plan]:
       step, and partial sums if the cell computes means over whole rows.
     - Weights of few units, or of a cell with means, stay in the shared memory of one multiprocessor
       if they fit.
-    - Cells with a late product or a projection have two dependent products. Weights that do not fit
-      into shared memory are read at each step, from the L2 cache.
+    - Cells with late products or a projection have several products, each dependent on the one
+      before. Weights that do not fit into shared memory are read at each step, from the L2 cache.
     - Other weights are read at each step up to `MAX_MEMORY_UNITS` units. For more units, the caller
       computes the product.
     """
@@ -74,7 +74,7 @@ def plans(call: Call, functor: Functor) -> Iterator[Plan]:
     if not count:
         yield Plan("none", *_elementwise(units, call.kernel.whole_rows))
         return
-    dependent_products = bool(functor.late_slots) or projects
+    dependent_products = functor.stages > 0 or projects
     # Means over whole rows need programs that run concurrently. The interpreter runs them in turn.
     sequential = call.kernel.whole_rows and interprets()
     unsliced = dependent_products or torch.version.hip or sequential

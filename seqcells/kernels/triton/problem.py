@@ -135,15 +135,17 @@ class Problem:
     def constants(self) -> dict[str, Any]:
         """Return the compile-time constants that both kernels share."""
         functor, kernel, plan = self.functor, self.kernel, self.plan
+        hidden_at = functor.slots.total - len(functor.slots.hidden)
+        products = functor.slots.ranges()
         return {
             "H": self.H,
             "WIDTH": self.width,
             "GATES": kernel.gates,
             "SLOTS": functor.slots.total,
             "HIDDENS": functor.slots.hidden,
-            "HIDDEN_AT": len(functor.slots.separate),
-            "EARLY": functor.early_gates,
-            "LATE": functor.late_gates,
+            "HIDDEN_AT": hidden_at,
+            "FROM": tuple(first - hidden_at for first, _ in products),
+            "COUNT": tuple(count for _, count in products),
             "PARAMETERS": kernel.parameters,
             "SAVED_STATES": self.saved_states,
             "BEFORE_ZONEOUT": self.before_zoneout,

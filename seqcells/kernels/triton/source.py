@@ -4,6 +4,15 @@ forward:   z, state, p, drop           -> new state, values saved per unit, valu
 backward:  saved, row, before, after,  -> gradient by z, gradient by p, gradient by the old state
            grad, p, drop                  without the part that passes through z
 
+A program with stages of late products has two more functions, with the stage as last argument:
+
+operand:        z, state, p, drop           -> operand of the stage, from the sums of earlier stages
+late_gradient:  saved, row, before, after,  -> gradient by the sums of the stage, from the gradients
+                grad, p, drop, e               `e` by the operands of later stages
+
+Then `backward` reads `e` too, and also returns all operands. The functions recompute values that
+they share; the compiler merges equal expressions.
+
 native/functor.hpp explains these arguments. Only the first H of the tile's `units` exist. If
 programs compute slices of the units, they exchange sums over whole rows through `group`.
 """
@@ -32,23 +41,46 @@ def module_of(programs: dict[str, Program]) -> str:
 
 
 def source_of(name: str, program: Program) -> str:
-    """Return the functions `<name>_forward` and `<name>_backward`."""
-    step = step_of(program)
-    forward = _Function(f"{name}_forward(z, state, p, drop", "z[0]")
-    backward = _Function(f"{name}_backward(saved, row, before, after, grad, p, drop", "grad[0]")
-    return "\n\n\n".join(
-        [
-            forward.of(step.forward, ("state", "saved", "row")),
-            backward.of(step.backward, ("dz", "dp", "grad")),
-        ]
-    )
+    """Return the functions `<name>_forward` and `<name>_backward`, and those of the stages."""
+    step, stages = step_of(program), range(len(program.stages))
+    forward, backward = "z, state, p, drop", "saved, row, before, after, grad, p, drop"
+    gradients: tuple[str, ...] = ("dz", "dp", "grad")
+    if stages:
+        backward, gradients = f"{backward}, e", (*gradients, "operand")
+    functions = [
+        _function(f"{name}_forward", forward, _body(step.forward, "state", "saved", "row")),
+        _function(f"{name}_backward", backward, _body(step.backward, *gradients)),
+    ]
+    if stages:
+        operands = [_body(step.operand(stage), "operand") for stage in stages]
+        late = [_body(step.late_gradient(stage), "dz") for stage in stages]
+        functions.append(_function_of_stages(f"{name}_operand", forward, operands))
+        functions.append(_function_of_stages(f"{name}_late_gradient", backward, late))
+    return "\n\n\n".join(functions)
 
 
-class _Function:
-    """The source of one direction. Phases follow each other, since a tile holds whole rows."""
+def _function(name: str, arguments: str, body: list[str], last: str = "") -> str:
+    head = f"@triton.jit\ndef {name}({arguments}, units, H: tl.constexpr, group{last}):"
+    return "\n".join([head, *_indented(body)])
 
-    def __init__(self, head: str, like: str) -> None:
-        self.head, self.like = head, like
+
+def _function_of_stages(name: str, arguments: str, bodies: list[list[str]]) -> str:
+    """Return a function with a body for each stage."""
+    lines = []
+    for stage, body in enumerate(bodies):
+        lines += [f"{'elif' if stage else 'if'} stage == {stage}:", *_indented(body)]
+    return _function(name, arguments, lines, ", stage: tl.constexpr")
+
+
+def _body(direction: Lowered, *returned: str) -> list[str]:
+    return _Body("z[0]" if "dz" not in returned else "grad[0]").of(direction, returned)
+
+
+class _Body:
+    """The lines of a function. Phases follow each other, since a tile holds whole rows."""
+
+    def __init__(self, like: str) -> None:
+        self.like = like
         self.lines: list[str] = []
         self.computed: set[int] = set()
         self.temps: dict[float, Place] = {}
@@ -57,16 +89,14 @@ class _Function:
         self.sums: dict[float, str] = {}  # means requested in the current phase
         self.exchanges = 0
 
-    def of(self, direction: Lowered, returned: tuple[str, ...]) -> str:
+    def of(self, direction: Lowered, returned: tuple[str, ...]) -> list[str]:
         for phase in direction.phases:
             for value in phase.values:
                 self.compute(*value)
             for (kind, index), place in phase.stores:
                 self.store(kind, index, self.resolve_temp(place))
             self.take_means()
-        tuples = ", ".join(self.tuple(kind) for kind in returned)
-        body = "\n".join(f"    {line}" for line in [*self.lines, f"return {tuples}"])
-        return f"@triton.jit\ndef {self.head}, units, H: tl.constexpr, group):\n{body}"
+        return [*self.lines, f"return {', '.join(self.tuple(kind) for kind in returned)}"]
 
     def compute(self, number: int, operation: str, operands: list[Place]) -> None:
         if number in self.computed:
@@ -114,6 +144,10 @@ class _Function:
 
     def is_row(self, place: Place) -> bool:
         return place[0] in ("mean", "row", "number") or place in self.rows
+
+
+def _indented(lines: list[str]) -> list[str]:
+    return [f"    {line}" for line in lines]
 
 
 def _tuple(items: list[str]) -> str:

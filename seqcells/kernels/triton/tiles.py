@@ -1,4 +1,4 @@
-"""Rows, steps and products of a program, for the forward and the backward kernel.
+"""Rows and steps of a program, for the forward and the backward kernel.
 
 A program computes a tile `(R, U)`: R rows of the batch and U units. It holds all units if its
 products or means read all of them. Row r runs step n = 0, 1, ... at time t, which decreases in
@@ -7,8 +7,6 @@ reverse. `at` is the index of that step in tensors `(T, B, ...)`, or `(N, ...)` 
 
 import triton
 import triton.language as tl
-
-from seqcells.kernels.triton.numerics import dot
 
 
 @triton.jit
@@ -57,55 +55,3 @@ def load_noise(data, step, t, rows, width, units, mask, dtype: tl.constexpr):
 def load_resets(resets, t, rows, active, B):
     """Return which rows are reset before the step."""
     return active & (tl.load(resets + t * B + rows, active, 0) != 0)
-
-
-@triton.jit
-def weight_tile(weight, gate, k, units, H: tl.constexpr, WIDTH: tl.constexpr):
-    """Load columns k of a gate's recurrent weights, as `(K, U)`."""
-    mask = (k < WIDTH)[:, None] & (units < H)
-    return tl.load(weight + (gate * H + units).to(tl.int64) * WIDTH + k[:, None], mask, 0)
-
-
-@triton.jit
-def transposed_weight_tile(weight, gate, k, wide, H: tl.constexpr, WIDTH: tl.constexpr):
-    """Load rows k of a gate's recurrent weights, as `(K, W)`."""
-    mask = (k < H)[:, None] & (wide < WIDTH)
-    return tl.load(weight + (gate * H + k).to(tl.int64)[:, None] * WIDTH + wide, mask, 0)
-
-
-@triton.jit
-def products(
-    source, rows, nonempty, weight, units, dtype: tl.constexpr, GATES: tl.constexpr,
-    H: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Return `W h` for each gate, reading h `(B, WIDTH)` from memory in chunks of units."""
-    sums = ()
-    for _ in tl.static_range(len(GATES)):
-        sums = sums + (tl.zeros((rows.shape[0], units.shape[1]), dtype),)
-    for start in range(0, WIDTH, CHUNK):
-        k = start + tl.arange(0, CHUNK)
-        mask = nonempty[:, None] & (k < WIDTH)[None, :]
-        h = tl.load(source + rows[:, None] * WIDTH + k[None, :], mask, 0)
-        added = ()
-        for s in tl.static_range(len(GATES)):
-            tile = weight_tile(weight, GATES[s], k, units, H, WIDTH)
-            added = added + (sums[s] + dot(h, tile, dtype, PRECISION),)
-        sums = added
-    return sums
-
-
-@triton.jit
-def transposed_products(
-    source, rows, nonempty, weight, wide, dtype: tl.constexpr, GATES: tl.constexpr, H: tl.constexpr,
-    WIDTH: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Return the sum of `W^T dz` over the gates, reading dz `(B, len(GATES) * H)` from memory."""
-    total = tl.zeros((rows.shape[0], wide.shape[1]), dtype)
-    for s in tl.static_range(len(GATES)):
-        for start in range(0, H, CHUNK):
-            k = start + tl.arange(0, CHUNK)
-            mask = nonempty[:, None] & (k < H)[None, :]
-            dz = tl.load(source + rows[:, None] * (len(GATES) * H) + s * H + k[None, :], mask, 0)
-            tile = transposed_weight_tile(weight, GATES[s], k, wide, H, WIDTH)
-            total += dot(dz, tile, dtype, PRECISION)
-    return total

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from seqcells.equations.program import Program, is_number
-from seqcells.equations.step import slots_of
+from seqcells.equations.slots import product_names, slots_of
 from seqcells.lab.export.directions import Direction
 from seqcells.lab.export.graph import Graph, GraphProto
 
@@ -49,8 +50,8 @@ def add_scan(
     Returns:
         The outputs `(T, B, H)` and the parts of the final state.
     """
-    weights, step = direction.weights, _Step(graph.body(), direction)
-    from_inputs = graph.node("MatMul", inputs, graph.constant(weights.weight_ih.T))
+    step = _Step(graph.body(), direction)
+    from_inputs = graph.node("MatMul", inputs, graph.constant(step.input_weight().T))
     if (bias := step.input_bias()) is not None:
         from_inputs = graph.node("Add", from_inputs, graph.constant(bias))
     scanned = [from_inputs, *([valid] if valid else [])]
@@ -68,28 +69,72 @@ def add_scan(
     return outputs, final
 
 
+class _Product(NamedTuple):
+    """The gates of one product with W_hh.
+
+    `added` states whether each gate only adds its product with the input. Then one Gemm adds both.
+    """
+
+    gates: tuple[int, ...]
+    added: bool
+
+
+def _products(program: Program) -> list[_Product]:
+    """Return the product with the hidden state, and that of each stage of late products.
+
+    Without W_hh, the only product has all gates.
+    """
+    if not program.hidden:
+        return [_Product(tuple(range(program.gates)), False)]
+    slots = slots_of(program)
+    return [
+        _Product(tuple(sorted(gates)), bool(gates) and {*gates} <= {*slots.shared})
+        for gates in slots.stages
+    ]
+
+
 class _Step:
     """Writes one step of a direction to a graph: the body of a `Scan`.
 
     The body reads the parts of the state and the product with the input, and returns the parts of
-    the new state and the output.
+    the new state and the output. The gates of the product with the input are in the order of
+    `_products`, so that each product with W_hh adds to adjacent columns.
     """
 
     def __init__(self, graph: Graph, direction: Direction) -> None:
         self.graph = graph
         self.direction = direction
         self._numbers: dict[float, str] = {}
-        kernel = direction.kernel
-        slots = None if kernel.handwritten else slots_of(kernel.program)
-        # Whether every gate only adds its two products. Then one Gemm adds all of them.
-        self._added = slots is not None and kernel.hidden and not slots.separate
+        self._program = program = direction.kernel.program
+        self._late = product_names(program)
+        self._products = _products(program)
+        inputs = range(program.inputs)
+        self._inputs = [[gate for gate in gates if gate in inputs] for gates, _ in self._products]
+        self._order = [gate for gates in self._inputs for gate in gates]
+        self._added = {f"x{gate}" for gates, added in self._products if added for gate in gates}
+        self._addends: list[str] = []  # the columns of the input product, by product with W_hh
+
+    def input_weight(self) -> Tensor:
+        """Return the weight of the product with the input."""
+        return self._rows(self.direction.weights.weight_ih, self._order)
 
     def input_bias(self) -> Tensor | None:
         """Return the bias to add before the `Scan`: of the input, or of both added products."""
-        weights = self.direction.weights
-        biases = [weights.bias_ih, *([weights.bias_hh] if self._added else [])]
-        given = [bias for bias in biases if bias is not None]
-        return torch.stack(given).sum(0) if given else None
+        weights, H = self.direction.weights, self.direction.hidden_size
+        added = [gate for gates, added in self._products if added for gate in gates]
+        bias_hh = weights.bias_hh if added else None
+        if weights.bias_ih is None and bias_hh is None:
+            return None
+        bias = weights.weight_ih.new_zeros(self._program.gates, H)
+        if weights.bias_ih is not None:
+            bias[: self._program.inputs] = weights.bias_ih.view(-1, H)
+        if bias_hh is not None:
+            bias[added] += bias_hh.view(-1, H)[added]
+        return bias[self._order].flatten()
+
+    def _rows(self, weight: Tensor, gates: Sequence[int]) -> Tensor:
+        """Return the rows of these gates."""
+        return weight.unflatten(0, (-1, self.direction.hidden_size))[[*gates]].flatten(0, 1)
 
     def write(self, masked: bool) -> GraphProto:
         """Return the body. With `masked`, it also reads whether each row is valid."""
@@ -99,8 +144,7 @@ class _Step:
         width = direction.weights.weight_ih.shape[0]
         from_input = graph.input("from_input", torch.float32, ["batch", width])
         valid = graph.input("valid", torch.bool, ["batch", 1]) if masked else ""
-        handwritten = direction.kernel.handwritten
-        results = (self._reset_before if handwritten else self._program)(from_input, before)
+        results = self._results(from_input, before)
         if (projection := direction.weights.weight_hr) is not None:
             results[0] = graph.node("Gemm", results[0], graph.constant(projection), transB=1)
         if direction.zone:
@@ -115,40 +159,44 @@ class _Step:
         built_in = direction.kernel.number is not None
         return graph.proto(f"{direction.kernel.name if built_in else 'cell'}_step")
 
-    def _program(self, from_input: str, before: list[str]) -> list[str]:
+    def _results(self, from_input: str, before: list[str]) -> list[str]:
         """Write a step from the program."""
-        program = self.direction.kernel.program
-        known = self._inputs(program, from_input, before)
+        program = self._program
+        known = self._known(from_input, before)
         full = {name for name in known if name[0] in "xhs"}  # values `(B, H)`
-        if self._added:
-            sums = self._gates(self._hidden_product(before[0], from_input))
-            products = {("add", f"x{n}", f"h{n}"): value for n, value in enumerate(sums)}
-        else:
-            products = {}
-        for n, value in enumerate(program.values):
-            operation, *operands = value
-            if value in products:
-                known[f"v{n}"] = products[value]
-                full.add(f"v{n}")
-                continue
-            read = [self._operand(known, operand) for operand in operands]
-            known[f"v{n}"] = self._operation(operation, *read)
-            if operation != "mean" and not full.isdisjoint(operands):
-                full.add(f"v{n}")
-        results = []
-        for result, part in zip(program.results, before):
-            value = self._operand(known, result)
-            if result not in full:  # equal for all rows or units
-                value = self.graph.node("Expand", value, self.graph.node("Shape", part))
-            results.append(value)
-        return results
+        stages = {stage.operand: n for n, stage in enumerate(program.stages, 1)}
+        for n, (operation, *operands) in enumerate(program.values):
+            name = f"v{n}"
+            if operation == "product":
+                operand = operands[1]
+                if (stage := stages.pop(operand, None)) is not None:
+                    whole = self._whole(known[operand], before[-1], operand in full)
+                    known |= self._product(stage, whole)
+                full.add(name)
+            elif operation == "add" and operands[0] in self._added:
+                known[name] = known[operands[1]]  # the Gemm has added both
+                full.add(name)
+            else:
+                read = [self._operand(known, operand) for operand in operands]
+                known[name] = self._operation(operation, *read)
+                if operation != "mean" and not full.isdisjoint(operands):
+                    full.add(name)
+        return [
+            self._whole(self._operand(known, result), part, result in full)
+            for result, part in zip(program.results, before)
+        ]
 
-    def _inputs(self, program: Program, from_input: str, before: list[str]) -> dict[str, str]:
-        """Return the operands of the program except the products that are added.
+    def _whole(self, value: str, part: str, full: bool) -> str:
+        """Expand a value that is equal for all rows or units to the shape of a state's part."""
+        return value if full else self.graph.node("Expand", value, self.graph.node("Shape", part))
+
+    def _known(self, from_input: str, before: list[str]) -> dict[str, str]:
+        """Return the operands of the program except late products and input products to be added.
 
         Adds only constants that the program reads, because runtimes warn of others.
         """
-        read = {operand for value in program.values for operand in value[1:]} | {*program.results}
+        program = self._program
+        read = {name for value in program.values for name in _operands(value)} | {*program.results}
         known = {f"s{n}": part for n, part in enumerate(before)}
         parameters = self.direction.weights.parameters
         for n, row in enumerate(() if parameters is None else parameters.split(1)):
@@ -156,13 +204,40 @@ class _Step:
                 known[f"p{n}"] = self.graph.constant(row)
         if "d0" in read:
             known["d0"] = self._factor()
-        if self._added:
-            return known
-        products = {"x": lambda: from_input, "h": lambda: self._hidden_product(before[0])}
-        for kind, product in products.items():
-            if any(name[0] == kind for name in read):
-                known |= {f"{kind}{n}": gate for n, gate in enumerate(self._gates(product()))}
+        self._addends = self._divide(from_input)
+        for gates, addend in zip(self._inputs, self._addends):
+            names = [f"x{gate}" for gate in gates]
+            if not read.isdisjoint(names) and self._added.isdisjoint(names):
+                known |= zip(names, self.graph.split(addend, len(names), axis=-1))
+        if any(f"h{gate}" in read for gate in self._products[0].gates):
+            known |= self._product(0, before[0])
         return known
+
+    def _divide(self, from_input: str) -> list[str]:
+        """Divide the product with the input; return the columns of each product with W_hh."""
+        sizes = [len(gates) * self.direction.hidden_size for gates in self._inputs]
+        count = sum(map(bool, sizes))
+        if count <= 1:
+            return [from_input] * len(sizes)
+        given = self.graph.constant([*filter(None, sizes)])
+        parts = iter(self.graph.nodes(count, "Split", from_input, given, axis=-1))
+        return [next(parts) if size else "" for size in sizes]
+
+    def _product(self, number: int, operand: str) -> dict[str, str]:
+        """Add one Gemm for a product with W_hh; return the gates' products by name.
+
+        Those of added gates include the product with the input.
+        """
+        gates, added = self._products[number]
+        weights = self.direction.weights
+        operands = [operand, self.graph.constant(self._rows(weights.weight_hh, gates))]
+        if added:
+            operands.append(self._addends[number])
+        elif weights.bias_hh is not None:
+            operands.append(self.graph.constant(self._rows(weights.bias_hh, gates)))
+        product = self.graph.node("Gemm", *operands, transB=1)
+        names = [self._late.get(gate, f"h{gate}") for gate in gates]
+        return dict(zip(names, self.graph.split(product, len(gates), axis=-1)))
 
     def _operation(self, name: str, *operands: str) -> str:
         if name in COMPOSITE:
@@ -173,50 +248,6 @@ class _Step:
         if is_number(name):
             return self._number(float(name))
         return known[name]
-
-    def _reset_before(self, from_input: str, before: list[str]) -> list[str]:
-        """Write a step of a GRU or MGU whose reset acts before the candidate's product.
-
-        The equations are those of `reset_before_step`.
-        """
-        graph, weights, (hidden,) = self.graph, self.direction.weights, before
-        units = self.direction.hidden_size
-        parts = (weights.weight_hh.shape[0] - units, units)
-        sizes = graph.constant([*parts])
-        input_gates, input_candidate = graph.nodes(2, "Split", from_input, sizes, axis=-1)
-        weight_gates, weight_candidate = weights.weight_hh.split(parts)
-        biases = [None, None] if weights.bias_hh is None else weights.bias_hh.split(parts)
-
-        def add_product(value: str, weight: Tensor, bias: Tensor | None, addend: str) -> str:
-            product = graph.node("Gemm", value, graph.constant(weight), addend, transB=1)
-            return product if bias is None else graph.node("Add", product, graph.constant(bias))
-
-        gates = add_product(hidden, weight_gates, biases[0], input_gates)
-        gate, *update = graph.split(
-            graph.node("Sigmoid", gates), len(weight_gates) // units, axis=-1
-        )
-        reset = graph.node("Mul", gate, hidden)
-        candidate = add_product(reset, weight_candidate, biases[1], input_candidate)
-        candidate = graph.node("Tanh", candidate)
-        if self.direction.drop is not None:
-            candidate = graph.node("Mul", candidate, self._factor())
-        complement = graph.node("Sub", self._number(1.0), *(update or [gate]))
-        keep, replace = (update[0], complement) if update else (complement, gate)
-        kept = graph.node("Mul", keep, hidden)
-        return [graph.node("Add", graph.node("Mul", replace, candidate), kept)]
-
-    def _hidden_product(self, hidden: str, addend: str = "") -> str:
-        """Add the product of the hidden state, plus `addend` or the bias."""
-        weights = self.direction.weights
-        operands = [hidden, self.graph.constant(weights.weight_hh)]
-        if addend:
-            operands.append(addend)
-        elif weights.bias_hh is not None:
-            operands.append(self.graph.constant(weights.bias_hh))
-        return self.graph.node("Gemm", *operands, transB=1)
-
-    def _gates(self, product: str) -> list[str]:
-        return self.graph.split(product, self.direction.kernel.gates, axis=-1)
 
     def _factor(self) -> str:
         drop = self.direction.drop
@@ -233,3 +264,8 @@ class _Step:
         if number not in self._numbers:
             self._numbers[number] = self.graph.constant(torch.full((1, 1), number))
         return self._numbers[number]
+
+
+def _operands(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the operands of a value without the weights of a late product."""
+    return value[2:] if value[0] == "product" else value[1:]

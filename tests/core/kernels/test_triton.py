@@ -76,7 +76,7 @@ def test_results_and_gradients_equal_the_loop(kind, product, form, reverse, pref
     recurrent = Recurrent(cell, reverse=reverse)
     assert_equals_loop(recurrent, random(T, B, I), state=state, **OPTIONS[form])
     assert {name for name, _ in launched} == {"forward", "backward"}
-    entangled = kind.endswith(("reset_before", "proj"))
+    entangled = cell.late_gates or kind.endswith("proj")
     impossible = (*SLICED, "external") if entangled else SLICED if "norm" in kind else ()
     has_product = kernel_of(cell.built_in_kernel()).hidden
     expected = "resident" if product in impossible else product
@@ -120,6 +120,8 @@ def test_results_and_gradients_with_noise_equal_the_loop(kind, product, form, pr
     [
         ("gru", "resident", (20, 33)),
         ("gru_reset_before", "memory", (20, 70)),
+        ("rhn", "resident", (20, 33)),
+        pytest.param("lem", "memory", (20, 70), marks=pytest.mark.slow),
         pytest.param("peephole_lstm", "split", (20, 70), marks=pytest.mark.slow),
         pytest.param("gru", "streamed", (40, 33), marks=pytest.mark.slow),
         ("peephole_lstm", "external", (20, 150)),
@@ -146,7 +148,7 @@ def rotated(*kinds):
 
 @pytest.mark.parametrize(
     ("kind", "product"),
-    rotated("gru", "lstm", "peephole_lstm", "layer_norm_lstm", "lstm_proj", "slstm"),
+    rotated("gru", "lstm", "peephole_lstm", "layer_norm_lstm", "lstm_proj", "slstm", "lem"),
 )
 def test_all_states_equal_the_loop(kind, product, prefer_plan):
     prefer_plan(product)
@@ -182,7 +184,7 @@ TOLERANCES = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 1e-1}
 
 
 @pairs_of(
-    kind=["lstm", "gru_reset_before", "peephole_lstm", "min_lstm"],
+    kind=["lstm", "gru_reset_before", "peephole_lstm", "min_lstm", "rhn"],
     dtype=list(TOLERANCES),
     product=["resident", "split", "external"],
 )

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from cell_table import CELLS, make_cell
-from parity import backends_agree, random
+from parity import F64, backends_agree, random
+from test_triton_own_cells import Centred, Staged
 
 import seqcells
 from seqcells import Recurrent, backend
 from seqcells.equations.catalogue import kernel_of
+from seqcells.equations.recording import record
 from seqcells.kernels import triton
 from seqcells.kernels.call import Call
 
@@ -57,7 +59,7 @@ def call_of(kind, dtype, steps, batch, hidden_size):
     gates = found.gates * hidden_size
     weight_hh = some(gates, hidden_size) if found.hidden else None
     state = [some(batch, hidden_size)] * found.states
-    weights = some(gates, I), weight_hh, None, None, None, None
+    weights = some(found.inputs * hidden_size, I), weight_hh, None, None, None, None
     steps = some(steps, batch, I), state, *weights, [], None, None, [], None, None, None
     return Call.of(kernel, *steps, False, False)
 
@@ -76,6 +78,8 @@ def call_of(kind, dtype, steps, batch, hidden_size):
         ("layer_norm_lstm", torch.float32, 64, 128, "memory"),
         ("layer_norm_lstm", torch.float32, 64, 512, "external"),
         ("gru_reset_before", torch.float32, 64, 512, "memory"),
+        ("rhn", torch.float32, 64, 32, "resident"),
+        ("rhn", torch.float32, 64, 512, "memory"),
         ("min_gru", torch.float32, 64, 512, "none"),
     ],
 )
@@ -163,6 +167,17 @@ def test_kernels_compile_for_a_gpu():
         # Weights go to shared memory before time begins: gate by gate, or all gates in two parts.
         assert kernel["before"] >= (2 if kernel["product"] == "split" else 3)
         assert kernel["shared"] <= SHARED[90]
+
+
+@pytest.mark.slow
+def test_kernels_of_late_products_compile_for_a_gpu():
+    """Of built-in cells and of a user's, with stages whose gates share or separate their sums."""
+    own = [str(record(cell(I, H, dtype=F64))[0]) for cell in (Staged, Centred)]
+    found = compiled_for(90, ["multiplicative_lstm", "rhn", "lem", *own], [64], ["float32"])
+    products = ["memory", "memory", "resident", "memory", "resident"]
+    assert [kernel["product"] for kernel in found] == [made for made in products for _ in range(2)]
+    assert all(kernel["tensor_cores"] for kernel in found)
+    assert max(kernel["shared"] for kernel in found) <= SHARED[90]
 
 
 @pytest.mark.slow

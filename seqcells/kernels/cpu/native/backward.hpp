@@ -1,7 +1,7 @@
 // Backward pass. With the loss L and dh = dL/dh etc., from the last step to the first:
 //
 //   dh += dL/dy_t                       upstream gradient of the outputs
-//   dz, dh', dc' = the cell's gradient  elementwise (cells.hpp)
+//   dz, dh', dc' = the cell's gradient  elementwise (functor.hpp)
 //   dh' += W_hh^T dz                    step by step
 //
 // and, for a chunk of steps at once while it is in the cache, dx and dW (gradients.hpp). In a pair,
@@ -17,8 +17,8 @@ struct Backward : Gradients<T> {
   using Rows = typename Base::Rows;
   using Chunk = typename Base::Chunk;
   using Base::B, Base::H, Base::I, Base::R, Base::T_, Base::at_once, Base::cell, Base::chunk_rows,
-      Base::clear, Base::dz_width, Base::flush, Base::hidden, Base::input_at, Base::late,
-      Base::late_at, Base::left_width, Base::local, Base::meetings, Base::needs_weight_gradients,
+      Base::clear, Base::dz_width, Base::flush, Base::hidden, Base::input_at, Base::left_at,
+      Base::left_width, Base::local, Base::meetings, Base::needs_weight_gradients,
       Base::p, Base::pack, Base::parameters, Base::plan, Base::projection, Base::recurrent,
       Base::reduce_gradients, Base::shared, Base::sums, Base::units;
   using Base::Base;
@@ -164,23 +164,29 @@ struct Backward : Gradients<T> {
     }
     share.meet();
     if (p.projection) unproject(x, c, filled, alive, share);
-    for (int64_t j = 0; j < alive; ++j) {
-      BackwardRow<T> row{};
-      row.before[0] = p.read ? x.before + j * recurrent : left + j * left_width();
-      row.dz = dz + j * dz_width();
-      row.m = p.projection ? c.unprojected + (filled + j) * units : nullptr;
-      row.dp = c.parameters;
-      row.units = this->shared_units(share.columns(units));
-      elementwise(x, row, t, previous, share.row(j), j);
-    }
-    share.meet();
-    if (cell.late_slots) backward_late_product(x, through, t, alive, left, dz, share);
-    if (cell.early()) {
+    for (int part = 0; part <= cell.stages; ++part) {
+      if (part) late_product(x, t, alive, cell.stages + 1 - part, dz, share);
       for (int64_t j = 0; j < alive; ++j) {
-        x.from[j] = dz + j * dz_width() + cell.hidden_at() * units;
+        BackwardRow<T> row{};
+        row.before[0] = p.read ? x.before + j * recurrent : left + j * left_width();
+        row.dz = dz + j * dz_width();
+        row.m = p.projection ? c.unprojected + (filled + j) * units : nullptr;
+        row.dp = c.parameters;
+        row.units = this->shared_units(share.columns(units));
+        row.operands = left + j * left_width() + left_at(1);
+        elementwise(x, row, t, previous, share.row(j), j, part);
+      }
+      share.meet();
+    }
+    for (int64_t j = 0; p.read && cell.stages && j < alive; ++j)
+      for (int n = 1; n <= cell.stages; ++n)
+        this->scale(left + j * left_width() + left_at(n), t, share.row(j), share.columns(units));
+    if (cell.products[0].count) {
+      for (int64_t j = 0; j < alive; ++j) {
+        x.from[j] = dz + j * dz_width() + cell.products[0].first * units;
         x.to[j] = through + j * recurrent;
       }
-      hidden.multiply_back(alive, x.from, x.to, share.columns(recurrent), x.buffer, filled % 2);
+      hidden[0].multiply_back(alive, x.from, x.to, share.columns(recurrent), x.buffer, filled % 2);
     }
     share.meet();
     for (int64_t j = 0; j < alive; ++j)
@@ -215,7 +221,7 @@ struct Backward : Gradients<T> {
                 R, recurrent);
     std::memcpy(row + input_at(), this->input(t, r), I * sizeof(T));
     row[input_at() + I] = T(1);
-    if (at_once) clear(row + input_at(), {I + 1, late_at() - input_at()});
+    if (at_once) clear(row + input_at(), {I + 1, left_at(1) - input_at()});
     T *dh = x.grad[0] + j * recurrent;
     if (p.grad_outputs) {
       const T *dy = this->grad_output(t, r);
@@ -256,9 +262,14 @@ struct Backward : Gradients<T> {
   }
 
   // Compute the elementwise part of a step for one row.
-  void elementwise(Rows &x, BackwardRow<T> &row, int64_t t, int64_t previous, int64_t r,
-                   int64_t j) const {
+  void elementwise(Rows &x, BackwardRow<T> &row, int64_t t, int64_t previous, int64_t r, int64_t j,
+                   int part_of_step) const {
     row.projected = p.projection, row.parameters = parameters, row.temps = x.temps;
+    if (cell.stages) {
+      row.temps += j * cell.temps * units;
+      row.means = x.means + j * cell.means * ROW_WIDTH;
+      row.e = x.e + j * cell.stages * units;
+    }
     row.saved = this->saved_row(t, r), row.rows = row.saved + this->rows_at();
     row.grad[0] = p.projection ? x.dm + j * units : x.grad[0] + j * recurrent;
     const Before from = before(t, previous, r);
@@ -277,23 +288,19 @@ struct Backward : Gradients<T> {
       if (!p.zone[0]) copy_padded(x.after, this->output(t, r), R, units);
     }
     if (cell.takes_drop) row.drop = this->drop(t, r, x.drop);
-    cell.backward(cell, row);
+    cell.backward(cell, row, part_of_step);
   }
 
-  void backward_late_product(Rows &x, T *through, int64_t t, int64_t alive, T *left, T *dz,
+  // Compute the gradient by the operand of a stage, from that by its sums.
+  void late_product(Rows &x, int64_t t, int64_t alive, int stage, const T *dz,
                     const Share &share) const {
     const Columns mine = share.columns(units);
     for (int64_t j = 0; j < alive; ++j) {
-      x.from[j] = dz + j * dz_width() + (cell.slots - cell.late_slots) * units;
-      clear(x.to[j] = x.e + j * units, mine);
+      x.from[j] = dz + j * dz_width() + cell.products[stage].first * units;
+      clear(x.to[j] = x.e + (j * cell.stages + stage - 1) * units, mine);
     }
-    late.multiply_back(alive, x.from, x.to, mine, x.buffer);
-    for (int64_t j = 0; j < alive; ++j) {
-      T *row = left + j * left_width();
-      cell.backward_late({x.e + j * units, this->saved_row(t, share.row(j)), row, row + late_at(),
-                          dz + j * dz_width(), through + j * recurrent, this->shared_units(mine)});
-    }
-    share.meet();
+    hidden[stage].multiply_back(alive, x.from, x.to, mine, x.buffer);
+    for (int64_t j = 0; p.read && j < alive; ++j) this->scale(x.to[j], t, share.row(j), mine);
   }
 };
 

@@ -1,10 +1,12 @@
 // Interface of a cell for the loops over time: sizes, and the elementwise part of a step.
 //
 // A row of sums z holds `slots` blocks of H units. The first `input_slots` receive the input
-// product, the last `hidden_slots` the hidden product; a slot in both receives their sum.
-// `input_gates` and `hidden_gates` map these slots to gates, in the order of the weights' rows. The
-// last `late_slots` hidden slots receive a product with the result of `gate` in place of the hidden
-// state.
+// product, the last `hidden_slots` a product with W_hh; a slot in both receives their sum.
+// `input_gates` and `hidden_gates` map these slots to gates, in the order of the weights' rows.
+//
+// The slots of `products[0]` multiply the hidden state. Those of `products[n]` are stage n of the late
+// products: they multiply a value that the step computes, the operand of the stage. So a step of a
+// cell with N stages has N + 1 parts, with a product between two parts.
 #pragma once
 #include "problem.hpp"
 #include "vector.hpp"
@@ -16,6 +18,13 @@ using seqcells::PARTS;
 // Values per row are saved separately from values per unit, each as a vector of equal lanes.
 constexpr int ROW_WIDTH = 16;
 
+constexpr int STAGES = 8;  // most stages of late products, as in equations/tracing.py
+
+// Slots whose sums are one product.
+struct Slots {
+  int first, count;
+};
+
 // Range of units of a row that a thread computes. Blocks of a row are `block` units apart.
 struct Units {
   int64_t from, to, count, block;
@@ -24,7 +33,8 @@ struct Units {
 template <class T>
 struct ForwardRow {
   const T *sums, *parameters, *drop, *stays[PARTS];  // stays: zoneout shares, or null
-  T *state[PARTS], *saved, *rows, *temps;             // saved: null in inference
+  T *state[PARTS], *saved, *rows, *temps, *means;     // saved: null in inference
+  T *operands;                                        // of the stages, one block each
   bool zoned;                                         // some part has zoneout shares
   Units units;
 };
@@ -33,33 +43,30 @@ template <class T>
 struct BackwardRow {
   const T *before[PARTS], *after, *saved, *rows, *parameters, *drop;
   const T *stays[PARTS];  // from the second part on
-  T *grad[PARTS], *dz, *dp, *temps;
+  T *grad[PARTS], *dz, *dp, *temps, *means;
+  T *operands;
+  const T *e;  // gradients by the operands
   T *m;  // output for the unprojected state, if projected
   bool projected;
   Units units;
 };
 
 template <class T>
-struct LateRow {
-  const T *e, *saved;
-  T *left, *gated, *dz, *dh;
-  Units units;
-};
-
-template <class T>
 struct Cell {
-  int slots, input_slots, hidden_slots, late_slots, states;
-  int saved, rows, parameters, temps;
+  int slots, input_slots, hidden_slots, stages, states;
+  int saved, rows, parameters, temps, means;
   bool reads_new_hidden, takes_drop;
   const int *input_gates, *hidden_gates;
+  const Slots *products;    // the hidden state's, then each stage's
   const int *saved_states;  // indices of the parts from the second on among the saved values
-  void (*forward)(const Cell &, const ForwardRow<T> &);
-  void (*backward)(const Cell &, const BackwardRow<T> &);
-  void (*gate)(const T *sums, const T *h, T *gated, Units);
-  void (*backward_late)(const LateRow<T> &);
+  // One part of a step. The backward pass computes the gradients by the operands in reverse order.
+  void (*forward)(const Cell &, const ForwardRow<T> &, int part);
+  void (*backward)(const Cell &, const BackwardRow<T> &, int part);
 
-  int hidden_at() const { return slots - hidden_slots; }  // the first slot with a hidden product
-  int early() const { return hidden_slots - late_slots; }
+  int hidden_at() const { return slots - hidden_slots; }  // the first slot with a product with W_hh
+  const int *gates_of(int product) const {
+    return hidden_gates + (products[product].count ? products[product].first - hidden_at() : 0);
+  }
 
   // With zoneout, the new state differs from the cell's result. The backward pass reads the hidden
   // state from the cell's result and the other parts from the new state, so these are saved.

@@ -16,7 +16,7 @@ template <class T>
 struct Forward : Products<T> {
   using Base = Products<T>;
   using Base::B, Base::H, Base::L, Base::R, Base::T_, Base::cell, Base::hidden, Base::inward,
-      Base::late, Base::most_rows, Base::p, Base::parameters, Base::plan, Base::projection,
+      Base::each, Base::most_rows, Base::p, Base::parameters, Base::plan, Base::projection,
       Base::recurrent, Base::sums, Base::units;
   static constexpr int64_t CHUNK = 48, SHORT = 24;  // least rows of z per chunk; in a pair
 
@@ -28,7 +28,7 @@ struct Forward : Products<T> {
       : Base(problem, plan, cell, chunks(problem, plan)) {}
 
   struct Rows {
-    T *sums[2], *state[PARTS], *gated, *unprojected, *scaled, *before, *temps;
+    T *sums[2], *state[PARTS], *operands, *unprojected, *scaled, *before, *temps, *means;
     T *noise[PARTS], *drop, *buffer;  // per thread, like `from` and `to`
     const T **from;
     T **to;
@@ -57,7 +57,7 @@ struct Forward : Products<T> {
 
   void take_weights(Scratch &scratch) {
     checksum = scratch.take<uint64_t>(1);
-    for (Weights<T> *weights : {&inward, &hidden, &late, &projection}) weights->take(scratch);
+    each(*this, [&](Weights<T> &weights) { weights.take(scratch); });
   }
 
   Rows local(Scratch &scratch, int64_t seat) const {
@@ -66,17 +66,20 @@ struct Forward : Products<T> {
     for (int n = 0; n <= plan.pairs; ++n) x.sums[n] = scratch.take<T>(chunk * sums());
     for (int part = 0; part < cell.states; ++part)
       x.state[part] = scratch.take<T>(rows * this->padded_width(part));
-    if (cell.late_slots) x.gated = scratch.take<T>(rows * units);
+    const int64_t parted = cell.stages ? rows : 1;  // rows that pass values between parts of a step
+    x.operands = scratch.take<T>(cell.stages * rows * units);
+    x.means = scratch.take<T>(cell.stages ? rows * cell.means * ROW_WIDTH : 0);
     if (p.projection) x.unprojected = scratch.take<T>(rows * units);
     if (p.read) x.scaled = scratch.take<T>(rows * recurrent);
     if (p.zone[0] && p.projection) x.before = scratch.take<T>(rows * recurrent);
-    x.temps = scratch.take<T>(cell.temps * units);
+    x.temps = scratch.take<T>(parted * cell.temps * units);
     x.drop = scratch.take<T>(plan.seats() * units) + seat * units;
     for (int part = 0; part < cell.states; ++part)
       x.noise[part] = scratch.take<T>(plan.seats() * units) + seat * units;
     int64_t buffer = inward.buffer_size(chunk);
-    for (const Weights<T> *weights : {&hidden, &late, &projection})
-      buffer = padded(std::max(buffer, weights->buffer_size(rows)));
+    each(*this, [&](const Weights<T> &weights) {
+      if (&weights != &inward) buffer = padded(std::max(buffer, weights.buffer_size(rows)));
+    });
     x.buffer = scratch.take<T>(plan.seats() * buffer) + seat * buffer;
     x.from = scratch.take<const T *>(plan.seats() * chunk) + seat * chunk;
     x.to = scratch.take<T *>(plan.seats() * chunk) + seat * chunk;
@@ -92,8 +95,8 @@ struct Forward : Products<T> {
     Scratch pieces(memory);
     shared(pieces);
     plan.watch->reads = 10 * this->reads();
-    const uint64_t first = p.packed ? hidden.checksum(inward.checksum(1)) : 0;
-    const uint64_t found = p.packed ? projection.checksum(late.checksum(first)) : 0;
+    uint64_t found = p.packed ? 1 : 0;
+    each(*this, [&](const Weights<T> &weights) { if (found) found = weights.checksum(found); });
     const bool packs = !p.packed || *checksum != found;
     for (int64_t n = 0; n < plan.groups; ++n) meetings[n] = Meeting();
     prefer_huge_pages(p.outputs, T_ * B * R * sizeof(T));
@@ -114,7 +117,7 @@ struct Forward : Products<T> {
   }
 
   void pack_weights(int64_t thread, int64_t threads) {
-    for (auto *weights : {&inward, &hidden, &late, &projection}) weights->pack(thread, threads);
+    each(*this, [&](const Weights<T> &weights) { weights.pack(thread, threads); });
   }
 
   void pack_vectors() {
@@ -219,20 +222,13 @@ struct Forward : Products<T> {
     }
     if (p.resets) share.meet();
     if (p.read) apply_read_factor(x, t, alive, share);
-    if (cell.early())
-      hidden.multiply(alive, x.from, x.to, cell.hidden_at() * units, mine, x.buffer, down);
-    if (cell.late_slots) {
-      for (int64_t j = 0; j < alive; ++j) {
-        cell.gate(x.to[j], x.from[j], x.gated + j * units, this->shared_units(mine));
-        x.from[j] = x.gated + j * units;
-      }
-      share.meet();
-      late.multiply(alive, x.from, x.to, (cell.slots - cell.late_slots) * units, mine,
-                    x.buffer);
-    } else {
-      share.meet();  // the state changes only after all threads have read it
+    if (cell.products[0].count)
+      hidden[0].multiply(alive, x.from, x.to, cell.products[0].first * units, mine, x.buffer, down);
+    if (!cell.stages) share.meet();  // the state changes only after all threads have read it
+    for (int part = 0; part <= cell.stages; ++part) {
+      if (part) late_product(x, t, alive, part, share);
+      for (int64_t j = 0; j < alive; ++j) elementwise(x, j, t, share.row(j), mine, part);
     }
-    for (int64_t j = 0; j < alive; ++j) elementwise(x, j, t, share.row(j), mine);
     if (p.projection) project(x, t, alive, share);
     const Columns own = share.columns(recurrent), shown = {own.from, own.to < R ? own.to : R};
     const Columns units_shown = {mine.from, mine.to < H ? mine.to : H};
@@ -243,6 +239,18 @@ struct Forward : Products<T> {
           copy(this->part_of_step(part, t, share.row(j)), x.state[part] + j * units, units_shown);
     }
     share.meet();
+  }
+
+  // Multiply the operand of a stage, which the part of the step before it has computed.
+  void late_product(Rows &x, int64_t t, int64_t alive, int stage, const Share &share) const {
+    const Columns mine = share.columns(units);
+    for (int64_t j = 0; j < alive; ++j) {
+      T *operand = x.operands + (j * cell.stages + stage - 1) * units;
+      x.from[j] = operand;
+      if (p.read) this->scale(operand, t, share.row(j), mine);
+    }
+    share.meet();
+    hidden[stage].multiply(alive, x.from, x.to, cell.products[stage].first * units, mine, x.buffer);
   }
 
   // Multiply the state by the factor for the recurrent product.
@@ -280,19 +288,24 @@ struct Forward : Products<T> {
   }
 
   // Compute the elementwise part of a step for one row.
-  void elementwise(Rows &x, int64_t j, int64_t t, int64_t r, Columns mine) const {
+  void elementwise(Rows &x, int64_t j, int64_t t, int64_t r, Columns mine, int part) const {
     ForwardRow<T> row{};
     row.sums = x.to[j];
     row.parameters = parameters;
     row.state[0] = p.projection ? x.unprojected + j * units : x.state[0] + j * recurrent;
-    for (int part = 1; part < cell.states; ++part) row.state[part] = x.state[part] + j * units;
+    for (int n = 1; n < cell.states; ++n) row.state[n] = x.state[n] + j * units;
     if (p.saved) row.saved = this->saved_row(t, r), row.rows = row.saved + this->rows_at();
     if (cell.takes_drop) row.drop = this->drop(t, r, x.drop);
-    for (int part = p.projection ? 1 : 0; part < cell.states; ++part)
-      row.zoned |= (row.stays[part] = this->stays(part, t, r, x.noise[part])) != nullptr;
+    for (int n = p.projection ? 1 : 0; n < cell.states; ++n)
+      row.zoned |= (row.stays[n] = this->stays(n, t, r, x.noise[n])) != nullptr;
     row.temps = x.temps;
+    if (cell.stages) {
+      row.temps += j * cell.temps * units;
+      row.means = x.means + j * cell.means * ROW_WIDTH;
+      row.operands = x.operands + j * cell.stages * units;
+    }
     row.units = this->shared_units(mine);
-    cell.forward(cell, row);
+    cell.forward(cell, row, part);
   }
 };
 

@@ -1,11 +1,12 @@
 // Written by cells/write_kernels.py from the cells' equations: `make kernels`.
 #pragma once
-#include "cells.hpp"
+#include "functor.hpp"
 
 #define SEQCELLS_CELLS(_) \
   _(RnnTanh) \
   _(RnnRelu) \
   _(Gru) \
+  _(GruResetBefore) \
   _(Lstm) \
   _(LayerNormLstm) \
   _(LayerNormGru) \
@@ -13,13 +14,16 @@
   _(CoupledLstm) \
   _(LightLstm) \
   _(Mgu) \
+  _(MguResetBefore) \
   _(IndrnnRelu) \
   _(IndrnnTanh) \
   _(MinGru) \
   _(MinLstm) \
   _(Slstm) \
-  _(GruResetBefore) \
-  _(MguResetBefore)
+  _(MultiplicativeLstm) \
+  _(Rhn) \
+  _(Lem) \
+  _(Ugrnn)
 
 namespace SEQCELLS_VARIANT {
 
@@ -40,17 +44,19 @@ struct RnnTanh : Plain {
   static constexpr bool reads_new_hidden = true;
   static constexpr int input_gates[] = {0};
   static constexpr int hidden_gates[] = {0};
+  static constexpr Slots products[] = {{0, 1}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     const V v1 = tanh<T>(z[0]);
     state[0] = v1;
   }
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     const V v2 = after[0] * after[0];
     const V v3 = T(1.0) - v2;
     const V v4 = v3 * grad[0];
@@ -76,17 +82,19 @@ struct RnnRelu : Plain {
   static constexpr bool reads_new_hidden = true;
   static constexpr int input_gates[] = {0};
   static constexpr int hidden_gates[] = {0};
+  static constexpr Slots products[] = {{0, 1}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     const V v1 = z[0] < V{} ? V{} : z[0];
     state[0] = v1;
   }
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     const V v2 = after[0] > V{} ? grad[0] : V{};
     dz[0] = v2;
     grad[0] = V{};
@@ -121,10 +129,11 @@ struct Gru : Plain {
   static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {2, 0, 1};
   static constexpr int hidden_gates[] = {0, 1, 2};
+  static constexpr Slots products[] = {{1, 3}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     const V v1 = sigmoid<T>(z[2]);
     const V v2 = T(1.0) - v1;
     const V v4 = sigmoid<T>(z[1]);
@@ -144,7 +153,8 @@ struct Gru : Plain {
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     const V v2 = T(1.0) - saved[1];
     const V v15 = v2 * grad[0];
     const V v17 = drop * v15;
@@ -168,6 +178,117 @@ struct Gru : Plain {
     dz[2] = v29;
     dz[3] = v21;
     grad[0] = v12;
+  }
+};
+
+// gates 3 hidden 1 states 1 parameters 0
+// v0 = add x1 h1
+// v1 = sigmoid v0
+// v2 = sub 1.0 v1
+// v3 = add x0 h0
+// v4 = sigmoid v3
+// v5 = mul s0 v4
+// v6 = product h2 v5
+// v7 = add x2 v6
+// v8 = tanh v7
+// v9 = mul d0 v8
+// v10 = mul v2 v9
+// v11 = mul s0 v1
+// v12 = add v10 v11
+// return v12
+template <class T>
+struct GruResetBefore : Plain {
+  using V = Vec<T>;
+  static constexpr int slots = 3;
+  static constexpr int input_slots = 3;
+  static constexpr int hidden_slots = 3;
+  static constexpr int states = 1;
+  static constexpr int parameters = 0;
+  static constexpr int saved = 3;
+  static constexpr int rows = 0;
+  static constexpr int stages = 1;
+  static constexpr int forward_phases = 2;
+  static constexpr int forward_temps = 2;
+  static constexpr int forward_means = 0;
+  static constexpr int backward_phases = 2;
+  static constexpr int backward_temps = 0;
+  static constexpr int backward_means = 0;
+  static constexpr bool reads_new_hidden = false;
+  static constexpr bool takes_drop = true;
+  static constexpr int input_gates[] = {0, 1, 2};
+  static constexpr int hidden_gates[] = {0, 1, 2};
+  static constexpr int forward_part[] = {0, 1};
+  static constexpr int backward_part[] = {0, 1};
+  static constexpr int forward_operand_phase[] = {0};
+  static constexpr int backward_operand_phase[] = {0};
+  static constexpr int forward_temp_phase[] = {0, 0};
+  static constexpr int forward_mean_phase[] = {0};
+  static constexpr int backward_temp_phase[] = {0};
+  static constexpr int backward_mean_phase[] = {0};
+  static constexpr int saved_phase[] = {0, 1, 0};
+  static constexpr int row_phase[] = {0};
+  static constexpr int dz_phase[] = {1, 0, 0};
+  static constexpr int dp_phase[] = {0};
+  static constexpr Slots products[] = {{0, 2}, {2, 1}};
+
+  template <class Phase>
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
+                      V *temp, const V *mean, V *sum, V *operand) {
+    if constexpr (phase == 0) {
+      const V v4 = sigmoid<T>(z[0]);
+      const V v5 = state[0] * v4;
+      const V v1 = sigmoid<T>(z[1]);
+      const V v2 = T(1.0) - v1;
+      const V v11 = state[0] * v1;
+      operand[0] = v5;
+      saved[0] = v4;
+      saved[2] = v1;
+      temp[0] = v2;
+      temp[1] = v11;
+    }
+    if constexpr (phase == 1) {
+      const V v8 = tanh<T>(z[2]);
+      const V v9 = drop * v8;
+      const V v10 = temp[0] * v9;
+      const V v12 = v10 + temp[1];
+      state[0] = v12;
+      saved[1] = v8;
+    }
+  }
+
+  template <class Phase>
+  static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
+    if constexpr (phase == 0) {
+      const V v14 = before[0] * grad[0];
+      const V v9 = drop * saved[1];
+      const V v15 = v9 * grad[0];
+      const V v29 = v14 - v15;
+      const V v2 = T(1.0) - saved[2];
+      const V v30 = saved[2] * v2;
+      const V v31 = v29 * v30;
+      const V v16 = v2 * grad[0];
+      const V v18 = drop * v16;
+      const V v19 = saved[1] * saved[1];
+      const V v20 = T(1.0) - v19;
+      const V v21 = v18 * v20;
+      const V v5 = before[0] * saved[0];
+      dz[1] = v31;
+      dz[2] = v21;
+      operand[0] = v5;
+    }
+    if constexpr (phase == 1) {
+      const V v23 = before[0] * e[0];
+      const V v25 = T(1.0) - saved[0];
+      const V v26 = saved[0] * v25;
+      const V v27 = v23 * v26;
+      const V v13 = saved[2] * grad[0];
+      const V v22 = saved[0] * e[0];
+      const V v24 = v13 + v22;
+      dz[0] = v27;
+      grad[0] = v24;
+    }
   }
 };
 
@@ -203,10 +324,11 @@ struct Lstm : Plain {
   static constexpr int input_gates[] = {0, 1, 2, 3};
   static constexpr int hidden_gates[] = {0, 1, 2, 3};
   static constexpr int saved_states[] = {0};
+  static constexpr Slots products[] = {{0, 4}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     const V v1 = sigmoid<T>(z[3]);
     const V v3 = sigmoid<T>(z[1]);
     const V v4 = state[1] * v3;
@@ -228,7 +350,8 @@ struct Lstm : Plain {
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     const V v9 = drop * saved[1];
     const V v15 = saved[2] * grad[0];
     const V v12 = tanh<T>(saved[0]);
@@ -387,10 +510,11 @@ struct LayerNormLstm : Plain {
   static constexpr int row_phase[] = {3, 4, 2, 2};
   static constexpr int dz_phase[] = {4, 4, 4, 4, 4, 4, 4, 4};
   static constexpr int dp_phase[] = {2, 2, 2, 0, 2, 2, 2, 0, 2, 2, 2, 0, 2, 2, 2, 0, 0, 0};
+  static constexpr Slots products[] = {{4, 4}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     if constexpr (phase == 0) {
       const V v0 = z[0] + z[1];
       const V v1 = z[2] + v0;
@@ -523,7 +647,8 @@ struct LayerNormLstm : Plain {
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     if constexpr (phase == 0) {
       const V v87 = saved[5] * grad[0];
       const V v151 = T(1.0) - saved[4];
@@ -828,10 +953,11 @@ struct LayerNormGru : Plain {
   static constexpr int row_phase[] = {2, 2, 2, 2};
   static constexpr int dz_phase[] = {2, 2, 2, 2, 2, 2};
   static constexpr int dp_phase[] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+  static constexpr Slots products[] = {{3, 3}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     if constexpr (phase == 0) {
       const V v0 = z[0] + z[1];
       const V v1 = T(0.5) * v0;
@@ -916,7 +1042,7 @@ struct LayerNormGru : Plain {
       const V v64 = state[0] * v31;
       const V v65 = v63 + v64;
       state[0] = v65;
-      saved[1] = v50;
+      saved[1] = v48;
       saved[2] = v31;
       saved[3] = v61;
       saved[4] = v58;
@@ -929,15 +1055,18 @@ struct LayerNormGru : Plain {
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     if constexpr (phase == 0) {
+      const V v49 = p[11] * saved[1];
+      const V v50 = p[5] + v49;
       const V v32 = T(1.0) - saved[2];
       const V v69 = v32 * grad[0];
       const V v71 = drop * v69;
       const V v72 = saved[3] * saved[3];
       const V v73 = T(1.0) - v72;
       const V v74 = v71 * v73;
-      const V v76 = saved[1] * v74;
+      const V v76 = v50 * v74;
       const V v77 = T(1.0) - saved[4];
       const V v78 = saved[4] * v77;
       const V v79 = v76 * v78;
@@ -958,8 +1087,7 @@ struct LayerNormGru : Plain {
       const V v80 = v54 * v79;
       const V v27 = saved[8] * row[2];
       const V v122 = v27 * v121;
-      const V v48 = saved[9] * row[3];
-      const V v88 = v48 * v75;
+      const V v88 = saved[1] * v75;
       const V v85 = p[6] * v79;
       const V v87 = saved[0] * v85;
       const V v149 = p[7] * v121;
@@ -1115,10 +1243,11 @@ struct PeepholeLstm : Plain {
   static constexpr int input_gates[] = {0, 1, 2, 3};
   static constexpr int hidden_gates[] = {0, 1, 2, 3};
   static constexpr int saved_states[] = {0};
+  static constexpr Slots products[] = {{0, 4}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     const V v2 = state[1] * p[1];
     const V v3 = z[1] + v2;
     const V v4 = sigmoid<T>(v3);
@@ -1146,7 +1275,8 @@ struct PeepholeLstm : Plain {
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     const V v12 = drop * saved[1];
     const V v21 = saved[2] * grad[0];
     const V v18 = tanh<T>(saved[0]);
@@ -1223,10 +1353,11 @@ struct CoupledLstm : Plain {
   static constexpr int input_gates[] = {0, 1, 2};
   static constexpr int hidden_gates[] = {0, 1, 2};
   static constexpr int saved_states[] = {0};
+  static constexpr Slots products[] = {{0, 3}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     const V v1 = sigmoid<T>(z[2]);
     const V v3 = sigmoid<T>(z[0]);
     const V v4 = state[1] * v3;
@@ -1247,7 +1378,8 @@ struct CoupledLstm : Plain {
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     const V v14 = saved[1] * grad[0];
     const V v11 = tanh<T>(saved[0]);
     const V v15 = v11 * v11;
@@ -1304,10 +1436,11 @@ struct LightLstm : Plain {
   static constexpr int input_gates[] = {0, 1};
   static constexpr int hidden_gates[] = {0, 1};
   static constexpr int saved_states[] = {0};
+  static constexpr Slots products[] = {{0, 2}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     const V v1 = sigmoid<T>(z[0]);
     const V v2 = state[1] * v1;
     const V v4 = tanh<T>(z[1]);
@@ -1323,7 +1456,8 @@ struct LightLstm : Plain {
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     const V v8 = after[0] * after[0];
     const V v9 = T(1.0) - v8;
     const V v10 = v9 * grad[0];
@@ -1370,10 +1504,11 @@ struct Mgu : Plain {
   static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {1, 0};
   static constexpr int hidden_gates[] = {0, 1};
+  static constexpr Slots products[] = {{1, 2}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     const V v1 = sigmoid<T>(z[1]);
     const V v2 = T(1.0) - v1;
     const V v3 = state[0] * v2;
@@ -1391,7 +1526,8 @@ struct Mgu : Plain {
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     const V v11 = saved[2] * grad[0];
     const V v13 = drop * v11;
     const V v14 = saved[0] * saved[0];
@@ -1415,6 +1551,110 @@ struct Mgu : Plain {
   }
 };
 
+// gates 2 hidden 1 states 1 parameters 0
+// v0 = add x0 h0
+// v1 = sigmoid v0
+// v2 = sub 1.0 v1
+// v3 = mul s0 v2
+// v4 = mul s0 v1
+// v5 = product h1 v4
+// v6 = add x1 v5
+// v7 = tanh v6
+// v8 = mul d0 v7
+// v9 = mul v1 v8
+// v10 = add v3 v9
+// return v10
+template <class T>
+struct MguResetBefore : Plain {
+  using V = Vec<T>;
+  static constexpr int slots = 2;
+  static constexpr int input_slots = 2;
+  static constexpr int hidden_slots = 2;
+  static constexpr int states = 1;
+  static constexpr int parameters = 0;
+  static constexpr int saved = 2;
+  static constexpr int rows = 0;
+  static constexpr int stages = 1;
+  static constexpr int forward_phases = 2;
+  static constexpr int forward_temps = 2;
+  static constexpr int forward_means = 0;
+  static constexpr int backward_phases = 2;
+  static constexpr int backward_temps = 0;
+  static constexpr int backward_means = 0;
+  static constexpr bool reads_new_hidden = false;
+  static constexpr bool takes_drop = true;
+  static constexpr int input_gates[] = {0, 1};
+  static constexpr int hidden_gates[] = {0, 1};
+  static constexpr int forward_part[] = {0, 1};
+  static constexpr int backward_part[] = {0, 1};
+  static constexpr int forward_operand_phase[] = {0};
+  static constexpr int backward_operand_phase[] = {0};
+  static constexpr int forward_temp_phase[] = {0, 0};
+  static constexpr int forward_mean_phase[] = {0};
+  static constexpr int backward_temp_phase[] = {0};
+  static constexpr int backward_mean_phase[] = {0};
+  static constexpr int saved_phase[] = {1, 0};
+  static constexpr int row_phase[] = {0};
+  static constexpr int dz_phase[] = {1, 0};
+  static constexpr int dp_phase[] = {0};
+  static constexpr Slots products[] = {{0, 1}, {1, 1}};
+
+  template <class Phase>
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
+                      V *temp, const V *mean, V *sum, V *operand) {
+    if constexpr (phase == 0) {
+      const V v1 = sigmoid<T>(z[0]);
+      const V v4 = state[0] * v1;
+      const V v2 = T(1.0) - v1;
+      const V v3 = state[0] * v2;
+      operand[0] = v4;
+      saved[1] = v1;
+      temp[0] = v3;
+      temp[1] = v1;
+    }
+    if constexpr (phase == 1) {
+      const V v7 = tanh<T>(z[1]);
+      const V v8 = drop * v7;
+      const V v9 = temp[1] * v8;
+      const V v10 = temp[0] + v9;
+      state[0] = v10;
+      saved[0] = v7;
+    }
+  }
+
+  template <class Phase>
+  static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
+    if constexpr (phase == 0) {
+      const V v12 = saved[1] * grad[0];
+      const V v14 = drop * v12;
+      const V v15 = saved[0] * saved[0];
+      const V v16 = T(1.0) - v15;
+      const V v17 = v14 * v16;
+      const V v4 = before[0] * saved[1];
+      dz[1] = v17;
+      operand[0] = v4;
+    }
+    if constexpr (phase == 1) {
+      const V v8 = drop * saved[0];
+      const V v11 = v8 * grad[0];
+      const V v19 = before[0] * e[0];
+      const V v20 = v11 + v19;
+      const V v22 = before[0] * grad[0];
+      const V v25 = v20 - v22;
+      const V v2 = T(1.0) - saved[1];
+      const V v26 = saved[1] * v2;
+      const V v27 = v25 * v26;
+      const V v18 = saved[1] * e[0];
+      const V v21 = v2 * grad[0];
+      const V v23 = v18 + v21;
+      dz[0] = v27;
+      grad[0] = v23;
+    }
+  }
+};
+
 // gates 1 hidden 0 states 1 parameters 1
 // v0 = mul s0 d0
 // v1 = mul p0 v0
@@ -1435,10 +1675,11 @@ struct IndrnnRelu : Plain {
   static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0};
   static constexpr int hidden_gates[] = {0};
+  static constexpr Slots products[] = {{0, 0}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     const V v0 = state[0] * drop;
     const V v1 = p[0] * v0;
     const V v2 = z[0] + v1;
@@ -1448,7 +1689,8 @@ struct IndrnnRelu : Plain {
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     const V v4 = after[0] > V{} ? grad[0] : V{};
     const V v0 = before[0] * drop;
     const V v5 = v0 * v4;
@@ -1480,10 +1722,11 @@ struct IndrnnTanh : Plain {
   static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0};
   static constexpr int hidden_gates[] = {0};
+  static constexpr Slots products[] = {{0, 0}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     const V v0 = state[0] * drop;
     const V v1 = p[0] * v0;
     const V v2 = z[0] + v1;
@@ -1493,7 +1736,8 @@ struct IndrnnTanh : Plain {
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     const V v4 = after[0] * after[0];
     const V v5 = T(1.0) - v4;
     const V v6 = v5 * grad[0];
@@ -1529,10 +1773,11 @@ struct MinGru : Plain {
   static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0, 1};
   static constexpr int hidden_gates[] = {0};
+  static constexpr Slots products[] = {{0, 0}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     const V v0 = sigmoid<T>(z[0]);
     const V v1 = state[0] * v0;
     const V v2 = T(1.0) - v0;
@@ -1546,7 +1791,8 @@ struct MinGru : Plain {
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     const V v12 = before[0] * grad[0];
     const V v7 = drop * grad[0];
     const V v9 = saved[0] * v7;
@@ -1590,10 +1836,11 @@ struct MinLstm : Plain {
   static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0, 1, 2};
   static constexpr int hidden_gates[] = {0};
+  static constexpr Slots products[] = {{0, 0}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     const V v0 = -z[0];
     const V v1 = softplus<T>(v0);
     const V v2 = -z[1];
@@ -1616,7 +1863,8 @@ struct MinLstm : Plain {
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     const V v21 = before[0] * grad[0];
     const V v22 = T(1.0) - saved[0];
     const V v23 = saved[0] * v22;
@@ -1654,7 +1902,7 @@ struct MinLstm : Plain {
 // v5 = sub s3 v4
 // v6 = add x0 h0
 // v7 = sub v5 v6
-// v8 = sub v6 v5
+// v8 = neg v7
 // v9 = add v6 v5
 // v10 = mul 0.5 v9
 // v11 = where_positive v8 v6 v10
@@ -1682,23 +1930,24 @@ struct Slstm : Plain {
   static constexpr int hidden_slots = 4;
   static constexpr int states = 4;
   static constexpr int parameters = 0;
-  static constexpr int saved = 10;
+  static constexpr int saved = 9;
   static constexpr int rows = 0;
   static constexpr bool reads_new_hidden = true;
   static constexpr bool takes_drop = true;
   static constexpr int input_gates[] = {0, 1, 2, 3};
   static constexpr int hidden_gates[] = {0, 1, 2, 3};
   static constexpr int saved_states[] = {0, 1, 2};
+  static constexpr Slots products[] = {{0, 4}};
 
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
-                      V *temp, const V *mean, V *sum) {
+                      V *temp, const V *mean, V *sum, V *operand) {
     const V v1 = sigmoid<T>(z[3]);
     const V v3 = -z[1];
     const V v4 = softplus<T>(v3);
     const V v5 = state[3] - v4;
     const V v7 = v5 - z[0];
-    const V v8 = z[0] - v5;
+    const V v8 = -v7;
     const V v9 = z[0] + v5;
     const V v10 = T(0.5) * v9;
     const V v11 = v8 > V{} ? z[0] : v10;
@@ -1726,15 +1975,15 @@ struct Slstm : Plain {
     saved[3] = v17;
     saved[4] = v19;
     saved[5] = v1;
-    saved[6] = v8;
-    saved[7] = v7;
-    saved[8] = v14;
-    saved[9] = z[1];
+    saved[6] = v7;
+    saved[7] = v14;
+    saved[8] = z[1];
   }
 
   template <class Phase>
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
-                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum) {
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
     const V v28 = after[0] * grad[0];
     const V v29 = v28 / saved[1];
     const V v31 = grad[2] - v29;
@@ -1745,23 +1994,24 @@ struct Slstm : Plain {
     const V v37 = v20 * v36;
     const V v39 = v31 + v37;
     const V v45 = saved[3] * v39;
+    const V v8 = -saved[6];
     const V v47 = grad[3] - v45;
     const V v33 = before[2] * v31;
     const V v49 = before[1] * v36;
     const V v50 = v33 + v49;
-    const V v51 = saved[8] * v50;
+    const V v51 = saved[7] * v50;
     const V v53 = v47 - v51;
-    const V v55 = saved[7] > V{} ? V{} : v53;
-    const V v57 = saved[6] > V{} ? v55 : V{};
+    const V v55 = saved[6] > V{} ? V{} : v53;
+    const V v57 = v8 > V{} ? v55 : V{};
     const V v59 = v45 + v57;
-    const V v58 = saved[6] > V{} ? V{} : v55;
+    const V v58 = v8 > V{} ? V{} : v55;
     const V v61 = T(0.5) * v58;
     const V v62 = v59 + v61;
-    const V v54 = saved[7] > V{} ? v53 : V{};
+    const V v54 = saved[6] > V{} ? v53 : V{};
     const V v56 = v51 + v54;
     const V v63 = v56 + v61;
     const V v64 = -v63;
-    const V v3 = -saved[9];
+    const V v3 = -saved[8];
     const V v65 = sigmoid<T>(v3);
     const V v66 = v64 * v65;
     const V v67 = -v66;
@@ -1774,8 +2024,8 @@ struct Slstm : Plain {
     const V v68 = T(1.0) - saved[5];
     const V v69 = saved[5] * v68;
     const V v70 = v34 * v69;
-    const V v48 = saved[8] * v36;
-    const V v32 = saved[8] * v31;
+    const V v48 = saved[7] * v36;
+    const V v32 = saved[7] * v31;
     dz[0] = v62;
     dz[1] = v67;
     dz[2] = v44;
@@ -1784,6 +2034,527 @@ struct Slstm : Plain {
     grad[1] = v48;
     grad[2] = v32;
     grad[3] = v63;
+  }
+};
+
+// gates 5 hidden 1 states 2 parameters 0
+// v0 = mul x0 h0
+// v1 = product h4 v0
+// v2 = add x4 v1
+// v3 = sigmoid v2
+// v4 = product h2 v0
+// v5 = add x2 v4
+// v6 = sigmoid v5
+// v7 = mul s1 v6
+// v8 = product h1 v0
+// v9 = add x1 v8
+// v10 = sigmoid v9
+// v11 = product h3 v0
+// v12 = add x3 v11
+// v13 = tanh v12
+// v14 = mul d0 v13
+// v15 = mul v10 v14
+// v16 = add v7 v15
+// v17 = tanh v16
+// v18 = mul v3 v17
+// return v18 v16
+template <class T>
+struct MultiplicativeLstm : Plain {
+  using V = Vec<T>;
+  static constexpr int slots = 6;
+  static constexpr int input_slots = 5;
+  static constexpr int hidden_slots = 5;
+  static constexpr int states = 2;
+  static constexpr int parameters = 0;
+  static constexpr int saved = 7;
+  static constexpr int rows = 0;
+  static constexpr int stages = 1;
+  static constexpr int forward_phases = 2;
+  static constexpr int forward_temps = 0;
+  static constexpr int forward_means = 0;
+  static constexpr int backward_phases = 2;
+  static constexpr int backward_temps = 1;
+  static constexpr int backward_means = 0;
+  static constexpr bool reads_new_hidden = false;
+  static constexpr bool takes_drop = true;
+  static constexpr int input_gates[] = {0, 1, 2, 3, 4};
+  static constexpr int hidden_gates[] = {1, 2, 3, 4, 0};
+  static constexpr int forward_part[] = {0, 1};
+  static constexpr int backward_part[] = {0, 1};
+  static constexpr int forward_operand_phase[] = {0};
+  static constexpr int backward_operand_phase[] = {0};
+  static constexpr int saved_states[] = {0};
+  static constexpr int forward_temp_phase[] = {0};
+  static constexpr int forward_mean_phase[] = {0};
+  static constexpr int backward_temp_phase[] = {0};
+  static constexpr int backward_mean_phase[] = {0};
+  static constexpr int saved_phase[] = {1, 0, 1, 1, 1, 1, 0};
+  static constexpr int row_phase[] = {0};
+  static constexpr int dz_phase[] = {1, 0, 0, 0, 0, 1};
+  static constexpr int dp_phase[] = {0};
+  static constexpr Slots products[] = {{5, 1}, {1, 4}};
+
+  template <class Phase>
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
+                      V *temp, const V *mean, V *sum, V *operand) {
+    if constexpr (phase == 0) {
+      const V v0 = z[0] * z[5];
+      operand[0] = v0;
+      saved[1] = z[5];
+      saved[6] = z[0];
+    }
+    if constexpr (phase == 1) {
+      const V v3 = sigmoid<T>(z[4]);
+      const V v6 = sigmoid<T>(z[2]);
+      const V v7 = state[1] * v6;
+      const V v10 = sigmoid<T>(z[1]);
+      const V v13 = tanh<T>(z[3]);
+      const V v14 = drop * v13;
+      const V v15 = v10 * v14;
+      const V v16 = v7 + v15;
+      const V v17 = tanh<T>(v16);
+      const V v18 = v3 * v17;
+      state[0] = v18;
+      state[1] = v16;
+      saved[0] = v16;
+      saved[2] = v13;
+      saved[3] = v3;
+      saved[4] = v10;
+      saved[5] = v6;
+    }
+  }
+
+  template <class Phase>
+  static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
+    if constexpr (phase == 0) {
+      const V v14 = drop * saved[2];
+      const V v20 = saved[3] * grad[0];
+      const V v17 = tanh<T>(saved[0]);
+      const V v21 = v17 * v17;
+      const V v22 = T(1.0) - v21;
+      const V v23 = v20 * v22;
+      const V v24 = v23 + grad[1];
+      const V v25 = v14 * v24;
+      const V v32 = T(1.0) - saved[4];
+      const V v33 = saved[4] * v32;
+      const V v34 = v25 * v33;
+      const V v36 = before[1] * v24;
+      const V v37 = T(1.0) - saved[5];
+      const V v38 = saved[5] * v37;
+      const V v39 = v36 * v38;
+      const V v26 = saved[4] * v24;
+      const V v28 = drop * v26;
+      const V v29 = saved[2] * saved[2];
+      const V v30 = T(1.0) - v29;
+      const V v31 = v28 * v30;
+      const V v19 = v17 * grad[0];
+      const V v40 = T(1.0) - saved[3];
+      const V v41 = saved[3] * v40;
+      const V v42 = v19 * v41;
+      const V v0 = saved[6] * saved[1];
+      const V v35 = saved[5] * v24;
+      dz[1] = v34;
+      dz[2] = v39;
+      dz[3] = v31;
+      dz[4] = v42;
+      operand[0] = v0;
+      temp[0] = v35;
+    }
+    if constexpr (phase == 1) {
+      const V v43 = saved[1] * e[0];
+      const V v44 = saved[6] * e[0];
+      dz[0] = v43;
+      dz[5] = v44;
+      grad[0] = V{};
+      grad[1] = temp[0];
+    }
+  }
+};
+
+// gates 6 hidden 1 states 1 parameters 0 inputs 2
+// v0 = add x1 h1
+// v1 = sigmoid v0
+// v2 = add x0 h0
+// v3 = tanh v2
+// v4 = mul d0 v3
+// v5 = mul v1 v4
+// v6 = sub 1.0 v1
+// v7 = mul s0 v6
+// v8 = add v5 v7
+// v9 = product h3 v8
+// v10 = sigmoid v9
+// v11 = product h2 v8
+// v12 = tanh v11
+// v13 = mul d0 v12
+// v14 = mul v10 v13
+// v15 = sub 1.0 v10
+// v16 = mul v8 v15
+// v17 = add v14 v16
+// v18 = product h5 v17
+// v19 = sigmoid v18
+// v20 = product h4 v17
+// v21 = tanh v20
+// v22 = mul d0 v21
+// v23 = mul v19 v22
+// v24 = sub 1.0 v19
+// v25 = mul v17 v24
+// v26 = add v23 v25
+// return v26
+template <class T>
+struct Rhn : Plain {
+  using V = Vec<T>;
+  static constexpr int slots = 6;
+  static constexpr int input_slots = 2;
+  static constexpr int hidden_slots = 6;
+  static constexpr int states = 1;
+  static constexpr int parameters = 0;
+  static constexpr int saved = 6;
+  static constexpr int rows = 0;
+  static constexpr int stages = 2;
+  static constexpr int forward_phases = 3;
+  static constexpr int forward_temps = 2;
+  static constexpr int forward_means = 0;
+  static constexpr int backward_phases = 3;
+  static constexpr int backward_temps = 2;
+  static constexpr int backward_means = 0;
+  static constexpr bool reads_new_hidden = false;
+  static constexpr bool takes_drop = true;
+  static constexpr int input_gates[] = {0, 1};
+  static constexpr int hidden_gates[] = {0, 1, 2, 3, 4, 5};
+  static constexpr int forward_part[] = {0, 1, 2};
+  static constexpr int backward_part[] = {0, 1, 2};
+  static constexpr int forward_operand_phase[] = {0, 1};
+  static constexpr int backward_operand_phase[] = {0, 0};
+  static constexpr int forward_temp_phase[] = {1, 0};
+  static constexpr int forward_mean_phase[] = {0};
+  static constexpr int backward_temp_phase[] = {1, 0};
+  static constexpr int backward_mean_phase[] = {0};
+  static constexpr int saved_phase[] = {0, 1, 2, 0, 1, 2};
+  static constexpr int row_phase[] = {0};
+  static constexpr int dz_phase[] = {2, 2, 1, 1, 0, 0};
+  static constexpr int dp_phase[] = {0};
+  static constexpr Slots products[] = {{0, 2}, {2, 2}, {4, 2}};
+
+  template <class Phase>
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
+                      V *temp, const V *mean, V *sum, V *operand) {
+    if constexpr (phase == 0) {
+      const V v1 = sigmoid<T>(z[1]);
+      const V v3 = tanh<T>(z[0]);
+      const V v4 = drop * v3;
+      const V v5 = v1 * v4;
+      const V v6 = T(1.0) - v1;
+      const V v7 = state[0] * v6;
+      const V v8 = v5 + v7;
+      operand[0] = v8;
+      saved[0] = v1;
+      saved[3] = v3;
+      temp[1] = v8;
+    }
+    if constexpr (phase == 1) {
+      const V v10 = sigmoid<T>(z[3]);
+      const V v12 = tanh<T>(z[2]);
+      const V v13 = drop * v12;
+      const V v14 = v10 * v13;
+      const V v15 = T(1.0) - v10;
+      const V v16 = temp[1] * v15;
+      const V v17 = v14 + v16;
+      operand[1] = v17;
+      saved[1] = v10;
+      saved[4] = v12;
+      temp[0] = v17;
+    }
+    if constexpr (phase == 2) {
+      const V v19 = sigmoid<T>(z[5]);
+      const V v21 = tanh<T>(z[4]);
+      const V v22 = drop * v21;
+      const V v23 = v19 * v22;
+      const V v24 = T(1.0) - v19;
+      const V v25 = temp[0] * v24;
+      const V v26 = v23 + v25;
+      state[0] = v26;
+      saved[2] = v19;
+      saved[5] = v21;
+    }
+  }
+
+  template <class Phase>
+  static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
+    if constexpr (phase == 0) {
+      const V v31 = saved[2] * grad[0];
+      const V v34 = drop * v31;
+      const V v35 = saved[5] * saved[5];
+      const V v36 = T(1.0) - v35;
+      const V v37 = v34 * v36;
+      const V v22 = drop * saved[5];
+      const V v30 = v22 * grad[0];
+      const V v13 = drop * saved[4];
+      const V v14 = saved[1] * v13;
+      const V v4 = drop * saved[3];
+      const V v5 = saved[0] * v4;
+      const V v6 = T(1.0) - saved[0];
+      const V v7 = before[0] * v6;
+      const V v8 = v5 + v7;
+      const V v15 = T(1.0) - saved[1];
+      const V v16 = v8 * v15;
+      const V v17 = v14 + v16;
+      const V v28 = v17 * grad[0];
+      const V v32 = v30 - v28;
+      const V v24 = T(1.0) - saved[2];
+      const V v38 = saved[2] * v24;
+      const V v39 = v32 * v38;
+      dz[4] = v37;
+      dz[5] = v39;
+      operand[0] = v8;
+      operand[1] = v17;
+      temp[1] = v8;
+    }
+    if constexpr (phase == 1) {
+      const V v24 = T(1.0) - saved[2];
+      const V v27 = v24 * grad[0];
+      const V v40 = v27 + e[1];
+      const V v45 = saved[1] * v40;
+      const V v48 = drop * v45;
+      const V v50 = saved[4] * saved[4];
+      const V v51 = T(1.0) - v50;
+      const V v52 = v48 * v51;
+      const V v13 = drop * saved[4];
+      const V v44 = v13 * v40;
+      const V v42 = temp[1] * v40;
+      const V v46 = v44 - v42;
+      const V v15 = T(1.0) - saved[1];
+      const V v53 = saved[1] * v15;
+      const V v54 = v46 * v53;
+      const V v41 = v15 * v40;
+      dz[2] = v52;
+      dz[3] = v54;
+      temp[0] = v41;
+    }
+    if constexpr (phase == 2) {
+      const V v55 = temp[0] + e[0];
+      const V v60 = saved[0] * v55;
+      const V v63 = drop * v60;
+      const V v65 = saved[3] * saved[3];
+      const V v66 = T(1.0) - v65;
+      const V v67 = v63 * v66;
+      const V v4 = drop * saved[3];
+      const V v59 = v4 * v55;
+      const V v57 = before[0] * v55;
+      const V v61 = v59 - v57;
+      const V v6 = T(1.0) - saved[0];
+      const V v68 = saved[0] * v6;
+      const V v69 = v61 * v68;
+      const V v56 = v6 * v55;
+      dz[0] = v67;
+      dz[1] = v69;
+      grad[0] = v56;
+    }
+  }
+};
+
+// gates 4 hidden 1 states 2 parameters 0
+// v0 = add x1 h1
+// v1 = sigmoid v0
+// v2 = sub 1.0 v1
+// v3 = mul s0 v2
+// v4 = add x0 h0
+// v5 = sigmoid v4
+// v6 = sub 1.0 v5
+// v7 = mul s1 v6
+// v8 = add x2 h2
+// v9 = tanh v8
+// v10 = mul d0 v9
+// v11 = mul v5 v10
+// v12 = add v7 v11
+// v13 = product h3 v12
+// v14 = add x3 v13
+// v15 = tanh v14
+// v16 = mul d0 v15
+// v17 = mul v1 v16
+// v18 = add v3 v17
+// return v18 v12
+template <class T>
+struct Lem : Plain {
+  using V = Vec<T>;
+  static constexpr int slots = 4;
+  static constexpr int input_slots = 4;
+  static constexpr int hidden_slots = 4;
+  static constexpr int states = 2;
+  static constexpr int parameters = 0;
+  static constexpr int saved = 5;
+  static constexpr int rows = 0;
+  static constexpr int stages = 1;
+  static constexpr int forward_phases = 2;
+  static constexpr int forward_temps = 3;
+  static constexpr int forward_means = 0;
+  static constexpr int backward_phases = 2;
+  static constexpr int backward_temps = 0;
+  static constexpr int backward_means = 0;
+  static constexpr bool reads_new_hidden = false;
+  static constexpr bool takes_drop = true;
+  static constexpr int input_gates[] = {0, 1, 2, 3};
+  static constexpr int hidden_gates[] = {0, 1, 2, 3};
+  static constexpr int forward_part[] = {0, 1};
+  static constexpr int backward_part[] = {0, 1};
+  static constexpr int forward_operand_phase[] = {0};
+  static constexpr int backward_operand_phase[] = {0};
+  static constexpr int saved_states[] = {0};
+  static constexpr int forward_temp_phase[] = {0, 0, 0};
+  static constexpr int forward_mean_phase[] = {0};
+  static constexpr int backward_temp_phase[] = {0};
+  static constexpr int backward_mean_phase[] = {0};
+  static constexpr int saved_phase[] = {0, 0, 0, 1, 0};
+  static constexpr int row_phase[] = {0};
+  static constexpr int dz_phase[] = {1, 0, 1, 0};
+  static constexpr int dp_phase[] = {0};
+  static constexpr Slots products[] = {{0, 3}, {3, 1}};
+
+  template <class Phase>
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
+                      V *temp, const V *mean, V *sum, V *operand) {
+    if constexpr (phase == 0) {
+      const V v5 = sigmoid<T>(z[0]);
+      const V v6 = T(1.0) - v5;
+      const V v7 = state[1] * v6;
+      const V v9 = tanh<T>(z[2]);
+      const V v10 = drop * v9;
+      const V v11 = v5 * v10;
+      const V v12 = v7 + v11;
+      const V v1 = sigmoid<T>(z[1]);
+      const V v2 = T(1.0) - v1;
+      const V v3 = state[0] * v2;
+      operand[0] = v12;
+      saved[0] = v12;
+      saved[1] = v9;
+      saved[2] = v5;
+      saved[4] = v1;
+      temp[0] = v3;
+      temp[1] = v1;
+      temp[2] = v12;
+    }
+    if constexpr (phase == 1) {
+      const V v15 = tanh<T>(z[3]);
+      const V v16 = drop * v15;
+      const V v17 = temp[1] * v16;
+      const V v18 = temp[0] + v17;
+      state[0] = v18;
+      state[1] = temp[2];
+      saved[3] = v15;
+    }
+  }
+
+  template <class Phase>
+  static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
+    if constexpr (phase == 0) {
+      const V v16 = drop * saved[3];
+      const V v19 = v16 * grad[0];
+      const V v42 = before[0] * grad[0];
+      const V v44 = v19 - v42;
+      const V v2 = T(1.0) - saved[4];
+      const V v45 = saved[4] * v2;
+      const V v46 = v44 * v45;
+      const V v20 = saved[4] * grad[0];
+      const V v22 = drop * v20;
+      const V v23 = saved[3] * saved[3];
+      const V v24 = T(1.0) - v23;
+      const V v25 = v22 * v24;
+      dz[1] = v46;
+      dz[3] = v25;
+      operand[0] = saved[0];
+    }
+    if constexpr (phase == 1) {
+      const V v10 = drop * saved[1];
+      const V v26 = grad[1] + e[0];
+      const V v27 = v10 * v26;
+      const V v36 = before[1] * v26;
+      const V v38 = v27 - v36;
+      const V v6 = T(1.0) - saved[2];
+      const V v39 = saved[2] * v6;
+      const V v40 = v38 * v39;
+      const V v28 = saved[2] * v26;
+      const V v30 = drop * v28;
+      const V v32 = saved[1] * saved[1];
+      const V v33 = T(1.0) - v32;
+      const V v34 = v30 * v33;
+      const V v2 = T(1.0) - saved[4];
+      const V v41 = v2 * grad[0];
+      const V v35 = v6 * v26;
+      dz[0] = v40;
+      dz[2] = v34;
+      grad[0] = v41;
+      grad[1] = v35;
+    }
+  }
+};
+
+// gates 2 hidden 1 states 1 parameters 0
+// v0 = add x0 h0
+// v1 = sigmoid v0
+// v2 = mul s0 v1
+// v3 = sub 1.0 v1
+// v4 = add x1 h1
+// v5 = tanh v4
+// v6 = mul d0 v5
+// v7 = mul v3 v6
+// v8 = add v2 v7
+// return v8
+template <class T>
+struct Ugrnn : Plain {
+  using V = Vec<T>;
+  static constexpr int slots = 2;
+  static constexpr int input_slots = 2;
+  static constexpr int hidden_slots = 2;
+  static constexpr int states = 1;
+  static constexpr int parameters = 0;
+  static constexpr int saved = 2;
+  static constexpr int rows = 0;
+  static constexpr bool reads_new_hidden = false;
+  static constexpr bool takes_drop = true;
+  static constexpr int input_gates[] = {0, 1};
+  static constexpr int hidden_gates[] = {0, 1};
+  static constexpr Slots products[] = {{0, 2}};
+
+  template <class Phase>
+  static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
+                      V *temp, const V *mean, V *sum, V *operand) {
+    const V v1 = sigmoid<T>(z[0]);
+    const V v2 = state[0] * v1;
+    const V v3 = T(1.0) - v1;
+    const V v5 = tanh<T>(z[1]);
+    const V v6 = drop * v5;
+    const V v7 = v3 * v6;
+    const V v8 = v2 + v7;
+    state[0] = v8;
+    saved[0] = v5;
+    saved[1] = v1;
+  }
+
+  template <class Phase>
+  static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
+                       const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
+                       V *operand, const V *e) {
+    const V v18 = before[0] * grad[0];
+    const V v6 = drop * saved[0];
+    const V v9 = v6 * grad[0];
+    const V v19 = v18 - v9;
+    const V v3 = T(1.0) - saved[1];
+    const V v20 = saved[1] * v3;
+    const V v21 = v19 * v20;
+    const V v10 = v3 * grad[0];
+    const V v12 = drop * v10;
+    const V v13 = saved[0] * saved[0];
+    const V v14 = T(1.0) - v13;
+    const V v15 = v12 * v14;
+    const V v17 = saved[1] * grad[0];
+    dz[0] = v21;
+    dz[1] = v15;
+    grad[0] = v17;
   }
 };
 

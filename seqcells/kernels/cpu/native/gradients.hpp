@@ -16,7 +16,7 @@ template <class T>
 struct Gradients : Products<T> {
   using Base = Products<T>;
   using Base::B, Base::D, Base::H, Base::I, Base::L, Base::R, Base::T_, Base::cell, Base::hidden,
-      Base::inward, Base::late, Base::most_rows, Base::p, Base::parameters, Base::plan,
+      Base::each, Base::inward, Base::most_rows, Base::p, Base::parameters, Base::plan,
       Base::projection, Base::recurrent, Base::sums, Base::units;
   static constexpr int64_t CHUNK = 128, SHORT = 32;  // least rows per chunk; in a pair
 
@@ -30,7 +30,7 @@ struct Gradients : Products<T> {
         at_once(plan.path != Path::packed && !is_bfloat16() &&
                 T_ * most_rows() <= (chunk_rows() < CHUNK ? chunk_rows() : CHUNK)) {}
 
-  // Rows of a chunk: `left` holds [h', x, 1, operand of the late slots], `dz` the gradients by z,
+  // Rows of a chunk: `left` holds [h', x, 1, operands of the stages], `dz` the gradients by z,
   // `parameters` the gradients by the cell's parameters, summed over the rows.
   struct Chunk {
     T *left, *dz, *projected, *unprojected, *parameters;
@@ -40,7 +40,7 @@ struct Gradients : Products<T> {
   struct Rows {
     Chunk chunks[2];
     T *dx, *grad[PARTS], *fresh[PARTS], *dm, *e, *before_part[PARTS], *after;
-    T *before, *dscaled, *stays, *temps, *noise[PARTS], *drop;
+    T *before, *dscaled, *stays, *temps, *means, *noise[PARTS], *drop;
     T *weights, *projection_weights, *parameters;
     T *buffer;  // per thread, like the pairs of rows
     Word *left_words, *dz_words;
@@ -54,14 +54,14 @@ struct Gradients : Products<T> {
     return most_rows() > least ? most_rows() : least;
   }
   int64_t input_at() const { return recurrent; }
-  int64_t late_at() const { return recurrent + padded(I + 1); }
-  int64_t left_width() const { return late_at() + (cell.late_slots ? units : 0) + 16; }
+  int64_t operands_at() const { return recurrent + padded(I + 1); }
+  int64_t left_at(int product) const { return product ? operands_at() + (product - 1) * units : 0; }
+  int64_t left_width() const { return left_at(cell.stages + 1) + 16; }
   // Padded, since rows that are a power of two apart collide in the cache.
   int64_t dz_width() const { return sums() + 16; }
 
   void shared(Scratch &scratch) {
-    for (Weights<T> *weights : {&inward, &hidden, &late, &projection})
-      weights->take_back(scratch);
+    each(*this, [&](Weights<T> &weights) { weights.take_back(scratch); });
     this->take_constants(scratch);
     meetings = scratch.take<Meeting>(plan.groups);
   }
@@ -85,11 +85,12 @@ struct Gradients : Products<T> {
       if (part) x.before_part[part] = own(units), x.noise[part] = own(units);
       if (p.resets) x.fresh[part] = take(rows * this->padded_width(part));
     }
-    if (cell.late_slots) x.e = take(rows * units);
+    x.e = take(cell.stages * rows * units);
+    x.means = take(cell.stages ? rows * cell.means * ROW_WIDTH : 0);
     if (cell.reads_new_hidden) x.after = own(units);
     if (p.read) x.before = take(rows * recurrent), x.dscaled = take(rows * recurrent);
     if (p.zone[0]) x.stays = take(rows * recurrent);
-    x.temps = take(cell.temps * units);
+    x.temps = take((cell.stages ? rows : 1) * cell.temps * units);
     x.drop = own(units);
     if (p.projection) {
       x.dm = take(rows * units);
@@ -98,8 +99,9 @@ struct Gradients : Products<T> {
     if (needs_weight_gradients() && !at_once) x.weights = take(left_width() * sums());
     x.parameters = take(cell.parameters * units);
     int64_t buffer = inward.back_buffer_size(chunk);
-    for (const Weights<T> *weights : {&hidden, &late, &projection})
-      buffer = padded(std::max(buffer, weights->back_buffer_size(rows)));
+    each(*this, [&](const Weights<T> &weights) {
+      if (&weights != &inward) buffer = padded(std::max(buffer, weights.back_buffer_size(rows)));
+    });
     x.buffer = own(buffer);
     if (pairs_rows()) {
       const auto words = [&](int64_t width) {
@@ -119,8 +121,7 @@ struct Gradients : Products<T> {
   }
 
   void pack(int64_t thread, int64_t threads) {
-    for (const Weights<T> *packed : {&inward, &hidden, &late, &projection})
-      packed->pack_back(thread, threads);
+    each(*this, [&](const Weights<T> &weights) { weights.pack_back(thread, threads); });
     if (thread == 0) this->pack_constants();
   }
 
@@ -156,9 +157,9 @@ struct Gradients : Products<T> {
       pair_rows(rows, c.dz, dz_width(), sums(), x.dz_words);
     }
     if (x.weights) {
-      if (cell.early()) add_hidden(x, c, rows, 0, cell.hidden_at(), cell.early(), share, pairs);
-      if (const int slots = cell.late_slots)
-        add_hidden(x, c, rows, late_at(), cell.slots - slots, slots, share, pairs);
+      for (int n = 0; n <= cell.stages; ++n)
+        if (const Slots slots = cell.products[n]; slots.count)
+          add_hidden(x, c, rows, left_at(n), slots.first, slots.count, share, pairs);
       add(x, c, rows, input_at(), I, 0, cell.input_slots, share, pairs);
     }
     const Columns mine = share.columns(units);
@@ -243,13 +244,13 @@ struct Gradients : Products<T> {
         add(p.grad_weight_ih, I, cell.input_gates[s], input_at(), s);
         add_bias(p.grad_bias_ih, cell.input_gates[s], s);
       }
-      for (int s = 0; s < cell.hidden_slots; ++s) {
-        const int64_t slot = cell.hidden_at() + s;
-        const int64_t left = s < cell.early() ? 0 : late_at();
-        add(p.grad_weight_hh, D, cell.hidden_gates[s], left, slot,
-            p.heads > 1 ? first / D * D : 0);
-        add_bias(p.grad_bias_hh, cell.hidden_gates[s], slot);
-      }
+      for (int n = 0; n <= cell.stages; ++n)
+        for (int s = 0; s < cell.products[n].count; ++s) {
+          const int64_t slot = cell.products[n].first + s;
+          const int gate = cell.gates_of(n)[s];
+          add(p.grad_weight_hh, D, gate, left_at(n), slot, p.heads > 1 ? first / D * D : 0);
+          add_bias(p.grad_bias_hh, gate, slot);
+        }
     }
     for (int64_t k = thread; p.grad_parameters && k < cell.parameters; k += threads)
       for (int64_t n = 0; n < plan.groups; ++n) {

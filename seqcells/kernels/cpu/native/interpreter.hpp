@@ -11,7 +11,8 @@ namespace SEQCELLS_VARIANT {
 
 // In the order of `KINDS` in encoding.py.
 enum Kind {
-  Z, STATE, PARAMETER, DROP, SAVED, ROW, AFTER, GRAD, DZ, DP, TEMP, MEAN, SUM, NUMBER, KINDS
+  Z, STATE, PARAMETER, DROP, SAVED, ROW, AFTER, GRAD, DZ, DP, TEMP, MEAN, SUM, NUMBER, OPERAND, E,
+  KINDS
 };
 enum Operation {
 #define SEQCELLS_NAME(name, value) name,
@@ -69,15 +70,16 @@ struct Interpreted : Cell<T> {
   const double *numbers;
 
   Interpreted(const int32_t *code, const double *numbers)
-      : Cell<T>{code[0], code[1], code[2], 0, code[3], code[4], code[5], code[6], code[7],
-                code[8] != 0, code[9] != 0, code + 11, code + 11 + code[1],
-                code + 11 + code[1] + code[2], forward_row, backward_row, nullptr, nullptr},
-        forward_code(code + 11 + code[1] + code[2] + code[3] - 1),
-        backward_code(forward_code + code[10]), numbers(numbers) {}
+      : Cell<T>{code[0], code[1], code[2], code[3], code[4], code[5], code[6], code[7], code[8],
+                code[9], code[10] != 0, code[11] != 0, code + HEAD, code + HEAD + code[1],
+                reinterpret_cast<const Slots *>(code + HEAD + code[1] + code[2]),
+                code + HEAD + code[1] + code[2] + 2 * (code[3] + 1), forward_row, backward_row},
+        forward_code(this->saved_states + code[4] - 1), backward_code(forward_code + code[12]),
+        numbers(numbers) {}
 
  private:
   using V = Vec<T>;
-  static constexpr int L = LANES<T>;
+  static constexpr int L = LANES<T>, HEAD = 13;
 
   // Addresses of the values of a row by kind, and the state of the loops over its units.
   struct Memory {
@@ -86,6 +88,8 @@ struct Interpreted : Cell<T> {
     const ForwardRow<T> *forward;
     const Cell<T> &cell;
     Units units;
+    int part;
+    T *kept_means;  // between the parts of a step
     V sums[MEANS], means[MEANS];
 
     T *at(int32_t kind, int32_t index, int64_t u) const {
@@ -99,21 +103,22 @@ struct Interpreted : Cell<T> {
     return static_cast<const Interpreted &>(cell);
   }
 
-  static void forward_row(const Cell<T> &cell, const ForwardRow<T> &row) {
-    Memory m{{}, {}, {}, nullptr, &row, cell, row.units, {}, {}};
+  static void forward_row(const Cell<T> &cell, const ForwardRow<T> &row, int part) {
+    Memory m{{}, {}, {}, nullptr, &row, cell, row.units, part, row.means, {}, {}};
     const auto own = [](const T *data) { return const_cast<T *>(data); };
-    for (int part = 0; part < cell.states; ++part) m.state[part] = row.state[part];
-    m.base[Z] = own(row.sums);
+    for (int n = 0; n < cell.states; ++n) m.state[n] = row.state[n];
+    m.base[Z] = own(row.sums), m.base[OPERAND] = row.operands;
     m.base[PARAMETER] = own(row.parameters), m.base[DROP] = own(row.drop);
     m.base[SAVED] = row.saved, m.base[ROW] = row.rows, m.base[TEMP] = row.temps;
     self(cell).phases(self(cell).forward_code, m);
   }
 
-  static void backward_row(const Cell<T> &cell, const BackwardRow<T> &row) {
-    Memory m{{}, {}, {}, row.stays, nullptr, cell, row.units, {}, {}};
+  static void backward_row(const Cell<T> &cell, const BackwardRow<T> &row, int part) {
+    Memory m{{}, {}, {}, row.stays, nullptr, cell, row.units, part, row.means, {}, {}};
     const auto own = [](const T *data) { return const_cast<T *>(data); };
-    for (int part = 0; part < cell.states; ++part)
-      m.state[part] = own(row.before[part]), m.grad[part] = row.grad[part];
+    for (int n = 0; n < cell.states; ++n)
+      m.state[n] = own(row.before[n]), m.grad[n] = row.grad[n];
+    m.base[OPERAND] = row.operands, m.base[E] = own(row.e);
     m.base[PARAMETER] = own(row.parameters), m.base[DROP] = own(row.drop);
     m.base[SAVED] = own(row.saved), m.base[ROW] = own(row.rows);
     m.base[AFTER] = own(row.after), m.base[TEMP] = row.temps;
@@ -121,23 +126,33 @@ struct Interpreted : Cell<T> {
     self(cell).phases(self(cell).backward_code, m);
   }
 
-  // code: number of phases, number of constants, index of the first constant, the phases
+  // code: number of phases, number of constants, index of the first constant, the part of the step
+  // of each phase, the phases
   void phases(const int32_t *code, Memory &m) const {
     const int count = code[0], constants = code[1], first = code[2];
-    code += 3;
+    const int32_t *parts = code + 3;
+    code = parts + count;
+    for (int n = 0; m.part && n < m.cell.means; ++n) m.means[n] = load(m.kept_means + n * ROW_WIDTH);
     constexpr int WIDE = 4;
     V file[REGISTERS * WIDE];
     for (int n = 0; n < constants; ++n)
       for (int w = 0; w < WIDE; ++w) file[n * WIDE + w] = T(numbers[first + n]) - V{};
     for (int n = 0; n < count; ++n) {
       const PhaseCode phase{code};
+      if (parts[n] != m.part) {
+        code = phase.each([](const Segment &) {});
+        continue;
+      }
       for (V &sum : m.sums) sum = V{};
       int64_t u = m.units.from;
       for (; u + WIDE * L <= m.units.to; u += WIDE * L) run<WIDE, WIDE>(phase, m, u, file);
       for (; u < m.units.to; u += L) run<WIDE, 1>(phase, m, u, file);
       code = phase.each([&](const Segment &segment) {
         for (const Store *s = segment.stores; s < segment.stores_end; ++s)
-          if (s->kind == SUM) m.means[s->index] = mean_of<T>(m.sums[s->index], m.units);
+          if (s->kind == SUM) {
+            m.means[s->index] = mean_of<T>(m.sums[s->index], m.units);
+            if (m.kept_means) store(m.kept_means + s->index * ROW_WIDTH, m.means[s->index]);
+          }
       });
     }
   }
@@ -194,7 +209,8 @@ struct Interpreted : Cell<T> {
           if (m.base[SAVED]) store(m.at(s.kind, s.index, unit), value);
           break;
         case SUM: m.sums[s.index] += within<T>(value, unit, m.units); break;
-        case DZ: store(m.at(DZ, s.index, unit), within<T>(value, unit, m.units)); break;
+        case DZ:
+        case OPERAND: store(m.at(s.kind, s.index, unit), within<T>(value, unit, m.units)); break;
         case DP: store(m.at(DP, s.index, unit), load(m.at(DP, s.index, unit)) + value); break;
         case GRAD: {
           T *at = m.grad[s.index] + unit;

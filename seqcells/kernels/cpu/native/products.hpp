@@ -33,14 +33,13 @@ constexpr int64_t MANY_ROWS = 12;
 // Weights of all products of a call.
 template <class T>
 struct Products : Sizes<T> {
-  Weights<T> inward, hidden, late, projection;
+  Weights<T> inward, hidden[STAGES + 1] = {}, projection;  // hidden: of each of the cell's products
 
   // chunks: passes over the input weights in a forward pass; 0 for a backward pass.
   Products(const Problem &problem, const Plan &plan, const Cell<T> &cell, int64_t chunks)
       : Sizes<T>(problem, plan, cell) {
     const int64_t I = this->I, H = this->H, units = this->units, D = this->D;
     const int64_t heads = this->p.heads;
-    const int early = cell.early();
     static constexpr int only[] = {0};
     const Narrow narrow = static_cast<Narrow>(this->p.narrow);
     const Stored stored = static_cast<Stored>(this->p.stored);
@@ -67,17 +66,26 @@ struct Products : Sizes<T> {
     const int64_t T_ = this->T_, rows = this->most_rows();
     inward = find(this->p.weight_ih, I, H, units, cell.input_gates,
                   chunks || this->p.grad_inputs ? cell.input_slots : 0, chunks, plan.rows / plan.groups);
-    hidden = find(this->p.weight_hh, D, H, units, cell.hidden_gates, early, T_, rows, heads);
-    late = find(this->p.weight_hh, D, H, units, cell.hidden_gates + early, cell.late_slots, T_,
-                rows, heads);
+    for (int n = 0; n <= cell.stages; ++n)
+      hidden[n] = find(this->p.weight_hh, D, H, units, cell.gates_of(n), cell.products[n].count, T_,
+                       rows, heads);
     projection = find(this->p.weight_hr, H, this->R, this->recurrent, only, this->p.projection ? 1 : 0,
                       T_, rows);
   }
 
-  // For tests: a digit for each of the four products, 0 for none, or 1 + `Reads`.
+  // Call `work` with the weights of each product, in the order of a step.
+  template <class Self, class Work>
+  static void each(Self &self, const Work &work) {
+    work(self.inward);
+    for (int n = 0; n <= self.cell.stages; ++n) work(self.hidden[n]);
+    work(self.projection);
+  }
+
+  // For tests: a digit for the products with inputs, hidden state, the operand of the first stage, and
+  // the projection: 0 for none, or 1 + `Reads`.
   int64_t reads() const {
     int64_t digits = 0;
-    for (const Weights<T> *weights : {&inward, &hidden, &late, &projection})
+    for (const Weights<T> *weights : {&inward, hidden, hidden + 1, &projection})
       digits = 10 * digits + (weights->slots ? 1 + static_cast<int>(weights->reads) : 0);
     return digits;
   }

@@ -158,6 +158,11 @@ struct Sizes {
     if (!p.zone[part]) return nullptr;
     return padded_row(noise(p.zone[part], p.zone_step[part], H, t, r), copy);
   }
+  // Multiply a value of row r by the factor on the hidden state.
+  void scale(T *value, int64_t t, int64_t r, Columns columns) const {
+    const T *factor = noise(p.read, p.read_step, R, t, r);
+    for (int64_t u = columns.from; u < columns.to && u < R; ++u) value[u] *= factor[u];
+  }
   bool resets(int64_t t, int64_t r) const {
     return p.resets && p.resets[t * B + plan.order[r]];
   }

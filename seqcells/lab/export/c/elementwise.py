@@ -1,13 +1,19 @@
-"""The elementwise part of a step as C statements: one loop over the units per phase."""
+"""The elementwise part of a step as C statements: one loop over the units per phase.
+
+Between the loops, each stage of late products adds its product with the vector `operand1`,
+`operand2` and so on to the sums.
+"""
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections import Counter
 
-from seqcells.equations.lowering import Phase, Place
+from seqcells.equations.lowering import Lowered, Phase, Place
 from seqcells.equations.step import step_of
 from seqcells.lab.export.c.layers import STATES, Layer
+from seqcells.lab.export.c.products import multiply_add
 
 # Expression and precedence of each operation. Operands of a lower precedence get parentheses, the
 # right operand of `-` and `/` also at an equal one.
@@ -21,23 +27,54 @@ ACTIVATIONS = ("sigmoid", "tanh", "relu", "softplus", "exp")
 
 def operations_of(layer: Layer) -> set[str]:
     """Return the names of the operations that the layer's code uses."""
-    names = {operation for operation, *_ in layer.program.values}
-    return names | ({"sigmoid"} if layer.late else set())
+    return {operation for operation, *_ in layer.program.values}
 
 
 def elementwise(layer: Layer) -> list[str]:
     """Return the declarations and loops that compute the new state from `sums` and the state."""
     lowered = step_of(layer.program).inference()
-    lines = [f"float temp{n}[units];" for n in range(len(lowered.temps))]
-    lines += [f"float row{n}[units];" for n in range(len(lowered.means))]
-    for number, phase in enumerate(lowered.phases):
-        lines += _PhaseWriter(layer, phase).lines()
+    buffers = _buffers(lowered)
+    lines = [f"float {name}[units];" for name in dict.fromkeys(buffers.values())]
+    stages = 0
+    for number, (phase, before) in enumerate(zip(lowered.phases, lowered.parts)):
+        for stage in range(stages + 1, before + 1):
+            lines += ["", *_late_product(layer, stage), ""]
+        stages = before
+        if phase.stores:
+            lines += _PhaseWriter(layer, phase, buffers).lines()
         lines += [
             f"const float mean{n} = @_mean(row{n}, units);"
             for n, summed in enumerate(lowered.means)
             if summed == number
         ]
     return lines
+
+
+def _buffers(lowered: Lowered) -> dict[Place, str]:
+    """Return the array of each temp, row of a mean, and operand of a stage.
+
+    A temp that equals an operand has no array.
+    """
+    operands: dict[Place, str] = {
+        ("operand", n): f"operand{n + 1}" for n in range(len(lowered.stages))
+    }
+    equal: dict[Place, str] = {}
+    for phase in lowered.phases:
+        stored = {place: operands[target] for target, place in phase.stores if target in operands}
+        equal |= {target: stored[place] for target, place in phase.stores if place in stored}
+    numbers = itertools.count()
+    temps: list[Place] = [("temp", n) for n in range(len(lowered.temps))]
+    names = {temp: equal.get(temp) or f"temp{next(numbers)}" for temp in temps}
+    rows: dict[Place, str] = {("sum", n): f"row{n}" for n in range(len(lowered.means))}
+    return operands | names | rows
+
+
+def _late_product(layer: Layer, stage: int) -> list[str]:
+    """Return the statements that add the product of a stage."""
+    gates = ", ".join(layer.gates[gate] for gate in layer.slots.stages[stage])
+    lines = multiply_add(layer.products[f"stage{stage}"], "sums", f"operand{stage}")
+    comment = f"// Stage {stage}: the recurrent weights of {gates} multiply operand{stage}."
+    return [comment, *lines]
 
 
 def literal(value: float) -> str:
@@ -53,8 +90,11 @@ class _PhaseWriter:
     the expression that reads them. Values that are equal for all units precede the loop.
     """
 
-    def __init__(self, layer: Layer, phase: Phase) -> None:
-        self.layer, self.phase = layer, phase
+    def __init__(self, layer: Layer, phase: Phase, buffers: dict[Place, str]) -> None:
+        # One store per array: a temp may have that of an operand.
+        stores = {buffers.get(target, target): (target, place) for target, place in phase.stores}
+        phase = phase._replace(stores=[*stores.values()])
+        self.layer, self.phase, self.buffers = layer, phase, buffers
         self.texts: dict[Place, tuple[str, int]] = {}
         reads = [place for _, _, operands in phase.values for place in operands]
         self.reads = Counter([*reads, *(place for _, place in phase.stores)])
@@ -149,15 +189,15 @@ class _PhaseWriter:
             "z": f"sums[{row}u]",
             "p": f"parameters[{row}u]",
             "state": f"old_{STATES[n]}" if kind == "state" else "",
-            "temp": f"temp{n}[u]",
+            "temp": f"{self.buffers.get(place, '')}[u]",
             "mean": f"mean{n}",
         }[kind], _ATOM
 
-    def _store(self, target: Place, place: Place) -> list[str]:
-        kind, n = target[0], int(target[1])
-        value, level = self._text(place)
+    def _store(self, place: Place, stored: Place) -> list[str]:
+        kind, n = place[0], int(place[1])
+        value, level = self._text(stored)
         if kind != "state":
-            return [f"{'row' if kind == 'sum' else 'temp'}{n}[u] = {value};"]
+            return [f"{self.buffers[place]}[u] = {value};"]
         if n == 0 and self._projects:
             return [f"unprojected[u] = {value};"]
         return blend(STATES[n], "u", value, level, self._share(n))

@@ -1,7 +1,8 @@
 """The layers of a module as C needs them: sizes, a program, and weights in the order of reading.
 
-A layer's sums have a block of H rows per slot (`equations.step.Slots`). Each product adds to a
-contiguous range of these rows.
+A layer's sums have a block of H rows per slot (`equations.slots.Slots`). Each product adds to a
+contiguous range of these rows: that with the input, that with the hidden state, and one per stage
+of late products.
 """
 
 from __future__ import annotations
@@ -17,36 +18,13 @@ from torch import Tensor, nn
 from seqcells.cells.table import EQUATIONS
 from seqcells.equations.program import Program, Writer
 from seqcells.equations.recording import MOST_PARTS
-from seqcells.equations.step import Slots, slots_of
+from seqcells.equations.slots import Slots, slots_of
 from seqcells.kernels.call import Call
 from seqcells.lab.export.c.products import Product, matrix_product
 from seqcells.layers import _Layers
 from seqcells.modifiers.base import innermost
 from seqcells.recurrent import Recurrent
 from seqcells.stack import Stack
-
-# The handwritten kernels after their products. The last gate's recurrent product reads the first
-# gate times the hidden state.
-RESET_BEFORE = {
-    "gru_reset_before": """\
-gates 3 hidden 0 states 1 parameters 0
-v0 = sigmoid x1
-v1 = sub 1.0 v0
-v2 = tanh x2
-v3 = mul v1 v2
-v4 = mul s0 v0
-v5 = add v3 v4
-return v5""",
-    "mgu_reset_before": """\
-gates 2 hidden 0 states 1 parameters 0
-v0 = sigmoid x0
-v1 = sub 1.0 v0
-v2 = tanh x1
-v3 = mul s0 v1
-v4 = mul v0 v2
-v5 = add v3 v4
-return v5""",
-}
 
 # The names of the parts of a state: `hidden`, `cell`, `state2` and so on.
 STATES = ("hidden", "cell", *(f"state{part}" for part in range(2, MOST_PARTS)))
@@ -60,10 +38,9 @@ class Layer:
         name: prefix of the layer's names in C.
         title: the cell's class.
         gates: names of the gates, which are C identifiers.
-        late: whether the last gate's recurrent product reads the first gate times the hidden state.
         residual: whether the layer's input is added to its output.
         arrays: the weights by their names in C, flat, in float32.
-        products: by their names: `input`, `recurrent`, `late` or `projection`.
+        products: by their names: `input`, `recurrent`, `stage1`, `stage2`, ..., `projection`.
         starts: the initial state; None for zeros.
     """
 
@@ -75,7 +52,6 @@ class Layer:
     width: int
     program: Program
     slots: Slots
-    late: bool
     residual: bool
     arrays: dict[str, Tensor] = field(default_factory=dict)
     products: dict[str, Product] = field(default_factory=dict)
@@ -86,10 +62,10 @@ class Layer:
         """The size of each part of the state, the hidden state first."""
         return (self.width, *[self.units] * (self.program.states - 1))
 
-    def add_product(self, key: str, start: int, matrix: Tensor, block: int) -> None:
+    def add_product(self, key: str, start: int, matrix: Tensor, block: int, heads: int = 1) -> None:
         """Add a product with a matrix."""
         name = f"{self.name}_{key}"
-        self.products[key] = matrix_product(name, start, matrix, self.arrays, block)
+        self.products[key] = matrix_product(name, start, matrix, self.arrays, block, heads)
 
 
 def layers_of(module: nn.Module, calls: Sequence[Call], residual: bool, block: int) -> list[Layer]:
@@ -116,8 +92,7 @@ def _layer(name: str, cell: Any, call: Call, residual: bool, block: int) -> Laye
             "module: expected no factors of noise in evaluation mode, got some around "
             f"{type(cell).__name__}; remove the modifier"
         )
-    kernel, late = call.kernel, call.kernel.handwritten
-    program = _without_drop(Program.parse(RESET_BEFORE[kernel.name]) if late else kernel.program)
+    program = _without_drop(call.kernel.program)
     width, units = call.state[0].shape[1], call.state[-1].shape[1]
     inputs = call.inputs.shape[-1]
     layer = Layer(
@@ -129,7 +104,6 @@ def _layer(name: str, cell: Any, call: Call, residual: bool, block: int) -> Laye
         width=width,
         program=program,
         slots=slots_of(program),
-        late=late,
         residual=residual and inputs == width,
     )
     _add_weights(layer, call, block)
@@ -150,14 +124,12 @@ def _without_drop(program: Program) -> Program:
     for n, (operation, *operands) in enumerate(program.values):
         names[f"v{n}"] = write(operation, *(names.get(name, name) for name in operands))
     results = [names.get(name, name) for name in program.results]
-    return write.program(*program[:4], results)
+    return write.program(*program[:5], results)
 
 
 def _add_weights(layer: Layer, call: Call, block: int) -> None:
     """Add biases, products, parameters, zoneout shares and the initial state."""
     slots, H = layer.slots, layer.units
-    hidden_gates = tuple(range(layer.program.gates)) if layer.late else slots.hidden
-    first = 0 if layer.late else slots.total - len(slots.hidden)
 
     def rows(weight: Tensor, gates: Sequence[int]) -> Tensor:
         parts = weight.split(H)
@@ -167,15 +139,13 @@ def _add_weights(layer: Layer, call: Call, block: int) -> None:
     if call.bias_ih is not None:
         bias[: len(slots.inputs) * H] += rows(call.bias_ih, slots.inputs)
     if call.bias_hh is not None:
-        bias[first * H : (first + len(hidden_gates)) * H] += rows(call.bias_hh, hidden_gates)
+        bias[(slots.total - len(slots.hidden)) * H :] += rows(call.bias_hh, slots.hidden)
     layer.arrays[f"{layer.name}_bias"] = bias
     layer.add_product("input", 0, rows(call.weight_ih, slots.inputs), block)
-    early = hidden_gates[:-1] if layer.late else hidden_gates
-    if call.weight_hh is not None and early:
-        layer.add_product("recurrent", first * H, rows(call.weight_hh, early), block)
-    if layer.late:
-        last = hidden_gates[-1:]
-        layer.add_product("late", last[0] * H, rows(call.weight_hh, last), block)
+    for stage, ((first, count), gates) in enumerate(zip(slots.ranges(), slots.stages)):
+        if call.weight_hh is not None and count:
+            key = f"stage{stage}" if stage else "recurrent"
+            layer.add_product(key, first * H, rows(call.weight_hh, gates), block, call.heads)
     if call.weight_hr is not None:
         layer.add_product("projection", 0, call.weight_hr, block)
     if call.parameters is not None:

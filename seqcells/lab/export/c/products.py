@@ -14,7 +14,11 @@ Arrays = dict[str, Tensor]
 
 
 class Product(NamedTuple):
-    """A matrix product: `target[start:start + rows] += array @ vector`."""
+    """A matrix product: `target[start:start + rows] += array @ vector`.
+
+    A matrix of several heads has one block of `columns` rows per gate and head, in this order. Each
+    block multiplies the `columns` numbers of its head.
+    """
 
     array: str
     start: int
@@ -22,6 +26,7 @@ class Product(NamedTuple):
     columns: int
     block: int  # rows per block, except in the last one
     dtype: torch.dtype = torch.float32  # of the weights; int8 ones have an array of scales
+    heads: int = 1  # several only in int8
 
 
 def block_of(rows: int, most: int) -> int:
@@ -41,7 +46,9 @@ def pack(matrix: Tensor, block: int) -> Tensor:
     return torch.cat([part.flatten() for part in groups])
 
 
-def matrix_product(name: str, start: int, matrix: Tensor, arrays: Arrays, block: int) -> Product:
+def matrix_product(
+    name: str, start: int, matrix: Tensor, arrays: Arrays, block: int, heads: int = 1
+) -> Product:
     """Add a matrix `(rows, columns)` to the arrays, and return its product.
 
     An int8 matrix is stored with its scales, as in `kernels.narrow`.
@@ -53,7 +60,11 @@ def matrix_product(name: str, start: int, matrix: Tensor, arrays: Arrays, block:
     elif matrix.dtype is not torch.bfloat16:
         matrix = matrix.float()
     rows, columns = matrix.shape
-    product = Product(name, start, rows, columns, block_of(rows, block), matrix.dtype)
+    if heads > 1:  # blocks of rows must not cross heads, whose sizes are multiples of 8
+        size = max(size for size in range(8, block + 1, 8) if columns % size == 0)
+    else:
+        size = block_of(rows, block)
+    product = Product(name, start, rows, columns, size, matrix.dtype, heads)
     arrays[name] = pack(matrix, product.block)
     if scales is not None:
         arrays[f"{name}_scales"] = scales
@@ -82,6 +93,8 @@ def multiply_add(product: Product, target: str, vector: str) -> list[str]:
     """Return the statements that add a product to a vector."""
     if product.dtype is torch.float32:
         return _calls(product, "add", target, vector, product.columns)
+    if product.heads > 1:
+        return _multiply_heads(product, target, vector)
     size = product.columns
     padded = size + -size % DEPTH[product.dtype]
     rounded = f"(numbers, {vector}, {size}, {padded});"
@@ -92,6 +105,29 @@ def multiply_add(product: Product, target: str, vector: str) -> list[str]:
         lines = [f"int8_t numbers[{padded}];", f"const float scale = @_to_int8{rounded}"]
         lines += _calls(product, "add_int8", target, "numbers, scale", padded)
     return ["{", *(f"  {line}" for line in lines), "}"]
+
+
+def _multiply_heads(product: Product, target: str, vector: str) -> list[str]:
+    """Return the statements that round the numbers of each head to int8 and add its blocks."""
+    array, size, heads, block = product.array, product.columns, product.heads, product.block
+    gates = product.rows // (size * heads)
+    at = f"{target} + {product.start} + row" if product.start else f"{target} + row"
+    weights = f"weights->{array} + row * {size}, weights->{array}_scales + row"
+    call = f"@_add_int8_{block}({at}, {weights}, numbers, scale, {size});"
+    first = f"int row = (gate * {heads} + head) * {size}"
+    rows = [f"const {first};", call]
+    if block < size:
+        loop = f"for ({first}, last = row + {size}; row < last; row += {block})"
+        rows = [loop, f"  {call}"]
+    return [
+        f"for (int head = 0; head < {heads}; ++head) {{",
+        f"  int8_t numbers[{size}];",
+        f"  const float scale = @_to_int8(numbers, {vector} + head * {size}, {size}, {size});",
+        f"  for (int gate = 0; gate < {gates}; ++gate) {{",
+        *(f"    {line}" for line in rows),
+        "  }",
+        "}",
+    ]
 
 
 def _calls(product: Product, name: str, target: str, vector: str, columns: int) -> list[str]:

@@ -48,7 +48,7 @@ class Rounding(TorchFunctionMode):
     ) -> Any:
         if func is F.linear and id(args[1]) not in self.linear:
             args = (self._round(args[0]), *args[1:])
-        elif func is torch.einsum and args[0] == BLOCKS:  # bfloat16, as int8 heads are refused
+        elif func is torch.einsum and args[0] == BLOCKS:
             args = (BLOCKS, self._round(args[1]), *args[2:])
         return func(*args, **(kwargs or {}))
 

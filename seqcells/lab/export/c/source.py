@@ -84,10 +84,6 @@ def _layer(model: Model, layer: Layer) -> str:
     body += multiply_add(products["input"], "sums", "x")
     if "recurrent" in products:
         body += multiply_add(products["recurrent"], "sums", "hidden")
-    if layer.late:
-        body += ["", "// The candidate reads the state after the reset.", "float kept[units];"]
-        body += ["for (int u = 0; u < units; ++u) kept[u] = @_sigmoid(sums[u]) * hidden[u];"]
-        body += multiply_add(products["late"], "sums", "kept")
     body += ["", *elementwise(layer)]
     if "projection" in products:
         body += ["", *_project(layer)]
