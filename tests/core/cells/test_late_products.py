@@ -1,6 +1,7 @@
 """Late products: cells of a user and options of built-in cells, against plain loops."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -265,6 +266,21 @@ def test_a_wrong_definition_raises(activate, attributes, error, message):
         own(activate, **attributes)
 
 
+@pytest.mark.parametrize(
+    ("kind", "options", "error", "message"),
+    [
+        (RHNCell, {"depth": 0}, ValueError, "depth: expected at least 1, got 0"),
+        (RHNCell, {"depth": "3"}, TypeError, "depth: expected an integer, got str"),
+        (LEMCell, {"time_step": 2}, ValueError, r"time_step: expected .* in \(0, 1\], got 2"),
+        (LEMCell, {"time_step": 0}, ValueError, r"time_step: expected .* in \(0, 1\], got 0"),
+        (LEMCell, {"time_step": "1"}, TypeError, "time_step: expected a number, got str"),
+    ],
+)
+def test_a_wrong_option_raises(kind, options, error, message):
+    with pytest.raises(error, match=message):
+        kind(I, H, **options)
+
+
 def twice(from_input, from_hidden, state, *, multiply):
     late = multiply(multiply(state, "b").tanh(), "b")
     return torch.tanh(from_input[:, :H] + from_hidden + late), (from_hidden, late)
@@ -330,6 +346,26 @@ def test_a_copy_runs_on_its_own_weights(each_backend, kind):
     with torch.no_grad():
         copied.weight_hh.mul_(2)
     equals_the_loop(copied)
+    equals_the_loop(cell)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (ResetBefore, {}),
+        (Chain, {}),
+        (RHNCell, {"depth": 2}),
+        (LEMCell, {"time_step": 0.3}),
+    ],
+    ids=str,
+)
+def test_a_pickled_cell_runs_on_its_own_weights(each_backend, kind, options):
+    cell = kind(I, H, dtype=F64, **options)
+    equals_the_loop(cell)
+    loaded = pickle.loads(pickle.dumps(cell))
+    with torch.no_grad():
+        loaded.weight_hh.mul_(2)
+    equals_the_loop(loaded)
     equals_the_loop(cell)
 
 
