@@ -24,7 +24,7 @@ from benchmarks import torchrecurrent_layers
 from benchmarks.options import at_least_one, parser_of, words_of
 from benchmarks.table import markdown
 from benchmarks.timing import in_turn
-from benchmarks.torchrecurrent_layers import HOW_TO_INSTALL, LEM, MULTIPLICATIVE, Theirs
+from benchmarks.torchrecurrent_layers import HOW_TO_INSTALL, MULTIPLICATIVE, Theirs
 from seqcells import GatedCell, Recurrent
 
 STEPS, ROWS, SIZE = 200, 32, 256
@@ -131,7 +131,7 @@ CASES = (
         MULTIPLICATIVE,
     ),
     Case("rhn", "RHN, depth 3", seqcells.RHNCell, rhn, rhn_weights, lambda _: None),
-    Case("lem", "LEM", seqcells.LEMCell, lem, lem_weights, theirs=LEM),
+    Case("lem", "LEM", seqcells.LEMCell, lem, lem_weights),
 )
 
 
@@ -177,7 +177,7 @@ def measure(case: Case, train: bool, compiled: Step, rounds: int) -> list[str]:
 
     exact = once("loop")
     equal = dict.fromkeys(("ours", "compiled"), exact)
-    if layer is not None and not case.theirs.note:
+    if layer is not None:
         equal["theirs"] = exact[:1]  # its parameters are divided in another way
     error = max(relative(once(name)[: len(exact)], exact) for name, exact in equal.items())
     if error > TOLERANCE:
@@ -188,14 +188,13 @@ def measure(case: Case, train: bool, compiled: Step, rounds: int) -> list[str]:
     times = dict(zip(runs, seconds))
     missing = "none" if case.theirs is None else "not installed"
     names = ("loop", "compiled", "theirs")
-    mark = "*" if layer is not None and case.theirs.note else ""
     return [
         case.title,
         mode,
         f"{1e3 * times['ours']:.1f}",
         *(f"{1e3 * times[name]:.1f}" if name in times else missing for name in names),
         *(f"{times[name] / times['ours']:.1f}" if name in times else missing for name in names[:2]),
-        f"{times['theirs'] / times['ours']:.1f}{mark}" if "theirs" in times else missing,
+        f"{times['theirs'] / times['ours']:.1f}" if "theirs" in times else missing,
     ]
 
 
@@ -222,9 +221,6 @@ def main(argv: Sequence[str]) -> None:
     for line in markdown(["cell", "pass"], figures, rows):
         print(line, flush=True)
     print("\nThe results of the loops and of seqcells agree.")
-    for case in cases:
-        if case.theirs is not None and case.theirs.note:
-            print(f"\\* {case.title}: {case.theirs.note}.")
     if torchrecurrent_layers.torchrecurrent is None:
         print(HOW_TO_INSTALL)
 

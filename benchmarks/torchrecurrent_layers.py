@@ -65,9 +65,3 @@ class Theirs:
 
 
 MULTIPLICATIVE = Theirs("MultiplicativeLSTM", late="mh")
-LEM = Theirs(
-    "LEM",
-    order=(1, 0, 2, 3),
-    late="ch",
-    note="torchrecurrent's hidden state reads the previous memory, ours the new one",
-)

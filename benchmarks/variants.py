@@ -24,7 +24,7 @@ from benchmarks.options import at_least_one, parser_of
 from benchmarks.shapes import SHAPES, Shape
 from benchmarks.table import markdown
 from benchmarks.timing import in_turn
-from benchmarks.torchrecurrent_layers import HOW_TO_INSTALL, LEM, MULTIPLICATIVE, Theirs
+from benchmarks.torchrecurrent_layers import HOW_TO_INSTALL, MULTIPLICATIVE, Theirs
 from seqcells import GatedCell, LSTMState, Recurrent
 
 NAMES = ("small", "medium")
@@ -124,7 +124,7 @@ VARIANTS = (
     Variant("SLSTM", seqcells.SLSTMCell, "LSTM"),
     Variant("MultiplicativeLSTM", seqcells.MultiplicativeLSTMCell, "LSTM", theirs=MULTIPLICATIVE),
     Variant("RHN", seqcells.RHNCell, "GRU"),
-    Variant("LEM", seqcells.LEMCell, "LSTM", theirs=LEM),
+    Variant("LEM", seqcells.LEMCell, "LSTM"),
     Variant("UGRNN", seqcells.UGRNNCell, "GRU", theirs=Theirs("UGRNN", order=(1, 0))),
     Variant(
         "LSTM, zoneout",

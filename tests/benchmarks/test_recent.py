@@ -41,19 +41,17 @@ def table(monkeypatch, capsys, *options):
 
 def test_the_table(monkeypatch, capsys):
     pytest.importorskip("torchrecurrent")
-    rows, printed = table(monkeypatch, capsys)
+    rows, _ = table(monkeypatch, capsys)
     assert [row[0] for row in rows] == [case.title for case in recent.CASES for _ in range(2)]
     for row in rows:
         assert all(float(figure) > 0 for figure in row[2:5])
-        assert (row[8] == "none") == (row[0] in ("sLSTM, 4 heads", "sLSTM", "RHN, depth 3"))
-        assert row[8].endswith("*") == (row[0] == "LEM")
-    assert r"\* LEM: torchrecurrent's hidden state reads the previous memory" in printed
+        assert (row[8] == "none") == (row[0] != "multiplicative LSTM")
 
 
 def test_without_torchrecurrent(monkeypatch, capsys):
     monkeypatch.setattr(torchrecurrent_layers, "torchrecurrent", None)
-    rows, printed = table(monkeypatch, capsys, "--only", "rhn,lem")
-    assert [row[8] for row in rows] == ["none", "none", "not installed", "not installed"]
+    rows, printed = table(monkeypatch, capsys, "--only", "rhn,multiplicative_lstm")
+    assert [row[8] for row in rows] == ["not installed", "not installed", "none", "none"]
     assert "pip install torchrecurrent" in printed
 
 

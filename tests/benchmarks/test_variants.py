@@ -101,7 +101,7 @@ def test_the_table(capsys):
 @pytest.mark.usefixtures("_tiny")
 def test_without_torchrecurrent(monkeypatch, capsys):
     monkeypatch.setattr(torchrecurrent_layers, "torchrecurrent", None)
-    few = [BY_NAME["GRU"], BY_NAME["LEM"]]
+    few = [BY_NAME["GRU"], BY_NAME["UGRNN"]]
     monkeypatch.setattr(variants, "VARIANTS", few)
     variants.main(["--rounds", "1", "--threads", "1"])
     printed = capsys.readouterr().out
