@@ -21,6 +21,7 @@ from seqcells.lab.training.initialisation import (
 from seqcells.lab.training.runs import Run
 from seqcells.lab.training.tasks.base import Judgement, TrainingData, judge_binary, predict_logits
 from seqcells.lab.training.tasks.reviews import ReviewTask, encode, read_reviews
+from seqcells.lab.training.teachers import teacher_folders
 
 
 class Sentiment(ReviewTask):
@@ -33,7 +34,7 @@ class Sentiment(ReviewTask):
         return super().load(vocabulary)
 
     def pseudo_label(self, unlabelled: list[Review]) -> list[Review]:
-        teachers = [Run.open(folder) for folder in self.config.training.teachers]
+        teachers = [Run.open(folder) for folder in teacher_folders(self.config)]
         if not teachers:
             return []
         device = device_of(self.config.training)
