@@ -3,14 +3,13 @@
 python -m benchmarks.ngrams PATH_TO_IMDB
 
 A logistic regression on words, pairs and triples, each scaled by its log-count ratio (Wang &
-Manning 2012; Mesnil et al. 2014). The strength of the regularisation is chosen on films that are
-held out of the training reviews. The regression is then fitted to all 25,000 training reviews, and
-the test reviews are read once.
+Manning 2012; Mesnil et al. 2014). The length of the n-grams and the strength of the fit are those
+with the smallest loss on films held out of the training reviews. The regression is then fitted to
+all training reviews, and the test reviews are read once.
 """
 
 import sys
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -20,10 +19,10 @@ from benchmarks.table import markdown
 from seqcells.lab.extras import packages_required
 
 with packages_required():
-    from scipy.optimize import minimize
     from scipy.sparse import csr_matrix
     from sklearn.feature_extraction.text import CountVectorizer
 
+    from seqcells.lab.text.log_counts import fit_regression
     from seqcells.lab.text.reviews import Review
     from seqcells.lab.text.vocabulary import Vocabulary
     from seqcells.lab.training import command
@@ -31,20 +30,8 @@ with packages_required():
     from seqcells.lab.training.tasks.base import describe
     from seqcells.lab.training.tasks.reviews import read_reviews
 
+SHARE = 0.2  # of the training reviews, for validation
 STRENGTHS = (0.03, 0.1, 0.3, 1.0)
-SMOOTHING = 1.0  # added to the count of each n-gram in each class
-ITERATIONS = 200  # at most; convergence takes some 40
-TOLERANCE = 1e-7  # relative decrease of the objective at which the fit ends
-
-
-class Regression(NamedTuple):
-    """Weights of each n-gram's occurrence in a text."""
-
-    weights: np.ndarray
-    bias: float
-
-    def logits(self, occurrences: csr_matrix) -> np.ndarray:
-        return occurrences @ self.weights + self.bias
 
 
 def ngrams_of(words: Sequence[str], longest: int) -> Iterator[str]:
@@ -52,46 +39,6 @@ def ngrams_of(words: Sequence[str], longest: int) -> Iterator[str]:
     for size in range(1, longest + 1):
         for start in range(len(words) - size + 1):
             yield " ".join(words[start : start + size])
-
-
-def log_ratios(occurrences: csr_matrix, labels: np.ndarray) -> np.ndarray:
-    """Return the log of each n-gram's share in positive texts over that in negative texts."""
-    counts = [
-        SMOOTHING + np.asarray(occurrences[labels == label].sum(0)).ravel() for label in (1, 0)
-    ]
-    positive, negative = (count / count.sum() for count in counts)
-    return np.log(positive / negative)
-
-
-def fit(
-    occurrences: csr_matrix, labels: np.ndarray, strength: float, description: str
-) -> Regression:
-    """Minimise `strength` times the summed loss plus half the squared norm of the weights.
-
-    The weights are those of the occurrences scaled by their log-count ratios.
-    """
-    ratios = log_ratios(occurrences, labels)
-    inputs = occurrences.multiply(ratios.astype(np.float32)).tocsr()
-    transposed = inputs.T.tocsr()
-    signs = 2 * labels - 1
-
-    def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        weights, bias = parameters[:-1], parameters[-1]
-        margins = signs * (inputs @ weights + bias)
-        slopes = -strength * signs * np.exp(-np.logaddexp(0, margins))
-        gradient = np.append(transposed @ slopes + weights, slopes.sum())
-        return strength * np.logaddexp(0, -margins).sum() + weights @ weights / 2, gradient
-
-    with tqdm(desc=description, unit=" steps", disable=None, leave=False) as bar:
-        found = minimize(
-            objective,
-            np.zeros(inputs.shape[1] + 1),
-            jac=True,
-            method="L-BFGS-B",
-            callback=lambda _: bar.update(),
-            options={"maxiter": ITERATIONS, "ftol": TOLERANCE},
-        ).x
-    return Regression(found[:-1] * ratios, float(found[-1]))
 
 
 def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -128,21 +75,17 @@ def labels_of(reviews: Sequence[Review]) -> np.ndarray:
     return np.array([review.label for review in reviews])
 
 
-def choose(
-    train: Sequence[Review], held_out: Sequence[Review], longest: int, strengths: Sequence[float]
-) -> dict[float, dict[str, float]]:
-    """Return the scores on the held-out reviews for each strength."""
-    features = Features(train, longest)
-    occurrences, labels = features.of(held_out), labels_of(held_out)
-    return {
-        strength: scores(
-            fit(features.occurrences, features.labels, strength, f"strength {strength:g}").logits(
-                occurrences
-            ),
-            labels,
-        )
-        for strength in strengths
-    }
+def validate(
+    train: Sequence[Review], held_out: Sequence[Review], longest: int
+) -> Iterator[tuple[int, float, dict[str, float]]]:
+    """Yield the scores on the held-out reviews for each length of n-grams and each strength."""
+    labels = labels_of(held_out)
+    for size in range(1, longest + 1):
+        features = Features(train, size)
+        occurrences = features.of(held_out)
+        for strength in tqdm(STRENGTHS, "fitting", disable=None, leave=False, unit=" fits"):
+            weights, bias = fit_regression(features.occurrences, features.labels, strength)
+            yield size, strength, scores(occurrences @ weights + bias, labels)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -151,28 +94,29 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--longest", type=at_least_one, default=3, help="words per n-gram (default: %(default)s)"
     )
-    parser.add_argument(
-        "--share", type=float, default=0.2, help="of validation reviews (default: %(default)s)"
-    )
     options = parser.parse_args(argv)
-    data = DataConfig(source="imdb", path=options.path, validation_share=options.share)
+    data = DataConfig(source="imdb", path=options.path, validation_share=SHARE)
     reviews = read_reviews(data, ("train", "validation"))
     train, held_out = reviews["train"], reviews["validation"]
-    found = choose(train, held_out, options.longest, STRENGTHS)
-    print(f"n-grams of up to {options.longest} words; {len(held_out):,} validation reviews\n")
+    found = list(validate(train, held_out, options.longest))
+    print(f"{len(train):,} training and {len(held_out):,} validation reviews, by film\n")
     rows = [
-        [f"{strength:g}", f"{row['accuracy']:.2%}", f"{row['loss']:.4f}"]
-        for strength, row in found.items()
+        [str(size), f"{strength:g}", f"{row['accuracy']:.2%}", f"{row['loss']:.4f}"]
+        for size, strength, row in found
     ]
-    print("\n".join(markdown([], ["strength", "validation accuracy", "loss"], rows)) + "\n")
+    columns = ["longest n-gram", "strength", "validation accuracy", "loss"]
+    print("\n".join(markdown([], columns, rows)) + "\n")
 
-    best = min(found, key=lambda strength: found[strength]["loss"])
-    features = Features(train + held_out, options.longest)
-    regression = fit(features.occurrences, features.labels, best, "all training reviews")
+    size, strength, _ = min(found, key=lambda row: row[2]["loss"])
+    features = Features(train + held_out, size)
+    weights, bias = fit_regression(features.occurrences, features.labels, strength)
     test = read_reviews(data, ("test",))["test"]
-    result = scores(regression.logits(features.of(test)), labels_of(test))
+    result = scores(features.of(test) @ weights + bias, labels_of(test))
     count = features.occurrences.shape[1]
-    print(f"test {describe(result)}, strength {best:g}, {count:,} n-grams")
+    print(
+        f"test {describe(result)}; n-grams of up to {size} words, strength {strength:g}, "
+        f"{count:,} weights"
+    )
 
 
 if __name__ == "__main__":

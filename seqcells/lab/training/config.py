@@ -226,6 +226,9 @@ class Config:
         model, task = self.model, self.task
         valid = task == "sentiment" or model.kind == "recurrent"
         check_setting(valid, "model.kind", f"recurrent, for the task {task}", model.kind)
+        valid, longest = task == "sentiment" or not model.ngram_regression, model.ngram_regression
+        expected = f"0, as the task {task} does not support it"
+        check_setting(valid, "model.ngram_regression", expected, longest)
         if task not in ("language", "dates"):
             return
         # These models continue from a state and decode token by token.
