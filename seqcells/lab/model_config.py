@@ -52,6 +52,9 @@ class ModelConfig:
         embedding_size: size of the word vectors
         ngrams: also add the vectors of the word pairs (2), triples (3), ... that end at each word
         ngram_buckets: number of hash buckets, each with one vector, for word pairs, triples, ...
+        ngram_regression: longest n-gram of a logistic regression on the words, pairs, triples, ...
+            of a text, which is fitted before training; the logit is then the mean of the network's
+            and the regression's (0: none)
         hidden_size: size of the recurrent state, or of the window model's hidden layer
         num_layers: number of recurrent layers
         bidirectional: read the text in both directions
@@ -70,6 +73,7 @@ class ModelConfig:
     embedding_size: int = 100
     ngrams: int = 1
     ngram_buckets: int = 2**17
+    ngram_regression: int = 0
     hidden_size: int = 128
     num_layers: int = 1
     bidirectional: bool = False
@@ -96,6 +100,10 @@ class ModelConfig:
         check_setting(
             valid, "model.ngrams", "1, as model.kind words reads single words", self.ngrams
         )
+        longest = self.ngram_regression
+        valid = longest == 0 or (longest > 0 and self.kind == "recurrent")
+        expected = "0, or a number of words when model.kind is recurrent"
+        check_setting(valid, "model.ngram_regression", expected, longest)
         cell = CELLS[self.cell](1, 1, device="meta")
         if self.forget_bias is not None:
             key, bias = "model.forget_bias", self.forget_bias

@@ -37,6 +37,7 @@ every_model = pytest.mark.parametrize(
         {"modifiers": {"zoneout": [0.1, 0.5], "learned_state": True}, "readout": ["last"]},
         {"cell": "min_gru", "num_layers": 2, "bidirectional": True, "modifiers": {"zoneout": 0.2}},
         {"ngrams": 3, "ngram_buckets": 50, "readout": ["max", "attention"]},
+        {"ngram_regression": 3, "bidirectional": True},
         {"kind": "pooled", "ngrams": 2, "ngram_buckets": 50, "readout": ["last", "max"]},
         {"kind": "words"},
         {"kind": "window"},

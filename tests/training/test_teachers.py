@@ -1,12 +1,13 @@
 """Pseudo-labels of unlabelled reviews from earlier runs."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from seqcells.lab.text.corpus import make_corpus
-from seqcells.lab.training import Run, command, load_best, task_of
+from seqcells.lab.training import Run, Trainer, command, load_best, task_of
 from seqcells.lab.training.tasks import reviews as review_tasks
 from seqcells.lab.training.tasks.reviews import encode
 
@@ -86,3 +87,86 @@ def test_teacher_of_another_task_raises(train_main, student, capfd):
     assert "training.teachers: expected runs of the task sentiment, got two" in (
         capfd.readouterr().err
     )
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Return the folders in which training starts or resumes, in order."""
+    folders = []
+    fit = Trainer.fit
+
+    def recorded_fit(trainer, interrupted):
+        folders.append(str(trainer.run.folder))
+        return fit(trainer, interrupted)
+
+    monkeypatch.setattr(Trainer, "fit", recorded_fit)
+    return folders
+
+
+TEACHERS = ["--training.teachers=[teacher.yaml, one]", "--training.teacher_seeds=2"]
+FOLDERS = [f"runs/teachers/teacher-seed{seed}" for seed in (0, 1)]
+
+
+def test_configurations_of_teachers_are_trained_first(train_main, student, trained, capfd):
+    assert command(train_main, ["student.yaml", "--run=both", *TEACHERS]) == 0
+    assert trained == [*FOLDERS, "both"]
+    assert [Run.open(folder).config.training.seed for folder in FOLDERS] == [0, 1]
+    printed = capfd.readouterr().out
+    assert f"teacher 1/2: {FOLDERS[0]}\n" in printed
+    assert f"teacher 2/2: {FOLDERS[1]}\n" in printed
+    assert "student: both\n" in printed
+
+    assert command(train_main, ["teacher.yaml", "--run=alone", "--training.seed=1"]) == 0
+    losses = [Run.open(folder).read_result()["test_loss"] for folder in (FOLDERS[1], "alone")]
+    assert losses[0] == losses[1]
+
+    run = Run.open("both")
+    data = task_of(run.config).load(run.load_vocabulary())
+    texts = review_tasks.read_reviews(run.config.data, ("train",))
+    index = len(texts["train"]) + 5
+    (label,) = [
+        batch.labels[row].item()
+        for batch in data.train.epoch(1)
+        for row in (batch.indices == index).nonzero().flatten()
+    ]
+    text = texts["unsupervised"][5].text
+    mean = sum(predict(Run.open(teacher), text) for teacher in [*FOLDERS, "one"]) / 3
+    assert label == pytest.approx(mean, abs=1e-5)
+
+    assert command(train_main, ["student.yaml", "--run=again", *TEACHERS]) == 0
+    assert trained[3:] == ["alone", "again"]
+
+
+def test_interrupted_teacher_is_resumed_by_the_same_command(
+    train_main, student, trained, monkeypatch, capfd
+):
+    fit, batches = Trainer.fit, iter(range(100))
+
+    def interrupted_fit(trainer, interrupted):
+        second = str(trainer.run.folder) == FOLDERS[1]
+        return fit(trainer, (lambda: next(batches) == 2) if second else interrupted)
+
+    monkeypatch.setattr(Trainer, "fit", interrupted_fit)
+    line = ["student.yaml", "--run=both", *TEACHERS]
+    assert command(train_main, line) == 130
+    message = f"interrupted in {FOLDERS[1]}; run the same command again to continue"
+    assert message in capfd.readouterr().err
+    assert not Path("both").exists()
+    assert command(train_main, line) == 0
+    assert trained == [*FOLDERS, FOLDERS[1], "both"]
+    assert Run.open(FOLDERS[1]).read_result()["epochs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("teachers", "message"),
+    [
+        ("[tags.yaml]", "expected configurations of the task sentiment, got tags.yaml"),
+        ("[teacher.yaml, ./teacher.yaml]", "expected configurations with different file names"),
+        ("[missing.yaml]", "expected a YAML file, got missing.yaml, which does not exist"),
+    ],
+)
+def test_invalid_configurations_of_teachers_raise(train_main, in_folder, capfd, teachers, message):
+    (in_folder / "tags.yaml").write_text("task: capitals\n")
+    assert command(train_main, ["student.yaml", f"--training.teachers={teachers}"]) == 2
+    assert message in capfd.readouterr().err
+    assert not list(in_folder.glob("runs/*"))

@@ -27,6 +27,16 @@ class WordDropout(nn.Module):
         return f"rate={self.rate}"
 
 
+def hash_ngrams(tokens: Tensor, longest: int) -> list[Tensor]:
+    """Return the hash of the pair, triple, ... that ends at each token, each `(T, B)`."""
+    number, numbers = tokens, []
+    for back in range(1, longest):
+        earlier = F.pad(tokens, (0, 0, back, 0))[: len(tokens)]
+        number = (number * MULTIPLIER + earlier) % PRIME
+        numbers.append(number)
+    return numbers
+
+
 class HashedNgrams(nn.Module):
     """Sum of the vectors of the word pairs (triples, ...) that end at each word.
 
@@ -45,12 +55,9 @@ class HashedNgrams(nn.Module):
 
     def buckets(self, tokens: Tensor) -> list[Tensor]:
         """Return the bucket of the pair, triple, ... that ends at each token, each `(T, B)`."""
-        number, buckets = tokens, []
-        for back in range(1, self.longest):
-            earlier = F.pad(tokens, (0, 0, back, 0))[: len(tokens)]
-            number = (number * MULTIPLIER + earlier) % PRIME
-            buckets.append(number % self.vectors.num_embeddings)
-        return buckets
+        return [
+            number % self.vectors.num_embeddings for number in hash_ngrams(tokens, self.longest)
+        ]
 
     def extra_repr(self) -> str:
         return f"longest={self.longest}"

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 import seqcells
 from seqcells.kernels import cpu
 from seqcells.lab.models.classifiers import TextClassifier
+from seqcells.lab.models.ngram_regression import CombinedClassifier
 from seqcells.lab.models.readout import RunningReadout
 from seqcells.lab.text.vocabulary import Vocabulary
 
@@ -25,6 +26,11 @@ class Stream:
             raise ValueError(
                 f"expected a recurrent model, got {type(model).__name__}; "
                 "train with model.kind recurrent"
+            )
+        if isinstance(model, CombinedClassifier):
+            raise ValueError(
+                "expected a model that reads words one by one, got one with a regression on the "
+                "n-grams of the whole text; train with model.ngram_regression 0"
             )
         if model.bidirectional:
             raise ValueError(

@@ -14,7 +14,7 @@ from seqcells.lab.training.config import Config
 from seqcells.lab.training.parsing import parse
 from seqcells.lab.training.results import scores
 from seqcells.lab.training.runs import Run
-from seqcells.lab.training.session import train
+from seqcells.lab.training.session import train_in
 from seqcells.lab.training.tasks.base import describe
 from seqcells.lab.training.termination import InterruptedRunError
 
@@ -145,12 +145,7 @@ def _variants(
 
 def result_of(trial: Trial) -> dict[str, Any]:
     """Return the result of a trial: read it, resume the run, or train."""
-    if not (trial.folder / "config.yaml").exists():
-        return train(Run.create(trial.config, trial.folder.name))
-    run = Run.open(trial.folder, trial.config)
-    if run.result.exists():
-        return run.read_result()
-    return train(Run.resume(trial.folder, trial.config), resumed=True)
+    return train_in(trial.folder, trial.config)
 
 
 def format_table(rows: Sequence[Row]) -> str:

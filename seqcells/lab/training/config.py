@@ -96,7 +96,9 @@ class TrainingConfig:
             and tested (null: no averaging)
         start_from: run of a language model from which to copy word vectors and recurrence
         teachers: runs whose mean prediction is the label of each unlabelled review
-            (data.unlabelled; Lee 2013; Hinton et al. 2015)
+            (data.unlabelled; Lee 2013; Hinton et al. 2015); for a YAML file, runs of this
+            configuration in runs/teachers, which are trained first
+        teacher_seeds: number of runs, with seeds from 0, for each YAML file in teachers
         patience: number of epochs without a better validation loss before training stops
         keep: the model of the epoch with the best validation loss, or of the last epoch;
             overconfidence can raise the loss while the accuracy still improves
@@ -122,6 +124,7 @@ class TrainingConfig:
     average: float | None = None
     start_from: str | None = None
     teachers: list[str] = field(default_factory=list)
+    teacher_seeds: int = 1
     patience: int = 3
     keep: Literal["best", "last"] = "best"
     seed: int = 0
@@ -129,7 +132,7 @@ class TrainingConfig:
     save_seconds: float = 60.0
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size", "accumulate", "patience"):
+        for name in ("epochs", "batch_size", "accumulate", "patience", "teacher_seeds"):
             value = getattr(self, name)
             check_setting(value >= 1, f"training.{name}", "a whole number of at least 1", value)
         for name in ("learning_rate", "clip_norm", "clip_value", "save_seconds"):
@@ -223,6 +226,9 @@ class Config:
         model, task = self.model, self.task
         valid = task == "sentiment" or model.kind == "recurrent"
         check_setting(valid, "model.kind", f"recurrent, for the task {task}", model.kind)
+        valid, longest = task == "sentiment" or not model.ngram_regression, model.ngram_regression
+        expected = f"0, as the task {task} does not support it"
+        check_setting(valid, "model.ngram_regression", expected, longest)
         if task not in ("language", "dates"):
             return
         # These models continue from a state and decode token by token.

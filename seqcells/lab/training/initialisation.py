@@ -6,8 +6,10 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from seqcells.lab.models.inputs import VECTOR_SCALE, WordInputs
 from seqcells.lab.text.vectors import read_vectors
@@ -16,6 +18,7 @@ from seqcells.lab.training.checkpoints import load_checkpoint
 from seqcells.lab.training.runs import Run
 
 if TYPE_CHECKING:
+    from seqcells.lab.models.ngram_regression import NgramRegression
     from seqcells.lab.text.neighbours import Neighbours
 
 
@@ -62,6 +65,30 @@ def _ngram_vectors(inputs: WordInputs, neighbours: Neighbours) -> Tensor:
             numbers=ngrams.vectors.num_embeddings,
         )
     return total
+
+
+def fit_ngram_regression(
+    regression: NgramRegression, texts: Sequence[Sequence[int]], labels: Sequence[int]
+) -> str:
+    """Fit the weights to the n-grams of training texts."""
+    from scipy.sparse import csr_matrix  # imported here, as importing SciPy is slow
+
+    from seqcells.lab.text.log_counts import fit_regression
+
+    bar = tqdm(texts, "counting n-grams", disable=None, delay=1, unit=" texts")
+    columns = []
+    for text in bar:
+        tokens = torch.tensor(text).unsqueeze(1)
+        occurring = regression.columns(tokens, torch.tensor([len(text)])).unique()
+        columns.append(occurring[occurring > 0].numpy())
+    ends = np.cumsum([0, *map(len, columns)])
+    entries = np.ones(ends[-1], dtype=np.float32), np.concatenate(columns), ends
+    occurrences = csr_matrix(entries, shape=(len(texts), len(regression.weights)))
+    weights, bias = fit_regression(occurrences, np.array(labels))
+    with torch.no_grad():
+        regression.weights.copy_(torch.from_numpy(weights))
+        regression.bias.fill_(bias)
+    return f"a regression on n-grams of up to {regression.longest} words in {len(texts):,} texts"
 
 
 def start_from_run(model: nn.Module, run: Run) -> str:

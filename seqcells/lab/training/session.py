@@ -1,25 +1,60 @@
 """One training run, new or resumed, from the data to the result."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from seqcells.lab.training import processes
+from seqcells.lab.training.config import Config
 from seqcells.lab.training.devices import device_of
 from seqcells.lab.training.loop import Trainer
 from seqcells.lab.training.results import finish
 from seqcells.lab.training.runs import Run
 from seqcells.lab.training.tasks import task_of
-from seqcells.lab.training.termination import deferred_signals
+from seqcells.lab.training.teachers import teachers_to_train
+from seqcells.lab.training.termination import InterruptedRunError, deferred_signals
 
 
 def train(run: Run, *, resumed: bool = False) -> dict[str, Any]:
     """Train the model of a run, test it, and return the content of `metrics.json`.
 
-    The run's folder is locked until then. It is removed if nothing has been written to it.
+    Teachers that are not trained yet are trained first. The run's folder is locked until the end.
+    It is removed if nothing has been written to it.
     """
     with run:
+        _train_teachers(run)
         return _train(run, resumed)
+
+
+def train_in(folder: Path, config: Config) -> dict[str, Any]:
+    """Return the result of the run in a folder: read it, resume the run, or train it.
+
+    Raises:
+        ValueError: the folder has a run of another configuration.
+    """
+    if not processes.broadcast((folder / "config.yaml").exists()):
+        return train(Run.create(config, folder.name))
+    run = Run.open(folder, config)
+    if processes.broadcast(run.result.exists()):
+        return run.read_result()
+    return train(Run.resume(folder, config), resumed=True)
+
+
+def _train_teachers(run: Run) -> None:
+    """Train the teachers in turn, each in its folder. Finished runs there are reused."""
+    planned = list(teachers_to_train(run.config))
+    for number, (folder, config) in enumerate(planned, 1):
+        if processes.is_main():
+            print(f"teacher {number}/{len(planned)}: {folder}", flush=True)
+        try:
+            train_in(folder, config)
+        except InterruptedRunError:
+            raise InterruptedRunError(
+                f"interrupted in {folder}; run the same command again to continue"
+            ) from None
+    if planned and processes.is_main():
+        print(f"student: {run.folder}", flush=True)
 
 
 def _train(run: Run, resumed: bool) -> dict[str, Any]:

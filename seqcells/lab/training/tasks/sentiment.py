@@ -1,5 +1,6 @@
 """Sentiment classification of reviews: many to one."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from seqcells.lab.training import processes
 from seqcells.lab.training.config import COUNTED
 from seqcells.lab.training.devices import device_of
 from seqcells.lab.training.initialisation import (
+    fit_ngram_regression,
     start_from_file,
     start_from_neighbours,
     start_from_run,
@@ -21,6 +23,7 @@ from seqcells.lab.training.initialisation import (
 from seqcells.lab.training.runs import Run
 from seqcells.lab.training.tasks.base import Judgement, TrainingData, judge_binary, predict_logits
 from seqcells.lab.training.tasks.reviews import ReviewTask, encode, read_reviews
+from seqcells.lab.training.teachers import teacher_folders
 
 
 class Sentiment(ReviewTask):
@@ -33,7 +36,7 @@ class Sentiment(ReviewTask):
         return super().load(vocabulary)
 
     def pseudo_label(self, unlabelled: list[Review]) -> list[Review]:
-        teachers = [Run.open(folder) for folder in self.config.training.teachers]
+        teachers = [Run.open(folder) for folder in teacher_folders(self.config)]
         if not teachers:
             return []
         device = device_of(self.config.training)
@@ -48,6 +51,14 @@ class Sentiment(ReviewTask):
         return build_model(self.config.model, len(vocabulary))
 
     def begin(self, model: nn.Module, vocabulary: Vocabulary) -> str | None:
+        sources = [self._begin_network(model, vocabulary)]
+        if self.config.model.ngram_regression:
+            reviews = read_reviews(replace(self.config.data, unlabelled=False), ("train",))["train"]
+            examples = [self.example(review, vocabulary) for review in reviews]
+            sources.append(fit_ngram_regression(model.regression, *zip(*examples)))
+        return " and ".join(filter(None, sources)) or None
+
+    def _begin_network(self, model: nn.Module, vocabulary: Vocabulary) -> str | None:
         if self.config.training.start_from is not None:
             return start_from_run(model, Run.open(self.config.training.start_from))
         vectors = self.config.data.vectors
