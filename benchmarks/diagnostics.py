@@ -16,7 +16,7 @@ import torch
 from benchmarks.options import parser_of
 from seqcells.lab.model_config import CELLS
 from seqcells.lab.training import Config, command, load_config
-from seqcells.lab.training.comparison import Trial, result_of
+from seqcells.lab.training.session import train_in
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FOLDER = Path("runs/diagnostics")
@@ -87,7 +87,7 @@ def main(argv: Sequence[str]) -> None:
     for number, (task, cell) in enumerate(((t, c) for t in tasks for c in cells), 1):
         config = config_of(task, cell)
         print(f"{number}/{len(tasks) * len(cells)}: {config.run}", flush=True)
-        found[task, cell] = result_of(Trial(cell, Path(config.run), config))["test_accuracy"]
+        found[task, cell] = train_in(Path(config.run), config)["test_accuracy"]
     print(f"\ntorch {torch.__version__}; accuracy on the test examples, one seed\n")
     names = [task.partition("_")[0] for task in tasks]
     print("| cell | " + " | ".join(names) + " |")

@@ -67,7 +67,7 @@ def compare(
         print(f"{number}/{len(planned)}: {trial.folder}", file=sys.stderr, flush=True)
         try:
             with redirect_stdout(sys.stderr):
-                row.results.append(result_of(trial))
+                row.results.append(train_in(trial.folder, trial.config))
         except InterruptedRunError:
             raise InterruptedRunError(
                 f"interrupted in {trial.folder}; run the same command again to resume"
@@ -141,11 +141,6 @@ def _variants(
             row.trials.append(Trial(run, replace(config, run=str(run))))
         rows.append(row)
     return rows
-
-
-def result_of(trial: Trial) -> dict[str, Any]:
-    """Return the result of a trial: read it, resume the run, or train."""
-    return train_in(trial.folder, trial.config)
 
 
 def format_table(rows: Sequence[Row]) -> str:
