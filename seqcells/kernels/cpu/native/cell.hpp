@@ -4,9 +4,9 @@
 // product, the last `hidden_slots` a product with W_hh; a slot in both receives their sum.
 // `input_gates` and `hidden_gates` map these slots to gates, in the order of the weights' rows.
 //
-// The slots of `products[0]` multiply the hidden state. Those of `products[n]` are stage n of the late
-// products: they multiply a value that the step computes, the operand of the stage. So a step of a
-// cell with N stages has N + 1 parts, with a product between two parts.
+// The slots of `products[0]` multiply the hidden state. Those of `products[n]` are stage n of the
+// late products: they multiply a value that the step computes, the operand of the stage. So a step
+// of a cell with N stages has N + 1 parts, with a product between two parts.
 #pragma once
 #include "problem.hpp"
 #include "vector.hpp"

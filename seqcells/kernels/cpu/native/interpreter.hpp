@@ -132,7 +132,8 @@ struct Interpreted : Cell<T> {
     const int count = code[0], constants = code[1], first = code[2];
     const int32_t *parts = code + 3;
     code = parts + count;
-    for (int n = 0; m.part && n < m.cell.means; ++n) m.means[n] = load(m.kept_means + n * ROW_WIDTH);
+    for (int n = 0; m.part && n < m.cell.means; ++n)
+      m.means[n] = load(m.kept_means + n * ROW_WIDTH);
     constexpr int WIDE = 4;
     V file[REGISTERS * WIDE];
     for (int n = 0; n < constants; ++n)

@@ -81,8 +81,8 @@ struct Products : Sizes<T> {
     work(self.projection);
   }
 
-  // For tests: a digit for the products with inputs, hidden state, the operand of the first stage, and
-  // the projection: 0 for none, or 1 + `Reads`.
+  // For tests: a digit for the products with inputs, hidden state, the operand of the first stage,
+  // and the projection: 0 for none, or 1 + `Reads`.
   int64_t reads() const {
     int64_t digits = 0;
     for (const Weights<T> *weights : {&inward, hidden, hidden + 1, &projection})
