@@ -25,7 +25,7 @@ class RHNCell(GatedCell):
 
     The carry gate is `1 - t`, as in the paper's experiments, which have one bias per gate. They
     start with negative biases of t, so that a layer first keeps most of its state:
-    `cell.bias_hh.data.view(depth, 2, -1)[:, 1] = -2`. Depths above 9 have no kernel.
+    `cell.bias_hh.data.view(depth, 2, -1)[:, 1] = -2`. Depths above 17 have no kernel.
 
     Arguments are those of `LSTMCell` without projection, and `depth`, the number of layers per
     step. The state is `h`. The parameters have the rows of two gates per layer, in the order n_1,

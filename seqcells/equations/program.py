@@ -41,6 +41,10 @@ from seqcells.equations.operations import OPERATIONS
 # Bounds the caches of programs: a constant that changes at each step adds a program each time.
 CACHE_SIZE = 256
 
+# Bounds of a kernel, as in kernels/cpu/native/problem.hpp and cell.hpp.
+MOST_PARTS = 8  # of a state
+MOST_STAGES = 16  # of late products
+
 
 class UntraceableError(ValueError):
     """Raised with the reason if a program cannot express an `activate`."""
@@ -93,23 +97,23 @@ class Program(NamedTuple):
         return program
 
     def _is_valid(self) -> bool:
-        if not 0 <= self.inputs <= self.gates:
+        if not 0 <= self.inputs <= self.gates or not 0 < self.states <= MOST_PARTS:
             return False
-        known = {*self.sums, "d0", *(f"s{n}" for n in range(self.states))}
-        known |= {f"p{n}" for n in range(self.parameters)}
-        weights = [operands[0] for operation, *operands in self.values if operation == "product"]
-        if len({*weights}) != len(weights) or not all(
-            name[0] == "h" and name in known for name in weights
-        ):
-            return False
-        known -= {*weights}
-        for n, (operation, *operands) in enumerate(self.values):
+        for operation, *operands in self.values:
             if operation not in OPERATIONS or OPERATIONS[operation].arity != len(operands):
                 return False
-            read = operands[1:] if operation == "product" else operands
-            if not all(operand in known or _is_literal(operand) for operand in read):
-                return False
-            if operation == "product" and is_number(read[0]):
+        late = [value[1] for value in self.values if value[0] == "product"]
+        last = [f"h{gate}" for gate in range(self.gates - len(late), self.gates)]
+        if (late and not self.hidden) or {*late} != {*last} or len(self.stages) > MOST_STAGES:
+            return False
+        known = {*self.sums, "d0"} - {*late}
+        known |= {f"s{n}" for n in range(self.states)} | {f"p{n}" for n in range(self.parameters)}
+        for n, (operation, *operands) in enumerate(self.values):
+            if operation == "product":
+                valid = operands[1] in known
+            else:
+                valid = all(operand in known or _is_literal(operand) for operand in operands)
+            if not valid:
                 return False
             known.add(f"v{n}")
         return len(self.results) == self.states and all(

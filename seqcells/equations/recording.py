@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 
 from seqcells.equations.built_in import PARAMETERS
 from seqcells.equations.catalogue import Kernel, assume_constant
-from seqcells.equations.program import Program, UntraceableError
+from seqcells.equations.program import MOST_PARTS, Program, UntraceableError
 from seqcells.equations.protocol import (
     Recordable,
     Weights,
@@ -25,8 +25,6 @@ from seqcells.equations.tracing import trace_activate
 from seqcells.noise import Noise
 from seqcells.state import flat_state, form_state
 from seqcells.validation import check_gates, check_step
-
-MOST_PARTS = 8  # of a state in a kernel, as in kernels/cpu/native/problem.hpp
 
 # The recording of each live cell. It is not stored on the cell, which may be copied and pickled.
 RECORDINGS: weakref.WeakKeyDictionary[Recordable, Any] = weakref.WeakKeyDictionary()

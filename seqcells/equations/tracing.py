@@ -9,10 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqcells.equations.program import Program, UntraceableError, Writer
+from seqcells.equations.program import MOST_STAGES, Program, UntraceableError, Writer
 from seqcells.equations.recorder import Gates, Recorder
-
-MOST_STAGES = 8  # of late products in a kernel, as in kernels/cpu/native/cell.hpp
 
 
 def trace_activate(

@@ -8,7 +8,7 @@ import os
 from ctypes import c_int64
 from pathlib import Path
 
-from seqcells.equations.recording import MOST_PARTS
+from seqcells.equations.program import MOST_PARTS
 
 
 def _parts(name: str) -> str:

@@ -7,7 +7,7 @@ import json
 import torch
 from torch import Tensor, nn
 
-from seqcells.equations.recording import MOST_PARTS
+from seqcells.equations.program import MOST_PARTS
 from seqcells.lab.export.directions import LAYERS, Direction, directions_by_layer
 from seqcells.lab.export.graph import Graph, ModelProto, add_metadata
 from seqcells.lab.export.parts import check_module, refuse_quantized

@@ -215,8 +215,16 @@ def test_the_error_names_an_unsupported_operation(activate, reason):
         HIGHWAY.replace("tanh", "system"),
         HIGHWAY.replace("mul s0 v1", "mul s1 v1"),
         HIGHWAY.replace("1.0", "1.0;exit(0)"),
+        HIGHWAY.replace("parameters 0", "parameters 0 inputs 3"),
+        HIGHWAY.replace("states 1", "states 9"),
+        HIGHWAY.replace("add x1 h1", "product x1 v2"),
+        HIGHWAY.replace("add x1 h1", "product h0 v2"),
+        HIGHWAY.replace("add x1 h1", "product h1 1.0"),
+        HIGHWAY.replace("add x1 h1", "product h1 v4"),
+        HIGHWAY.replace("add x1 h1", "product h1"),
     ],
 )
 def test_text_that_is_not_a_program_raises(text):
+    assert Program.parse(HIGHWAY.replace("add x1 h1", "product h1 v2")).stages == (("v2", (1,)),)
     with pytest.raises(ValueError, match="expected the text of a program"):
         Program.parse(text)

@@ -30,7 +30,7 @@ class Library:
         self.set_path, self.last_reads = library.seqcells_set_path, library.seqcells_last_reads
 
     def ways(self):
-        """How the last call read the weights of inputs, state, late slots and projection."""
+        """How the last call read the weights of inputs, state, the first stage and projection."""
         digits = f"{self.last_reads():05}"
         return [WAYS[int(digit)] for digit in digits[:4]], digits[4] == "1"
 

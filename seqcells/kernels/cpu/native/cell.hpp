@@ -18,7 +18,7 @@ using seqcells::PARTS;
 // Values per row are saved separately from values per unit, each as a vector of equal lanes.
 constexpr int ROW_WIDTH = 16;
 
-constexpr int STAGES = 8;  // most stages of late products, as in equations/tracing.py
+constexpr int STAGES = 16;  // most stages of late products, as in equations/program.py
 
 // Slots whose sums are one product.
 struct Slots {

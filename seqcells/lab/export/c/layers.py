@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from seqcells.cells.table import EQUATIONS
-from seqcells.equations.program import Program, Writer
-from seqcells.equations.recording import MOST_PARTS
+from seqcells.equations.program import MOST_PARTS, Program, Writer
 from seqcells.equations.slots import Slots, slots_of
 from seqcells.kernels.call import Call
 from seqcells.lab.export.c.products import Product, matrix_product
