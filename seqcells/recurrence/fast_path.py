@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from seqcells.kernels.call import Call
-from seqcells.kernels.cpu import library, packed
+from seqcells.kernels.cpu import library, memory, packed
 from seqcells.kernels.cpu.library import Problem
 from seqcells.recurrence import choice
 from seqcells.recurrence.autograd import differentiated, gradients, is_observed, unobserved
@@ -91,7 +91,8 @@ def _forward(plan: Plan, reverse: bool, tensors: Tensors, train: bool) -> list[T
         results.append(final)
     if train:
         width = plan.kernel.saved * library.padded(hidden.shape[1])
-        results.append(inputs.new_empty(problem.steps * problem.batch, width))
+        shape = problem.steps * problem.batch, width
+        results.append(memory.empty(inputs, shape, inputs.dtype))
         problem.saved = results[-1].data_ptr()
     if plan.quantized:
         packed.attach(problem, plan.kernel.name, tensors[3], tensors[4])

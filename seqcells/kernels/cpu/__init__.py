@@ -15,7 +15,7 @@ from torch import Tensor
 from seqcells.equations.catalogue import Kernel
 from seqcells.equations.program import CACHE_SIZE, UntraceableError
 from seqcells.kernels.call import Call, time_stride
-from seqcells.kernels.cpu import library, packed
+from seqcells.kernels.cpu import library, memory, packed
 from seqcells.kernels.cpu.compiler import compile_library
 from seqcells.kernels.cpu.encoding import encode
 from seqcells.kernels.cpu.library import Problem, instruction_sets
@@ -89,7 +89,7 @@ def saved_tensor(call: Call) -> Tensor:
     values = kernel.saved + (kernel.zoneout_saved() if call.zone else 0)
     columns = values * library.padded(call.state[-1].shape[1]) + kernel.rows * 16
     dtype = torch.float32 if inputs.dtype is torch.bfloat16 else inputs.dtype
-    return inputs.new_empty(math.prod(inputs.shape[:-1]), columns, dtype=dtype)
+    return memory.empty(inputs, (math.prod(inputs.shape[:-1]), columns), dtype)
 
 
 def forward(call: Call, *, train: bool) -> list[Tensor]:
