@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import mmap
-import threading
 import weakref
 from collections.abc import Sequence
 
@@ -18,7 +17,6 @@ from torch import Tensor
 LARGE = 32 << 20  # bytes; the C library itself reuses smaller blocks
 KEPT = 256 << 20  # most bytes of free buffers
 
-_lock = threading.RLock()  # a buffer may be freed while the same thread takes one
 _free: list[mmap.mmap] = []  # the one freed last comes last
 
 
@@ -39,12 +37,19 @@ def _is_plain(tensor: Tensor) -> bool:
     return type(tensor) is Tensor and tensor.is_cpu and not torch.compiler.is_compiling()
 
 
+# No lock: the collector may free a tensor, and so call `_give_back`, at any line of `_take`, and a
+# fork could copy a lock that another thread holds. Single operations of lists are atomic.
+
+
 def _take(size: int) -> mmap.mmap:
     """Return a free buffer of this size or up to a quarter larger, or a new one."""
-    with _lock:
-        for n in reversed(range(len(_free))):
-            if size <= len(_free[n]) <= size + size // 4:
-                return _free.pop(n)
+    for memory in reversed(tuple(_free)):
+        if size <= len(memory) <= size + size // 4:
+            try:
+                _free.remove(memory)
+            except ValueError:  # another thread took it
+                continue
+            return memory
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE)
@@ -53,7 +58,6 @@ def _take(size: int) -> mmap.mmap:
 
 def _give_back(memory: mmap.mmap) -> None:
     """Keep a buffer whose tensor has been freed, and drop the oldest ones beyond `KEPT`."""
-    with _lock:
-        _free.append(memory)
-        while sum(map(len, _free)) > KEPT:
-            del _free[0]
+    _free.append(memory)
+    while sum(map(len, tuple(_free))) > KEPT:
+        del _free[:1]
