@@ -135,7 +135,7 @@ def test_speed_quotes_measured_figures():
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_training_page(tmp_path):
-    """Run its Python, and its commands except the last one, which reads IMDB."""
+    """Run its Python, and its commands except the last two, which read IMDB."""
     text = (DOCS / "training.md").read_text(encoding="utf-8")
     program, gates = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     done = run([sys.executable, "-c", program], tmp_path)
@@ -146,7 +146,8 @@ def test_the_training_page(tmp_path):
     programs = {"python": [sys.executable], "seqcells": [sys.executable, "-m", "seqcells.lab.cli"]}
     lines = "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).splitlines()
     printed = []
-    for line in lines[:-1]:
+    assert all("imdb" in line for line in lines[-2:])
+    for line in lines[:-2]:
         program, *arguments = shlex.split(line)
         printed.append(run([*programs[program], *arguments], tmp_path))
     positive, negative = printed[1].splitlines()
