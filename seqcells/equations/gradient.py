@@ -35,11 +35,10 @@ def differentiate(program: Program) -> tuple[Writer, dict[str, str]]:
             gradients[weights] = gradient
             if weights in first:  # all other products of the stage come later
                 add(operand, f"e{first[weights]}")
-        if gradient == "0.0" or operation == "product":
-            continue
-        rule = OPERATIONS[operation].gradient
-        for operand, part in zip(operands, rule(write, gradient, f"v{n}", *operands)):
-            add(operand, part)
+        elif gradient != "0.0":
+            rule = OPERATIONS[operation].gradient
+            for operand, part in zip(operands, rule(write, gradient, f"v{n}", *operands)):
+                add(operand, part)
     names = [*program.sums, *(f"s{n}" for n in range(program.states))]
     names += [f"p{n}" for n in range(program.parameters)]
     return write, {name: gradients.get(name, "0.0") for name in names}

@@ -137,6 +137,11 @@ class Program(NamedTuple):
         return [*(f"x{n}" for n in range(self.inputs)), *(f"h{n}" for n in hidden)]
 
     @property
+    def early(self) -> int:
+        """The number of the first gates, which have no late product."""
+        return self.gates - sum(len(stage.gates) for stage in self.stages)
+
+    @property
     def stages(self) -> tuple[Stage, ...]:
         """The late products, in the order in which a step computes them."""
         return _stages(self.values)

@@ -57,6 +57,7 @@ class ProgramEquations(Equations):
     def __init__(self, program: Program) -> None:
         self.program = program
         self.states = program.states
+        self._early = program.early
         self._decay = _decay(program)
         self.linear = self._decay is not None
 
@@ -69,11 +70,9 @@ class ProgramEquations(Equations):
             "d0": (*drop_args(noise), 1.0)[0]
         }
         if program.hidden:
-            late = sorted(gate for stage in program.stages for gate in stage.gates)
-            early = program.gates - len(late)
-            from_hidden = hidden_rows(weights, range(early), program.gates, parts[0], noise)
-            known |= _gates("h", from_hidden, early)
-            for gate in late:
+            from_hidden = hidden_rows(weights, range(self._early), program.gates, parts[0], noise)
+            known |= _gates("h", from_hidden, self._early)
+            for gate in range(self._early, program.gates):
                 rows = range(gate, gate + 1)
                 known[f"h{gate}"] = functools.partial(
                     hidden_rows, weights, rows, program.gates, noise=noise

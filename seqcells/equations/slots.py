@@ -77,7 +77,7 @@ def slots_of(program: Program) -> Slots:
     results = [products.get(name, name) for name in program.results]
     unshared |= {name[1:] for name in results if name[0] in "xh"}
     late = [stage.gates for stage in program.stages]
-    early = tuple(gate for gate in gates if not any(gate in stage for stage in late))
+    early = gates[: program.early]
     stages = [tuple(sorted(s, key=lambda g: (str(g) in unshared, g))) for s in (early, *late)]
     if late:  # a stage with both kinds of slots could not have adjacent ones
         for stage in stages:

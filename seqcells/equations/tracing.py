@@ -86,7 +86,7 @@ def trace_activate(
 
 
 def _check_stages(program: Program, gates: Gates) -> None:
-    used = sum(len(stage.gates) for stage in program.stages)
+    used = program.gates - program.early
     if used != len(gates.late):
         raise UntraceableError(
             f"activate: expected it to use a product of each late gate, of {gates.late}, got {used}"
