@@ -1,7 +1,7 @@
 """Reuse of large buffers for saved values.
 
 The C library returns large blocks to the system when they are freed. The next training step then
-waits for the system to clear the same memory, which takes up to a third of its time.
+waits for the system to clear the same memory.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ struct Forward : Products<T> {
       x.noise[part] = scratch.take<T>(plan.seats() * units) + seat * units;
     int64_t buffer = inward.buffer_size(chunk);
     each(*this, [&](const Weights<T> &weights) {
-      if (&weights != &inward) buffer = padded(std::max(buffer, weights.buffer_size(rows)));
+      buffer = padded(std::max(buffer, weights.buffer_size(rows)));
     });
     x.buffer = scratch.take<T>(plan.seats() * buffer) + seat * buffer;
     x.from = scratch.take<const T *>(plan.seats() * chunk) + seat * chunk;

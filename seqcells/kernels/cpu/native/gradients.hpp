@@ -100,7 +100,7 @@ struct Gradients : Products<T> {
     x.parameters = take(cell.parameters * units);
     int64_t buffer = inward.back_buffer_size(chunk);
     each(*this, [&](const Weights<T> &weights) {
-      if (&weights != &inward) buffer = padded(std::max(buffer, weights.back_buffer_size(rows)));
+      buffer = padded(std::max(buffer, weights.back_buffer_size(rows)));
     });
     x.buffer = own(buffer);
     if (pairs_rows()) {
