@@ -1,6 +1,8 @@
 """Pseudo-labels of unlabelled reviews from earlier runs."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from seqcells.lab.text.corpus import make_corpus
 from seqcells.lab.training import Run, Trainer, command, load_best, task_of
 from seqcells.lab.training.tasks import reviews as review_tasks
+from seqcells.lab.training.tasks import sentiment
 from seqcells.lab.training.tasks.reviews import encode
 
 SIZES = "{cell: gru, embedding_size: 6, hidden_size: 5, dropout: 0.3}"
@@ -155,6 +158,47 @@ def test_interrupted_teacher_is_resumed_by_the_same_command(
     assert command(train_main, line) == 0
     assert trained == [*FOLDERS, FOLDERS[1], "both"]
     assert Run.open(FOLDERS[1]).read_result()["epochs"] == 1
+
+
+def test_predictions_are_kept_when_the_next_teacher_is_interrupted(
+    train_main, student, monkeypatch, capfd
+):
+    for name in ("one", "two"):
+        (student.folder.parent / name / "predictions.pt").unlink()
+    predict_labels, predicted = sentiment.predict, []
+
+    def recorded(run, *arguments):
+        predicted.append(run.folder.name)
+        if predicted == ["one", "two"]:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return predict_labels(run, *arguments)
+
+    monkeypatch.setattr(sentiment, "predict", recorded)
+    line = ["student.yaml", "--run=next"]
+    assert command(train_main, line) == 130
+    assert "interrupted before training; run the same command again" in capfd.readouterr().err
+    assert not Path("next").exists()
+    assert command(train_main, line) == 0
+    assert predicted == ["one", "two", "two"]
+    losses = [Run.open(name).read_result()["test_loss"] for name in ("student", "next")]
+    assert losses[0] == losses[1]
+
+
+def test_predictions_of_another_model_are_not_reused(train_main, student):
+    before = torch.load("one/predictions.pt")["predictions"]
+    content = torch.load("one/best.pt")
+    content["model"]["head.bias"] += 1
+    torch.save(content, "one/best.pt")
+    assert command(train_main, ["student.yaml", "--run=next"]) == 0
+    after = torch.load("one/predictions.pt")["predictions"]
+    assert torch.allclose(after.logit(), before.logit() + 1, atol=1e-4)
+
+
+def test_teacher_without_a_model_raises(train_main, student, capfd):
+    Path("two/best.pt").unlink()
+    assert command(train_main, ["student.yaml", "--run=next"]) == 2
+    expected = "training.teachers: expected trained runs, got two, which has no best.pt"
+    assert expected in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

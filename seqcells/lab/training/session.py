@@ -13,7 +13,11 @@ from seqcells.lab.training.results import finish
 from seqcells.lab.training.runs import Run
 from seqcells.lab.training.tasks import task_of
 from seqcells.lab.training.teachers import teachers_to_train
-from seqcells.lab.training.termination import InterruptedRunError, deferred_signals
+from seqcells.lab.training.termination import (
+    InterruptedRunError,
+    deferred_signals,
+    interruptible,
+)
 
 
 def train(run: Run, *, resumed: bool = False) -> dict[str, Any]:
@@ -63,21 +67,22 @@ def _train(run: Run, resumed: bool) -> dict[str, Any]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
 
-    # Data: batches of examples of similar length. The vocabulary comes from the training texts.
-    task = task_of(run.config)
-    data = task.load(run.load_vocabulary() if resumed and task.reads_text else None)
+    with interruptible("interrupted before training; run the same command again"):
+        # Data: batches of examples of similar length. The vocabulary comes from the training texts.
+        task = task_of(run.config)
+        data = task.load(run.load_vocabulary() if resumed and task.reads_text else None)
 
-    # Model: initial weights depend only on the seed, not on the backend or number of processes.
-    torch.manual_seed(config.seed)
-    torch.set_num_threads(config.threads)
-    model = task.build(data.vocabulary)
-    if processes.rank():
-        torch.manual_seed(config.seed + processes.rank())  # different dropout masks
+        # Model: initial weights depend only on the seed, not on the backend or the processes.
+        torch.manual_seed(config.seed)
+        torch.set_num_threads(config.threads)
+        model = task.build(data.vocabulary)
+        if processes.rank():
+            torch.manual_seed(config.seed + processes.rank())  # different dropout masks
 
-    # Pretrained weights, on the CPU.
-    source = None if resumed else task.begin(model, data.vocabulary)
-    if source and processes.is_main():
-        print(f"starting from {source}")
+        # Pretrained weights, on the CPU.
+        source = None if resumed else task.begin(model, data.vocabulary)
+        if source and processes.is_main():
+            print(f"starting from {source}")
 
     # Loop: saves the best model by validation loss, and the state of training.
     if not resumed and processes.is_main():

@@ -45,6 +45,18 @@ def deferred_signals() -> Iterator[Callable[[], bool]]:
         restore()
 
 
+@contextmanager
+def interruptible(message: str) -> Iterator[None]:
+    """Raise an `InterruptedRunError` with this message when SIGINT or SIGTERM arrives."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise InterruptedRunError(message) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def never_interrupted() -> bool:
     """Return False: the default for callers that do not defer signals."""
     return False

@@ -1,6 +1,7 @@
 """Sentiment classification of reviews: many to one."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from seqcells.lab.training.initialisation import (
 from seqcells.lab.training.runs import Run
 from seqcells.lab.training.tasks.base import Judgement, TrainingData, judge_binary, predict_logits
 from seqcells.lab.training.tasks.reviews import ReviewTask, encode, read_reviews
-from seqcells.lab.training.teachers import teacher_folders
+from seqcells.lab.training.teachers import cached_predictions, open_teachers
 
 
 class Sentiment(ReviewTask):
@@ -36,11 +37,14 @@ class Sentiment(ReviewTask):
         return super().load(vocabulary)
 
     def pseudo_label(self, unlabelled: list[Review]) -> list[Review]:
-        teachers = [Run.open(folder) for folder in teacher_folders(self.config)]
+        teachers = open_teachers(self.config)
         if not teachers:
             return []
         device = device_of(self.config.training)
-        predictions = [predict(teacher, unlabelled, device) for teacher in teachers]
+        predictions = [
+            cached_predictions(teacher, unlabelled, partial(predict, teacher, unlabelled, device))
+            for teacher in teachers
+        ]
         means = torch.stack(predictions).mean(0).tolist()
         return [review._replace(label=mean) for review, mean in zip(unlabelled, means)]
 
@@ -102,11 +106,6 @@ def perturbation(loss: Tensor, vectors: Tensor, size: float) -> Tensor:
 
 def predict(run: Run, reviews: list[Review], device: torch.device) -> Tensor:
     """Return the probability of "positive" of each review by the model of a run."""
-    if run.config.task != "sentiment":
-        raise ValueError(
-            f"training.teachers: expected runs of the task sentiment, got {run.folder}, "
-            f"a run of the task {run.config.task}"
-        )
     task, vocabulary = Sentiment(run.config), run.load_vocabulary()
     model = task.load_best(run, vocabulary).to(device)
     batches = task.evaluation_batches([review._replace(label=0) for review in reviews], vocabulary)
