@@ -34,6 +34,15 @@ def test_weights_minimise_the_loss_of_scaled_occurrences():
     assert bias == pytest.approx(primal.intercept_[0], abs=2e-3)
 
 
+def test_a_weight_of_two_is_a_text_twice():
+    weights = np.array([2, 1, 1, 1, 2, 1])
+    twice = np.repeat(np.arange(6), weights)
+    once = fit_regression(OCCURRENCES, LABELS, 0.7, weights)
+    again = fit_regression(OCCURRENCES[twice], LABELS[twice], 0.7)
+    np.testing.assert_allclose(once[0], again[0], atol=2e-3)
+    assert once[1] == pytest.approx(again[1], abs=2e-3)
+
+
 def test_texts_of_one_class_raise():
     with pytest.raises(ValueError, match=r"expected texts of the labels 0 and 1, got .* \[1\]"):
         fit_regression(OCCURRENCES, np.ones(6, dtype=int))

@@ -56,6 +56,17 @@ def test_fitted_regression_separates_its_texts():
     assert ((regression(*batch_of(texts)) > 0).int().tolist()) == [1, 1, 0, 0]
 
 
+def test_texts_with_predicted_labels_weigh_less():
+    def weight(*labels):
+        regression = NgramRegression(1, WORDS)
+        fit_ngram_regression(regression, [[2], [3], [4]], [1, 0, *labels])
+        return regression.weights[4].item()
+
+    assert weight(1) > 2 * weight(1.0) > 4 * weight(0.6) > 0
+    assert weight(0.0) == pytest.approx(-weight(1.0), rel=1e-3)
+    assert weight(0.5) == pytest.approx(0, abs=1e-6)
+
+
 def test_mean_of_both_logits_outside_training():
     torch.manual_seed(0)
     settings = {"embedding_size": 5, "hidden_size": 4}

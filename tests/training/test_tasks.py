@@ -262,7 +262,7 @@ def test_unlabelled_reviews_extend_vocabulary_and_vectors(monkeypatch):
     assert sum(len(batch.lengths) for batch in data.train.epoch(1)) < 20
     model = task.build(data.vocabulary)
     before = model.inputs.words.weight.detach().clone()
-    assert "texts" in task.begin(model, data.vocabulary)
+    assert "texts" in task.begin(model, data)
     changed = (model.inputs.words.weight - before).detach().abs().amax(1) > 0
     assert changed.tolist() == [False, False] + [True] * (len(data.vocabulary) - 2)
 

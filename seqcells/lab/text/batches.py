@@ -65,6 +65,10 @@ class BucketedBatches:
 
     With `shuffle`, the order of an epoch depends only on the seed and the epoch's number, so that
     training can resume at any batch. Without it, the longest examples come first in every epoch.
+
+    Attributes:
+        examples: the tokens of each example
+        labels: the labels as given
     """
 
     def __init__(
@@ -90,8 +94,9 @@ class BucketedBatches:
                     f"expected a number or a sequence as label, got {label!r} at index {index}"
                 )
         self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
-        self._examples = [torch.tensor(example, dtype=torch.int32) for example in examples]
+        self.examples = [torch.tensor(example, dtype=torch.int32) for example in examples]
         self._lengths = [len(example) for example in examples]
+        self.labels = labels
         soft = any(isinstance(label, float) for label in labels)
         self._labels = [torch.tensor(float(label) if soft else label) for label in labels]
 
@@ -130,7 +135,7 @@ class BucketedBatches:
     def _collate(self, indices: list[int]) -> Batch:
         labels = [self._labels[i] for i in indices]
         return Batch(
-            pad_sequence([self._examples[i] for i in indices]).long(),
+            pad_sequence([self.examples[i] for i in indices]).long(),
             torch.tensor([self._lengths[i] for i in indices]),
             pad_sequence(labels, padding_value=IGNORED) if labels[0].dim() else torch.stack(labels),
             torch.tensor(indices),

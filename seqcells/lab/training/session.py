@@ -80,7 +80,7 @@ def _train(run: Run, resumed: bool) -> dict[str, Any]:
             torch.manual_seed(config.seed + processes.rank())  # different dropout masks
 
         # Pretrained weights, on the CPU.
-        source = None if resumed else task.begin(model, data.vocabulary)
+        source = None if resumed else task.begin(model, data)
         if source and processes.is_main():
             print(f"starting from {source}")
 

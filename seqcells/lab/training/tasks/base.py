@@ -87,7 +87,7 @@ class Task(ABC):
         model.load_state_dict(content["model"])
         return model.eval()
 
-    def begin(self, model: nn.Module, vocabulary: Vocabulary | None) -> str | None:
+    def begin(self, model: nn.Module, data: TrainingData) -> str | None:
         """Load pretrained weights into a new model; return a description of their source."""
         return None
 

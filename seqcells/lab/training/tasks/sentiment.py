@@ -1,6 +1,5 @@
 """Sentiment classification of reviews: many to one."""
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -54,12 +53,11 @@ class Sentiment(ReviewTask):
     def build(self, vocabulary: Vocabulary) -> nn.Module:
         return build_model(self.config.model, len(vocabulary))
 
-    def begin(self, model: nn.Module, vocabulary: Vocabulary) -> str | None:
-        sources = [self._begin_network(model, vocabulary)]
+    def begin(self, model: nn.Module, data: TrainingData) -> str | None:
+        sources = [self._begin_network(model, data.vocabulary)]
         if self.config.model.ngram_regression:
-            reviews = read_reviews(replace(self.config.data, unlabelled=False), ("train",))["train"]
-            examples = [self.example(review, vocabulary) for review in reviews]
-            sources.append(fit_ngram_regression(model.regression, *zip(*examples)))
+            texts, labels = data.train.examples, data.train.labels
+            sources.append(fit_ngram_regression(model.regression, texts, labels))
         return " and ".join(filter(None, sources)) or None
 
     def _begin_network(self, model: nn.Module, vocabulary: Vocabulary) -> str | None:
