@@ -46,6 +46,7 @@ from seqcells.moved import redirect_old_names
 from seqcells.noise import Noise
 from seqcells.quantization import quantize
 from seqcells.recurrence.choice import backend, backends
+from seqcells.recurrence.invariance import batch_invariant
 from seqcells.recurrence.missing_kernel import MissingKernelWarning
 from seqcells.recurrent import Recurrent
 from seqcells.stack import Stack
@@ -123,6 +124,7 @@ __all__ = [
     "Zoneout",
     "backend",
     "backends",
+    "batch_invariant",
     "detach_state",
     "gradient_flow",
     "init",

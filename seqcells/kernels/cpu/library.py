@@ -48,6 +48,9 @@ def _layout() -> str:
     return " ".join([*fields, str(ctypes.sizeof(Problem))])
 
 
+PACKED = 1  # a `Path` of native/problem.hpp: read packed weights, in any call
+
+
 @functools.cache
 def library() -> ctypes.PyDLL | str:
     """Return the library, or the reason why it is unavailable.
@@ -80,6 +83,8 @@ def library() -> ctypes.PyDLL | str:
     loaded.seqcells_stepper_step.argtypes = [pointer, pointer, pointer]
     loaded.seqcells_use_features.argtypes = [c_int64]
     loaded.seqcells_use_features.restype = c_int64
+    loaded.seqcells_set_path.argtypes = [c_int64]
+    loaded.seqcells_set_path.restype = c_int64
     loaded.seqcells_packed_size.argtypes = [ctypes.POINTER(Problem), c_int64]
     loaded.seqcells_packed_size.restype = c_int64
     loaded.seqcells_variant.argtypes = [c_int64]

@@ -14,6 +14,9 @@ namespace SEQCELLS_VARIANT {
 
 constexpr int GROUP = 16;  // units that a forward product writes at once
 
+// Number of accumulators per sum, used in turn to hide the latency of an addition.
+constexpr int turns(int sums) { return sums < 4 ? 4 : sums < 8 ? 2 : 1; }
+
 // Rows of the batch per tile. Tiles with fewer rows take more weights, so that there are always
 // enough independent sums to hide the latency of an addition.
 constexpr int DIRECT_ROWS = SUMS / 4;

@@ -103,7 +103,7 @@ void divide(const Problem &p, int64_t rows, Plan &plan) {
   plan.awake = plan.pairs && now() - last_end.load(std::memory_order_relaxed) < AWAKE;
 }
 
-// For tests, which set the path and query which one the last call took.
+// The path is set by batch_invariant and by tests, which query how the last call read its weights.
 std::atomic<Path> path{Path::by_size};
 std::atomic<int64_t> last_reads{0};
 
@@ -284,8 +284,10 @@ PUBLIC const char *seqcells_members() {
   std::snprintf(text + at, sizeof text - at, "%d", static_cast<int>(sizeof(Problem)));
   return text;
 }
-// For tests: set how products read their weights, by the number of a `Path`.
-PUBLIC void seqcells_set_path(int64_t number) { path = static_cast<Path>(number); }
+// Set how products read their weights, by the number of a `Path`, and return the former one.
+PUBLIC int64_t seqcells_set_path(int64_t number) {
+  return static_cast<int64_t>(path.exchange(static_cast<Path>(number)));
+}
 
 // For tests: use these optional instructions, as bits, as far as the CPU has them. Return the former
 // ones; a negative number changes nothing.

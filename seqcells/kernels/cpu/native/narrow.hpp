@@ -11,18 +11,16 @@ template <class Format, bool fast, int M, int N>
 __attribute__((noinline)) void narrow_tile(const Word *rows, int64_t width, int64_t first,
                                            int64_t last, const Word *panel, const float *scales,
                                            float *const *out, int64_t offset, int64_t stride) {
-  constexpr int TURNS = turns(M * N);
-  typename Format::Sum sum[TURNS][M][N];
+  typename Format::Sum sum[M][N];
   const Word *row[M];
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m) row[m] = rows + m * width + HEADER;
-  std::memset(&sum, 0, sizeof sum);
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
-    for (int n = 0; n < N; ++n) sum[0][m][n] = Format::start(row[m]);
+    for (int n = 0; n < N; ++n) sum[m][n] = Format::start(row[m]);
   panel += first * N * WORDS;
-  const auto add = [&](int64_t k, typename Format::Sum(&to)[M][N]) __attribute__((always_inline)) {
+  for (int64_t k = first; k < last; ++k, panel += N * WORDS) {
     Words weight[N];
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) weight[n] = load_words(panel + n * WORDS);
@@ -34,7 +32,7 @@ __attribute__((noinline)) void narrow_tile(const Word *rows, int64_t width, int6
       for (int m = 0; m < M; ++m) {
         const auto value = Format::template half_of_value<half>(row[m][k] - Words{});
 #pragma GCC unroll 4
-        for (int n = 0; n < N; ++n) to[m][n] = Format::add(to[m][n], part[n], value);
+        for (int n = 0; n < N; ++n) sum[m][n] = Format::add(sum[m][n], part[n], value);
       }
     };
     if constexpr (fast) {
@@ -42,27 +40,19 @@ __attribute__((noinline)) void narrow_tile(const Word *rows, int64_t width, int6
       for (int m = 0; m < M; ++m) {
         const Words value = row[m][k] - Words{};
 #pragma GCC unroll 4
-        for (int n = 0; n < N; ++n) to[m][n] = Format::dot(to[m][n], weight[n], value);
+        for (int n = 0; n < N; ++n) sum[m][n] = Format::dot(sum[m][n], weight[n], value);
       }
     } else {
       halves(std::integral_constant<int, 0>());
       halves(std::integral_constant<int, 1>());
     }
-    panel += N * WORDS;
-  };
-  int64_t k = first;
-  for (; k + TURNS <= last; k += TURNS)
-#pragma GCC unroll 4
-    for (int turn = 0; turn < TURNS; ++turn) add(k + turn, sum[turn]);
-  for (; TURNS > 1 && k < last; ++k) add(k, sum[0]);
+  }
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) {
-#pragma GCC unroll 4
-      for (int turn = 1; turn < TURNS; ++turn) sum[0][m][n] += sum[turn][m][n];
       float *to = out[m] + offset + n * stride;
-      store(to, load(to) + Format::finish(sum[0][m][n], row[m], scales + n * WORDS));
+      store(to, load(to) + Format::finish(sum[m][n], row[m], scales + n * WORDS));
     }
 }
 
@@ -200,7 +190,7 @@ inline Vec<float> stored_numbers(Stored stored, const char *from, int64_t count)
     std::memcpy(&halves, from, count * sizeof(uint16_t));
     return (Vec<float>)(__builtin_convertvector(halves, Words) << 16);
   }
-  if (count == WORDS) return load(reinterpret_cast<const float *>(from));
+  if (count >= WORDS) return load(reinterpret_cast<const float *>(from));
   std::memcpy(numbers, from, count * sizeof(float));
   return load(numbers);
 }

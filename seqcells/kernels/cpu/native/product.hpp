@@ -15,22 +15,22 @@ constexpr int ROWS = SUMS / N < 8 ? SUMS / N : 8;
 // Sums of a block start from zero, so that rounding errors grow with the block size, not with K.
 constexpr int64_t BLOCK = 128;
 
-// Number of accumulators per sum, used in turn to hide the latency of an addition.
-constexpr int turns(int sums) { return sums < 4 ? 4 : sums < 8 ? 2 : 1; }
-
 // out[m][n * stride ...] += sum over k from first to last of rows[m][k] * panel[k][n]
+//
+// Each sum adds its terms in order, for any M and N. A row's result therefore does not depend on the
+// other rows of the batch.
 template <class T, int M, int N>
 __attribute__((noinline)) void tile(const T *const *rows, int64_t first, int64_t last,
                                     const T *panel, T *const *out, int64_t offset,
                                     int64_t stride) {
-  constexpr int L = LANES<T>, TURNS = turns(M * N);
-  Vec<T> sum[TURNS][M][N];
+  constexpr int L = LANES<T>;
+  Vec<T> sum[M][N];
   const T *row[M];
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m) row[m] = rows[m];
   std::memset(&sum, 0, sizeof sum);
   panel += first * N * L;
-  const auto add = [&](int64_t k, Vec<T>(&to)[M][N]) __attribute__((always_inline)) {
+  for (int64_t k = first; k < last; ++k, panel += N * L) {
     Vec<T> weight[N];
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) weight[n] = load(panel + n * L);
@@ -38,23 +38,15 @@ __attribute__((noinline)) void tile(const T *const *rows, int64_t first, int64_t
     for (int m = 0; m < M; ++m) {
       const T value = row[m][k];
 #pragma GCC unroll 4
-      for (int n = 0; n < N; ++n) to[m][n] += value * weight[n];
+      for (int n = 0; n < N; ++n) sum[m][n] += value * weight[n];
     }
-    panel += N * L;
-  };
-  int64_t k = first;
-  for (; k + TURNS <= last; k += TURNS)
-#pragma GCC unroll 4
-    for (int turn = 0; turn < TURNS; ++turn) add(k + turn, sum[turn]);
-  for (; TURNS > 1 && k < last; ++k) add(k, sum[0]);
+  }
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) {
-#pragma GCC unroll 4
-      for (int turn = 1; turn < TURNS; ++turn) sum[0][m][n] += sum[turn][m][n];
       T *to = out[m] + offset + n * stride;
-      store(to, load(to) + sum[0][m][n]);
+      store(to, load(to) + sum[m][n]);
     }
 }
 
