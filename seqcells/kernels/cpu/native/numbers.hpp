@@ -13,15 +13,21 @@
 namespace SEQCELLS_VARIANT {
 
 using Word = uint32_t;
-typedef Word Words __attribute__((vector_size(BYTES)));
-typedef Word LooseWords __attribute__((vector_size(BYTES), aligned(1), may_alias));
-typedef int32_t Integers __attribute__((vector_size(BYTES)));
-typedef int16_t Shorts __attribute__((vector_size(BYTES)));
-typedef uint16_t Halves __attribute__((vector_size(BYTES / 2)));
+SEQCELLS_VECTOR(Word, Words);
+SEQCELLS_VECTOR(int32_t, Integers);
+SEQCELLS_VECTOR(int16_t, Shorts);
 constexpr int WORDS = BYTES / 4;  // per vector, as many as floats
 
+#ifdef SEQCELLS_FOUR_REGISTERS
+using Halves = Group<uint16_t, 8>;
+inline Words load_words(const void *from) { return Words::load(from); }
+inline void store_words(void *to, Words value) { value.store(to); }
+#else
+typedef uint16_t Halves __attribute__((vector_size(BYTES / 2)));
+typedef Word LooseWords __attribute__((vector_size(BYTES), aligned(1), may_alias));
 inline Words load_words(const void *from) { return *static_cast<const LooseWords *>(from); }
 inline void store_words(void *to, Words value) { *static_cast<LooseWords *>(to) = value; }
+#endif
 
 // The bfloat16 numbers nearest to x, in the upper halves of the words.
 inline Words round_to_bfloat16(Vec<float> x) {
@@ -37,7 +43,7 @@ inline Words pair(Vec<float> low, Vec<float> high) {
 
 // Round W floats to W bfloat16 numbers in memory.
 inline void store_bfloat16(void *to, Vec<float> x) {
-  const Halves halves = __builtin_convertvector(round_to_bfloat16(x) >> 16, Halves);
+  const Halves halves = convert<Halves>(round_to_bfloat16(x) >> 16);
   std::memcpy(to, &halves, sizeof halves);
 }
 
@@ -92,15 +98,15 @@ struct Int8 {
     return half ? (Shorts)value >> 8 : (Shorts)((Shorts)value << 8) >> 8;
   }
   static Sum add(Sum sum, Shorts weight, Shorts value) {
-#if defined(__AVX512BW__)
+#if defined(SEQCELLS_FOUR_REGISTERS) || !defined(__SSE2__)
+    const Integers a = (Integers)weight, b = (Integers)value;
+    return sum + (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16);
+#elif defined(__AVX512BW__)
     return sum + (Integers)_mm512_madd_epi16((__m512i)weight, (__m512i)value);
 #elif defined(__AVX2__)
     return sum + (Integers)_mm256_madd_epi16((__m256i)weight, (__m256i)value);
-#elif defined(__SSE2__)
-    return sum + (Integers)_mm_madd_epi16((__m128i)weight, (__m128i)value);
 #else
-    const Integers a = (Integers)weight, b = (Integers)value;
-    return sum + (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16);
+    return sum + (Integers)_mm_madd_epi16((__m128i)weight, (__m128i)value);
 #endif
   }
 
@@ -113,7 +119,7 @@ struct Int8 {
   static Vec<float> finish(Sum sum, const Word *row, const float *scales) {
     float scale;
     std::memcpy(&scale, row - 2, sizeof scale);
-    return __builtin_convertvector(sum, Vec<float>) * (scale * load(scales));
+    return convert<Vec<float>>(sum) * (scale * load(scales));
   }
 };
 
