@@ -8,6 +8,7 @@ import ctypes
 import struct
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -59,29 +60,20 @@ class Library:
         self.sizes = {}  # bytes of memory from each address on
         self.calls = 0
 
+        for number, name in enumerate(FUNCTIONS):
+            setattr(self, f"seqcells_{name}", partial(self._call, number))
+
     def close(self):
-        self.process.stdin.close()
-        assert self.process.wait(timeout=20) == 0
+        with self.process as process:
+            process.stdin.close()
+            assert process.wait(timeout=20) == 0
 
-    def __getattr__(self, name):
-        function = FUNCTIONS.index(name.removeprefix("seqcells_"))
-
-        def call(*arguments):
-            problem = arguments[0] if isinstance(arguments[0], Problem) else None
-            number = arguments[-1] if arguments else 0
-            return self.request(function, problem, number)
-
-        return call
-
-    def seqcells_variant(self, number):
-        letters = self.request(FUNCTIONS.index("variant"), None, number)
-        return letters.to_bytes(8, "little").rstrip(b"\0")
-
-    def seqcells_has_threads(self):
-        return self.request(FUNCTIONS.index("has_threads"), None, 0)
-
-    def seqcells_last_reads(self):
-        return self.request(FUNCTIONS.index("last_reads"), None, 0)
+    def _call(self, function, *arguments):
+        problem = arguments[0] if arguments and isinstance(arguments[0], Problem) else None
+        result = self.request(function, problem, arguments[-1] if arguments else 0)
+        if FUNCTIONS[function] == "variant":
+            return result.to_bytes(8, "little").rstrip(b"\0")
+        return result
 
     def request(self, function, problem, number):
         """Send a call, wait for its result, and copy its memory back."""
@@ -145,4 +137,6 @@ def use(library, monkeypatch):
 
     monkeypatch.setattr(Tensor, "data_ptr", data_ptr)
     monkeypatch.setattr(cpu, "encode", encode_and_record)
+    monkeypatch.setattr(cpu.packed, "PANELS", {})  # in the layout of an instruction set
+    monkeypatch.setattr(cpu.library, "variant", 0)
     monkeypatch.setattr(cpu.library, "library", lambda: library)
