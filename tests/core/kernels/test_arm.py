@@ -15,12 +15,15 @@ import test_cpu_interpreter
 import test_narrow
 import torch
 import torch.nn.functional as F
-from cell_table import CELLS, make_random
+from cell_table import CELLS, Highway, make_random
 from parity import F64, leaves, relative_error
-from test_narrow import BY_SIZE, FLOATS, WORDS, Native
+from test_narrow import BY_SIZE, FLOATS, INT8_DOT, NONE, WORDS, Native
 
 import seqcells
+from seqcells.equations.recording import program as program_of
 from seqcells.kernels import cpu
+from seqcells.kernels.cpu import compiler
+from seqcells.kernels.cpu.source import Functor, source_of
 
 COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 PACKED, STREAMED, DIRECT = 1, 2, 3  # values of `Path` in native/problem.hpp, and digits of reads
@@ -64,12 +67,15 @@ def _threads():
     Native().set_path(BY_SIZE)
 
 
-def test_the_description_names_the_instructions(program):
-    library = emulated.Library(EMULATOR, program)
+@pytest.mark.parametrize(
+    ("processor", "words"), [("cortex-a53", ""), ("cortex-a76", "int8 dot products, ")]
+)
+def test_the_description_names_the_instructions(program, processor, words):
+    library = emulated.Library(EMULATOR, "-cpu", processor, program)
     with pytest.MonkeyPatch.context() as patch:
         emulated.use(library, patch)
         torch.set_num_threads(2)
-        assert seqcells.backends()["cpu"].endswith("NEON, 2 threads")
+        assert seqcells.backends()["cpu"].endswith(f"NEON, {words}2 threads")
         assert cpu.instruction_sets() == ["NEON"]
     library.close()
 
@@ -133,15 +139,40 @@ def test_bfloat16(arm, kind, path):
         test_narrow.test_bfloat16_on_every_instruction_set(kind, path, None, Native())
 
 
+FEATURES = pytest.mark.parametrize("features", [NONE, INT8_DOT])
+
+
+def use_features(features):
+    native = Native()
+    native.use(features)
+    assert native.use(-1) == features
+    return native
+
+
+@FEATURES
 @pytest.mark.parametrize("kind", ["lstm", "gru_reset_before", "lstm_proj"])
-def test_int8(arm, kind):
+def test_int8(arm, kind, features):
     with arm():
-        test_narrow.test_int8_on_every_instruction_set(kind, None, Native())
+        test_narrow.test_int8_on_every_instruction_set(kind, None, use_features(features))
 
 
-def test_int8_sums_do_not_saturate(arm):
+@FEATURES
+def test_int8_sums_do_not_saturate(arm, features):
     with arm():
+        use_features(features)
         test_narrow.test_int8_sums_do_not_saturate(None)
+
+
+def test_dot_products_of_int8_are_exact(arm):
+    """Sums of integers have no order: the instruction changes no bit."""
+    for rows in range(1, 12):
+        run = seqcells.quantize(seqcells.LSTM(5 * rows, 7 + 16 * rows))
+        inputs, results = torch.randn(3, rows, 5 * rows), []
+        with arm(), torch.no_grad():
+            for features in (NONE, INT8_DOT):
+                use_features(features)
+                results.append(run(inputs)[0])
+        assert torch.equal(*results)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -212,6 +243,16 @@ def test_elementary_functions_have_the_accuracy_of_other_processors(arm, name, d
         ((part.double() - exact).abs() / exact.abs())[near].max() for part in (found, expected)
     ]
     assert errors[0] <= errors[1] + torch.finfo(dtype).eps / 4
+
+
+def test_a_cell_of_a_user_compiles(program, monkeypatch, tmp_path):
+    monkeypatch.setenv("CXX", COMPILER)
+    monkeypatch.setenv("SEQCELLS_CACHE", str(tmp_path))
+    header = source_of({"own": Functor("Custom", program_of(Highway(4, 5)))})
+    library = compiler.compile_library(header, "NEON")
+    command = ["aarch64-linux-gnu-nm", "--dynamic", library]
+    names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert {"seqcells_custom_float", "seqcells_custom_double"} <= set(names)
 
 
 def test_products_use_four_registers_per_vector(program):

@@ -204,7 +204,9 @@ inline Vec<float> stored_numbers(Stored stored, const char *from, int64_t count)
 }
 
 // The offset of int8 weights.
-inline Words excess(Stored stored) { return (stored == Stored::int8 ? 0x80808080u : 0) - Words{}; }
+inline Words excess(Stored stored) {
+  return (stored == Stored::int8 ? Int8::EXCESS * 0x01010101u : 0u) - Words{};
+}
 
 // Words of `count` stored numbers, at most those of a vector; the others are zero.
 inline Words stored_words(Stored stored, const char *from, int64_t count) {
