@@ -41,15 +41,9 @@ class BuildKernel(build_ext):
 
 def build(folder, target):
     command = [*compiler.command(), *compiler.flags()]
-    variants = compiler.VARIANTS if compiler.x86() else {"portable": []}
-    jobs = []
-    for name, flags in variants.items():
-        name = name.lower().replace("-", "")
-        jobs.append((f"{name}.o", "variant.cpp", [f"-DSEQCELLS_VARIANT=seqcells_{name}", *flags]))
-    jobs.append(("kernel.o", "kernel.cpp", ["-DSEQCELLS_X86"] if compiler.x86() else []))
 
-    def compile_one(job):
-        name, source, flags = job
+    def compile_one(item):
+        name, source, flags = item
         output = folder / name
         subprocess.run(
             [*command, *flags, "-c", str(SOURCES / source), "-o", str(output)], check=True
@@ -57,7 +51,7 @@ def build(folder, target):
         return str(output)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        objects = list(pool.map(compile_one, jobs))
+        objects = list(pool.map(compile_one, compiler.objects(compiler.target())))
     unfinished = target.with_name("unfinished_" + target.name)
     subprocess.run([*command, "-shared", *objects, "-o", str(unfinished)], check=True)
     os.replace(unfinished, target)  # atomic: running processes keep the old library

@@ -107,7 +107,7 @@ _OPERATIONS = (
         1,
         torch.abs,
         _grad_abs,
-        cpp="{0} < V{{}} ? -{0} : {0}",
+        cpp="select({0} < V{{}}, -{0}, {0})",
         triton="tl.abs({0})",
     ),
     Operation(
@@ -142,7 +142,7 @@ _OPERATIONS = (
         1,
         torch.relu,
         lambda w, g, y, a: (w("where_positive", y, g, "0.0"),),
-        cpp="{0} < V{{}} ? V{{}} : {0}",
+        cpp="select({0} < V{{}}, V{{}}, {0})",
         triton="tl.where({0} > 0, {0}, 0.0)",
     ),
     Operation(
@@ -195,7 +195,7 @@ _OPERATIONS = (
         3,
         lambda a, b, c: torch.where(a > 0, b, c),
         _grad_where,
-        cpp="{0} > V{{}} ? {1} : {2}",
+        cpp="select({0} > V{{}}, {1}, {2})",
         triton="tl.where({0} > 0, {1}, {2})",
     ),
 )

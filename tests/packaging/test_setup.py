@@ -1,10 +1,15 @@
-"""The build without a compiler."""
+"""Which code the build compiles for a processor and a system, and builds that lack a tool."""
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from seqcells.kernels.cpu import compiler
 
 ROOT = Path(__file__).parents[2]
 PTY = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]))"
@@ -50,3 +55,86 @@ def test_a_build_without_kernels_and_without_a_terminal_is_announced_in_the_log(
     terminal, log = build(tmp_path, in_terminal=False)
     assert terminal == ""
     assert is_announced(log), log
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "variants", "threads"),
+    [
+        ("Linux", "x86_64", ("portable", "AVX2", "AVX-512"), True),
+        ("Linux", "aarch64", ("NEON",), True),
+        ("Linux", "riscv64", ("portable",), True),
+        ("Darwin", "arm64", ("NEON",), False),
+        ("Darwin", "x86_64", ("portable", "AVX2", "AVX-512"), False),
+    ],
+)
+def test_the_target_of_a_system_and_a_machine(system, machine, variants, threads):
+    target = compiler.target(system, machine)
+    assert (target.variants, target.threads) == (variants, threads)
+    names = [name for name, _, _ in compiler.objects(target)]
+    assert len(names) == len(set(names)) == len(variants) + 1
+    flags = [flag for _, _, flags in compiler.objects(target) for flag in flags]
+    assert any(flag.startswith("-mavx") for flag in flags) == (machine == "x86_64")
+    assert not [flag for flag in flags if "native" in flag or flag.startswith("-Wl")]
+
+
+def test_macos_has_no_openmp(monkeypatch):
+    """A second runtime, of another compiler than that of torch, aborts the process."""
+    monkeypatch.setattr(compiler, "_has_openmp", lambda command: True)
+    linux, macos = compiler.target("Linux", "arm64"), compiler.target("Darwin", "arm64")
+    monkeypatch.setattr(compiler, "target", lambda: linux)
+    assert "-fopenmp" in compiler.flags()
+    monkeypatch.setattr(compiler, "target", lambda: macos)
+    assert "-fopenmp" not in compiler.flags()
+
+
+# A compiler without OpenMP, as that of macOS.
+COMPILER = """#!/bin/sh
+case " $* " in *" -fopenmp "*)
+  echo "error: unsupported option '-fopenmp'" >&2
+  exit 1 ;;
+esac
+exec {command} "$@"
+"""
+
+USE = """
+import torch, seqcells
+torch.set_num_threads(2)
+print(seqcells.backends()["cpu"])
+model, inputs = seqcells.LSTM(40, 300), torch.randn(7, 2, 40)
+results = []
+for name in ("cpu", "reference"):
+    with seqcells.backend(name):
+        model.zero_grad()
+        outputs, _ = model(inputs)
+        outputs.square().sum().backward()
+        results.append([outputs, *(parameter.grad for parameter in model.parameters())])
+torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("command", ["g++", "clang++"])
+def test_without_openmp_calls_run_in_one_thread(command, tmp_path):
+    if shutil.which(command) is None:
+        pytest.skip(f"needs {command}")
+    wrapper = tmp_path / "c++"
+    wrapper.write_text(COMPILER.format(command=command))
+    wrapper.chmod(0o755)
+    package = tmp_path / "package"
+    unused = shutil.ignore_patterns("*.so", "__pycache__")
+    shutil.copytree(ROOT / "seqcells", package / "seqcells", ignore=unused)
+    for name in ("setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, package)
+    environment = os.environ | {"CXX": str(wrapper), "CXXFLAGS": "-O0", "PYTHONPATH": str(package)}
+    for arguments in (["setup.py", "-q", "build_ext", "--inplace"], ["-c", USE]):
+        ended = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=package,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=1000,
+        )
+        assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.rstrip().endswith(", 1 thread")

@@ -41,9 +41,10 @@ def instruction_set() -> str:
 
 def description() -> str:
     """Return the instruction set, the optional instructions in use and the number of threads."""
-    threads = torch.get_num_threads()
+    instructions = instruction_set()  # loads the library
+    threads = 1 if library.single_threaded else torch.get_num_threads()
     dots = [f"{name} dot products" for name in library.features()]
-    return ", ".join([instruction_set(), *dots, f"{threads} thread{'s' * (threads > 1)}"])
+    return ", ".join([instructions, *dots, f"{threads} thread{'s' * (threads > 1)}"])
 
 
 def refuses_kernel(kernel: Kernel) -> str | None:
@@ -209,7 +210,7 @@ def problem_of(call: Call) -> tuple[Problem, list[Any]]:
 
     problem.is_double = inputs.dtype is torch.float64
     problem.narrow, problem.stored = numbers_of(call)
-    problem.threads = 1 if library.forked else torch.get_num_threads()
+    problem.threads = 1 if library.single_threaded else torch.get_num_threads()
     problem.reverse = call.reverse
     problem.steps = call.steps
     problem.batch, problem.hidden_size = call.state[-1].shape

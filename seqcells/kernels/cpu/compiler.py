@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 NATIVE = Path(__file__).parent / "native"
 
@@ -28,12 +29,52 @@ VARIANTS = {
     "portable": [],
     "AVX2": ["-mavx2", "-mfma"],
     "AVX-512": ["-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mavx2", "-mfma"],
+    "NEON": ["-DSEQCELLS_FOUR_REGISTERS"],
 }
 
 
-def x86() -> bool:
-    """Return whether the machine has an x86-64 CPU, and so more than the portable variant."""
-    return platform.machine().lower() in ("x86_64", "amd64")
+class Target(NamedTuple):
+    """How to build the library for an operating system and a processor.
+
+    Attributes:
+        variants: the instruction sets to compile, in `VARIANTS`.
+        defines: flags of native/kernel.cpp, which lists the instruction sets.
+        threads: whether to use OpenMP if the compiler has it.
+    """
+
+    variants: tuple[str, ...]
+    defines: tuple[str, ...]
+    threads: bool
+
+
+def target(system: str = platform.system(), machine: str = platform.machine()) -> Target:
+    """Return how to build for a system and a machine, by their names in `platform`.
+
+    The library selects the instruction set when it runs, so that no build uses -march=native or
+    -mcpu=native. It refers to no symbol of Python, so that -shared suffices to link it on every
+    system. Its suffix is .so on every system, as that of Python's extension modules.
+
+    On macOS the library has no OpenMP. Apple's compiler has none, and a runtime of another compiler
+    next to the one in torch aborts the process.
+    """
+    threads = system != "Darwin"
+    match machine.lower():
+        case "x86_64" | "amd64":
+            return Target(("portable", "AVX2", "AVX-512"), ("-DSEQCELLS_X86",), threads)
+        case "aarch64" | "arm64":
+            return Target(("NEON",), ("-DSEQCELLS_NEON",), threads)
+        case _:
+            return Target(("portable",), (), threads)
+
+
+def objects(built_for: Target) -> list[tuple[str, str, list[str]]]:
+    """Return the file name, the source and the flags of each object of the library."""
+    found = []
+    for variant in built_for.variants:
+        name = variant.lower().replace("-", "")
+        flags = [f"-DSEQCELLS_VARIANT=seqcells_{name}", *VARIANTS[variant]]
+        found.append((f"{name}.o", "variant.cpp", flags))
+    return [*found, ("kernel.o", "kernel.cpp", list(built_for.defines))]
 
 
 def command() -> list[str]:
@@ -44,7 +85,8 @@ def command() -> list[str]:
 def flags() -> list[str]:
     """Return the compiler flags that all instruction sets share."""
     more = os.environ.get("CXXFLAGS", "").split()
-    return [*FLAGS, *more, *(["-fopenmp"] if _has_openmp(tuple(command())) else [])]
+    threads = target().threads and _has_openmp(tuple(command()))
+    return [*FLAGS, *more, *(["-fopenmp"] if threads else [])]
 
 
 @functools.cache

@@ -92,6 +92,8 @@ def library() -> ctypes.PyDLL | str:
     python = ctypes.pythonapi
     functions = (python.PyEval_SaveThread, python.PyEval_RestoreThread, python.PyErr_CheckSignals)
     loaded.seqcells_python(*[ctypes.cast(function, ctypes.c_void_p) for function in functions])
+    global single_threaded
+    single_threaded = single_threaded or not loaded.seqcells_has_threads()
     return loaded
 
 
@@ -150,13 +152,14 @@ def run(function: str, problem: Problem) -> None:
         )
 
 
-forked = False  # whether this process is a fork
+# Whether calls run in one thread: without OpenMP, or in a forked process.
+single_threaded = False
 
 
 def _after_fork() -> None:
     """Use one thread in a forked process, which does not inherit the threads of OpenMP."""
-    global forked
-    forked = True
+    global single_threaded
+    single_threaded = True
 
 
 os.register_at_fork(after_in_child=_after_fork)

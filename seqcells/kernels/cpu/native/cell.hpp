@@ -80,9 +80,12 @@ struct Cell {
 // Return the vector of units from u on, with zeros in lanes past the last unit.
 template <class T>
 inline Vec<T> within(Vec<T> value, int64_t u, const Units &units) {
-  for (int lane = 0; u + LANES<T> > units.count && lane < LANES<T>; ++lane)
-    if (u + lane >= units.count) value[lane] = 0;
-  return value;
+  if (u + LANES<T> <= units.count) return value;
+  T lanes[LANES<T>];
+  store(lanes, value);
+  for (int lane = 0; lane < LANES<T>; ++lane)
+    if (u + lane >= units.count) lanes[lane] = 0;
+  return load(lanes);
 }
 
 // Return the mean over a row from the sum of its vectors.

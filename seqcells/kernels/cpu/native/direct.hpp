@@ -15,11 +15,14 @@ namespace SEQCELLS_VARIANT {
 constexpr int GROUP = 16;  // units that a forward product writes at once
 
 // Number of accumulators per sum, used in turn to hide the latency of an addition.
-constexpr int turns(int sums) { return sums < 4 ? 4 : sums < 8 ? 2 : 1; }
+constexpr int turns(int sums) {
+  if (VECTOR_REGISTERS > 1) return sums < 2 ? 4 : sums < 3 ? 2 : 1;
+  return sums < 4 ? 4 : sums < 8 ? 2 : 1;
+}
 
 // Rows of the batch per tile. Tiles with fewer rows take more weights, so that there are always
 // enough independent sums to hide the latency of an addition.
-constexpr int DIRECT_ROWS = SUMS / 4;
+constexpr int DIRECT_ROWS = VECTOR_REGISTERS > 1 ? SUMS / 2 : SUMS / 4;
 constexpr int tile_width(int rows, int most) {
   int width = most;
   while (width * rows > SUMS) width /= 2;
@@ -29,35 +32,53 @@ constexpr int tile_width(int rows, int most) {
 // Mask of the last `count` lanes, those of a last vector that the previous one does not contain.
 template <class T>
 inline typename Lanes<T>::Bits last_lanes(int64_t count) {
+  typename Lanes<T>::Bit lanes[LANES<T>];
+  for (int lane = 0; lane < LANES<T>; ++lane) lanes[lane] = lane >= LANES<T> - count ? -1 : 0;
   typename Lanes<T>::Bits mask;
-  for (int lane = 0; lane < LANES<T>; ++lane) mask[lane] = lane >= LANES<T> - count ? -1 : 0;
+  std::memcpy(&mask, lanes, sizeof mask);
   return mask;
 }
 
 // Add pairs of lanes whose indices differ by `apart`: those of a in lanes without that bit, of b in
 // lanes with it.
 template <class T, int apart, std::size_t... i>
-inline Vec<T> add_apart(Vec<T> a, Vec<T> b, std::index_sequence<i...>) {
+inline Register<T> add_apart(Register<T> a, Register<T> b, std::index_sequence<i...>) {
 #if __has_builtin(__builtin_shufflevector)
-  constexpr int L = LANES<T>;
+  constexpr int L = REGISTER_LANES<T>;
   return __builtin_shufflevector(a, b, (i & apart ? L + i : i)...) +
          __builtin_shufflevector(a, b, (i & apart ? L + (i ^ apart) : i ^ apart)...);
 #else
-  return Vec<T>{(i & apart ? b[i] + b[i ^ apart] : a[i] + a[i ^ apart])...};
+  return Register<T>{(i & apart ? b[i] + b[i ^ apart] : a[i] + a[i ^ apart])...};
 #endif
 }
 
-// Lane i of the result is the sum over the lanes of vector i.
-template <class T, int half = LANES<T> / 2>
-inline Vec<T> add_lanes(Vec<T> *vectors) {
+// Lane i of the result is the sum over the lanes of register i.
+template <class T, int half = REGISTER_LANES<T> / 2>
+inline Register<T> add_register_lanes(Register<T> *registers) {
   if constexpr (half == 0)
-    return vectors[0];
+    return registers[0];
   else {
 #pragma GCC unroll 8
     for (int i = 0; i < half; ++i)
-      vectors[i] = add_apart<T, half>(vectors[i], vectors[i + half],
-                                      std::make_index_sequence<LANES<T>>());
-    return add_lanes<T, half / 2>(vectors);
+      registers[i] = add_apart<T, half>(registers[i], registers[i + half],
+                                        std::make_index_sequence<REGISTER_LANES<T>>());
+    return add_register_lanes<T, half / 2>(registers);
+  }
+}
+
+// Lane i of the result is the sum over the lanes of vector i.
+template <class T>
+inline Vec<T> add_lanes(Vec<T> *vectors) {
+  if constexpr (VECTOR_REGISTERS == 1) {
+    return add_register_lanes<T>(vectors);
+  } else {
+    Register<T> sums[LANES<T>];
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES<T>; ++i)
+      sums[i] = (vectors[i].a + vectors[i].c) + (vectors[i].b + vectors[i].d);
+    constexpr int L = REGISTER_LANES<T>;
+    return {add_register_lanes<T>(sums), add_register_lanes<T>(sums + L),
+            add_register_lanes<T>(sums + 2 * L), add_register_lanes<T>(sums + 3 * L)};
   }
 }
 
@@ -101,9 +122,9 @@ __attribute__((noinline)) void dot_tile(const T *const *rows, const T *weights, 
     if (k == width) continue;
     const auto mask = last_lanes<T>(width - k);
     for (int n = 0; n < N; ++n) {
-      const Vec<T> factor = mask ? load(weight[n] + width - L) : Vec<T>{};
+      const Vec<T> factor = select(mask, load(weight[n] + width - L), Vec<T>{});
       for (int m = 0; m < M; ++m)
-        sums[m][first + n] += (mask ? load(row[m] + width - L) : Vec<T>{}) * factor;
+        sums[m][first + n] += select(mask, load(row[m] + width - L), Vec<T>{}) * factor;
     }
   }
   for (int m = 0; m < M; ++m) {

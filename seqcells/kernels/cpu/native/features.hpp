@@ -1,6 +1,9 @@
 // Optional instructions of the CPU: dot products of narrow numbers. Included once, by kernel.cpp.
 #pragma once
 #include <atomic>
+#if defined(SEQCELLS_NEON) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
 
 #include "problem.hpp"
 
@@ -15,6 +18,11 @@ int64_t all_features() {
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512bf16")) found |= BFLOAT16_DOT;
   if (__builtin_cpu_supports("avx512vnni")) found |= INT8_DOT;
+#elif defined(SEQCELLS_NEON) && defined(__linux__)
+  constexpr unsigned long ASIMDDP = 1 << 20;  // HWCAP_ASIMDDP, which old headers lack
+  if (getauxval(AT_HWCAP) & ASIMDDP) found |= INT8_DOT;
+#elif defined(SEQCELLS_NEON) && defined(__APPLE__)
+  found |= INT8_DOT;  // every ARM processor of a Mac has it
 #endif
   return found;
 }

@@ -87,7 +87,7 @@ struct RnnRelu : Plain {
   template <class Phase>
   static void forward(Phase phase, const V *z, V *state, const V *p, V drop, V *saved, V *row,
                       V *temp, const V *mean, V *sum, V *operand) {
-    const V v1 = z[0] < V{} ? V{} : z[0];
+    const V v1 = select(z[0] < V{}, V{}, z[0]);
     state[0] = v1;
   }
 
@@ -95,7 +95,7 @@ struct RnnRelu : Plain {
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
                        const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
                        V *operand, const V *e) {
-    const V v2 = after[0] > V{} ? grad[0] : V{};
+    const V v2 = select(after[0] > V{}, grad[0], V{});
     dz[0] = v2;
     grad[0] = V{};
   }
@@ -1683,7 +1683,7 @@ struct IndrnnRelu : Plain {
     const V v0 = state[0] * drop;
     const V v1 = p[0] * v0;
     const V v2 = z[0] + v1;
-    const V v3 = v2 < V{} ? V{} : v2;
+    const V v3 = select(v2 < V{}, V{}, v2);
     state[0] = v3;
   }
 
@@ -1691,7 +1691,7 @@ struct IndrnnRelu : Plain {
   static void backward(Phase phase, const V *saved, const V *row, const V *before, const V *after,
                        const V *p, V drop, V *grad, V *dz, V *dp, V *temp, const V *mean, V *sum,
                        V *operand, const V *e) {
-    const V v4 = after[0] > V{} ? grad[0] : V{};
+    const V v4 = select(after[0] > V{}, grad[0], V{});
     const V v0 = before[0] * drop;
     const V v5 = v0 * v4;
     const V v6 = p[0] * v4;
@@ -1950,8 +1950,8 @@ struct Slstm : Plain {
     const V v8 = -v7;
     const V v9 = z[0] + v5;
     const V v10 = T(0.5) * v9;
-    const V v11 = v8 > V{} ? z[0] : v10;
-    const V v12 = v7 > V{} ? v5 : v11;
+    const V v11 = select(v8 > V{}, z[0], v10);
+    const V v12 = select(v7 > V{}, v5, v11);
     const V v13 = v5 - v12;
     const V v14 = exp<T>(v13);
     const V v15 = state[1] * v14;
@@ -2001,13 +2001,13 @@ struct Slstm : Plain {
     const V v50 = v33 + v49;
     const V v51 = saved[7] * v50;
     const V v53 = v47 - v51;
-    const V v55 = saved[6] > V{} ? V{} : v53;
-    const V v57 = v8 > V{} ? v55 : V{};
+    const V v55 = select(saved[6] > V{}, V{}, v53);
+    const V v57 = select(v8 > V{}, v55, V{});
     const V v59 = v45 + v57;
-    const V v58 = v8 > V{} ? V{} : v55;
+    const V v58 = select(v8 > V{}, V{}, v55);
     const V v61 = T(0.5) * v58;
     const V v62 = v59 + v61;
-    const V v54 = saved[6] > V{} ? v53 : V{};
+    const V v54 = select(saved[6] > V{}, v53, V{});
     const V v56 = v51 + v54;
     const V v63 = v56 + v61;
     const V v64 = -v63;

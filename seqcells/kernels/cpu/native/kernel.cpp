@@ -23,10 +23,14 @@ using seqcells::Watch;
   Stepper *stepper(bool);                        \
   }
 
-DECLARE(seqcells_portable)
 #ifdef SEQCELLS_X86
 DECLARE(seqcells_avx2)
 DECLARE(seqcells_avx512)
+#endif
+#ifdef SEQCELLS_NEON
+DECLARE(seqcells_neon)
+#else
+DECLARE(seqcells_portable)
 #endif
 
 namespace {
@@ -52,8 +56,13 @@ const Variant *variants(int &count) {
        seqcells_avx2::stepper,
        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
 #endif
+#ifdef SEQCELLS_NEON  // every CPU of the architecture has it
+      {"NEON", seqcells_neon::forward, seqcells_neon::backward, seqcells_neon::packed_size,
+       seqcells_neon::stepper, true},
+#else
       {"portable", seqcells_portable::forward, seqcells_portable::backward,
        seqcells_portable::packed_size, seqcells_portable::stepper, true},
+#endif
   };
   count = sizeof(all) / sizeof(all[0]);
   return all;
@@ -284,6 +293,16 @@ PUBLIC const char *seqcells_members() {
   std::snprintf(text + at, sizeof text - at, "%d", static_cast<int>(sizeof(Problem)));
   return text;
 }
+
+// Return whether calls can run in several threads.
+PUBLIC int64_t seqcells_has_threads() {
+#ifdef _OPENMP
+  return 1;
+#else
+  return 0;
+#endif
+}
+
 // Set how products read their weights, by the number of a `Path`, and return the former one.
 PUBLIC int64_t seqcells_set_path(int64_t number) {
   return static_cast<int64_t>(path.exchange(static_cast<Path>(number)));

@@ -111,13 +111,11 @@ struct NarrowPanels : Panels {
                     Columns columns, bool down) const {
     if constexpr (!fast || BYTES == 64)  // a CPU with narrower registers is never `fast`
       each(WORDS, columns, down, [&](int64_t first, int64_t column, int64_t step) {
-        const int abreast = width(first);
-        const auto run = abreast == 4   ? narrow_sweep<Format, fast, 4>
-                         : abreast == 3 ? narrow_sweep<Format, fast, 3>
-                         : abreast == 2 ? narrow_sweep<Format, fast, 2>
-                                        : narrow_sweep<Format, fast, 1>;
-        run(count, rows, words(K), data + first * words(K) * WORDS, scales + first * WORDS, out,
-            offset + column, step);
+        with_constant<ABREAST>(width(first), [&](auto vectors) {
+          narrow_sweep<Format, fast, vectors>(count, rows, words(K),
+                                              data + first * words(K) * WORDS,
+                                              scales + first * WORDS, out, offset + column, step);
+        });
       });
   }
 };
@@ -188,7 +186,7 @@ inline Vec<float> stored_numbers(Stored stored, const char *from, int64_t count)
   Halves halves = {};
   if (stored == Stored::bfloat16) {
     std::memcpy(&halves, from, count * sizeof(uint16_t));
-    return (Vec<float>)(__builtin_convertvector(halves, Words) << 16);
+    return (Vec<float>)(convert<Words>(halves) << 16);
   }
   if (count >= WORDS) return load(reinterpret_cast<const float *>(from));
   std::memcpy(numbers, from, count * sizeof(float));
@@ -196,7 +194,9 @@ inline Vec<float> stored_numbers(Stored stored, const char *from, int64_t count)
 }
 
 // The offset of int8 weights.
-inline Words excess(Stored stored) { return (stored == Stored::int8 ? 0x80808080u : 0) - Words{}; }
+inline Words excess(Stored stored) {
+  return (stored == Stored::int8 ? Int8::EXCESS * 0x01010101u : 0u) - Words{};
+}
 
 // Words of `count` stored numbers, at most those of a vector; the others are zero.
 inline Words stored_words(Stored stored, const char *from, int64_t count) {

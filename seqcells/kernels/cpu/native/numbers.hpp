@@ -13,15 +13,21 @@
 namespace SEQCELLS_VARIANT {
 
 using Word = uint32_t;
-typedef Word Words __attribute__((vector_size(BYTES)));
-typedef Word LooseWords __attribute__((vector_size(BYTES), aligned(1), may_alias));
-typedef int32_t Integers __attribute__((vector_size(BYTES)));
-typedef int16_t Shorts __attribute__((vector_size(BYTES)));
-typedef uint16_t Halves __attribute__((vector_size(BYTES / 2)));
+SEQCELLS_VECTOR(Word, Words);
+SEQCELLS_VECTOR(int32_t, Integers);
+SEQCELLS_VECTOR(int16_t, Shorts);
 constexpr int WORDS = BYTES / 4;  // per vector, as many as floats
 
+#ifdef SEQCELLS_FOUR_REGISTERS
+using Halves = Group<uint16_t, 8>;
+inline Words load_words(const void *from) { return Words::load(from); }
+inline void store_words(void *to, Words value) { value.store(to); }
+#else
+typedef uint16_t Halves __attribute__((vector_size(BYTES / 2)));
+typedef Word LooseWords __attribute__((vector_size(BYTES), aligned(1), may_alias));
 inline Words load_words(const void *from) { return *static_cast<const LooseWords *>(from); }
 inline void store_words(void *to, Words value) { *static_cast<LooseWords *>(to) = value; }
+#endif
 
 // The bfloat16 numbers nearest to x, in the upper halves of the words.
 inline Words round_to_bfloat16(Vec<float> x) {
@@ -37,7 +43,7 @@ inline Words pair(Vec<float> low, Vec<float> high) {
 
 // Round W floats to W bfloat16 numbers in memory.
 inline void store_bfloat16(void *to, Vec<float> x) {
-  const Halves halves = __builtin_convertvector(round_to_bfloat16(x) >> 16, Halves);
+  const Halves halves = convert<Halves>(round_to_bfloat16(x) >> 16);
   std::memcpy(to, &halves, sizeof halves);
 }
 
@@ -68,9 +74,15 @@ struct Bfloat16 {
   static Vec<float> finish(Sum sum, const Word *, const float *) { return sum; }
 };
 
-// Weights are stored as weight + 128, since the instruction multiplies unsigned by signed bytes. The
-// excess, 128 times the sum of the row's values, is where the sums start.
+// Weights are stored as weight + EXCESS, since the instruction of x86 multiplies unsigned by signed
+// bytes. The sums start at the excess, EXCESS times the sum of the row's values. The instruction of
+// ARM multiplies signed bytes.
 struct Int8 {
+#ifdef SEQCELLS_FOUR_REGISTERS
+  static constexpr int32_t EXCESS = 0;
+#else
+  static constexpr int32_t EXCESS = 128;
+#endif
   static constexpr int DEPTH = 4;
   static constexpr int64_t BLOCK = 1 << 16;  // of k: sums stay below 2^31
   using Sum = Integers;
@@ -78,6 +90,9 @@ struct Int8 {
   static Sum dot(Sum sum, Words weight, Words value) {
 #ifdef __AVX512F__
     asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weight), "v"(value));
+#elif defined(SEQCELLS_FOUR_REGISTERS) && defined(__aarch64__)
+    dot_register(sum.a, weight.a, value.a), dot_register(sum.b, weight.b, value.b);
+    dot_register(sum.c, weight.c, value.c), dot_register(sum.d, weight.d, value.d);
 #else
     (void)weight, (void)value;
 #endif
@@ -85,6 +100,7 @@ struct Int8 {
   }
   template <int half>
   static Shorts half_of_weight(Words weight) {
+    if (!EXCESS) return half_of_value<half>(weight);
     return (Shorts)((half ? weight >> 8 : weight) & 0x00ff00ffu);
   }
   template <int half>
@@ -92,17 +108,32 @@ struct Int8 {
     return half ? (Shorts)value >> 8 : (Shorts)((Shorts)value << 8) >> 8;
   }
   static Sum add(Sum sum, Shorts weight, Shorts value) {
-#if defined(__AVX512BW__)
+#if defined(SEQCELLS_FOUR_REGISTERS) || !defined(__SSE2__)
+    const Integers a = (Integers)weight, b = (Integers)value;
+    return sum + (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16);
+#elif defined(__AVX512BW__)
     return sum + (Integers)_mm512_madd_epi16((__m512i)weight, (__m512i)value);
 #elif defined(__AVX2__)
     return sum + (Integers)_mm256_madd_epi16((__m256i)weight, (__m256i)value);
-#elif defined(__SSE2__)
-    return sum + (Integers)_mm_madd_epi16((__m128i)weight, (__m128i)value);
 #else
-    const Integers a = (Integers)weight, b = (Integers)value;
-    return sum + (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16);
+    return sum + (Integers)_mm_madd_epi16((__m128i)weight, (__m128i)value);
 #endif
   }
+
+#if defined(SEQCELLS_FOUR_REGISTERS) && defined(__aarch64__)
+  template <class Sums, class Bytes>
+  static void dot_register(Sums &sum, Bytes weight, Bytes value) {
+#ifdef __ARM_FEATURE_DOTPROD
+    asm("sdot %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(weight), "w"(value));
+#else  // by its encoding, since assemblers refuse it for CPUs that may lack it
+    asm(".irp number,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,"
+        "29,30,31\n.equ seqcells_v\\number,\\number\n.endr\n"
+        ".inst 0x4e809400 + seqcells_%0 + (seqcells_%1 << 5) + (seqcells_%2 << 16)"
+        : "+w"(sum)
+        : "w"(weight), "w"(value));
+#endif
+  }
+#endif
 
   // A row of values begins with its scale and the start of its sums.
   static Sum start(const Word *row) {
@@ -113,7 +144,7 @@ struct Int8 {
   static Vec<float> finish(Sum sum, const Word *row, const float *scales) {
     float scale;
     std::memcpy(&scale, row - 2, sizeof scale);
-    return __builtin_convertvector(sum, Vec<float>) * (scale * load(scales));
+    return convert<Vec<float>>(sum) * (scale * load(scales));
   }
 };
 
@@ -162,7 +193,7 @@ inline void narrow_row(Int8, const float *from, int64_t K, Word *to) {
   else
     std::memset(numbers, 0, K);
   std::memset(numbers + K, 0, (4 - K % 4) % 4);
-  const int32_t start = -128 * sum;
+  const int32_t start = -Int8::EXCESS * sum;
   std::memcpy(to - 2, &scale, sizeof scale);
   std::memcpy(to - 1, &start, sizeof start);
 }

@@ -8,12 +8,12 @@
   _(MUL, a[w] * b[w]) \
   _(DIV, a[w] / b[w]) \
   _(NEG, -a[w]) \
-  _(ABS, a[w] < V{} ? -a[w] : a[w]) \
+  _(ABS, select(a[w] < V{}, -a[w], a[w])) \
   _(EXP, exp<T>(a[w])) \
   _(SIGMOID, sigmoid<T>(a[w])) \
   _(TANH, tanh<T>(a[w])) \
-  _(RELU, a[w] < V{} ? V{} : a[w]) \
+  _(RELU, select(a[w] < V{}, V{}, a[w])) \
   _(SOFTPLUS, softplus<T>(a[w])) \
   _(SQRT, sqrt<T>(a[w])) \
   _(RSQRT, T(1) / sqrt<T>(a[w])) \
-  _(WHERE_POSITIVE, a[w] > V{} ? b[w] : c[w])
+  _(WHERE_POSITIVE, select(a[w] > V{}, b[w], c[w]))

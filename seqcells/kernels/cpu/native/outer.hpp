@@ -53,14 +53,15 @@ void write_outer(int64_t count, const T *left, int64_t left_width, int64_t rows,
   constexpr int L = LANES<T>;
   for (int64_t k = 0; k < columns;) {
     const int64_t vectors = (columns - k + L - 1) / L;
-    const auto tile = vectors >= 4   ? gradient_tile<T, 4>
-                      : vectors >= 2 ? gradient_tile<T, 2>
-                                     : gradient_tile<T, 1>;
-    const int64_t end = k + (vectors >= 4 ? 4 : vectors >= 2 ? 2 : 1) * L;
-    for (int64_t m = 0; m < rows; m += OUTER_ROWS)
-      tile(count, left + m, left_width, right + k, right_width, to + m * columns + k, columns,
-           rows - m < OUTER_ROWS ? rows - m : OUTER_ROWS, end <= columns ? L : L - (end - columns),
-           add);
+    const int64_t most = vectors >= 4 ? 4 : vectors >= 2 ? 2 : 1;
+    const int64_t wide = most < ABREAST ? most : ABREAST, end = k + wide * L;
+    with_constant<ABREAST>(wide, [&](auto vectors) {
+      for (int64_t m = 0; m < rows; m += OUTER_ROWS)
+        gradient_tile<T, vectors>(count, left + m, left_width, right + k, right_width,
+                                  to + m * columns + k, columns,
+                                  rows - m < OUTER_ROWS ? rows - m : OUTER_ROWS,
+                                  end <= columns ? L : L - (end - columns), add);
+    });
     k = end;
   }
 }

@@ -50,15 +50,15 @@ __attribute__((noinline)) void tile(const T *const *rows, int64_t first, int64_t
     }
 }
 
-// Call `work` with the number of rows, at most M, as a constant.
-template <int M, class Work>
-inline void for_rows(int64_t rows, const Work &work) {
-  if constexpr (M == 0)
+// Call `work` with a number of rows or vectors, at most N, as a constant.
+template <int N, class Work>
+inline void with_constant(int64_t number, const Work &work) {
+  if constexpr (N == 0)
     return;
-  else if (rows == M)
-    work(std::integral_constant<int, M>());
+  else if (number == N)
+    work(std::integral_constant<int, N>());
   else
-    for_rows<M - 1>(rows, work);
+    with_constant<N - 1>(number, work);
 }
 
 // Call `work(first row, number of rows as a constant)` for tiles of at most M rows and of nearly equal
@@ -68,7 +68,7 @@ inline void for_tiles(int64_t count, const Work &work) {
   const int64_t tiles = (count + M - 1) / M;
   for (int64_t i = 0, at = 0; i < tiles; ++i) {
     const int64_t height = (count - at) / (tiles - i);
-    for_rows<M>(height, [&](auto rows) { work(at, rows); });
+    with_constant<M>(height, [&](auto rows) { work(at, rows); });
     at += height;
   }
 }
@@ -93,7 +93,7 @@ struct Columns {
   }
 };
 
-// Layout of weights in panels of at most four column vectors. The vectors are adjacent in the output,
+// Layout of weights in panels of at most ABREAST column vectors. The vectors are adjacent in the output,
 // or `stride` apart: then a panel holds one vector of each of N gates, for the same units.
 struct Panels {
   int64_t vectors, stride;  // vectors: total; stride 0: adjacent
@@ -101,12 +101,12 @@ struct Panels {
 
   int width(int64_t first) const {
     const int64_t left = stride ? gates - first % gates : vectors - first;
-    return left < 4 ? left : 4;
+    return left < ABREAST ? left : ABREAST;
   }
 
   // First vector of the panel that contains a vector.
   int64_t panel_of(int64_t vector) const {
-    return vector - (stride ? vector % gates : vector) % 4;
+    return vector - (stride ? vector % gates : vector) % ABREAST;
   }
 
   // Call `work(first vector, column in the output, distance of vectors)` for the panels of these
@@ -115,11 +115,11 @@ struct Panels {
   template <class Work>
   void each(int64_t lanes, Columns columns, bool down, const Work &work) const {
     const int64_t from = columns.from / lanes * gates, last = columns.to / lanes * gates;
-    const int64_t group = stride ? gates : last - from, parts = (group + 3) / 4;
+    const int64_t group = stride ? gates : last - from, parts = (group + ABREAST - 1) / ABREAST;
     const int64_t panels = group ? (last - from) / group * parts : 0;
     const int64_t step = stride ? stride : lanes;
     for (int64_t n = 0; n < panels; ++n) {
-      const int64_t number = down ? panels - 1 - n : n, within = number % parts * 4;
+      const int64_t number = down ? panels - 1 - n : n, within = number % parts * ABREAST;
       const int64_t first = from + number / parts * group + within;
       work(first, (stride ? first / gates : from) * lanes + within * step, step);
     }
@@ -138,12 +138,9 @@ struct Packed : Panels {
   void multiply(int64_t count, const T *const *rows, T *const *out, int64_t offset, Columns columns,
                 bool down = false) const {
     each(LANES<T>, columns, down, [&](int64_t first, int64_t column, int64_t step) {
-      const int abreast = width(first);
-      const auto run = abreast == 4   ? sweep<T, 4>
-                       : abreast == 3 ? sweep<T, 3>
-                       : abreast == 2 ? sweep<T, 2>
-                                      : sweep<T, 1>;
-      run(count, rows, K, data + first * K * LANES<T>, out, offset + column, step);
+      with_constant<ABREAST>(width(first), [&](auto vectors) {
+        sweep<T, vectors>(count, rows, K, data + first * K * LANES<T>, out, offset + column, step);
+      });
     });
   }
 
@@ -216,9 +213,9 @@ __attribute__((noinline)) void outer_tile(int64_t count, const From *left, int64
 template <class T, class From, int N>
 void outer_panel(int64_t count, const From *left, int64_t left_width, int64_t rows, const From *right,
                  int64_t right_width, T *to, int64_t to_width) {
-  constexpr int M = SUMS / 4;
+  constexpr int M = SUMS / ABREAST;
   for (int64_t m = 0; m < rows; m += M)
-    for_rows<M>(rows - m < M ? rows - m : M, [&](auto height) {
+    with_constant<M>(rows - m < M ? rows - m : M, [&](auto height) {
       outer_tile<T, From, height, N>(count, left + m, left_width, right, right_width,
                                      to + m * to_width, to_width);
     });
@@ -230,12 +227,11 @@ void add_outer(int64_t count, const From *left, int64_t left_width, int64_t rows
                int64_t right_width, int64_t columns, T *to, int64_t to_width) {
   constexpr int L = LANES<T>;
   for (int64_t n = 0; n < columns;) {
-    const int64_t vectors = (columns - n) / L < 4 ? (columns - n) / L : 4;
-    const auto panel = vectors == 4   ? outer_panel<T, From, 4>
-                       : vectors == 3 ? outer_panel<T, From, 3>
-                       : vectors == 2 ? outer_panel<T, From, 2>
-                                      : outer_panel<T, From, 1>;
-    panel(count, left, left_width, rows, right + n, right_width, to + n, to_width);
+    const int64_t vectors = (columns - n) / L < ABREAST ? (columns - n) / L : ABREAST;
+    with_constant<ABREAST>(vectors, [&](auto wide) {
+      outer_panel<T, From, wide>(count, left, left_width, rows, right + n, right_width, to + n,
+                                 to_width);
+    });
     n += vectors * L;
   }
 }

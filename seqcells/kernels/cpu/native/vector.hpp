@@ -1,5 +1,5 @@
-// SIMD vectors of one register and their elementary functions. Compiled once per instruction set,
-// each in its own namespace.
+// SIMD vectors and their elementary functions. Compiled once per instruction set, each in its own
+// namespace. A vector is one register, or four of them with SEQCELLS_FOUR_REGISTERS.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -10,21 +10,33 @@
 #error "name the variant: -DSEQCELLS_VARIANT=..."
 #endif
 
+#ifdef SEQCELLS_FOUR_REGISTERS
+#include "registers.hpp"
+#define SEQCELLS_VECTOR(E, name) using name = Group<E>
+#else
+#define SEQCELLS_VECTOR(E, name) typedef E name __attribute__((vector_size(BYTES)))
+#endif
+
 namespace SEQCELLS_VARIANT {
 
-#if defined(__AVX512F__)
-constexpr int BYTES = 64;
+#if defined(__AVX512F__) || defined(SEQCELLS_FOUR_REGISTERS)
+constexpr int BYTES = 64;  // per vector
 #elif defined(__AVX__)
 constexpr int BYTES = 32;
 #else
 constexpr int BYTES = 16;
 #endif
 
-// Accumulators of a product that fit into registers, of which there are 32 or 16.
-#if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int SUMS = 24;
+// SUMS: vectors of accumulators that fit into registers, of which there are 32 or 16.
+// ABREAST: most vectors of columns that a product reads at once. With four registers per vector, one
+// vector leaves accumulators for five rows, and so reads the fewest numbers per multiplication. GCC
+// spills a sixth row.
+#if defined(SEQCELLS_FOUR_REGISTERS)
+constexpr int VECTOR_REGISTERS = 4, SUMS = 5, ABREAST = 1;
+#elif defined(__AVX512F__) || defined(__aarch64__)
+constexpr int VECTOR_REGISTERS = 1, SUMS = 24, ABREAST = 4;
 #else
-constexpr int SUMS = 12;
+constexpr int VECTOR_REGISTERS = 1, SUMS = 12, ABREAST = 4;
 #endif
 
 template <class T>
@@ -32,9 +44,11 @@ struct Lanes;
 
 template <>
 struct Lanes<float> {
-  typedef float V __attribute__((vector_size(BYTES)));
+  SEQCELLS_VECTOR(float, V);
+  SEQCELLS_VECTOR(int32_t, Bits);
+  using Bit = int32_t;
+  typedef float Register __attribute__((vector_size(BYTES / VECTOR_REGISTERS)));
   typedef float Loose __attribute__((vector_size(BYTES), aligned(4), may_alias));
-  typedef int32_t Bits __attribute__((vector_size(BYTES)));
   static constexpr float round = 12582912.0f;  // 1.5 * 2^23: adding it rounds to integers
   static constexpr float log2e = 1.44269504088896341f;
   static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
@@ -47,9 +61,11 @@ struct Lanes<float> {
 
 template <>
 struct Lanes<double> {
-  typedef double V __attribute__((vector_size(BYTES)));
+  SEQCELLS_VECTOR(double, V);
+  SEQCELLS_VECTOR(int64_t, Bits);
+  using Bit = int64_t;
+  typedef double Register __attribute__((vector_size(BYTES / VECTOR_REGISTERS)));
   typedef double Loose __attribute__((vector_size(BYTES), aligned(8), may_alias));
-  typedef int64_t Bits __attribute__((vector_size(BYTES)));
   static constexpr double round = 6755399441055744.0;  // 1.5 * 2^52
   static constexpr double log2e = 1.4426950408889634074;
   static constexpr double ln2_high = 6.93145751953125e-1, ln2_low = 1.42860682030941723212e-6;
@@ -68,31 +84,55 @@ constexpr int LANES = BYTES / sizeof(T);
 
 template <class T>
 inline Vec<T> load(const T *from) {
-  return *reinterpret_cast<const typename Lanes<T>::Loose *>(from);
+  if constexpr (VECTOR_REGISTERS > 1)
+    return Vec<T>::load(from);
+  else
+    return *reinterpret_cast<const typename Lanes<T>::Loose *>(from);
 }
 
 template <class T>
 inline void store(T *to, Vec<T> value) {
-  *reinterpret_cast<typename Lanes<T>::Loose *>(to) = value;
+  if constexpr (VECTOR_REGISTERS > 1)
+    value.store(to);
+  else
+    *reinterpret_cast<typename Lanes<T>::Loose *>(to) = value;
 }
+
+// Lanes of x where the mask is set, else of y.
+template <class Mask, class V>
+inline V select(Mask mask, V x, V y) {
+  return mask ? x : y;
+}
+
+// Convert the number of each lane.
+template <class To, class From>
+inline To convert(From x) {
+  return __builtin_convertvector(x, To);
+}
+
+template <class T>
+using Register = typename Lanes<T>::Register;
+template <class T>
+constexpr int REGISTER_LANES = LANES<T> / VECTOR_REGISTERS;
 
 // Interleave the lower halves of a and b, or the upper halves.
 template <class T, bool upper, std::size_t... i>
-inline Vec<T> interleave(Vec<T> a, Vec<T> b, std::index_sequence<i...>) {
+inline Register<T> interleave(Register<T> a, Register<T> b, std::index_sequence<i...>) {
+  constexpr int L = REGISTER_LANES<T>;
 #if __has_builtin(__builtin_shufflevector)
-  return __builtin_shufflevector(a, b, (i / 2 + upper * LANES<T> / 2 + i % 2 * LANES<T>)...);
+  return __builtin_shufflevector(a, b, (i / 2 + upper * L / 2 + i % 2 * L)...);
 #else
   const T *both[] = {reinterpret_cast<const T *>(&a), reinterpret_cast<const T *>(&b)};
-  return Vec<T>{both[i % 2][i / 2 + upper * LANES<T> / 2]...};
+  return Register<T>{both[i % 2][i / 2 + upper * L / 2]...};
 #endif
 }
 
-// Transpose a square matrix of as many vectors as lanes, by log2(lanes) perfect shuffles.
+// Transpose a square matrix of as many registers as lanes, by log2(lanes) perfect shuffles.
 template <class T>
-inline void transpose(Vec<T> *rows) {
-  constexpr int L = LANES<T>;
+inline void transpose_registers(Register<T> *rows) {
+  constexpr int L = REGISTER_LANES<T>;
   constexpr auto lanes = std::make_index_sequence<L>();
-  Vec<T> next[L];
+  Register<T> next[L];
 #pragma GCC unroll 4
   for (int width = 1; width < L; width *= 2) {
 #pragma GCC unroll 8
@@ -105,6 +145,28 @@ inline void transpose(Vec<T> *rows) {
   }
 }
 
+// Transpose a square matrix of as many vectors as lanes. With several registers per vector, the blocks
+// of one register per row are transposed and exchanged.
+template <class T>
+inline void transpose(Vec<T> *rows) {
+  constexpr int R = VECTOR_REGISTERS, L = REGISTER_LANES<T>;
+  Register<T> *parts = reinterpret_cast<Register<T> *>(rows), upper[L], lower[L];
+  if constexpr (R == 1) return transpose_registers<T>(parts);
+  for (int i = 0; i < R; ++i)
+    for (int j = 0; j <= i; ++j) {
+      for (int k = 0; k < L; ++k) {
+        lower[k] = parts[(i * L + k) * R + j];
+        upper[k] = parts[(j * L + k) * R + i];
+      }
+      transpose_registers<T>(lower);
+      transpose_registers<T>(upper);
+      for (int k = 0; k < L; ++k) {
+        parts[(j * L + k) * R + i] = lower[k];
+        parts[(i * L + k) * R + j] = upper[k];
+      }
+    }
+}
+
 // Compute 2^n and exp(r) - 1 for x = n ln(2) + r, with errors of about one unit in the last place.
 template <class T>
 inline void split_exp(Vec<T> x, Vec<T> &power, Vec<T> &fraction) {
@@ -115,17 +177,15 @@ inline void split_exp(Vec<T> x, Vec<T> &power, Vec<T> &fraction) {
   Vec<T> sum = r * L::polynomial[0] + L::polynomial[1];
   for (unsigned i = 2; i < sizeof(L::polynomial) / sizeof(T); ++i) sum = sum * r + L::polynomial[i];
   fraction = (sum * r) * r + r;
-  typename L::Bits bits;
-  std::memcpy(&bits, &shifted, sizeof bits);
-  bits = (bits << L::mantissa) + (static_cast<decltype(bits[0] + bits[0])>(L::bias) << L::mantissa);
-  std::memcpy(&power, &bits, sizeof bits);
+  const typename L::Bits bits = (typename L::Bits)shifted << L::mantissa;
+  power = (Vec<T>)(bits + (static_cast<typename L::Bit>(L::bias) << L::mantissa));
 }
 
 template <class T>
 inline Vec<T> clamp(Vec<T> x, T low, T high) {  // NaN stays NaN
   const Vec<T> lows = low - Vec<T>{}, highs = high - Vec<T>{};
-  x = x < lows ? lows : x;
-  return x > highs ? highs : x;
+  x = select(x < lows, lows, x);
+  return select(x > highs, highs, x);
 }
 
 template <class T>
@@ -146,14 +206,14 @@ inline Vec<T> tanh(Vec<T> x) {  // from exp(2x) - 1, which is accurate for small
 // log(1 + exp(x)) = max(x, 0) + 2 artanh(u / (2 + u)) with u = exp(-|x|), by its power series
 template <class T>
 inline Vec<T> softplus(Vec<T> x) {
-  const Vec<T> size = clamp<T>(x < Vec<T>{} ? -x : x, T(0), Lanes<T>::highest);
+  const Vec<T> size = clamp<T>(select(x < Vec<T>{}, -x, x), T(0), Lanes<T>::highest);
   Vec<T> power, fraction;
   split_exp<T>(-size, power, fraction);
   const Vec<T> u = power * fraction + power, z = u / (u + T(2)), square = z * z;
   constexpr int terms = sizeof(T) == 4 ? 9 : 18;
   Vec<T> sum = T(1) / T(2 * terms - 1) - Vec<T>{};
   for (int n = terms - 1; n > 0; --n) sum = sum * square + T(1) / T(2 * n - 1);
-  return (x < Vec<T>{} ? Vec<T>{} : x) + T(2) * z * sum;
+  return select(x < Vec<T>{}, Vec<T>{}, x) + T(2) * z * sum;
 }
 
 template <class T>
