@@ -48,6 +48,7 @@ from seqcells.quantization import quantize
 from seqcells.recurrence.choice import backend, backends
 from seqcells.recurrence.missing_kernel import MissingKernelWarning
 from seqcells.recurrent import Recurrent
+from seqcells.serialization import register
 from seqcells.stack import Stack
 from seqcells.state import detach_state
 from seqcells.streams import Stepper
@@ -130,3 +131,5 @@ __all__ = [
     "quantize",
     "trace",
 ]
+
+register(globals()[name] for name in __all__)
