@@ -38,6 +38,7 @@ BELOW = {
     "inspect": {"layers", "stack"},
     "testing": {"inspect"},
     "seqcells": {"inspect", "init", "moved", "quantization", "serialization", "streams"},
+    "adapters": {"seqcells"},
     "lab": {"seqcells", "testing"},
     "train": {"lab"},
 }
