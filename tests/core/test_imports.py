@@ -176,7 +176,8 @@ def test_the_core_needs_torch_alone():
     """
     result = run(
         "import sys\n"
-        "for name in ('numpy', 'torchtext', 'tqdm', 'jsonargparse', 'safetensors', 'yaml'):\n"
+        "for name in ('numpy', 'torchtext', 'tqdm', 'jsonargparse', 'safetensors', 'yaml',\n"
+        "    'opacus', 'sb3_contrib', 'torchrl', 'lightning', 'accelerate'):\n"
         "    sys.modules[name] = None\n"
         "import warnings; warnings.filterwarnings('ignore', message='Failed to initialize NumPy')\n"
         "import torch; before = torch.get_rng_state()\n"
