@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from opacus.grad_sample import GradSampleModuleFastGradientClipping
+from opacus.grad_sample import GradSampleHooksFastGradientClipping
 from opacus.grad_sample.grad_sample_module import (
     GradSampleHooks,
     create_or_accumulate_grad_sample,
@@ -76,7 +76,7 @@ class Attachment:
     """
 
     def __init__(self, hooks: GradSampleHooks, layer: Any) -> None:
-        if isinstance(hooks, GradSampleModuleFastGradientClipping):
+        if isinstance(hooks, GradSampleHooksFastGradientClipping):
             raise ValueError(
                 "grad_sample_mode: expected 'hooks' for layers of seqcells, got ghost clipping, "
                 "which needs norms without gradients; pass grad_sample_mode='hooks'"
@@ -256,7 +256,7 @@ class _Private:
         run: Any = super()._run  # type: ignore[misc]
         layer: Any = self
         if layer.training and torch.is_grad_enabled() and self._attachment.hooks.hooks_enabled:
-            options["compute"] = self._attachment.compute
+            options.setdefault("compute", self._attachment.compute)  # `trace` passes its own
         return run(*arguments, **options)
 
 
