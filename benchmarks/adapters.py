@@ -177,7 +177,7 @@ def main(argv: Sequence[str]) -> None:
         times = f"{1e3 * theirs:.1f}", f"{1e3 * ours:.1f}", f"{theirs / ours:.1f}"
         rows.append((case.library, case.module, case.sizes, *times, f"{difference:.0e}"))
     print(
-        f"{processor()}; torch {torch.__version__}, {options.threads} threads, "
+        f"{processor()}; torch {torch.__version__}, {options.threads} thread(s), "
         f"{options.rounds} rounds\n"
     )
     figures = "theirs, ms", "seqcells, ms", "theirs / seqcells", "difference"

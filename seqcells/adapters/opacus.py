@@ -202,7 +202,8 @@ class GateProducts(torch.autograd.Function):
     def backward(ctx: Any, grads: Tensor) -> tuple[Tensor | None, ...]:
         record: Record = ctx.record
         weight_ih, weight_hh, bias_ih, bias_hh = record.request.weights[:4]
-        before = record.hidden_before()
+        dtype = weight_ih.dtype  # autocast computes in another one
+        grads, before = grads.to(dtype), record.hidden_before().to(dtype)
         recurrent = record.by_recurrent_products(grads, before)
         sums = (
             _outer_products(grads, _without_padding(record.request)),
@@ -210,7 +211,8 @@ class GateProducts(torch.autograd.Function):
             None if bias_ih is None else grads.sum(0),
             None if bias_hh is None else recurrent.sum(0),
         )
-        found: list[Tensor | None] = [None, grads @ weight_ih if ctx.needs_input_grad[1] else None]
+        by_inputs = (grads @ weight_ih).to(record.request.inputs.dtype)
+        found: list[Tensor | None] = [None, by_inputs if ctx.needs_input_grad[1] else None]
         for parameter, part in zip((weight_ih, weight_hh, bias_ih, bias_hh), sums, strict=True):
             found.append(None if part is None else part.sum(0))
             if part is not None:
@@ -224,7 +226,7 @@ def _outer_products(left: Tensor, right: Tensor) -> Tensor:
 
 
 def _without_padding(request: Request) -> Tensor:
-    inputs = request.inputs.detach()
+    inputs = request.inputs.detach().to(request.weights.weight_ih.dtype)
     return inputs if request.lengths is None else zero_padding(inputs, request.lengths)
 
 

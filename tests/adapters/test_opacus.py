@@ -249,3 +249,18 @@ def test_errors_state_what_is_expected():
     layer = nn.utils.parametrizations.weight_norm(seqcells.GRU(I, H), "weight_hh_l0")
     with pytest.raises(ValueError, match="remove_parametrizations"):
         GradSampleModule(layer)
+
+
+@KINDS
+def test_autocast_gives_float32_gradients(kind):
+    layer = layer_of(kind).float()
+    inputs, found = torch.randn(T, B, I), []
+    for enabled in (False, True):
+        wrapped = GradSampleModule(layer, batch_first=False, loss_reduction="sum")
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            output, _ = wrapped(inputs)
+        output.float().square().sum().backward()
+        found.append(torch.cat([part.flatten() for part in samples(wrapped).values()]))
+        wrapped.remove_hooks()
+    assert found[1].dtype is torch.float32
+    assert (found[1] - found[0]).norm() < 0.02 * found[0].norm()
