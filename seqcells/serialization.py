@@ -24,4 +24,6 @@ def register(public: Iterable[Any]) -> None:
     modules = [kind for kind in kinds if issubclass(kind, nn.Module)]
     torch.serialization.add_safe_globals([*CONTAINERS, *modules, *tuples])
     for kind in tuples:
+        if kind in _pytree.SUPPORTED_NODES:  # seqcells is reloaded
+            continue
         _pytree._register_namedtuple(kind, serialized_type_name=f"seqcells.{kind.__name__}")
