@@ -49,6 +49,7 @@ from seqcells.recurrence.choice import backend, backends
 from seqcells.recurrence.invariance import batch_invariant
 from seqcells.recurrence.missing_kernel import MissingKernelWarning
 from seqcells.recurrent import Recurrent
+from seqcells.serialization import register
 from seqcells.stack import Stack
 from seqcells.state import detach_state
 from seqcells.streams import Stepper
@@ -132,3 +133,5 @@ __all__ = [
     "quantize",
     "trace",
 ]
+
+register(globals()[name] for name in __all__)

@@ -15,6 +15,8 @@ from seqcells.cells.checks import check_share, positive_integer
 from seqcells.cells.lstm import check_projection
 from seqcells.cells.table import EQUATIONS
 from seqcells.kernels.narrow import float_like
+from seqcells.parametrized import repeat_reads
+from seqcells.ragged import run_jagged, run_packed
 from seqcells.recurrence.compute import compute
 from seqcells.recurrence.request import Request
 from seqcells.sequences import restore_layout, time_first
@@ -86,13 +88,15 @@ class _Layers(nn.RNNBase):
 
         Args:
             input: `(T, B, I)`, with `batch_first` `(B, T, I)`, without a batch `(T, I)`, or a
-                `PackedSequence`.
+                `PackedSequence`. A nested tensor `(B, T*, I)` with the layout `torch.jagged` has
+                its own lengths.
             hx: the initial state of every layer and direction `(L*D, B, H)`, for the LSTM a pair
                 `(h_0, c_0)`. The default is zero.
             lengths: `(B,)`, integers from 0 to T in any order. Results equal those of a packed
                 input, but the output is padded, with zeros beyond each length.
             resets: bool, in the shape of the input's first two dimensions. Where true, the state
-                is set to zero before that step, in the order of each direction.
+                is set to zero before that step, in the order of each direction. Nested if the
+                input is.
 
         Under autocast, kernels multiply in autocast's dtype, except for float16 on the CPU. Sums,
         states, gates and the readable loop are float32. Results have the dtypes of torch.nn's
@@ -100,7 +104,8 @@ class _Layers(nn.RNNBase):
         initial state, by default that of the input. float64 is not converted.
 
         Returns:
-            output: `(T, B, D*H)`, in the layout of the input, packed if the input is packed.
+            output: `(T, B, D*H)`, in the layout of the input: packed, or nested with the same
+                offsets, if the input is.
             h_n: each row's state after its last step, in the shape of `hx`.
 
         Raises:
@@ -108,7 +113,9 @@ class _Layers(nn.RNNBase):
             ValueError: a shape, size, dtype or length that does not match.
         """
         if isinstance(input, PackedSequence):
-            return self._run_packed(input, hx, lengths, resets)
+            return run_packed(self, input, hx, lengths, resets)
+        if getattr(input, "is_nested", False):
+            return run_jagged(self, input, hx, lengths, resets)
         output, state = self._run(*self._prepare(input, hx, lengths, resets))
         if input.dim() == 2:
             state = map_state(lambda part: part.squeeze(1), state)
@@ -116,34 +123,18 @@ class _Layers(nn.RNNBase):
 
     def _prepare(
         self, input: Tensor, hx: Any, lengths: Any, resets: Tensor | None
-    ) -> tuple[Tensor, list[State], Tensor | None, Tensor | None]:
+    ) -> tuple[list[Weights], Tensor, list[State], Tensor | None, Tensor | None]:
         """Validate a padded sequence and return it as `_run` takes it."""
-        self._check_input(input, (2, 3))
+        weights = self._weights()
+        self._check_input(input, (2, 3), weights[0].weight_ih)
         batched = input.dim() == 3
         input, lengths, resets = time_first(input, lengths, resets, self.batch_first)
-        return input, self._initial_states(hx, input.shape[1], input, batched), lengths, resets
-
-    def _run_packed(
-        self, input: PackedSequence, hx: Any, lengths: Any, resets: Any
-    ) -> tuple[PackedSequence, Any]:
-        if lengths is not None or resets is not None:
-            raise ValueError(
-                "lengths, resets: expected None with a PackedSequence, which has its own lengths; "
-                "pad it with pad_packed_sequence and pass both"
-            )
-        data, batch_sizes, sorted_indices, unsorted_indices = input
-        self._check_input(data, (2,))
-        batch_size = int(batch_sizes[0]) if sorted_indices is None else sorted_indices.shape[0]
-        states = self._initial_states(hx, batch_size, data)
-        if hx is not None and sorted_indices is not None:
-            states = map_state(lambda part: part.index_select(0, sorted_indices), states)
-        output, state = self._run(data, states, batch_sizes=batch_sizes)
-        if unsorted_indices is not None:
-            state = map_state(lambda part: part.index_select(1, unsorted_indices), state)
-        return PackedSequence(output, batch_sizes, sorted_indices, unsorted_indices), state
+        states = self._initial_states(hx, input.shape[1], input, batched)
+        return weights, input, states, lengths, resets
 
     def _run(
         self,
+        weights: list[Weights],
         input: Tensor,
         states: list[State],
         lengths: Tensor | None = None,
@@ -153,15 +144,15 @@ class _Layers(nn.RNNBase):
     ) -> tuple[Tensor, Any]:
         """Run each layer and direction over a sequence, time first or packed."""
         cell = EQUATIONS[self.mode.lower()]
-        left = iter(zip(states, self._weights()))
+        left = iter(zip(states, weights, strict=True))
         final_states: list[State] = []
         for layer in range(self.num_layers):
             outputs = []
             for direction in range(1 + self.bidirectional):
-                state, weights = next(left)
+                state, own = next(left)
                 fresh = None if resets is None else map_state(torch.zeros_like, state)
                 steps = lengths, batch_sizes, resets, direction == 1
-                request = Request(cell, weights, input, state, fresh, None, *steps)
+                request = Request(cell, own, input, state, fresh, None, *steps)
                 output, final_state = compute(request)
                 outputs.append(output)
                 final_states.append(final_state)
@@ -183,6 +174,8 @@ class _Layers(nn.RNNBase):
         """Return the current weights of each layer and direction, by name."""
         biases = () if self.bias else (None, None)
         own = self._parameters  # without the names of parametrized weights
+        if "parametrizations" in self._modules:
+            repeat_reads(self)
         found: list[list[Any]] = [
             [own[name] if name in own else getattr(self, name) for name in names]
             for names in self._all_weights
@@ -215,10 +208,10 @@ class _Layers(nn.RNNBase):
             return output.dtype
         return torch.get_autocast_dtype(output.device.type)
 
-    def _check_input(self, input: Tensor, ranks: tuple[int, ...]) -> None:
-        weight = self._parameters.get("weight_ih_l0")
-        dtype = (float_like(self, "weight_ih_l0") if weight is None else weight).dtype
-        size = self.input_size
+    def _check_input(self, input: Tensor, ranks: tuple[int, ...], weight: Tensor) -> None:
+        if "weight_ih_l0" in self._buffers:  # quantized
+            weight = float_like(self, "weight_ih_l0")
+        dtype, size = weight.dtype, self.input_size
         if not is_valid_input(input, size, dtype, ranks):
             layout = f"{sequence_layout(size, self.batch_first)}, or a PackedSequence"
             check_input(input, size, dtype, ranks, layout, "input")

@@ -20,13 +20,16 @@ BELOW = {
     "sequences": set(),
     "validation": LEAVES,
     "noise": {"validation"},
+    "parametrized": set(),
+    "ragged": LEAVES,
+    "serialization": set(),
     "equations": {"noise"},
     "kernels": {"equations"},
     "recurrence": {"kernels"},
     "cells": {"recurrence"},
     "modifiers": {"cells"},
     "recurrent": {"modifiers"},
-    "layers": {"cells"},
+    "layers": {"cells", "parametrized", "ragged"},
     "stack": {"recurrent"},
     "streams": {"layers", "stack"},
     "quantization": {"layers", "modifiers"},
@@ -34,7 +37,8 @@ BELOW = {
     "moved": set(),
     "inspect": {"layers", "stack"},
     "testing": {"inspect"},
-    "seqcells": {"inspect", "init", "moved", "quantization", "streams"},
+    "seqcells": {"inspect", "init", "moved", "quantization", "serialization", "streams"},
+    "adapters": {"seqcells"},
     "lab": {"seqcells", "testing"},
     "train": {"lab"},
 }
@@ -172,7 +176,8 @@ def test_the_core_needs_torch_alone():
     """
     result = run(
         "import sys\n"
-        "for name in ('numpy', 'torchtext', 'tqdm', 'jsonargparse', 'safetensors', 'yaml'):\n"
+        "for name in ('numpy', 'torchtext', 'tqdm', 'jsonargparse', 'safetensors', 'yaml',\n"
+        "    'opacus', 'sb3_contrib', 'torchrl', 'lightning', 'accelerate'):\n"
         "    sys.modules[name] = None\n"
         "import warnings; warnings.filterwarnings('ignore', message='Failed to initialize NumPy')\n"
         "import torch; before = torch.get_rng_state()\n"

@@ -132,6 +132,17 @@ def test_speed_quotes_measured_figures():
     assert set(figures) <= known
 
 
+def test_the_tables_of_the_adapters_are_measured():
+    page = (DOCS / "adopt.md").read_text(encoding="utf-8")
+    results = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8").splitlines()
+    libraries = ("sb3-contrib", "TorchRL", "Opacus")
+    rows = [
+        line for line in page.splitlines() if line.startswith(tuple(map("| {} ".format, libraries)))
+    ]
+    assert len({line.split("|")[1] for line in rows}) == len(libraries)
+    assert set(rows) <= set(results)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_training_page(tmp_path):

@@ -5,6 +5,7 @@ import torch
 from cell_table import CELLS, CLASSIC, TORCH_CELLS, make_cell
 from parity import F64, close, random, random_state, same
 from torch import nn
+from torch.nn.utils import parametrizations
 
 import seqcells
 from seqcells.state import map_state
@@ -47,6 +48,20 @@ def test_initial_weights_and_the_random_state_equal_torchs(kind, bias):
     assert list(ours.state_dict()) == list(theirs.state_dict()) == names
     for name in names:
         assert torch.equal(getattr(ours, name), getattr(theirs, name))
+
+
+@TWINS
+def test_spectral_norm_in_training_equals_torchs(kind):
+    ours, theirs = twins(kind, dtype=F64)
+    theirs.load_state_dict(ours.state_dict())
+    for cell in (ours, theirs):
+        torch.manual_seed(2)
+        for name in ("weight_ih", "weight_hh"):
+            parametrizations.spectral_norm(cell, name)
+    inputs = random(3, 4)
+    for _ in range(3):
+        close(ours(inputs), theirs(inputs))
+    close(list(ours.buffers()), list(theirs.buffers()))
 
 
 @BIAS

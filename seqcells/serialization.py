@@ -1,0 +1,29 @@
+"""Registration of public classes with `torch.load(weights_only=True)` and `torch.export.save`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree
+
+# `Stack` holds its layers in a `ModuleList`.
+CONTAINERS = [nn.ModuleList]
+
+
+def register(public: Iterable[Any]) -> None:
+    """Register the modules and the NamedTuples among public objects.
+
+    `torch.load(weights_only=True)` then accepts them, and programs that `torch.export.save` writes
+    may return the NamedTuples.
+    """
+    kinds = [kind for kind in public if isinstance(kind, type)]
+    tuples = [kind for kind in kinds if issubclass(kind, tuple)]
+    modules = [kind for kind in kinds if issubclass(kind, nn.Module)]
+    torch.serialization.add_safe_globals([*CONTAINERS, *modules, *tuples])
+    for kind in tuples:
+        if kind in _pytree.SUPPORTED_NODES:  # seqcells is reloaded
+            continue
+        _pytree._register_namedtuple(kind, serialized_type_name=f"seqcells.{kind.__name__}")
