@@ -63,7 +63,7 @@ TIME = [
         "steps = lengths, batch_sizes, resets, False",
     ),
     Fault("layers.py", "layer < self.num_layers - 1", "layer <= self.num_layers"),
-    Fault("layers.py", "part.index_select(1, unsorted_indices)", "part"),
+    Fault("ragged.py", "part.index_select(1, unsorted_indices)", "part"),
     Fault("stack.py", "outputs = outputs + inputs", "outputs = outputs"),
     Fault("stack.py", "batch_first=batch_first, reverse=True", "batch_first=batch_first"),
 ]
@@ -159,7 +159,7 @@ NATIVE = [
         "x.grad[part][j * units + u] += dy[u];",
         "x.grad[part][j * units + u] += 0 * dy[u];",
     ),
-    Fault("kernels/cpu/native/numbers.hpp", "-128 * sum", "-127 * sum"),
+    Fault("kernels/cpu/native/numbers.hpp", "-Int8::EXCESS * sum", "-127 * sum"),
     Fault("kernels/cpu/native/gradients.hpp", "p.heads > 1 ? first / D * D : 0", "0"),
     Fault(
         "kernels/cpu/native/forward.hpp",
