@@ -13,7 +13,8 @@ from seqcells.equations.readable import equations_of
 from seqcells.kernels.backend import Backend
 from seqcells.kernels.call import Call
 from seqcells.noise import Noise
-from seqcells.recurrence.choice import is_transformed, own_backend
+from seqcells.recurrence.choice import own_backend
+from seqcells.recurrence.levels import is_transformed
 from seqcells.recurrence.reference import reference
 from seqcells.recurrence.request import Request
 from seqcells.state import flat_state, form_state

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from seqcells.equations.cache import kernel_for
 from seqcells.equations.catalogue import Kernel, assume_constant, kernel_of
 from seqcells.kernels import cpu, cudnn, triton
 from seqcells.kernels.backend import Backend
 from seqcells.kernels.call import Call
+from seqcells.recurrence.levels import are_supported, is_transformed, without_transforms
 from seqcells.recurrence.missing_kernel import warn_if_missing
 from seqcells.recurrence.reference import check_equations
 from seqcells.recurrence.request import Request, check_placement
@@ -30,7 +30,7 @@ FEW_UNITS = {"rnn_tanh": 256, "rnn_relu": 256, "gru": 128, "lstm": 128}
 SHORT = 32  # launching a Triton kernel takes as long as this many steps of cuDNN
 BRIEF = ("rnn_tanh", "rnn_relu")  # one step is four operators, as fast as a kernel from Python
 REDUCED = (torch.float16, torch.bfloat16)
-TRANSFORMED = "transforms of torch.func and forward-mode differentiation need every step"
+TRANSFORMED = "forward-mode differentiation and transforms of single steps need every step"
 
 # A plain global: `torch.compile` guards on it, which it cannot do with a ContextVar.
 _requested = "auto"
@@ -141,11 +141,15 @@ def choose(request: Request, precision: str = "") -> Choice:
     if request.single and slower and _requested == "auto" and not request.quantized:
         return LOOP
     transforms = not compiling and is_transformed()
+    every_step = transforms and (
+        request.single or request.quantized or not inputs.is_cpu or not are_supported()
+    )
     kernel: Kernel | None
     if (name := cell.built_in_kernel()) is not None:
         kernel = kernel_of(name)
     else:
-        kernel, reason = (None, TRANSFORMED) if transforms else _recorded_kernel(cell)
+        with without_transforms() if transforms else nullcontext():
+            kernel, reason = (None, TRANSFORMED) if every_step else _recorded_kernel(cell)
         if kernel is None:
             if _requested in BACKENDS and not compiling:
                 check_equations(request)  # an error of the equations explains the lack of a kernel
@@ -156,9 +160,9 @@ def choose(request: Request, precision: str = "") -> Choice:
     call, unsupported = call_of(request, kernel)
     if unsupported:
         refuse(f"the kernel of {type(cell).__name__} does not support noise.{unsupported}")
-    if transforms:
+    if every_step or (transforms and _requested not in ("auto", "cpu")):
         refuse(TRANSFORMED)
-    if unsupported or transforms or _requested == "reference":
+    if unsupported or every_step or _requested == "reference":
         return LOOP
     name = _compiled_backend(call) if compiling else _requested
     if name == "auto":
@@ -288,8 +292,3 @@ def refusal(name: str, call: Call) -> str | None:
     if call.resets is not None and call.resets.device != inputs.device:
         return f"expected resets on {inputs.device}, got {call.resets.device}; move them with .to()"
     return BACKENDS[name].refuses(call)
-
-
-def is_transformed() -> bool:
-    """Return whether torch.func or forward-mode differentiation transforms the call."""
-    return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()

@@ -19,6 +19,7 @@ from seqcells.kernels.cpu import library, memory, packed
 from seqcells.kernels.cpu.library import Problem
 from seqcells.recurrence import choice
 from seqcells.recurrence.autograd import differentiated, gradients, is_observed, unobserved
+from seqcells.recurrence.levels import is_transformed
 from seqcells.recurrence.plan import Plan, Tensors, distinct, plan_of
 from seqcells.recurrence.request import Request
 
@@ -39,7 +40,7 @@ def compute_plain(request: Request) -> list[Tensor] | None:
         or resets is not None
         or all_states
         or choice._requested not in ("auto", "cpu")
-        or choice.is_transformed()
+        or is_transformed()
         or torch.is_autocast_enabled("cpu")
         or is_observed()
     ):

@@ -38,6 +38,7 @@ from seqcells.recurrence.autograd import (
     with_backend,
 )
 from seqcells.recurrence.choice import selected
+from seqcells.recurrence.levels import is_transformed
 from seqcells.recurrence.missing_kernel import warn_if_missing
 from seqcells.recurrence.shapes import (
     backward_flops,
@@ -49,6 +50,7 @@ from seqcells.recurrence.shapes import (
     missing_gradient,
     required_gradients,
 )
+from seqcells.recurrence.transforms import run_transformed
 
 _ARGUMENTS = (
     "str cell, Tensor inputs, Tensor[] state, Tensor weight_ih, Tensor? weight_hh, "
@@ -73,6 +75,8 @@ _backward = torch.ops.seqcells._backward.default
 
 def run(backend: Backend, call: Call, compiling: bool) -> list[Tensor]:
     """Run a validated call on a backend: `[outputs, *final_state]`, or a single step's state."""
+    if not compiling and is_transformed():
+        return run_transformed(call)
     if compiling or is_observed():
         results = recurrence(*with_backend(backend, call.with_time()).arguments)
         return results[1:] if call.single else results

@@ -104,7 +104,7 @@ def test_cells(kind, dtype):
 def test_a_compiled_cell(tmp_path, monkeypatch):
     monkeypatch.setenv("SEQCELLS_CACHE", str(tmp_path))
     cpu._unsupported.cache_clear()  # another test may have compiled the same equations
-    cpu._compiled_cell.cache_clear()
+    cpu.problem.compiled_cell.cache_clear()
 
     class Compiled(Highway, compile=True):
         pass

@@ -74,6 +74,8 @@ def library() -> ctypes.PyDLL | str:
         return f"{paths[0].name} was built for another version of seqcells; reinstall seqcells"
     for function in (loaded.seqcells_forward, loaded.seqcells_backward):
         function.argtypes = [ctypes.POINTER(Problem), c_int64]
+    for function in (loaded.seqcells_forward_models, loaded.seqcells_backward_models):
+        function.argtypes = [ctypes.POINTER(Problem), c_int64, c_int64]
     pointer, size = ctypes.c_void_p, c_int64
     loaded.seqcells_stepper_create.argtypes = [ctypes.POINTER(Problem), size, size, size]
     loaded.seqcells_stepper_create.restype = pointer
@@ -130,6 +132,11 @@ def packed_size(problem: Problem) -> int:
 variant = 0
 
 
+def instruction_set() -> str:
+    """Return the name of the instruction set in use."""
+    return instruction_sets()[variant]
+
+
 def run(function: str, problem: Problem) -> None:
     """Run the native function "forward" or "backward".
 
@@ -142,7 +149,23 @@ def run(function: str, problem: Problem) -> None:
     if isinstance(loaded, str):
         raise RuntimeError(loaded)
     native = loaded.seqcells_forward if function == "forward" else loaded.seqcells_backward
-    failed = native(problem, variant)
+    _check(native(problem, variant), function, problem)
+
+
+def run_models(function: str, first: Problem, second: Problem, models: int) -> None:
+    """Run "forward" or "backward" for several models, given the problems of the first two.
+
+    Raises:
+        The exceptions of `run`.
+    """
+    loaded = library()
+    if isinstance(loaded, str):
+        raise RuntimeError(loaded)
+    native = getattr(loaded, f"seqcells_{function}_models")
+    _check(native((Problem * 2)(first, second), models, variant), function, first)
+
+
+def _check(failed: int, function: str, problem: Problem) -> None:
     if failed == 1:
         raise MemoryError(f"{function}: cannot allocate scratch memory; use a smaller batch")
     if failed:

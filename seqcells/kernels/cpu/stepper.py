@@ -10,8 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from seqcells.kernels.call import Call
-from seqcells.kernels.cpu import library, problem_of
+from seqcells.kernels.cpu import library
 from seqcells.kernels.cpu.library import Problem
+from seqcells.kernels.cpu.problem import problem_of
 
 
 class NativeStepper:

@@ -29,9 +29,10 @@ def in_float32(call: Call) -> Call:
     )
 
 
-def to_bfloat16(parts: Sequence[Tensor]) -> list[Tensor]:
-    """Return results in bfloat16."""
-    return [part.to(torch.bfloat16) for part in parts]
+def in_bfloat16(results: Sequence[Tensor], train: bool) -> list[Tensor]:
+    """Return results in bfloat16, except the saved values, which are the last result if `train`."""
+    count = len(results) - train
+    return [*(part.to(torch.bfloat16) for part in results[:count]), *results[count:]]
 
 
 def numbers_of(call: Call) -> tuple[int, int]:

@@ -55,7 +55,7 @@ def test_results_and_gradients_equal_the_compiled_kernel(kind, form, units):
     close(*(compute(name, tensors, len(state), noise, steps) for name in names))
 
 
-@pytest.mark.parametrize("instructions", range(len(cpu.instruction_sets())))
+@pytest.mark.parametrize("instructions", range(len(cpu.library.instruction_sets())))
 def test_every_instruction_set_equals_the_compiled_kernel(instructions, monkeypatch):
     monkeypatch.setattr(cpu.library, "variant", instructions)
     for kind in ("lstm", "layer_norm_gru", "min_lstm"):

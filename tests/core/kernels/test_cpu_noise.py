@@ -62,7 +62,7 @@ def test_results_and_gradients_equal_the_loop(kind, form, reverse):
 DIVIDED = ["rnn_tanh", "lstm_proj", "gru_reset_before", "layer_norm_lstm"]
 
 
-@pytest.mark.parametrize("instructions", range(len(cpu.instruction_sets())))
+@pytest.mark.parametrize("instructions", range(len(cpu.library.instruction_sets())))
 def test_every_instruction_set_equals_the_loop(instructions, monkeypatch):
     monkeypatch.setattr(cpu.library, "variant", instructions)
     test_results_and_gradients_equal_the_loop("layer_norm_lstm", "lengths", False)

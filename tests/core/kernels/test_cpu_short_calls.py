@@ -42,7 +42,7 @@ def library():
     library.set_path(BY_SIZE)
 
 
-@pytest.fixture(params=range(max(1, len(cpu.instruction_sets()))))
+@pytest.fixture(params=range(max(1, len(cpu.library.instruction_sets()))))
 def instruction_set(request, monkeypatch):
     monkeypatch.setattr(cpu.library, "variant", request.param)
 

@@ -59,9 +59,9 @@ def every_feature():
     return library.seqcells_use_features(before)
 
 
-FORCED = [(number, NONE) for number in range(len(cpu.instruction_sets()))]
+FORCED = [(number, NONE) for number in range(len(cpu.library.instruction_sets()))]
 FORCED += [(0, bit) for bit in (BFLOAT16_DOT, INT8_DOT) if every_feature() & bit]
-IDS = [f"{cpu.instruction_sets()[number]}-{bit}" for number, bit in FORCED]
+IDS = [f"{cpu.library.instruction_sets()[number]}-{bit}" for number, bit in FORCED]
 
 
 @pytest.fixture(params=FORCED, ids=IDS)

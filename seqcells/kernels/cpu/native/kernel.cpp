@@ -1,19 +1,19 @@
-// C interface: selects the instruction set, sorts the rows, plans the threads and runs the kernel.
+// C interface: selects the instruction set, plans the rows and threads, and runs the kernel.
 #include <atomic>
-#include <chrono>
 #include <cstdio>
-#include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <new>
 
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
 #include "features.hpp"
+#include "planning.hpp"
 #include "stepper.hpp"
 
-using seqcells::Path;
-using seqcells::Plan;
-using seqcells::Problem;
-using seqcells::Stepper;
-using seqcells::Watch;
+using namespace seqcells;
 
 #define DECLARE(variant)                         \
   namespace variant {                            \
@@ -75,92 +75,6 @@ const Variant *supported_variant(int64_t skip) {
   return nullptr;
 }
 
-// Minimum number of multiplications of a call to wake a second thread, and of one step of one row
-// to synchronise the threads within the step.
-constexpr int64_t MIN_PARALLEL = 350000, MIN_SYNCHRONISED = 60000;
-
-// A single step with at most FEW_ROWS rows and at least MANY_WEIGHTS recurrent weights divides the
-// units among threads. If it divided the rows, each thread would read all weights.
-constexpr int64_t FEW_ROWS = 48, MANY_WEIGHTS = 150000;
-
-// Nanoseconds after a call during which OpenMP threads still spin. Waking one later costs about as
-// much again, so pairs are only used by calls in quick succession. Results do not depend on it.
-constexpr int64_t AWAKE = 500000;
-std::atomic<int64_t> last_end{0};
-
-int64_t now() {
-  return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-// Divide rows among threads if possible, since threads with separate rows never wait. If there are
-// fewer rows than a tile per thread, divide the units if steps are long; if steps are short and
-// threads are left, form pairs.
-void divide(const Problem &p, int64_t rows, Plan &plan) {
-  const int64_t recurrent = p.weight_hh ? p.gates * p.hidden_size * p.hidden_size : 0;
-  const int64_t step = recurrent + p.gates * p.hidden_size * p.input_size;
-  plan.groups = plan.parts = 1;
-  plan.pairs = plan.awake = false;
-  if (p.threads < 2 || rows * step < MIN_PARALLEL) return;
-  const bool one = p.steps == 1 && p.batch <= FEW_ROWS && recurrent >= MANY_WEIGHTS;
-  const bool divides = one && !p.whole_rows;
-  const bool meets = divides || (recurrent >= MIN_SYNCHRONISED && (p.batch + 5) / 6 < p.threads);
-  const int64_t wanted = divides ? 1 : meets ? (p.batch + 5) / 6 : p.batch;
-  plan.groups = wanted < p.threads ? wanted : p.threads;
-  const int64_t most = (p.hidden_size + 63) / 64, parts = p.threads / plan.groups;
-  if (meets && !p.whole_rows) plan.parts = parts < most ? parts : most;
-  plan.pairs = plan.parts == 1 && parts > 1;
-  plan.awake = plan.pairs && now() - last_end.load(std::memory_order_relaxed) < AWAKE;
-}
-
-// The path is set by batch_invariant and by tests, which query how the last call read its weights.
-std::atomic<Path> path{Path::by_size};
-std::atomic<int64_t> last_reads{0};
-
-class Rows {
- public:
-  explicit Rows(const Problem &p) : p_(p), T_(p.steps), B_(p.batch) {
-    memory_ = static_cast<int64_t *>(std::malloc((2 * B_ + 3 * T_ + 2) * sizeof(int64_t)));
-  }
-  ~Rows() { std::free(memory_); }
-
-  bool plan(Plan &plan) {
-    if (!memory_) return false;
-    int64_t *order = memory_, *length = order + B_, *alive = length + B_, *start = alive + T_;
-    int64_t *place = start + T_;  // (T + 2,)
-    for (int64_t t = 0; t < T_; ++t) alive[t] = p_.batch_sizes ? p_.batch_sizes[t] : B_;
-    for (int64_t b = 0; b < B_; ++b) order[b] = b;
-    if (p_.lengths) sort_by_length(order, length, alive, place);
-    int64_t rows = 0;
-    for (int64_t t = 0; t < T_; rows += alive[t++]) start[t] = rows;
-    plan = {order, alive, start, 1, 1, false, false, nullptr, path.load(), rows, seqcells::features()};
-    divide(p_, rows, plan);
-    return true;
-  }
-
- private:
-  // Sort by decreasing length. Rows of equal length keep the caller's order.
-  void sort_by_length(int64_t *order, int64_t *length, int64_t *alive, int64_t *place) {
-    for (int64_t n = 0; n <= T_ + 1; ++n) place[n] = 0;
-    for (int64_t b = 0; b < B_; ++b) {
-      const int64_t given = p_.lengths[b];
-      length[b] = given < 0 ? 0 : given > T_ ? T_ : given;
-      ++place[length[b]];
-    }
-    int64_t longer = 0;
-    for (int64_t n = T_; n >= 0; --n) {
-      const int64_t equal = place[n];
-      place[n] = longer;
-      longer += equal;
-      if (n) alive[n - 1] = longer;
-    }
-    for (int64_t b = 0; b < B_; ++b) order[place[length[b]]++] = b;
-  }
-
-  const Problem &p_;
-  const int64_t T_, B_;
-  int64_t *memory_;
-};
-
 // The Python interpreter of the caller. The GIL is released while a kernel runs. A long kernel
 // acquires it at intervals to let Python handle signals, so that Ctrl-C stops the kernel.
 struct Python {
@@ -197,16 +111,89 @@ struct Call : Watch {
 
 using Function = int(const Problem &, const Plan &);
 
-int run(const Problem &p, Function *function) {
-  Call call;
+int run_planned(const Problem &p, Function *function, Watch &watch) {
   Rows rows(p);
   Plan plan;
   if (!rows.plan(plan)) return 1;
-  plan.watch = &call;
-  const int failed = function(p, plan);
+  plan.watch = &watch;
+  return function(p, plan);
+}
+
+int ended(const Call &call, int failed) {
   last_end.store(now(), std::memory_order_relaxed);
   last_reads.store(call.reads, std::memory_order_relaxed);
   return failed ? failed : call.stopped() ? 3 : 0;
+}
+
+int run(const Problem &p, Function *function) {
+  Call call;
+  return ended(call, run_planned(p, function, call));
+}
+
+// Problem n of a call of several models. Every member is the first problem's plus n times its
+// difference from the second problem's, so that tensors of all models are arrays of models, and
+// shared ones are given twice.
+Problem problem_of(const Problem *first_two, int64_t n) {
+  constexpr int64_t MEMBERS = sizeof(Problem) / sizeof(int64_t);
+  static_assert(sizeof(void *) == sizeof(int64_t), "members are words of 64 bits");
+  int64_t members[2][MEMBERS];
+  std::memcpy(members, first_two, sizeof members);
+  for (int64_t k = 0; k < MEMBERS; ++k) members[0][k] += n * (members[1][k] - members[0][k]);
+  Problem found;
+  std::memcpy(static_cast<void *>(&found), members[0], sizeof found);
+  return found;
+}
+
+// Watch of a thread other than the calling one: stops when the call does.
+struct Follower : Watch {
+  const Watch &leader;
+
+  explicit Follower(const Watch &leader) : leader(leader) { interrupted = leader_stopped; }
+
+  static bool leader_stopped(Watch &watch) {
+    return static_cast<Follower &>(watch).leader.stopped();
+  }
+};
+
+// Run the models in parallel, unless one of them alone uses more threads. Models that remain when
+// the threads have taken equally many run one after another, each with all threads.
+int run_models(const Problem *first_two, int64_t models, Function *function) {
+  Call call;
+  const Problem &first = first_two[0];
+  Plan alone;
+  const int64_t rows = first.steps * first.batch;
+  divide(first, rows, alone);
+  const int64_t used = alone.groups * (alone.pairs ? 2 : alone.parts);
+  int64_t threads = models < first.threads ? models : first.threads;
+  if (used > threads || !is_parallel(first, models * rows)) threads = 1;
+  const int64_t together = threads < 2 ? 0 : used < 2 ? models : models / threads * threads;
+  int failed = 0;
+  const auto run_one = [&](int64_t n, bool parallel, Watch &watch) {
+    if (__atomic_load_n(&failed, __ATOMIC_RELAXED) || watch.stopped()) return;
+    Problem p = problem_of(first_two, n);
+    if (parallel) p.threads = 1;
+    if (const int error = run_planned(p, function, watch))
+      __atomic_store_n(&failed, error, __ATOMIC_RELAXED);
+  };
+  int64_t next = 0;
+  const auto run_together = [&](Watch &watch) {
+    while (true) {
+      const int64_t n = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED);
+      if (n >= together) return;
+      run_one(n, true, watch);
+    }
+  };
+#ifdef _OPENMP
+#pragma omp parallel num_threads(static_cast<int>(threads)) if (together)
+  {
+    Follower follower(call);
+    run_together(omp_get_thread_num() ? static_cast<Watch &>(follower) : call);
+  }
+#else
+  run_together(call);
+#endif
+  for (int64_t n = together; n < models; ++n) run_one(n, false, call);
+  return ended(call, failed);
 }
 
 }  // namespace
@@ -233,6 +220,17 @@ PUBLIC int seqcells_forward(const Problem *p, int64_t number) {
 PUBLIC int seqcells_backward(const Problem *p, int64_t number) {
   const Variant *variant = supported_variant(number);
   return variant ? run(*p, variant->backward) : 2;
+}
+
+
+// The same for several models in one call. `first_two` points to the problems of the first two.
+PUBLIC int seqcells_forward_models(const Problem *first_two, int64_t models, int64_t number) {
+  const Variant *variant = supported_variant(number);
+  return variant ? run_models(first_two, models, variant->forward) : 2;
+}
+PUBLIC int seqcells_backward_models(const Problem *first_two, int64_t models, int64_t number) {
+  const Variant *variant = supported_variant(number);
+  return variant ? run_models(first_two, models, variant->backward) : 2;
 }
 
 // Return the bytes that `Problem::packed` needs for int8 weights; 0 for an unknown cell or variant.
