@@ -41,7 +41,8 @@ static int64_t call(int64_t function, int64_t argument, int64_t variant, const P
     case SET_PATH: seqcells_set_path(argument); return 0;
     case VARIANT: {  // the first letters of its name
       int64_t letters = 0;
-      if (const char *name = seqcells_variant(argument)) std::memcpy(&letters, name, strnlen(name, 8));
+      const char *name = seqcells_variant(argument);
+      if (name) std::memcpy(&letters, name, strnlen(name, 8));
       return letters;
     }
   }

@@ -93,8 +93,8 @@ struct Columns {
   }
 };
 
-// Layout of weights in panels of at most ABREAST column vectors. The vectors are adjacent in the output,
-// or `stride` apart: then a panel holds one vector of each of N gates, for the same units.
+// Layout of weights in panels of at most ABREAST column vectors. The vectors are adjacent in the
+// output, or `stride` apart: then a panel holds one vector of each of N gates, for the same units.
 struct Panels {
   int64_t vectors, stride;  // vectors: total; stride 0: adjacent
   int gates;

@@ -28,9 +28,9 @@ constexpr int BYTES = 16;
 #endif
 
 // SUMS: vectors of accumulators that fit into registers, of which there are 32 or 16.
-// ABREAST: most vectors of columns that a product reads at once. With four registers per vector, one
-// vector leaves accumulators for five rows, and so reads the fewest numbers per multiplication. GCC
-// spills a sixth row.
+// ABREAST: most vectors of columns that a product reads at once. With four registers per vector,
+// one vector leaves accumulators for five rows, and so reads the fewest numbers per multiplication.
+// GCC spills a sixth row.
 #if defined(SEQCELLS_FOUR_REGISTERS)
 constexpr int VECTOR_REGISTERS = 4, SUMS = 5, ABREAST = 1;
 #elif defined(__AVX512F__) || defined(__aarch64__)
@@ -145,8 +145,8 @@ inline void transpose_registers(Register<T> *rows) {
   }
 }
 
-// Transpose a square matrix of as many vectors as lanes. With several registers per vector, the blocks
-// of one register per row are transposed and exchanged.
+// Transpose a square matrix of as many vectors as lanes. With several registers per vector, the
+// blocks of one register per row are transposed and exchanged.
 template <class T>
 inline void transpose(Vec<T> *rows) {
   constexpr int R = VECTOR_REGISTERS, L = REGISTER_LANES<T>;
