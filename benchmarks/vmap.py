@@ -4,12 +4,14 @@ python -m benchmarks.vmap
 
 E models of 32 inputs and 64 units read 50 steps of the same inputs. Inference is
 `vmap(functional_call)`, training is `vmap(grad(loss))`, and per sample are the gradients of one
-model for E samples, each a batch. Both columns of a row are timed in turn. The loop is
+model for E samples, each a batch. Both columns of a row are timed in turn, on one thread, by the
+processor time of the process: other work on the machine changes it little. The loop is
 `seqcells.backend("reference")`.
 """
 
 import argparse
 import functools
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -61,6 +63,14 @@ def modes(make: Callable[[], nn.Module], models: int, rows: int) -> dict[str, Ru
     }
 
 
+def processor_seconds(run: Callable[[], object], repeats: int = 1) -> float:
+    """Return the processor time of one call, averaged over `repeats`."""
+    started = time.process_time()
+    for _ in range(repeats):
+        run()
+    return (time.process_time() - started) / repeats
+
+
 def by_loop(run: Run) -> None:
     """Run a call on the readable loop."""
     with seqcells.backend("reference"):
@@ -76,7 +86,9 @@ def lines(
         for count in models:
             for rows in ROWS:
                 for mode, run in modes(CELLS[name], count, rows).items():
-                    loop, kernel = in_turn([functools.partial(by_loop, run), run], rounds, tick)
+                    loop, kernel = in_turn(
+                        [functools.partial(by_loop, run), run], rounds, tick, processor_seconds
+                    )
                     yield (
                         f"| {name} | {count} | {rows} | {mode} | {loop * 1e3:.1f} | "
                         f"{kernel * 1e3:.2f} | {loop / kernel:.1f} |"
@@ -86,11 +98,10 @@ def lines(
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--rounds", type=at_least_one, default=10)
-    parser.add_argument("--threads", type=at_least_one, default=torch.get_num_threads())
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS))
     parser.add_argument("--models", nargs="+", type=at_least_one, default=list(MODELS))
     options: argparse.Namespace = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(1)
     total = len(options.cells) * len(options.models) * len(ROWS) * 3 * options.rounds
     with tqdm(total=total) as bar:
         found = list(lines(options.cells, options.models, options.rounds, bar.update))
