@@ -12,6 +12,9 @@ Implementation by kind of call, in order of precedence:
                                                  if the backward pass is differentiated
     otherwise                                    `recurrence`, which saves nothing
 
+In eager mode, `run` computes `vmap` and reverse-mode `grad` on kernels, without the operators
+(`recurrence.transforms`).
+
 Each operator runs on the backend that its kernel names (`"cudnn lstm"`), else on the device's own,
 else as the readable loop. If nothing observes the call, `run` bypasses the dispatcher, whose
 overhead dominates short calls.

@@ -183,8 +183,8 @@ def test_errors_name_the_obstacle():
     with backend("cpu"):
         with pytest.raises(RuntimeError, match="float32, float64"):
             Recurrent(make_cell("gru", I, H, dtype=torch.complex64))(inputs.to(torch.complex64))
-        with pytest.raises(RuntimeError, match="transforms of"):
-            torch.vmap(lambda x: recurrent(x)[0])(inputs.unsqueeze(0))
+        with pytest.raises(RuntimeError, match="transforms of single steps"):
+            torch.vmap(recurrent.cell)(inputs)
     mixed = call_of("lstm")._replace(weight_hh=torch.zeros(4 * H, H))
     assert "one dtype, got torch.float64 and torch.float32" in refusal("cpu", mixed)
 
