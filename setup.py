@@ -2,9 +2,12 @@
 
 The kernel is a plain shared library, built without Python headers. Without a C++ compiler the
 package is installed without it, and falls back to the Python loop. A message at the end says so.
+A wheel with the kernel supports each version of Python, and one without it each platform too.
 """
 
 import os
+import platform
+import re
 import runpy
 import subprocess
 import sys
@@ -13,9 +16,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 SOURCES = Path("seqcells/kernels/cpu/native")
+KERNEL = "seqcells.kernels.cpu._native"
+# The oldest glibc that the wheels of torch support, and what the tag manylinux_2_28 allows a
+# library to need: versions of symbols, and libraries. torch brings libgomp.
+OLDEST = (2, 28)
+SYMBOLS = {"GLIBC": OLDEST, "GLIBCXX": (3, 4, 24), "CXXABI": (1, 3, 11), "GCC": (7, 0, 0)}
+LIBRARIES = {"libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1"}
+LIBRARIES |= {"libstdc++.so.6", "libgcc_s.so.1", "libgomp.so.1"}
 compiler = SimpleNamespace(**runpy.run_path("seqcells/kernels/cpu/compiler.py"))
 failures = []
 
@@ -37,6 +48,43 @@ class BuildKernel(build_ext):
             if target.exists():
                 target.unlink()
             failures.append(error)
+
+
+class BuildWheel(bdist_wheel):
+    """Tag the wheel with what the kernel needs: no version of Python, and a version of glibc."""
+
+    def get_tag(self):
+        kernel = Path(self.get_finalized_command("build_ext").get_ext_fullpath(KERNEL))
+        self.root_is_pure = not kernel.exists()
+        name = super().get_tag()[2]
+        if kernel.exists() and name.startswith("linux") and not self.plat_name_supplied:
+            name = portable_tag(kernel.read_bytes(), name, *platform.libc_ver())
+        return "py3", "none", name
+
+
+def portable_tag(library, name, libc, version):
+    """Return the manylinux tag of a library, or `name`, the tag of this machine alone.
+
+    The library runs with the glibc of this machine and later ones. If it needs no symbols that are
+    newer than manylinux_2_28, it runs with the glibc of that tag too.
+
+    Args:
+        library: the content of the file. Its names end with a zero byte.
+        name: the tag of the machine, such as linux_x86_64.
+        libc, version: the C library of this machine, such as "glibc" and "2.36".
+    """
+    needed = {found.decode() for found in re.findall(rb"\0(lib[\w+-]+\.so[\d.]*)(?=\0)", library)}
+    if libc != "glibc" or not needed <= LIBRARIES:
+        return name
+    symbols = re.findall(rb"\0(GLIBC|GLIBCXX|CXXABI|GCC)_([\d.]+)(?=\0)", library)
+    limits = ((SYMBOLS[kind.decode()], numbers(found.decode())) for kind, found in symbols)
+    own = numbers(version)
+    tag = min(own, OLDEST) if all(found <= limit for limit, found in limits) else own
+    return "_".join(["manylinux", *map(str, tag), name.removeprefix("linux_")])
+
+
+def numbers(version):
+    return tuple(int(part) for part in version.split("."))
 
 
 def build(folder, target):
@@ -75,8 +123,8 @@ def announce(message):
 
 
 setup(
-    ext_modules=[Extension("seqcells.kernels.cpu._native", [str(SOURCES / "kernel.cpp")])],
-    cmdclass={"build_ext": BuildKernel},
+    ext_modules=[Extension(KERNEL, [str(SOURCES / "kernel.cpp")])],
+    cmdclass={"build_ext": BuildKernel, "bdist_wheel": BuildWheel},
 )
 
 for failure in failures:

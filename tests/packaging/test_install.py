@@ -1,7 +1,9 @@
 """The wheel and the source distribution, installed in a clean environment."""
 
 import os
+import platform
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -81,12 +83,14 @@ def install(python, distribution, folder, **variables):
         distribution,
     ]
     run(python, *command, folder=folder, **variables)
-    return run(python, "-c", USE, folder=folder).splitlines()
+    return run(python, "-c", USE, folder=folder, **variables).splitlines()
 
 
 @pytest.mark.slow
-def test_wheel_installs_with_its_kernel(built, python, tmp_path):
-    version, file, cpu = install(python, built[1], tmp_path)
+def test_wheel_installs_with_its_kernel_and_without_a_compiler(built, python, tmp_path):
+    variables = {"PATH": str(tmp_path), "CC": "false", "CXX": "false"}
+    assert shutil.which("c++", path=variables["PATH"]) is None
+    version, file, cpu = install(python, built[1], tmp_path, **variables)
     assert version == seqcells.__version__
     assert Path(file).is_relative_to(python.parents[1])
     assert cpu.startswith("available")
@@ -97,6 +101,37 @@ def test_source_installs_without_a_compiler(built, python, tmp_path):
     _, file, cpu = install(python, built[0], tmp_path, CC="false", CXX="false")
     assert Path(file).is_relative_to(python.parents[1])
     assert cpu.startswith("not available")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="manylinux is for glibc")
+def test_the_wheel_runs_with_every_python_on_its_platform(built, tmp_path):
+    assert re.search(r"-py3-none-manylinux_2_\d+_\w+\.whl$", built[1].name)
+    assert "Root-Is-Purelib: false" in described(built[1])
+    pytest.importorskip("auditwheel")
+    repair = "-m", "auditwheel", "repair", "--exclude", "libgomp.so.1", "--wheel-dir", tmp_path
+    run(sys.executable, *repair, built[1], folder=tmp_path)
+    (repaired,) = tmp_path.glob("*.whl")
+    own = built[1].stem.split("-")[-1]
+    assert own in repaired.stem.split("-")[-1].split(".")  # auditwheel adds tags, and keeps ours
+    with zipfile.ZipFile(repaired) as archive:
+        assert not [name for name in archive.namelist() if "libgomp" in name]
+
+
+@pytest.mark.slow
+def test_the_wheel_without_a_kernel_is_for_every_platform(built, tmp_path):
+    build = "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path
+    run(sys.executable, *build, built[0], folder=tmp_path, CC="false", CXX="false")
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert "Root-Is-Purelib: true" in described(wheel)
+
+
+def described(wheel):
+    """Return the file WHEEL of a wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/WHEEL"))
+        return archive.read(name).decode()
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Which code the build compiles for a processor and a system, and builds that lack a tool."""
 
 import os
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -138,3 +139,38 @@ def test_without_openmp_calls_run_in_one_thread(command, tmp_path):
         )
         assert ended.returncode == 0, ended.stderr
     assert ended.stdout.rstrip().endswith(", 1 thread")
+
+
+@pytest.fixture(scope="module")
+def portable_tag():
+    """Return the function of setup.py, without a build."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.setattr("setuptools.setup", lambda **settings: None)
+        return runpy.run_path("setup.py")["portable_tag"]
+
+
+def names(*names):
+    """Return the table of names of a library."""
+    return b"\x7fELF\0" + b"".join(name.encode() + b"\0" for name in names)
+
+
+@pytest.mark.parametrize(
+    ("needed", "libc", "tag"),
+    [
+        (["libc.so.6", "GLIBC_2.2.5", "GLIBC_2.14"], "2.36", "manylinux_2_28_x86_64"),
+        (["libstdc++.so.6", "GLIBCXX_3.4.24", "CXXABI_1.3.11"], "2.36", "manylinux_2_28_x86_64"),
+        (["libgomp.so.1", "GOMP_4.0", "OMP_1.0"], "2.39", "manylinux_2_28_x86_64"),
+        (["libc.so.6", "GLIBC_2.14"], "2.26", "manylinux_2_26_x86_64"),  # installs on this machine
+        (["libc.so.6", "GLIBC_2.34"], "2.36", "manylinux_2_36_x86_64"),
+        (["libstdc++.so.6", "GLIBCXX_3.4.30"], "2.39", "manylinux_2_39_x86_64"),
+        (["libomp.so.5", "GLIBC_2.14"], "2.36", "linux_x86_64"),
+        (["libasan.so.8", "GLIBC_2.14"], "2.36", "linux_x86_64"),
+    ],
+)
+def test_the_tag_is_what_the_kernel_needs(portable_tag, needed, libc, tag):
+    assert portable_tag(names(*needed), "linux_x86_64", "glibc", libc) == tag
+
+
+def test_the_tag_without_glibc_is_that_of_the_machine(portable_tag):
+    assert portable_tag(names("libc.so"), "linux_x86_64", "", "") == "linux_x86_64"
