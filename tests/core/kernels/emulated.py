@@ -14,7 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from seqcells.kernels import cpu
-from seqcells.kernels.cpu import compiler
+from seqcells.kernels.cpu import compiler, problem
 from seqcells.kernels.cpu.library import MEMBERS, Problem
 
 HERE = Path(__file__).parent
@@ -121,7 +121,7 @@ def merged(ranges):
 
 def use(library, monkeypatch):
     """Run native calls in this library. Records the sizes of the memory that problems refer to."""
-    pointer, encode = Tensor.data_ptr, cpu.encode
+    pointer, encode = Tensor.data_ptr, problem.encode
 
     def data_ptr(tensor):
         at, storage = pointer(tensor), tensor.untyped_storage()
@@ -136,7 +136,7 @@ def use(library, monkeypatch):
         return arrays
 
     monkeypatch.setattr(Tensor, "data_ptr", data_ptr)
-    monkeypatch.setattr(cpu, "encode", encode_and_record)
+    monkeypatch.setattr(problem, "encode", encode_and_record)
     monkeypatch.setattr(cpu.packed, "PANELS", {})  # in the layout of an instruction set
     monkeypatch.setattr(cpu.library, "variant", 0)
     monkeypatch.setattr(cpu.library, "library", lambda: library)

@@ -76,7 +76,7 @@ def test_the_description_names_the_instructions(program, processor, words):
         emulated.use(library, patch)
         torch.set_num_threads(2)
         assert seqcells.backends()["cpu"].endswith(f"NEON, {words}2 threads")
-        assert cpu.instruction_sets() == ["NEON"]
+        assert cpu.library.instruction_sets() == ["NEON"]
     library.close()
 
 
