@@ -106,7 +106,7 @@ def _problem(plan: Plan, reverse: bool, tensors: Tensors) -> Problem:
     inputs, hidden, other, weight_ih, weight_hh, bias_ih, bias_hh = tensors
     problem, shape = Problem.from_buffer_copy(plan.template), inputs.shape
     rows = shape[-2]
-    problem.threads = 1 if library.single_threaded else torch.get_num_threads()
+    problem.threads = library.thread_count()
     problem.reverse = reverse
     problem.steps = 1 if len(shape) == 2 else shape[0]
     problem.batch = rows

@@ -34,7 +34,7 @@ def unavailable() -> str | None:
 def description() -> str:
     """Return the instruction set, the optional instructions in use and the number of threads."""
     instructions = instruction_set()  # loads the library
-    threads = 1 if library.single_threaded else torch.get_num_threads()
+    threads = library.thread_count()
     dots = [f"{name} dot products" for name in library.features()]
     return ", ".join([instructions, *dots, f"{threads} thread{'s' * (threads > 1)}"])
 

@@ -8,6 +8,8 @@ import os
 from ctypes import c_int64
 from pathlib import Path
 
+import torch
+
 from seqcells.equations.program import MOST_PARTS
 
 
@@ -179,6 +181,11 @@ def _error(failed: int, function: str, problem: Problem) -> Exception:
 
 # Whether calls run in one thread: without OpenMP, or in a forked process.
 single_threaded = False
+
+
+def thread_count() -> int:
+    """Return the number of threads of a call."""
+    return 1 if single_threaded else torch.get_num_threads()
 
 
 def _after_fork() -> None:

@@ -100,7 +100,7 @@ def problem_of(call: Call) -> tuple[Problem, list[Any]]:
 
     problem.is_double = inputs.dtype is torch.float64
     problem.narrow, problem.stored = numbers_of(call)
-    problem.threads = 1 if library.single_threaded else torch.get_num_threads()
+    problem.threads = library.thread_count()
     problem.reverse = call.reverse
     problem.steps = call.steps
     problem.batch, problem.hidden_size = call.state[-1].shape

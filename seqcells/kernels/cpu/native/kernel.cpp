@@ -105,7 +105,7 @@ int run_models(const Problem *first_two, int64_t models, Function *function) {
   Plan alone;
   const int64_t rows = first.steps * first.batch;
   divide(first, rows, alone);
-  const int64_t used = alone.groups * (alone.pairs ? 2 : alone.parts);
+  const int64_t used = alone.groups * alone.seats();
   int64_t threads = models < first.threads ? models : first.threads;
   if (used > threads || !is_parallel(first, models * rows)) threads = 1;
   const int64_t together = threads < 2 ? 0 : used < 2 ? models : models / threads * threads;
@@ -163,7 +163,6 @@ PUBLIC int seqcells_backward(const Problem *p, int64_t number) {
   const Variant *variant = supported_variant(number);
   return variant ? run(*p, variant->backward) : 2;
 }
-
 
 // The same for several models in one call. `first_two` points to the problems of the first two.
 PUBLIC int seqcells_forward_models(const Problem *first_two, int64_t models, int64_t number) {
