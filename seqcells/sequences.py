@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from seqcells.compatibility import are_transforms_active
+
 
 def is_host_readable(tensor: Tensor) -> bool:
     """Whether values can be read without synchronisation: on the CPU, not compiled or vmapped."""
     if tensor.device.type != "cpu" or torch.compiler.is_compiling():
         return False
-    return not torch._C._are_functorch_transforms_active()
+    return not are_transforms_active()
 
 
 def time_first(

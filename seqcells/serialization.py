@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import _pytree
+
+from seqcells.compatibility import register_namedtuple
 
 # `Stack` holds its layers in a `ModuleList`.
 CONTAINERS = [nn.ModuleList]
@@ -24,6 +25,4 @@ def register(public: Iterable[Any]) -> None:
     modules = [kind for kind in kinds if issubclass(kind, nn.Module)]
     torch.serialization.add_safe_globals([*CONTAINERS, *modules, *tuples])
     for kind in tuples:
-        if kind in _pytree.SUPPORTED_NODES:  # seqcells is reloaded
-            continue
-        _pytree._register_namedtuple(kind, serialized_type_name=f"seqcells.{kind.__name__}")
+        register_namedtuple(kind)

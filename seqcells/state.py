@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqcells.compatibility import has_autocast
+
 State = Any
 
 
@@ -156,7 +158,7 @@ def autocast(tensor: Tensor) -> bool:
     if tensor.is_cpu:
         return torch.is_autocast_enabled("cpu")
     kind = tensor.device.type
-    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return has_autocast(kind) and torch.is_autocast_enabled(kind)
 
 
 def describe(value: Any) -> str:

@@ -6,9 +6,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils._python_dispatch import _disable_current_modes
 
-from seqcells.equations.catalogue import COMPILED, Kernel, assume_constant, kernel_of
+from seqcells.compatibility import (
+    assume_constant,
+    dispatch_modes,
+    without_functions,
+    without_modes,
+)
+from seqcells.equations.catalogue import COMPILED, Kernel, kernel_of
 from seqcells.equations.dependencies import Dependencies
 from seqcells.equations.program import UntraceableError
 from seqcells.equations.protocol import Recordable, has_matrix
@@ -107,8 +112,8 @@ def _unguarded_read(cell: Recordable) -> str:
 
 @assume_constant
 def _cached_kernel(cell: Recordable) -> tuple[Kernel | None, str]:
-    if torch._C._len_torch_dispatch_stack():  # in an export, tensors are fake
-        with _disable_current_modes(), torch._C.DisableTorchFunction():
+    if dispatch_modes():  # in an export, tensors are fake
+        with without_modes(), without_functions():
             return _cached_kernel(cell)
     recording: Recording | None = RECORDINGS.get(cell)
     if recording is None or not recording.is_valid(cell):

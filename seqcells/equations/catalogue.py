@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
+from seqcells.compatibility import assume_constant
 from seqcells.equations.built_in import PARAMETERS, PROGRAMS
 from seqcells.equations.program import CACHE_SIZE, Program
 from seqcells.equations.step import step_of
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def assume_constant(function: Function) -> Function:
-    """Mark a function that `torch.compile` calls at compile time instead of tracing it.
-
-    Same as `torch.compiler.assume_constant_result`, without importing Dynamo, which takes a second.
-    """
-    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
-    return function
 
 
 class Kernel(NamedTuple):

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+from seqcells.compatibility import TorchDispatchMode, without_modes
 from seqcells.equations.aten import (
     COMPOSITE,
     REARRANGEMENTS,
@@ -107,7 +107,7 @@ class Recorder(TorchDispatchMode):
         if not self.late.isdisjoint(rows):
             raise UntraceableError(f"multiply: expected each gate once, got {names} again")
         self.late |= {*rows}
-        with _disable_current_modes():
+        with without_modes():
             result = operand.new_zeros(operand.shape[0], len(rows) * self.hidden_size)
         self.alive.append(result)
         self.known[id(result)] = [self.write("product", f"h{row}", *source) for row in rows]

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
 
+from seqcells.compatibility import assume_constant
 from seqcells.equations.built_in import PARAMETERS
-from seqcells.equations.catalogue import Kernel, assume_constant
+from seqcells.equations.catalogue import Kernel
 from seqcells.equations.program import MOST_PARTS, Program, UntraceableError
 from seqcells.equations.protocol import (
     Recordable,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.backends.cudnn.rnn import get_cudnn_mode
 
+from seqcells.compatibility import flatten_cudnn_weights
 from seqcells.equations.catalogue import Kernel
 from seqcells.kernels.call import Call
 
@@ -190,7 +191,7 @@ def _flatten_without_biases(
     mode = get_cudnn_mode(call.kernel.name.upper())
     sizes = call.inputs.shape[-1], mode, call.state[-1].shape[1]
     projected = 0 if call.weight_hr is None else call.weight_hr.shape[0]
-    torch._cudnn_rnn_flatten_weight(copies, len(copies), *sizes, projected, 1, False, False)
+    flatten_cudnn_weights(copies, len(copies), *sizes, projected, 1, False, False)
     for n, copy in zip(places, copies):
         flat[n] = copy
     return flat

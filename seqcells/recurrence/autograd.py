@@ -8,13 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqcells.compatibility import (
+    dispatch_modes,
+    function_modes,
+    is_legacy_batched,
+    is_profiled,
+    is_transformed,
+    tracing_state,
+)
 from seqcells.equations.protocol import Weights
 from seqcells.equations.readable import equations_of
 from seqcells.kernels.backend import Backend
 from seqcells.kernels.call import Call
 from seqcells.noise import Noise
 from seqcells.recurrence.choice import own_backend
-from seqcells.recurrence.levels import is_transformed
 from seqcells.recurrence.reference import reference
 from seqcells.recurrence.request import Request
 from seqcells.state import flat_state, form_state
@@ -48,10 +55,7 @@ def readable(call: Call) -> list[Tensor]:
 def is_observed() -> bool:
     """Return whether a mode, a profiler or a tracer observes operators in eager mode."""
     return (
-        torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._len_torch_function_stack() > 0
-        or torch._C._autograd._profiler_enabled()
-        or torch._C._get_tracing_state() is not None
+        dispatch_modes() > 0 or function_modes() > 0 or is_profiled() or tracing_state() is not None
     )
 
 
@@ -123,10 +127,7 @@ def batched(grads: Sequence[Tensor | None]) -> bool:
     """Return whether the gradients are batched: `torch.autograd.grad(is_grads_batched=True)`."""
     if torch.compiler.is_compiling():
         return False
-    for grad in grads:
-        if grad is not None and torch._C._functorch.is_legacy_batchedtensor(grad):
-            return True
-    return False
+    return any(grad is not None and is_legacy_batched(grad) for grad in grads)
 
 
 def readable_backward(

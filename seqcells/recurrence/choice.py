@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seqcells.compatibility import assume_constant, is_transformed, without_transforms
 from seqcells.equations.cache import kernel_for
-from seqcells.equations.catalogue import Kernel, assume_constant, kernel_of
+from seqcells.equations.catalogue import Kernel, kernel_of
 from seqcells.kernels import cpu, cudnn, triton
 from seqcells.kernels.backend import Backend
 from seqcells.kernels.call import Call
-from seqcells.recurrence.levels import are_supported, is_transformed, without_transforms
+from seqcells.recurrence.levels import are_supported
 from seqcells.recurrence.missing_kernel import warn_if_missing
 from seqcells.recurrence.reference import check_equations
 from seqcells.recurrence.request import Request, check_placement

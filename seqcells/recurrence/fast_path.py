@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqcells.compatibility import is_transformed
 from seqcells.kernels.call import Call
 from seqcells.kernels.cpu import library, memory, packed
 from seqcells.kernels.cpu.library import Problem
 from seqcells.recurrence import choice
 from seqcells.recurrence.autograd import differentiated, gradients, is_observed, unobserved
-from seqcells.recurrence.levels import is_transformed
 from seqcells.recurrence.plan import Plan, Tensors, distinct, plan_of
 from seqcells.recurrence.request import Request
 

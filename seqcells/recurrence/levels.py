@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C import _functorch as functorch
-from torch._functorch import autograd_function
-from torch._functorch.pyfunctorch import (
-    retrieve_current_functorch_interpreter,
-    temporarily_clear_interpreter_stack,
+
+from seqcells.compatibility import (
+    GRAD,
+    VMAP,
+    SingleLevelFunction,
+    are_transforms_active,
+    current_transform,
+    dispatch_modes,
+    function_modes,
+    functorch,
+    is_forward_mode,
+    single_level,
+    tracing_state,
+    with_forward_gradients,
 )
-from torch.autograd import forward_ad
-from torch.autograd.function import _SingleLevelFunction
-
-# Allow functions that one reverse-mode differentiation records.
-single_level: Any = vars(autograd_function)["enable_single_level_autograd_function"]
-GRAD, VMAP = functorch.TransformType.Grad, functorch.TransformType.Vmap
-
-
-def is_transformed() -> bool:
-    """Return whether torch.func or forward-mode differentiation transforms the call."""
-    return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
 
 
 def is_reverse() -> bool:
     """Return whether all active transforms are `vmap` or reverse-mode differentiation."""
-    if forward_ad._current_level >= 0:
+    if is_forward_mode():
         return False
     return all(level.key() in (GRAD, VMAP) for level in levels())
 
@@ -37,10 +34,7 @@ def is_reverse() -> bool:
 def are_supported() -> bool:
     """Return whether kernels on the CPU support the transforms, and no mode observes the call."""
     return (
-        is_reverse()
-        and torch._C._len_torch_dispatch_stack() == 0
-        and torch._C._len_torch_function_stack() == 0
-        and torch._C._get_tracing_state() is None
+        is_reverse() and dispatch_modes() == 0 and function_modes() == 0 and tracing_state() is None
     )
 
 
@@ -64,11 +58,6 @@ def requires_grad(tensor: Tensor) -> bool:
     return True
 
 
-def without_transforms() -> AbstractContextManager[Any]:
-    """Return a context without transforms, for tensors that none of them has wrapped."""
-    return temporarily_clear_interpreter_stack()
-
-
 class Rule(torch.autograd.Function):
     """An autograd function of a static value and tensors, with a rule for `vmap`.
 
@@ -86,9 +75,9 @@ class Rule(torch.autograd.Function):
     def run(cls, static: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Return the results of the function under the active transforms."""
         tensors = tuple(map(functorch.unwrap_if_dead, tensors))
-        if not torch._C._are_functorch_transforms_active():
+        if not are_transforms_active():
             return _apply(cls, static, *tensors)
-        level: Any = retrieve_current_functorch_interpreter()
+        level = current_transform()
         if level.key() == GRAD:
             lifted = map(level._cptr.lift, tensors)
             with single_level():
@@ -120,16 +109,16 @@ def _apply(rule: type[Rule], *arguments: Any) -> tuple[Tensor, ...]:
     return results
 
 
-def _at_level(rule: type[Rule]) -> type[_SingleLevelFunction]:
+def _at_level(rule: type[Rule]) -> type[SingleLevelFunction]:
     """Return the rule as a function that one reverse-mode differentiation records."""
 
-    class AtLevel(_SingleLevelFunction):
+    class AtLevel(SingleLevelFunction):
         @staticmethod
         def forward(context: tuple[Any, Any], *tensors: Tensor) -> tuple[Tensor, ...]:
             level, static = context
             number = level.level()
             lower = [functorch._unwrap_for_grad(tensor, number) for tensor in tensors]
-            with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True), level.lower():
+            with torch.enable_grad(), with_forward_gradients(True), level.lower():
                 results = rule.run(static, *lower)
             return tuple(functorch._wrap_for_grad(result, number) for result in results)
 

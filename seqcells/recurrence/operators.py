@@ -27,9 +27,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
-from torch.utils.flop_counter import register_flop_formula
 
+from seqcells.compatibility import (
+    after_autograd,
+    is_forward_mode,
+    is_transformed,
+    register_flop_formulas,
+)
 from seqcells.kernels.backend import Backend
 from seqcells.kernels.call import Call
 from seqcells.kernels.checks import check, check_sizes
@@ -41,7 +45,6 @@ from seqcells.recurrence.autograd import (
     with_backend,
 )
 from seqcells.recurrence.choice import selected
-from seqcells.recurrence.levels import is_transformed
 from seqcells.recurrence.missing_kernel import warn_if_missing
 from seqcells.recurrence.shapes import (
     backward_flops,
@@ -114,7 +117,7 @@ def _runner(arguments: Sequence[Any]) -> tuple[Backend | None, Call]:
 
 def _differentiable(keys: Any, *arguments: Any) -> list[Tensor]:
     call = Call.of(*arguments)
-    if forward_ad._current_level >= 0:
+    if is_forward_mode():
         return readable(call)
     if torch.is_grad_enabled():
         if any(part is not None and part.requires_grad for part in call.noise):
@@ -126,7 +129,7 @@ def _differentiable(keys: Any, *arguments: Any) -> list[Tensor]:
                 check(call)
                 return list(Recurrence.apply(backend, call, *tensors))
             return list(Recurrence.apply(None, call, *tensors))
-    return recurrence.redispatch(keys & torch._C._after_autograd_keyset, *arguments)
+    return recurrence.redispatch(keys & after_autograd, *arguments)
 
 
 def _transformed(*arguments: Any) -> list[Tensor]:
@@ -188,9 +191,11 @@ _OPERATORS: tuple[tuple[str, Callable[..., Any], Callable[..., Any], Callable[..
     ("_train", _forward_train, fake_train, flops),
     ("_backward", _backward_through_time, fake_backward, backward_flops),
 )
-for _name, _kernel, _shapes, _count in _OPERATORS:
-    register_flop_formula(getattr(torch.ops.seqcells, _name))(_count)
+for _name, _kernel, _shapes, _ in _OPERATORS:
     _library.impl(_name, _kernel, "CompositeExplicitAutograd")
     torch.library.register_fake(f"seqcells::{_name}", _shapes, lib=_library)
     for _device in ("cpu", "cuda"):
         torch.library.register_autocast(f"seqcells::{_name}", _device, torch.float32, lib=_library)
+register_flop_formulas(
+    [(getattr(torch.ops.seqcells, name), count) for name, _, _, count in _OPERATORS]
+)

@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from seqcells.compatibility import TensorGuards
 from seqcells.equations.catalogue import Kernel, kernel_of
 from seqcells.kernels import cpu
 from seqcells.kernels.cpu.library import Problem
 from seqcells.kernels.narrow import SCALE_BYTES
-
-TensorGuards: Any = torch._C._dynamo.guards.TensorGuards
 
 # Inputs, hidden state, the other part of the state, weight_ih, weight_hh, bias_ih, bias_hh.
 Tensors = tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor, Tensor | None, Tensor | None]

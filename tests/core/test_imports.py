@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import seqcells
 
 PACKAGE = Path(seqcells.__file__).parent
@@ -16,13 +18,14 @@ ROOT = PACKAGE.parent
 # The parts that each part may import directly; `seqcells` is the public core.
 LEAVES = {"state", "sequences"}
 BELOW = {
-    "state": set(),
-    "sequences": set(),
+    "compatibility": set(),
+    "state": {"compatibility"},
+    "sequences": {"compatibility"},
     "validation": LEAVES,
     "noise": {"validation"},
     "parametrized": set(),
     "ragged": LEAVES,
-    "serialization": set(),
+    "serialization": {"compatibility"},
     "equations": {"noise"},
     "kernels": {"equations"},
     "recurrence": {"kernels"},
@@ -109,6 +112,50 @@ def test_imports_run_one_way():
         if part(name) not in all_below(own) | {own}
     ]
     assert not wrong
+
+
+def private_names_of_torch(tree):
+    """Yield the names that begin with an underscore, or are below one that does."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "torch":
+            paths = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Attribute):
+            paths = [ast.unparse(node)]
+        else:
+            continue
+        for path in paths:
+            first, *rest = path.removeprefix("torch.ops.seqcells.").split(".")
+            if first in ("torch", "forward_ad") and any(
+                name.startswith("_") and not name.startswith("__") for name in rest
+            ):
+                yield path
+
+
+def test_private_names_of_torch_are_in_one_module():
+    """Other versions of torch may lack them (`seqcells.compatibility`)."""
+    core = [path for path in SOURCES if part(dotted(path)) not in ("lab", "adapters", "train")]
+    trees = {dotted(path): ast.parse(path.read_text(encoding="utf-8")) for path in core}
+    found = {name: set(private_names_of_torch(tree)) for name, tree in trees.items()}
+    assert found.pop("seqcells.compatibility")
+    assert {name: names for name, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize("first", ["torch.utils.flop_counter", "seqcells"])
+def test_triton_and_the_flop_counter_are_imported_on_demand(first):
+    result = run(
+        f"import sys, torch; import {first}; import seqcells\n"
+        f"expected = {first != 'seqcells'}\n"
+        "assert ('torch.utils.flop_counter' in sys.modules) is expected\n"
+        "assert expected or 'triton' not in sys.modules\n"
+        "from torch.utils import flop_counter\n"
+        "assert type(flop_counter.__loader__).__module__ != 'seqcells.compatibility'\n"
+        "finders = [f for f in sys.meta_path if type(f).__module__ == 'seqcells.compatibility']\n"
+        "assert not finders\n"
+        "with torch.no_grad(), flop_counter.FlopCounterMode(display=False) as counter:\n"
+        "    seqcells.Recurrent(seqcells.GRUCell(10, 20))(torch.randn(7, 3, 10))\n"
+        "assert counter.get_total_flops() == 2 * 7 * 3 * 3 * 20 * (10 + 20)\n"
+    )
+    assert result.returncode == 0, result.stderr
 
 
 def test_a_cell_imports_no_other_cell():
