@@ -31,6 +31,7 @@ from torch.utils._python_dispatch import _disable_current_modes as without_modes
 __all__ = ["SingleLevelFunction", "TorchDispatchMode", "functorch", "without_modes"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Record = TypeVar("Record", bound=tuple[Any, ...])
 
 # Observers of operators.
 dispatch_modes: Callable[[], int] = torch._C._len_torch_dispatch_stack
@@ -51,6 +52,14 @@ with_forward_gradients: Any = forward_ad._set_fwd_grad_enabled
 
 # The guard of compiled graphs on tensors.
 TensorGuards: Any = torch._C._dynamo.guards.TensorGuards
+
+# Whether Dynamo accepts modules as arguments of functions marked with `assume_constant`.
+_version: Any = torch.__version__
+CONSTANT_MODULES: bool = _version >= (2, 13)
+
+# Precision of float32 products on GPUs. torch 2.9 names it; before, TF32 was on or off.
+_matmul: Any = torch.backends.cuda.matmul
+_names_precision = hasattr(_matmul, "fp32_precision")
 
 # Dispatch keys below autograd.
 after_autograd: Any = torch._C._after_autograd_keyset
@@ -81,6 +90,24 @@ def assume_constant(function: Function) -> Function:
 def has_autocast(device_type: str) -> bool:
     """Return whether devices of a type have autocast. Dynamo of torch 2.9 cannot trace the call."""
     return torch.amp.is_autocast_available(device_type)
+
+
+def allows_tf32() -> bool:
+    """Return whether products of float32 numbers may use TF32 on a GPU."""
+    if not _names_precision:
+        return bool(_matmul.allow_tf32)
+    allowed = _matmul.fp32_precision
+    if allowed == "none":  # not set for products: the general setting applies
+        backends: Any = torch.backends
+        allowed = backends.fp32_precision
+    return bool(allowed == "tf32")
+
+
+def replace(record: Record, **changes: Any) -> Record:
+    """Return a NamedTuple with other fields. Dynamo of torch 2.7 cannot trace `_replace`."""
+    kind: Any = type(record)
+    changed: Record = kind(**{**dict(zip(kind._fields, record)), **changes})
+    return changed
 
 
 def register_namedtuple(kind: type) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from seqcells.compatibility import replace
 from seqcells.state import State, check_dtype, first_tensor, map_state
 from seqcells.validation import check_step
 
@@ -182,8 +183,8 @@ def apply_weight_factor(weights: Any, noise: Noise | None) -> tuple[Any, Noise |
     if noise.weight_hh is not None:
         weight = weights.weight_hh
         _check_part(noise.weight_hh, [weight.shape], weight.dtype, "noise.weight_hh")
-        weights = weights._replace(weight_hh=weights.weight_hh * noise.weight_hh)
-        noise = noise._replace(weight_hh=None)
+        weights = replace(weights, weight_hh=weights.weight_hh * noise.weight_hh)
+        noise = replace(noise, weight_hh=None)
     return weights, None if all(part is None for part in noise) else noise
 
 
@@ -215,7 +216,7 @@ def _check_zone(zone: State, steps: int, state: State, name: str) -> None:
         raise TypeError(f"{name}: expected a tuple of {len(state)}, got {type(zone).__name__}")
     if len(zone) != len(state):
         raise ValueError(f"{name}: expected {len(state)} parts, got {len(zone)}")
-    fields = getattr(state, "_fields", range(len(state)))
+    fields = getattr(type(state), "_fields", range(len(state)))
     for part, own, field in zip(zone, state, fields):
         _check_zone(part, steps, own, f"{name}.{field}")
 

@@ -277,5 +277,5 @@ def is_fusible(cell: Any) -> bool:
         return False
     if not isinstance(cell, Modifier):
         return has_standard_forward(cell)
-    standard = type(cell).forward is Modifier.forward and "forward" not in vars(cell)
+    standard = type(cell).forward is Modifier.forward and "forward" not in cell.__dict__
     return standard and is_fusible(cell.cell)

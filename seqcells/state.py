@@ -110,7 +110,7 @@ def conform_state(state: State, expected: State, name: str = "state") -> State:
         raise ValueError(
             f"{name}: expected {len(expected)} parts, got {len(state)}; pass {describe(expected)}"
         )
-    names = getattr(expected, "_fields", range(len(expected)))
+    names = getattr(type(expected), "_fields", range(len(expected)))
     return rebuild(
         expected,
         [

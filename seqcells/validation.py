@@ -206,7 +206,7 @@ def _refuse_gates(cell: Any, gates: Any, names: Sequence[str], shape: tuple[int,
 
 def _method(cell: Any) -> str:
     """Return the name of the method that returned a step's result."""
-    own = not cell.step.__module__.startswith("seqcells.")
+    own = not type(cell).step.__module__.startswith("seqcells.")
     return f"{type(cell).__name__}.{'step' if own else 'activate'}"
 
 

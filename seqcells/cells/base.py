@@ -136,7 +136,7 @@ class GatedCell(Cell):
         kernel = self.kernel
         if kernel is None:
             return None
-        kind, own = type(self), vars(self)
+        kind, own = type(self), self.__dict__
         from_inputs, activate, step, output = kind._kernel_methods
         if (
             kind.from_inputs is from_inputs

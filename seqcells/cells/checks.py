@@ -153,6 +153,6 @@ def check_share(share: float, name: str) -> None:
 def overridden_method(cell: Any, base: type, names: Sequence[str]) -> str | None:
     """Return the first of these methods that the class or the instance overrides, or None."""
     for name in names:
-        if getattr(type(cell), name) is not getattr(base, name) or name in vars(cell):
+        if getattr(type(cell), name) is not getattr(base, name) or name in cell.__dict__:
             return name
     return None

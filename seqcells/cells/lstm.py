@@ -108,7 +108,7 @@ class LSTMCell(GatedCell):
     ) -> tuple[LSTMState, tuple[Tensor, ...]]:
         state, gates = super().step(weights, from_input, state, noise)
         if weights.weight_hr is not None:
-            state = state._replace(hidden=F.linear(state.hidden, weights.weight_hr))
+            state = LSTMState(F.linear(state.hidden, weights.weight_hr), state.cell)
         return state, gates
 
     def to_concatenated(self) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from seqcells.compatibility import (
+    CONSTANT_MODULES,
     assume_constant,
     dispatch_modes,
     without_functions,
@@ -57,8 +58,11 @@ def kernel_for(cell: Recordable) -> tuple[Kernel | None, str]:
     The cell is recorded on its first run, and again after a value that its `activate` reads has
     changed (`equations.dependencies`). Cells whose reads cannot be followed are not recorded.
     """
+    compiling = torch.compiler.is_dynamo_compiling()
+    if compiling and not CONSTANT_MODULES:
+        return None, "torch.compile finds kernels of such cells from torch 2.13 on"
     kernel, reason = _cached_kernel(cell)
-    if kernel is not None and torch.compiler.is_dynamo_compiling():
+    if kernel is not None and compiling:
         if reason := _unguarded_read(cell):
             return None, reason
         _guard_reads(cell)

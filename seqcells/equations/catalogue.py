@@ -45,9 +45,8 @@ class Kernel(NamedTuple):
     rows: int = 0
     precision: str = ""
 
-    @property
     def argument(self) -> str:
-        """The argument `kernel` of the operators of `torch.ops.seqcells`."""
+        """Return the argument `kernel` of the operators of `torch.ops.seqcells`."""
         return " ".join(part for part in (self.backend, self.precision, self.name) if part)
 
     @property

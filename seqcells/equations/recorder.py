@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -202,6 +203,8 @@ class Recorder(TorchDispatchMode):
         source, *rest = operands
         if target in (aten.clone.default, aten.alias.default):
             return source
+        if target is aten.slice.Tensor and _is_whole(*rest):  # torch 2.7 records `[:]`
+            return source
         if target is aten.cat.default:
             self.along_units(args[0][0], rest[0] if rest else 0)
             return source
@@ -237,6 +240,11 @@ class Recorder(TorchDispatchMode):
             raise UntraceableError(
                 f"activate: expected an operation along the units, got dimension {dim}"
             )
+
+
+def _is_whole(dim: int = 0, begin: int | None = None, end: int | None = None, *step: int) -> bool:
+    """Return whether a slice takes all of a dimension, whatever its size."""
+    return not begin and (end is None or end == sys.maxsize) and step in ((), (1,))
 
 
 def _constant(number: Any) -> str:

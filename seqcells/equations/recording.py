@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from seqcells.compatibility import assume_constant
+from seqcells.compatibility import assume_constant, replace
 from seqcells.equations.built_in import PARAMETERS
 from seqcells.equations.catalogue import Kernel
 from seqcells.equations.program import MOST_PARTS, Program, UntraceableError
@@ -106,8 +106,8 @@ def kernel_weights(
             value = weights.weight_ih.new_zeros(count * cell.hidden_size, dtype=dtype)
         rows.append(value.reshape(-1, cell.hidden_size).to(dtype))
     if not has_matrix(cell):
-        weights = weights._replace(weight_hh=None)
-    return weights._replace(parameters=torch.cat(rows) if rows else None)
+        weights = replace(weights, weight_hh=None)
+    return replace(weights, parameters=torch.cat(rows) if rows else None)
 
 
 @assume_constant

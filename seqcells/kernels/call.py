@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
+from seqcells.compatibility import replace
 from seqcells.equations.catalogue import Kernel, kernel_of
 from seqcells.kernels.narrow import columns, is_narrow
 
@@ -55,10 +56,9 @@ class Call(NamedTuple):
         """Return the call with these arguments of an operator."""
         return cls(kernel_of(kernel), *parts)
 
-    @property
     def arguments(self) -> tuple[Any, ...]:
-        """The arguments of an operator for this call."""
-        return (self.kernel.argument, *self[1:])
+        """Return the arguments of an operator for this call."""
+        return (self.kernel.argument(), *tuple(self)[1:])
 
     def is_narrow_matrix(self, tensor: Tensor) -> bool:
         """Whether a tensor is one of the matrices, stored in fewer bits than the inputs."""
@@ -67,8 +67,7 @@ class Call(NamedTuple):
             return False
         return any(tensor is matrix for matrix in matrices) and is_narrow(tensor, dtype)
 
-    @property
-    def single(self) -> bool:
+    def is_single(self) -> bool:
         """Whether this is one step, without a time dimension."""
         return self.inputs.dim() == 2 and self.batch_sizes is None
 
@@ -126,7 +125,7 @@ class Call(NamedTuple):
 
     def with_time(self) -> Self:
         """Return a single step as a sequence of one step."""
-        return self._replace(inputs=self.inputs.unsqueeze(0)) if self.single else self
+        return replace(self, inputs=self.inputs.unsqueeze(0)) if self.is_single() else self
 
 
 def time_stride(noise: Tensor | None) -> int:

@@ -81,11 +81,11 @@ def forward(call: Call, *, train: bool) -> list[Any]:
     if train:
         graph = Graph.of(sequence)
         results = [part.detach() for part in graph.results]
-        return [*(results[1:] if call.single else results), graph]
+        return [*(results[1:] if call.is_single() else results), graph]
     results = compute(
         _replace_tensors(sequence, flatten_weights(sequence, sequence.tensors)), False
     )
-    return results[1:] if call.single else results
+    return results[1:] if call.is_single() else results
 
 
 def backward(
@@ -96,7 +96,7 @@ def backward(
     wanted: Sequence[bool],
 ) -> list[Tensor | None]:
     """Return the gradients of `call.tensors`."""
-    if not call.single:
+    if not call.is_single():
         return saved.gradients(grads, wanted)
     grad_inputs, *others = saved.gradients([None, *grads], wanted)
     return [None if grad_inputs is None else grad_inputs.squeeze(0), *others]

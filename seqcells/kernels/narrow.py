@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seqcells.compatibility import replace
 from seqcells.equations.protocol import Weights
 
 SCALE_BYTES = 4
@@ -49,7 +50,7 @@ def widened(weights: Weights, dtype: torch.dtype) -> Weights:
         for name in MATRICES
         if (weight := getattr(weights, name)) is not None
     }
-    return weights._replace(**wide)
+    return replace(weights, **wide)
 
 
 def float_like(module: nn.Module, name: str) -> Tensor:

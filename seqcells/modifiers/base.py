@@ -118,7 +118,7 @@ def innermost(cell: Any) -> Any:
 def has_standard_forward(cell: Any) -> bool:
     """Whether this is a gated cell that does not override `forward`, and so accepts noise."""
     forward = type(cell).forward if isinstance(cell, GatedCell) else None
-    return forward is GatedCell.forward and "forward" not in vars(cell)
+    return forward is GatedCell.forward and "forward" not in cell.__dict__
 
 
 def state_factory(cell: Any) -> Callable[..., State] | None:

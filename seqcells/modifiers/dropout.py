@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from seqcells.cells.checks import check_share
+from seqcells.compatibility import replace
 from seqcells.modifiers.base import Modifier, bernoulli_like, innermost, unsupported_reason
 from seqcells.noise import Noise
 from seqcells.state import State, first_tensor
@@ -33,7 +34,7 @@ class _Dropout(Modifier):
         ones = self.ones(state, steps)
         if self.share < 1:
             ones = ones / (1 - self.share)
-        return Noise()._replace(**{self.field: ones * bernoulli_like(ones, 1 - self.share)})
+        return replace(Noise(), **{self.field: ones * bernoulli_like(ones, 1 - self.share)})
 
     def ones(self, state: State, steps: int) -> Tensor:
         """Return ones with the shape, dtype and device of the mask."""

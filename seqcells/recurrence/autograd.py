@@ -14,6 +14,7 @@ from seqcells.compatibility import (
     is_legacy_batched,
     is_profiled,
     is_transformed,
+    replace,
     tracing_state,
 )
 from seqcells.equations.protocol import Weights
@@ -46,7 +47,7 @@ def readable(call: Call) -> list[Tensor]:
         call.cells,
     )
     outputs, final = reference(request)
-    if call.single:
+    if call.is_single():
         return flat_state(final)
     first, *rest = flat_state(outputs)
     return [first, *flat_state(final), *rest]
@@ -63,7 +64,7 @@ def with_backend(backend: Backend, call: Call) -> Call:
     """Return the call with a kernel that names the backend, unless it is the device's own."""
     if own_backend(call.inputs) == backend.NAME:
         return call
-    return call._replace(kernel=call.kernel._replace(backend=backend.NAME))
+    return replace(call, kernel=replace(call.kernel, backend=backend.NAME))
 
 
 class Recurrence(torch.autograd.Function):
@@ -72,7 +73,7 @@ class Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, backend: Backend | None, call: Call, *_: Tensor) -> tuple[Tensor, ...]:
         if backend is None:
-            *results, saved = torch.ops.seqcells._train(*call.arguments)
+            *results, saved = torch.ops.seqcells._train(*call.arguments())
         else:
             *results, saved = backend.forward(call, train=True)
         ctx.set_materialize_grads(False)
@@ -103,13 +104,15 @@ def gradients(
         return readable_backward(call, grads, wanted, torch.is_grad_enabled())
     if backend is not None and (not isinstance(saved, Tensor) or unobserved(grads)):
         return backend.backward(call, grads, outputs, saved, wanted)
-    if call.single:
+    if call.is_single():
         return readable_backward(call, grads, wanted, create_graph=False)
     if backend is not None:
         call = with_backend(backend, call)
     parts = len(call.state)
     weights = any(wanted[1 + parts : 7 + parts])
-    found = torch.ops.seqcells._backward(grads, *call.arguments, outputs, saved, wanted[0], weights)
+    found = torch.ops.seqcells._backward(
+        grads, *call.arguments(), outputs, saved, wanted[0], weights
+    )
     return [grad if want else None for grad, want in zip(found, wanted)]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seqcells.compatibility import assume_constant, is_transformed, without_transforms
+from seqcells.compatibility import assume_constant, is_transformed, replace, without_transforms
 from seqcells.equations.cache import kernel_for
 from seqcells.equations.catalogue import Kernel, kernel_of
 from seqcells.kernels import cpu, cudnn, triton
@@ -139,11 +139,11 @@ def choose(request: Request, precision: str = "") -> Choice:
     cell, inputs = request.cell, request.inputs
     compiling, casts = torch.compiler.is_compiling(), autocast(inputs)
     slower = compiling or casts or not inputs.is_cpu or inputs.dtype in REDUCED
-    if request.single and slower and _requested == "auto" and not request.quantized:
+    if request.is_single() and slower and _requested == "auto" and not request.is_quantized():
         return LOOP
     transforms = not compiling and is_transformed()
     every_step = transforms and (
-        request.single or request.quantized or not inputs.is_cpu or not are_supported()
+        request.is_single() or request.is_quantized() or not inputs.is_cpu or not are_supported()
     )
     kernel: Kernel | None
     if (name := cell.built_in_kernel()) is not None:
@@ -176,7 +176,7 @@ def choose(request: Request, precision: str = "") -> Choice:
     if name == "cpu" and inputs.dtype is torch.float16:
         return None, None, (torch.float32, ""), False
     if name == "cpu" and precision:
-        call = call._replace(kernel=kernel_of(f"{precision} {call.kernel.name}"))
+        call = replace(call, kernel=kernel_of(f"{precision} {call.kernel.name}"))
     return BACKENDS[name], call, None, compiling
 
 
@@ -203,7 +203,7 @@ def _recorded_kernel(cell: Any) -> tuple[Kernel | None, str]:
     """Return the kernel of a cell that is not built in, or None and the reason."""
     kernel, reason = kernel_for(cell)
     native = _requested == "auto" and cell._any_parameter().device.type != "cuda"
-    if kernel is not None and native and _missing("cpu", kernel.argument):
+    if kernel is not None and native and _missing("cpu", kernel.argument()):
         kernel = kernel.interpreted()  # there is no compiler
     return kernel, reason
 
@@ -213,7 +213,7 @@ def _compiled_backend(call: Call) -> str:
     own = own_backend(call.inputs)
     if _requested not in ("auto", own):
         refuse(f"a compiled graph of these tensors runs on {own!r}")
-    refuse(_missing(own, call.kernel.argument))
+    refuse(_missing(own, call.kernel.argument()))
     return own
 
 

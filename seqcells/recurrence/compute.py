@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from seqcells.compatibility import replace
 from seqcells.noise import apply_weight_factor
 from seqcells.recurrence import operators
 from seqcells.recurrence.choice import choose, is_faster_without_kernel
@@ -50,8 +51,8 @@ def compute(request: Request, precision: str = "") -> tuple[State, State]:
     if request.noise is not None:
         _check_weight_noise(request)
         weights, noise = apply_weight_factor(request.weights, request.noise)
-        request = request._replace(weights=weights, noise=noise)
-    if request.weights.weight_ih.dtype is not request.inputs.dtype and request.quantized:
+        request = replace(request, weights=weights, noise=noise)
+    if request.weights.weight_ih.dtype is not request.inputs.dtype and request.is_quantized():
         _check_inference(request)
     backend, call, conversion, compiling = choose(request, precision)
     if conversion is not None:
@@ -60,7 +61,7 @@ def compute(request: Request, precision: str = "") -> tuple[State, State]:
         check_placement(request)
         return reference(request)
     results = operators.run(backend, call, compiling)
-    if call.single:
+    if call.is_single():
         final = form_state(request.state, results)
         return (final if request.all_states else results[0]), final
     parts = len(call.state)
@@ -75,13 +76,13 @@ def _brief_step(request: Request) -> tuple[State, State]:
     built_in = request.cell.built_in_kernel() is not None
     if request.inputs.dim() == 2:
         return reference(request, built_in)
-    outputs, final = reference(request._replace(inputs=request.inputs[0]), built_in)
+    outputs, final = reference(replace(request, inputs=request.inputs[0]), built_in)
     return torch.stack((outputs,)), final  # a copy: results share no memory
 
 
 def _check_weight_noise(request: Request) -> None:
     """Raise a ValueError for noise on quantized weights, whose numbers are not the weights."""
-    if request.quantized and request.noise is not None and request.noise.weight_hh is not None:
+    if request.is_quantized() and request.noise is not None and request.noise.weight_hh is not None:
         raise ValueError(
             "noise.weight_hh: expected none with quantized weights, got a factor; call .eval(), or "
             "use the module before quantize()"

@@ -84,8 +84,8 @@ def run(backend: Backend, call: Call, compiling: bool) -> list[Tensor]:
     if not compiling and is_transformed():
         return run_transformed(call)
     if compiling or is_observed():
-        results = recurrence(*with_backend(backend, call.with_time()).arguments)
-        return results[1:] if call.single else results
+        results = recurrence(*with_backend(backend, call.with_time()).arguments())
+        return results[1:] if call.is_single() else results
     check_sizes(call)
     if not torch.is_grad_enabled():
         return backend.forward(call, train=False)

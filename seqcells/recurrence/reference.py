@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqcells.compatibility import replace
 from seqcells.noise import Noise, coefficients_with_noise, step_with_noise
 from seqcells.recurrence.loop import cached_parametrizations, loop
 from seqcells.recurrence.request import Request
@@ -27,7 +28,7 @@ def reference(request: Request, validated: bool = False) -> tuple[State, State]:
     """
     request = request.widened()
     cell, state = request.cell, request.state
-    if request.single:
+    if request.is_single():
         from_input = cell.from_inputs(request.weights, request.inputs)
         noise = request.noise
         final, gates = step_with_noise(cell, request.weights, from_input, state, noise, validated)
@@ -110,5 +111,5 @@ def _packed(request: Request) -> tuple[State, State]:
     sizes: Any = request.batch_sizes
     lengths = packed_lengths(sizes).to(request.inputs.device)
     padded = unpack(request.inputs, lengths, len(sizes))
-    outputs, final = reference(request._replace(inputs=padded, lengths=lengths, batch_sizes=None))
+    outputs, final = reference(replace(request, inputs=padded, lengths=lengths, batch_sizes=None))
     return map_state(lambda part: pack(part, lengths), outputs), final

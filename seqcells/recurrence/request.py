@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
+from seqcells.compatibility import replace
 from seqcells.equations.protocol import Weights
 from seqcells.kernels.narrow import is_narrow, widened
 from seqcells.noise import Noise
@@ -93,24 +94,23 @@ class Request(NamedTuple):
     reverse: bool = False
     all_states: bool = False
 
-    @property
-    def single(self) -> bool:
+    def is_single(self) -> bool:
         """Whether this is one step, without a time dimension."""
         return self.inputs.dim() == 2 and self.batch_sizes is None
 
-    @property
-    def quantized(self) -> bool:
+    def is_quantized(self) -> bool:
         """Whether the matrices are stored in fewer bits than the inputs."""
         return self.weights is not None and is_narrow(self.weights.weight_ih, self.inputs.dtype)
 
     def widened(self) -> Self:
         """Return the request without narrow matrices."""
-        return self._replace(weights=widened(self.weights, self.inputs.dtype))
+        return replace(self, weights=widened(self.weights, self.inputs.dtype))
 
     def map(self, convert: Callable[[Tensor], Tensor]) -> Self:
         """Return the request with weights, inputs, states and noise converted."""
         weights: Any = [part if part is None else convert(part) for part in self.weights]
-        return self._replace(
+        return replace(
+            self,
             weights=Weights(*weights),
             inputs=convert(self.inputs),
             state=map_state(convert, self.state),

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqcells.compatibility import replace
 from seqcells.equations.catalogue import Kernel
 from seqcells.equations.heads import full_matrix
 from seqcells.equations.protocol import Weights, factor_of
@@ -49,7 +50,7 @@ def _whole_heads(weights: Weights, inputs: Tensor, units: int, heads: int) -> We
         return weights
     if inputs.is_cpu and columns(weight) % 16 == 0:
         return weights
-    return weights._replace(weight_hh=full_matrix(weight, units))
+    return replace(weights, weight_hh=full_matrix(weight, units))
 
 
 def _for_rows(parts: list[Tensor], rows: int) -> list[Tensor]:

@@ -50,7 +50,7 @@ def test_exported_program_with_late_products(backend):
     cells = [Staged(3, 4), seqcells.LEMCell(4, 4), SeveralAtOnce(4, 5), seqcells.RHNCell(5, 4)]
     module = Outputs(seqcells.Stack([*cells, seqcells.RHNCell(4, 4, depth=2)]).eval())
     inputs, file = torch.randn(6, 2, 3), io.BytesIO()
-    torch.export.save(torch.export.export(module, (inputs,)), file)
+    torch.export.save(torch.export.export(module, (inputs,), strict=False), file)
     file.seek(0)
     program = torch.export.load(file)
     assert "inputs 2" in str(program.graph)

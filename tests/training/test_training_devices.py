@@ -18,6 +18,7 @@ def machine(monkeypatch):
     """Return a function that fakes accelerators and the environment of `torchrun`."""
 
     def fake(kind, count, local_rank=None):
+        monkeypatch.setattr("torch.accelerator.is_available", lambda: count > 0)
         monkeypatch.setattr("torch.accelerator.device_count", lambda: count)
         monkeypatch.setattr("torch.accelerator.current_accelerator", lambda: torch.device(kind))
         monkeypatch.setenv("WORLD_SIZE", "1" if local_rank is None else "4")

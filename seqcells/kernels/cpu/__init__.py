@@ -102,7 +102,7 @@ def new_results(call: Call, train: bool, models: Sequence[int] = ()) -> list[Ten
     """Return empty results of a forward pass, of all models if `models` is their number."""
     inputs, rows = call.inputs, call.inputs.shape[:-1]
     results = [part.new_empty(*models, *part.shape) for part in call.state]
-    if not call.single:
+    if not call.is_single():
         results.insert(0, inputs.new_empty(*models, *rows, call.state[0].shape[1]))
     if call.cells:
         results += [inputs.new_empty(*models, *rows, part.shape[1]) for part in call.state[1:]]

@@ -35,7 +35,7 @@ def forward_problem(
 ) -> tuple[Problem, list[Any]]:
     """Return a forward pass that writes to `results`, and objects to keep alive during the call."""
     problem, references = problem_of(call)
-    final = list(results if call.single else results[1:])
+    final = list(results if call.is_single() else results[1:])
     problem.outputs = results[0].data_ptr()  # of a single step, the final state
     parts = len(call.state)
     _set(problem, "final_state", final[:parts])
@@ -57,7 +57,7 @@ def backward_problem(
     problem, references = problem_of(call)
     dense = [part if part is None else part.to(saved.dtype) for part in grads]
     references.append(dense)
-    if not call.single:
+    if not call.is_single():
         upstream, *dense = dense
         if upstream is not None and (upstream.dim() < 3 or upstream.stride(-1) != 1):
             upstream = upstream.contiguous()
@@ -120,7 +120,7 @@ def problem_of(call: Call) -> tuple[Problem, list[Any]]:
         inputs = dense(inputs)
     if steps is None:
         problem.input_row = inputs.stride(-2)
-        problem.input_step = 0 if call.single else inputs.stride(0)
+        problem.input_step = 0 if call.is_single() else inputs.stride(0)
     problem.inputs = inputs.data_ptr()
     for name in _WEIGHTS:
         if (weight := getattr(call, name)) is not None:

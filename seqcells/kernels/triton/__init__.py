@@ -81,7 +81,7 @@ def forward(call: Call, *, train: bool) -> list[Tensor]:
     from seqcells.kernels.triton import launch  # imports Triton, so only on use
 
     results = launch.forward(call.with_time(), train)
-    return results[1:] if call.single else results
+    return results[1:] if call.is_single() else results
 
 
 def backward(
@@ -94,7 +94,7 @@ def backward(
     """Return the gradients of `call.tensors`."""
     from seqcells.kernels.triton import launch
 
-    if not call.single:
+    if not call.is_single():
         return launch.backward(call, grads, outputs, saved, wanted)
     grad_inputs, *grads = launch.backward(
         call.with_time(), [None, *grads], outputs.unsqueeze(0), saved, wanted

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from seqcells.compatibility import allows_tf32
 from seqcells.kernels.call import Call
 from seqcells.kernels.triton.availability import interprets
 from seqcells.kernels.triton.functors import Functor
@@ -149,11 +150,7 @@ def splits_factors(dtype: torch.dtype) -> bool:
     """Return whether products split each factor in two: in float32 if TF32 is not allowed."""
     if dtype != torch.float32 or torch.version.hip:
         return False
-    backends: Any = torch.backends
-    allowed = backends.cuda.matmul.fp32_precision
-    if allowed == "none":  # not set for products: the general setting applies
-        allowed = backends.fp32_precision
-    return allowed != "tf32"
+    return not allows_tf32()
 
 
 def precision(dtype: torch.dtype, are_split: bool) -> str:

@@ -19,13 +19,14 @@ def device_of(config: TrainingConfig) -> torch.device:
         ValueError: this machine does not have the device, or the device does not support
             `training.precision` or several processes.
     """
-    accelerators = torch.accelerator.device_count()
+    available = torch.accelerator.is_available()  # torch 2.7 counts no devices without a driver
+    accelerators = torch.accelerator.device_count() if available else 0
     kind = torch.accelerator.current_accelerator().type if accelerators else "cpu"
     automatic = "cuda" if kind == "cuda" else "cpu"  # other accelerators have no fused kernels
     device = torch.device(automatic if config.device == "auto" else config.device)
     key, got = "training.device", config.device
-    available = "auto or cpu" if kind == "cpu" else f"auto, cpu or {kind}"
-    expected = f"{available}, the devices of this machine"
+    names = "auto or cpu" if kind == "cpu" else f"auto, cpu or {kind}"
+    expected = f"{names}, the devices of this machine"
     check_setting(device.type in ("cpu", kind), key, expected, got)
     supported = config.precision != "float16" or device.type in GRAD_SCALER_DEVICES
     expected = f"float32 or bfloat16 on {device.type}"

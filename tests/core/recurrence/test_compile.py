@@ -30,6 +30,10 @@ MODELS = {
 }
 
 
+def with_data(packed, data):
+    return PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
+
+
 class Reader(nn.Module):
     """A user's model around a recurrence."""
 
@@ -39,9 +43,8 @@ class Reader(nn.Module):
 
     def forward(self, inputs, lengths=None):
         if isinstance(inputs, PackedSequence):
-            packed = PackedSequence(self.embed(inputs.data), *inputs[1:])
-            outputs, state = self.recurrence(packed)
-            return PackedSequence(self.head(outputs.data), *outputs[1:]), state
+            outputs, state = self.recurrence(with_data(inputs, self.embed(inputs.data)))
+            return with_data(outputs, self.head(outputs.data)), state
         outputs, state = self.recurrence(self.embed(inputs), lengths=lengths)
         return self.head(outputs), state
 

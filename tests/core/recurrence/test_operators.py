@@ -102,11 +102,11 @@ def with_noise(call):
 @pytest.mark.parametrize("form", ["lengths_resets_reverse", "packed"])
 def test_opcheck_accepts_noise_and_all_states(form):
     call = with_noise(operators.Call.of(*arguments("lstm", form, grad=True)))
-    opcheck(operators.recurrence, call.arguments)
+    opcheck(operators.recurrence, call.arguments())
     call = with_noise(operators.Call.of(*arguments("lstm", form)))
-    *results, saved = torch.ops.seqcells._train(*call.arguments)
+    *results, saved = torch.ops.seqcells._train(*call.arguments())
     ends = [torch.randn_like(part) for part in results]
-    rest = (ends, *call.arguments, results[0], saved, True, True)
+    rest = (ends, *call.arguments(), results[0], saved, True, True)
     opcheck(torch.ops.seqcells._backward.default, rest, test_utils=CHECKS)
 
 
@@ -126,7 +126,7 @@ def test_an_unused_weight_has_a_gradient_of_zero(monkeypatch):
     call = operators.Call.of(*arguments("lstm", "padded", grad=True))
     weight = torch.full_like(call.weight_ih, float("inf")).requires_grad_()
     call = call._replace(inputs=call.inputs.detach()[:0].requires_grad_(), weight_ih=weight)
-    operators.recurrence(*call.arguments)[1].sum().backward()
+    operators.recurrence(*call.arguments())[1].sum().backward()
     assert not weight.grad.any()
 
 
@@ -140,7 +140,7 @@ def test_noise_has_gradients():
     sources = [part for part in (*call.tensors, *call.noise) if part is not None]
     for run in (operators.recurrence, lambda *given: operators.run(cpu, call, False)):
         grads = []
-        for results in (run(*call.arguments), operators.readable(call)):
+        for results in (run(*call.arguments()), operators.readable(call)):
             grads.append(torch.autograd.grad(sum(part.sin().sum() for part in results), sources))
         close(*grads)
 
@@ -149,7 +149,7 @@ def test_noise_has_gradients():
 def test_results_and_gradients_equal_the_readable_loop(kind, form):
     call = operators.Call.of(*arguments(kind, form, grad=True))
     sources = [part for part in call.tensors if part is not None]
-    found, expected = operators.recurrence(*call.arguments), operators.readable(call)
+    found, expected = operators.recurrence(*call.arguments()), operators.readable(call)
     close(found, expected)
     upstream = [torch.randn_like(part) for part in found]
     close(
@@ -170,7 +170,7 @@ def test_each_gradient_alone_equals_the_readable_loop(kind, form):
         tensors[number].requires_grad_()
         layout, given = call.split()
         one = operators.Call.join(layout, [*tensors, *given[len(tensors) :]])
-        found, expected = operators.recurrence(*one.arguments), operators.readable(one)
+        found, expected = operators.recurrence(*one.arguments()), operators.readable(one)
         for result, other in zip(found, expected):
             (gradient,) = torch.autograd.grad(
                 result.square().sum(), tensors[number], allow_unused=True, retain_graph=True
@@ -190,7 +190,7 @@ def test_transforms_equal_those_of_the_readable_loop(kind, form):
     along = torch.randn_like(call.inputs)
 
     def value(run, inputs):
-        return sum(part.square().sum() for part in run(*call._replace(inputs=inputs).arguments))
+        return sum(part.square().sum() for part in run(*call._replace(inputs=inputs).arguments()))
 
     def transformed(run):
         def of_inputs(inputs):
@@ -205,7 +205,7 @@ def test_transforms_equal_those_of_the_readable_loop(kind, form):
         first = torch.autograd.grad(of_inputs(leaf), leaf, create_graph=True)[0]
         yield torch.autograd.grad(first, leaf, torch.stack([first, along]), is_grads_batched=True)
         leaf = call.inputs.clone().requires_grad_()
-        outputs = run(*call._replace(inputs=leaf).arguments)[0]
+        outputs = run(*call._replace(inputs=leaf).arguments())[0]
         upstream, moving = torch.stack([outputs.detach().cos(), outputs.detach().sin()])
 
         def backward(upstream):
@@ -253,14 +253,14 @@ def spoilt(call):
 @pytest.mark.parametrize("kind", CLASSIC)
 def test_sizes_that_do_not_fit_raise(kind):
     call = operators.Call.of(*arguments(kind, "lengths_resets"))
-    operators.recurrence(*call.arguments)
+    operators.recurrence(*call.arguments())
     for spoiled in spoilt(call):
         with pytest.raises(ValueError, match=r"expected .*got"):
-            operators.recurrence(*spoiled.arguments)
+            operators.recurrence(*spoiled.arguments())
     packed = operators.Call.of(*arguments(kind, "packed"))
     for sizes in ([3, 2, 2], [3, 2, 3], [4, 2, 1, 1], [2, 3, 2, 1], [], [3, 3, 3, -1]):
         with pytest.raises(ValueError, match=r"batch_sizes: expected .*got"):
-            operators.recurrence(*packed._replace(batch_sizes=torch.tensor(sizes)).arguments)
+            operators.recurrence(*packed._replace(batch_sizes=torch.tensor(sizes)).arguments())
 
 
 @pytest.mark.skipif(cpu.unavailable() is not None, reason="no native code here")
