@@ -126,7 +126,7 @@ def _conform_returned(cell: Any, new: Any, state: State, rows: int, field: str =
         return new
     if not isinstance(new, (tuple, list)) or len(new) != len(state):
         raise TypeError(f"{where} as {describe(state)}, got {describe(new)}; {_example(cell)}")
-    names = getattr(state, "_fields", range(len(state)))
+    names = getattr(type(state), "_fields", range(len(state)))
     parts = [
         _conform_returned(cell, part, before, rows, f"{field}.{name}")
         for part, before, name in zip(new, state, names)

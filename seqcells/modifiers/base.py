@@ -197,7 +197,7 @@ def resolve_noise(cell: Any, given: Noise | None, state: State, steps: int) -> N
     if state is None:
         raise TypeError(missing_state_message(cell))
     if not torch.compiler.is_compiling():
-        for field in given._fields:
+        for field in type(given)._fields:
             if getattr(given, field) is not None and (reason := unsupported_reason(cell, field)):
                 raise TypeError(f"noise.{field}: {reason}")
     hidden = getattr(cell, "output", first_tensor)(state).shape

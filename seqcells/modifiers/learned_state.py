@@ -58,5 +58,5 @@ def _names(state: State, name: str) -> list[str]:
     """Return a parameter name for each tensor of the state, from its field names or indices."""
     if isinstance(state, Tensor):
         return [name]
-    fields = getattr(state, "_fields", range(len(state)))
+    fields = getattr(type(state), "_fields", range(len(state)))
     return [leaf for part, field in zip(state, fields) for leaf in _names(part, f"{name}_{field}")]

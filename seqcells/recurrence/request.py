@@ -57,7 +57,7 @@ def _named_parts(name: str, state: State) -> list[tuple[str, Any]]:
     """Return each tensor of a state with its name."""
     if not isinstance(state, (tuple, list)):
         return [(name, state)]
-    fields = getattr(state, "_fields", range(len(state)))
+    fields = getattr(type(state), "_fields", range(len(state)))
     pairs = zip(fields, state)
     return [part for field, value in pairs for part in _named_parts(f"{name}.{field}", value)]
 

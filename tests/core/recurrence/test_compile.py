@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import seqcells
 from seqcells import Recurrent
+from tests.versions import since
 
 I, H = 4, 6  # noqa: E741
 SHAPES = [(10, 3), (50, 3), (7, 5), (12, 2)]
@@ -132,6 +133,7 @@ def test_one_graph_serves_all_shapes(kind, ragged):
     assert graphs.operators() == {"seqcells._train.default", "seqcells._backward.default"}
 
 
+@since("2.8", "Dynamo cannot create a PackedSequence")
 @pytest.mark.parametrize(
     "rows",
     [
