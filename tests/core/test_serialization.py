@@ -76,6 +76,7 @@ def test_every_public_module_and_state_is_registered():
 @pytest.mark.parametrize(
     "kind", ["lstm", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("slstm", "lem"))]
 )
+@pytest.mark.filterwarnings("ignore:The given buffer is not writable")  # torch.export.load of 2.10
 def test_an_exported_program_returns_a_state(kind, tmp_path):
     recurrent, path = seqcells.Recurrent(make_cell(kind)), tmp_path / "program.pt2"
     inputs = random(4, 2, I)
