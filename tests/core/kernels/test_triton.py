@@ -29,7 +29,7 @@ from seqcells.state import map_state
 
 pytestmark = pytest.mark.skipif(
     triton.unavailable() is not None or not triton.interprets(),
-    reason="a GPU is here (tests/core/test_cuda.py) or Triton is not",
+    reason=triton.unavailable() or "a GPU is here (tests/core/test_cuda.py)",
 )
 
 T, B, I, H = 3, 4, 3, 6  # noqa: E741

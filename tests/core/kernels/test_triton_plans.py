@@ -21,7 +21,7 @@ from seqcells.kernels.call import Call
 
 pytestmark = pytest.mark.skipif(
     triton.unavailable() is not None or not triton.interprets(),
-    reason="a GPU is here (tests/core/test_cuda.py) or Triton is not",
+    reason=triton.unavailable() or "a GPU is here (tests/core/test_cuda.py)",
 )
 
 T, B, I, H = 4, 5, 3, 6  # noqa: E741

@@ -13,6 +13,7 @@ from seqcells import Recurrent, backend, backends
 from seqcells.equations.catalogue import kernel_of
 from seqcells.kernels import cpu
 from seqcells.kernels.call import Call
+from seqcells.kernels.triton import availability
 from seqcells.recurrence import choice
 from seqcells.recurrence.choice import refusal
 
@@ -210,6 +211,16 @@ def test_without_native_code_the_loop_runs(monkeypatch):
     words = "install a C" if torch.__version__ >= "2.8" else "RuntimeError"  # without the message
     with backend("cpu"), pytest.raises(Exception, match=words):
         compiled(inputs)
+
+
+@pytest.mark.parametrize(("version", "old"), [("3.3.1", True), ("3.6.0", False), ("4.0", False)])
+def test_an_old_triton_is_refused_with_its_version(version, old, monkeypatch):
+    monkeypatch.setattr("importlib.metadata.version", lambda name: version)
+    monkeypatch.setattr(availability, "installed", lambda: True)
+    availability.outdated.cache_clear()
+    found = availability.unavailable() or ""
+    availability.outdated.cache_clear()
+    assert (found == f"expected Triton 3.6 or later, got {version}; upgrade PyTorch") == old
 
 
 @NATIVE
