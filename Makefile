@@ -3,17 +3,19 @@
 # make docs     build the documentation in build/docs
 # make kernels  generate the kernels (programs, C++, Triton) from the cells' equations
 # make sanitize run the CPU kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer
+# make matrix   run the fast tests with other versions of torch (ROWS="3.11:2.7.1 3.13:2.13.0")
 # PYTHON=python3.12 names the interpreter; an environment of another version is then rebuilt.
 PYTHON ?= python3
 CONFIG ?= configs/corpus_lstm.yaml
 DATA   ?=
 ARGS   ?=
+ROWS   ?=
 BIN    := .venv/bin
 
 # Processes that the tests start load bytecode in place of compiling sources.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: train test quick test-all lint docs kernels sanitize clean
+.PHONY: train test quick test-all lint docs kernels sanitize matrix clean
 
 NATIVE := $(wildcard seqcells/kernels/cpu/native/*)
 
@@ -73,6 +75,9 @@ sanitize: .venv/ready
 	  LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libstdc++.so)" \
 	  $(abspath $(BIN))/python -m pytest $(addprefix tests/core/,$(NATIVE_TESTS)) \
 	    -m 'not slow' -p no:faulthandler $(ARGS)
+
+matrix: .venv/ready
+	$(BIN)/python -m tests.matrix $(ROWS) $(ARGS)
 
 clean:
 	rm -rf .venv build seqcells/kernels/cpu/_native.so *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -51,9 +51,20 @@ def default_rows(constraints: Iterable[str]) -> list[Row]:
     """Return rows of this Python with the oldest torch, and the one that constraints.txt pins."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     (newest,) = (
-        line.strip()[len("torch==") :] for line in constraints if line.startswith("torch=")
+        line.strip()[len("torch==") :] for line in constraints if line.startswith("torch==")
     )
     return [Row(sys.executable, python, version) for version in (OLDEST, newest)]
+
+
+def constraints_for(row: Row, lines: Sequence[str]) -> list[str]:
+    """Return the constraints of a row: those of constraints.txt, with another torch.
+
+    The interpreter of Triton 3.6 and older, which only tests use, needs NumPy below 2.4.
+    """
+    newest = f"torch=={row.torch}" in lines
+    replaced = r"(torch|triton)==" if newest else r"(torch|triton|numpy)=="
+    others = [line for line in lines if not re.match(replaced, line)]
+    return [*others, f"torch=={row.torch}", *([] if newest else ["numpy<2.4"]), ""]
 
 
 def counts_of(output: str) -> dict[str, int]:
@@ -89,8 +100,7 @@ def prepare(row: Row) -> Path:
     subprocess.run([row.interpreter, "-m", "venv", str(row.folder)], check=True)
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = row.folder / "constraints.txt"
-    others = [line for line in lines if not re.match(r"(torch|triton)==", line)]
-    pinned.write_text("\n".join([*others, f"torch=={row.torch}", ""]), encoding="utf-8")
+    pinned.write_text("\n".join(constraints_for(row, lines)), encoding="utf-8")
     install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     install += ["--constraint", str(pinned)]
     subprocess.run([*install, f"torch=={row.torch}"], check=True)
