@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqcells.lab.model_config import ModelConfig
+
 END, UNKNOWN = 0, 1  # END is the padding token, and starts and ends generated text
 VECTOR_SCALE = 0.1
 MULTIPLIER, PRIME = 1_000_003, 2**31 - 1
@@ -87,6 +89,16 @@ class WordInputs(nn.Module):
         if self.ngrams is not None:
             vectors = vectors + self.dropout(self.ngrams(tokens))
         return vectors
+
+
+def word_inputs(config: ModelConfig, vocabulary_size: int) -> WordInputs:
+    return WordInputs(
+        vocabulary_size,
+        config.embedding_size,
+        dropout=config.embedding_dropout,
+        ngrams=config.ngrams,
+        buckets=config.ngram_buckets,
+    )
 
 
 def scale_embedding_(embedding: nn.Embedding) -> nn.Embedding:

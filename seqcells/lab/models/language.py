@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqcells.lab.model_config import ModelConfig
-from seqcells.lab.models.classifiers import word_inputs
+from seqcells.lab.models.inputs import word_inputs
 from seqcells.lab.models.recurrence import build_recurrence
 from seqcells.sequences import is_host_readable
 from seqcells.state import map_state

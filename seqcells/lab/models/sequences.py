@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from seqcells.lab.model_config import ModelConfig
-from seqcells.lab.models.classifiers import word_inputs
+from seqcells.lab.models.inputs import word_inputs
 from seqcells.lab.models.readout import Readout
 from seqcells.lab.models.recurrence import build_recurrence, recur
 

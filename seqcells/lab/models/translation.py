@@ -4,8 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from seqcells.lab.model_config import ModelConfig
-from seqcells.lab.models.classifiers import word_inputs
-from seqcells.lab.models.inputs import END
+from seqcells.lab.models.inputs import END, word_inputs
 from seqcells.lab.models.recurrence import build_recurrence
 from seqcells.sequences import is_host_readable
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,9 +20,13 @@ from seqcells.lab.training.runs import Run
 
 PREDICTED = 0.1  # weight of a text with a predicted label; chosen on validation reviews of IMDB
 
+SCALED_BATCHES = 10  # over which region states are scaled
+
 if TYPE_CHECKING:
     from seqcells.lab.models.ngram_regression import NgramRegression
+    from seqcells.lab.models.regions import RegionStates
     from seqcells.lab.text.neighbours import Neighbours
+    from seqcells.lab.training.tasks.base import TrainingData
 
 
 def start_from_file(inputs: WordInputs, path: str, vocabulary: Vocabulary) -> str:
@@ -38,8 +43,10 @@ def start_from_file(inputs: WordInputs, path: str, vocabulary: Vocabulary) -> st
     return f"vectors of {found:,} of {len(vocabulary) - 1:,} words from {path}"
 
 
-def start_from_neighbours(inputs: WordInputs, texts: Sequence[Sequence[int]]) -> str:
-    """Set word and n-gram vectors from co-occurrence counts, with the scale of the initial ones.
+def start_from_neighbours(
+    inputs: WordInputs, texts: Sequence[Sequence[int]], scale: float = VECTOR_SCALE
+) -> str:
+    """Set word and n-gram vectors from co-occurrence counts, with a standard deviation of `scale`.
 
     Words that do not occur in `texts` keep their vectors.
     """
@@ -50,7 +57,7 @@ def start_from_neighbours(inputs: WordInputs, texts: Sequence[Sequence[int]]) ->
         texts, words.num_embeddings, words.embedding_dim, progress=sys.stderr.isatty()
     )
     seen = neighbours.words.any(1)
-    scale = VECTOR_SCALE / neighbours.words[seen].std()
+    scale = scale / neighbours.words[seen].std()
     with torch.no_grad():
         words.weight[seen] = neighbours.words[seen] * scale
         if inputs.ngrams is not None:
@@ -100,6 +107,13 @@ def fit_ngram_regression(
         regression.weights.copy_(torch.from_numpy(weights))
         regression.bias.fill_(bias)
     return f"a regression on n-grams of up to {regression.longest} words in {len(texts):,} texts"
+
+
+def start_from_regions(states: RegionStates, run: Run, data: TrainingData) -> str:
+    """Copy the network of a run of the task `regions`; scale its states over training texts."""
+    weights = load_checkpoint(run.best, run.config)["model"]
+    states.start(weights, islice(data.train.epoch(0), SCALED_BATCHES))
+    return f"region states from {run.folder}"
 
 
 def start_from_run(model: nn.Module, run: Run) -> str:
