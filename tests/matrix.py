@@ -14,6 +14,7 @@ import platform
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -103,7 +104,9 @@ def prepare(row: Row) -> Path:
     pinned.write_text("\n".join(constraints_for(row, lines)), encoding="utf-8")
     install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     install += ["--constraint", str(pinned)]
-    subprocess.run([*install, f"torch=={row.torch}"], check=True)
+    # Tests import setup.py, and older versions of torch bring an older setuptools.
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]
+    subprocess.run([*install, f"torch=={row.torch}", *build["requires"]], check=True)
     subprocess.run([*install, "--editable", f"{ROOT}[train,dev]"], check=True)
     ready.touch()
     return python

@@ -4,6 +4,7 @@ import pytest
 import torch
 from cell_table import CELLS, make_layers, make_modified, make_random
 from parity import F64, close, leaves, random, randomised, some_resets
+from torch import autograd
 from torch.func import functional_call, grad, jacrev, jvp, stack_module_state, vmap
 from torch.nn.utils.rnn import pack_padded_sequence
 
@@ -113,6 +114,31 @@ def test_models_equal_a_loop_in_one_call_each_way(kind, dtype, tolerance, native
     agree(found, by_loop(models, *given, **options), tolerance)
     with backend("reference"):
         agree(found, by_loop(models, *given, **options), tolerance)
+
+
+@pytest.mark.parametrize("by", ["no gradients", "torch.func", "autograd"])
+def test_models_share_inputs(by, native):
+    """The gradient of shared inputs is a sum over the models."""
+    models = [Recurrent(make_random("gru", I, H, dtype=F64)) for _ in range(E)]
+    parameters = stacked(models)
+    inputs = random(T, B, I).requires_grad_(by == "autograd")
+
+    def outputs(parameters, inputs):
+        return functional_call(models[0], parameters, (inputs,))[0]
+
+    def total(inputs):
+        return vmap(outputs, (0, None))(parameters, inputs).square().sum()
+
+    leaf = inputs.detach().clone().requires_grad_()
+    expected = [model(leaf)[0] for model in models]
+    native.clear()
+    if by == "no gradients":
+        close(vmap(outputs, (0, None))(parameters, inputs), torch.stack(expected), 1e-11)
+        assert native == [("forward", E)]
+        return
+    found = grad(total)(inputs) if by == "torch.func" else autograd.grad(total(inputs), inputs)[0]
+    assert native == [("forward", E), ("backward", E)]
+    close(found, autograd.grad(sum(part.square().sum() for part in expected), leaf)[0], 1e-11)
 
 
 def test_models_of_a_cell_without_a_built_in_kernel(native):
