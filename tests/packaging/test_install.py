@@ -166,7 +166,7 @@ def test_contents(built):
     assert "Requires-Python: >=3.11" in metadata
     assert "Typing :: Typed" in metadata
     requirements = re.findall(r"^Requires-Dist: (.*)$", metadata, re.MULTILINE)
-    assert [line for line in requirements if "extra" not in line] == ["torch>=2.13"]
+    assert [line for line in requirements if "extra" not in line] == ["torch>=2.7"]
 
 
 def test_version_is_the_same_everywhere():
