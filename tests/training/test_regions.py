@@ -21,16 +21,9 @@ from seqcells.lab.training import Config, Run, Trainer, TrainingConfig, command,
 from seqcells.lab.training.checkpoints import load_checkpoint
 from seqcells.lab.training.tasks import reviews as review_tasks
 
-WORDS, SIZES = (
-    12,
-    {
-        "embedding_size": 4,
-        "hidden_size": 5,
-        "bidirectional": True,
-        "dropout": 0.0,
-        "embedding_dropout": 0.0,
-    },
-)
+WORDS = 12
+SIZES = {"embedding_size": 4, "hidden_size": 5, "bidirectional": True}
+UNDROPPED = {"dropout": 0.0, "embedding_dropout": 0.0}
 REGIONS = """
 task: regions
 data: {source: imdb, vectors: counted, steps: 16}
@@ -109,7 +102,7 @@ def test_the_loss_is_the_cross_entropy_of_the_words_of_regions():
 
 def test_a_region_model_learns_and_counts_its_regions():
     torch.manual_seed(0)
-    task = task_of(Config(task="regions", model=ModelConfig(**SIZES)))
+    task = task_of(Config(task="regions", model=ModelConfig(**SIZES, **UNDROPPED)))
     model = RegionModel(task.config.model, WORDS)
     tokens = torch.randint(2, WORDS, (24, 3))
     tokens[0] = 0
