@@ -13,6 +13,7 @@ class Fault(NamedTuple):
     path: str  # below seqcells/
     original: str
     replacement: str
+    slow_tests: str = ""  # the file that covers it, by default the quick tests
 
 
 CELLS = [
@@ -265,4 +266,26 @@ STREAMS = [
     Fault("lab/training/runs.py", "        if self.result.exists():", "        if False:"),
 ]
 
-FAULTS = [*CELLS, *MODIFIERS, *TIME, *PATH, *LATE, *NATIVE, *TRITON, *LAB, *STREAMS]
+EMULATED = "tests/core/kernels/test_arm.py"
+ARM = [
+    Fault("kernels/cpu/native/registers.hpp", "mask.d ? x.d", "mask.a ? x.d", EMULATED),
+    Fault(
+        "kernels/cpu/native/vector.hpp",
+        "for (int j = 0; j <= i;",
+        "for (int j = 0; j < i;",
+        EMULATED,
+    ),
+    Fault(
+        "kernels/cpu/native/numbers.hpp", "int32_t EXCESS = 0;", "int32_t EXCESS = 128;", EMULATED
+    ),
+    Fault("kernels/cpu/native/numbers.hpp", "weight.d, value.d);", "weight.d, value.c);", EMULATED),
+    Fault("kernels/cpu/native/numbers.hpp", "* (b >> 16);", "* (b << 16 >> 16);", EMULATED),
+    Fault(
+        "kernels/cpu/native/features.hpp",
+        "if (getauxval(AT_HWCAP) & ASIMDDP)",
+        "if (false)",
+        EMULATED,
+    ),
+]
+
+FAULTS = [*CELLS, *MODIFIERS, *TIME, *PATH, *LATE, *NATIVE, *ARM, *TRITON, *LAB, *STREAMS]
