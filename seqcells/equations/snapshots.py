@@ -153,6 +153,8 @@ def is_plain_class(kind: type) -> bool:
     known = {*getattr(kind, "_fields", ()), "_fields", "_field_defaults", "_make", "_replace"}
     for base in kind.__mro__:
         for name, value in {} if base in (tuple, object, Generic) else vars(base).items():
+            if name in ("__annotate__", "__annotate_func__"):  # Python 3.14: computes annotations
+                continue
             function = getattr(value, "__func__", getattr(value, "fget", value))
             module = getattr(function, "__module__", None) or ""
             if isinstance(function, types.FunctionType) and not module.startswith(
