@@ -15,6 +15,13 @@ def test_of_torch():  # torch/_dynamo/guards.py
         RuntimeWarning,
     )
 
+def test_of_torch_on_python_3_14():  # torch/jit/_script.py
+    warnings.warn(
+        "`torch.jit.script` is not supported in Python 3.14+ and may break. "
+        "Please switch to `torch.compile` or `torch.export`.",
+        DeprecationWarning,
+    )
+
 def test_of_another_text():
     warnings.warn("Guards may fail on Python 3.13.0.", RuntimeWarning)
 
@@ -23,7 +30,7 @@ def test_of_another_category():
 """
 
 
-def test_only_the_ignored_warning_is_not_an_error(tmp_path):
+def test_only_ignored_warnings_are_no_errors(tmp_path):
     (tmp_path / "test_warnings.py").write_text(WARNINGS)
     command = ["-m", "pytest", "-c", ROOT / "setup.cfg", "--rootdir", tmp_path, "-p", "no:xdist"]
     done = subprocess.run(
@@ -38,4 +45,4 @@ def test_only_the_ignored_warning_is_not_an_error(tmp_path):
         "test_of_another_text",
         "test_of_another_category",
     ]
-    assert "2 failed, 1 passed" in done.stdout
+    assert "2 failed, 2 passed" in done.stdout
