@@ -215,10 +215,10 @@ struct Backward : Gradients<T> {
   // Copy the operands of the step, and add the upstream gradients.
   void gather(Rows &x, T *row, int64_t t, int64_t previous, int64_t j, int64_t r) const {
     const Before from = before(t, previous, r);
-    copy_padded(row,
-                from == Before::step ? this->output(previous, r)
-                                     : this->row_of(from == Before::fresh ? p.fresh : p.state, 0, r),
-                R, recurrent);
+    const T *hidden = from == Before::step    ? this->output(previous, r)
+                      : from == Before::fresh ? this->row_of(p.fresh, 0, r)
+                                              : this->row_of(p.state, 0, r);
+    copy_padded(row, hidden, R, recurrent);
     std::memcpy(row + input_at(), this->input(t, r), I * sizeof(T));
     row[input_at() + I] = T(1);
     if (at_once) clear(row + input_at(), {I + 1, left_at(1) - input_at()});

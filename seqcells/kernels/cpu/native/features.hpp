@@ -27,8 +27,8 @@ int64_t all_features() {
   return found;
 }
 
-// Those that are used. Intel's CPUs run VDPBF16PS at a quarter of the rate of a multiply-add, so that
-// products of floats are twice as fast; their matrix unit is meant for bfloat16. Tests set it.
+// Those that are used. Intel's CPUs run VDPBF16PS at a quarter of the rate of a multiply-add, so
+// that products of floats are twice as fast; their matrix unit is meant for bfloat16. Tests set it.
 std::atomic<int64_t> used_features{[] {
   int64_t found = all_features();
 #ifdef SEQCELLS_X86

@@ -205,7 +205,8 @@ struct Forward : Products<T> {
   void finish(Rows &x, int64_t j, int64_t r) const {
     for (int part = 0; part < cell.states; ++part)
       std::memcpy(this->row_of(p.final_state, part, r),
-                  x.state[part] + j * this->padded_width(part), this->state_width(part) * sizeof(T));
+                  x.state[part] + j * this->padded_width(part),
+                  this->state_width(part) * sizeof(T));
     for (int64_t t = p.lengths ? this->end(r) : T_; t < T_; ++t) {
       std::memset(this->output(t, r), 0, R * sizeof(T));
       for (int part = 1; part < cell.states; ++part)

@@ -206,7 +206,8 @@ struct Gradients : Products<T> {
                       pairs);
   }
 
-  // Add the product of `count` columns of `left` and `columns` of `dz` to rows `row` of the weights.
+  // Add the product of `count` columns of `left` and `columns` of `dz` to rows `row` of the
+  // weights.
   void add_outer_product(Rows &x, const Chunk &c, int64_t rows, int64_t left, int64_t count,
                          int64_t row, int64_t at, int64_t columns, bool pairs) const {
     T *to = x.weights + row * sums() + at;

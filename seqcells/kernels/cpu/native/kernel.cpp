@@ -247,11 +247,11 @@ PUBLIC int64_t seqcells_set_path(int64_t number) {
   return static_cast<int64_t>(path.exchange(static_cast<Path>(number)));
 }
 
-// For tests: use these optional instructions, as bits, as far as the CPU has them. Return the former
-// ones; a negative number changes nothing.
+// For tests: use these optional instructions, as bits, as far as the CPU has them. Return the
+// former ones; a negative number changes nothing.
 PUBLIC int64_t seqcells_use_features(int64_t wanted) { return seqcells::use_features(wanted); }
 
 // For tests: return how the last call read its weights. The decimal digits stand for the products
-// with inputs, hidden state, the first stage and projection: 0 for none, or 1 + the number of a `Reads`.
-// The last digit is 1 if a backward pass wrote each weight gradient once.
+// with inputs, hidden state, the first stage and projection: 0 for none, or 1 + the number of a
+// `Reads`. The last digit is 1 if a backward pass wrote each weight gradient once.
 PUBLIC int64_t seqcells_last_reads() { return last_reads; }

@@ -5,8 +5,8 @@
 
 namespace SEQCELLS_VARIANT {
 
-// out[m][n * stride ...] += sum over words k from first to last of row[m][k] . panel[k][n], for rows
-// of `width` words with their headers
+// out[m][n * stride ...] += sum over words k from first to last of row[m][k] . panel[k][n], for
+// rows of `width` words with their headers
 template <class Format, bool fast, int M, int N>
 __attribute__((noinline)) void narrow_tile(const Word *rows, int64_t width, int64_t first,
                                            int64_t last, const Word *panel, const float *scales,
@@ -120,9 +120,9 @@ struct NarrowPanels : Panels {
   }
 };
 
-// Panels of floats rounded to bfloat16: the same products as those of NarrowPanels, by multiplications
-// of floats. Without the instruction of `dot` they are faster for many rows, which widen each word of
-// a panel once per tile, but take twice the memory.
+// Panels of floats rounded to bfloat16: the same products as those of NarrowPanels, by
+// multiplications of floats. Without the instruction of `dot` they are faster for many rows, which
+// widen each word of a panel once per tile, but take twice the memory.
 struct RoundedPanels {
   Packed<float> packed;
 
@@ -161,7 +161,8 @@ using seqcells::Stored;
 
 template <class T>
 int64_t row_bytes(Stored stored, int64_t width) {
-  return stored == Stored::whole ? sizeof(T) * width : stored == Stored::bfloat16 ? 2 * width : width + 4;
+  if (stored == Stored::whole) return sizeof(T) * width;
+  return stored == Stored::bfloat16 ? 2 * width : width + 4;
 }
 
 // A checksum of these bytes. A change of one word always changes it.
@@ -225,14 +226,15 @@ void words_of_rows(Stored stored, const char *rows, int64_t K, int64_t lanes, co
     }
     transpose<float>(square);
     if (stored == Stored::whole)
-      for (int64_t n = 0; 2 * n < count; ++n) put(k / 2 + n, pair(square[2 * n], square[2 * n + 1]));
+      for (int64_t n = 0; 2 * n < count; ++n)
+        put(k / 2 + n, pair(square[2 * n], square[2 * n + 1]));
     else
       for (int64_t n = 0; n * D < count; ++n) put(k / D + n, (Words)square[n]);
   }
 }
 
-// Pairs of `count` rows, as words: to[r][c] holds rows 2 r and 2 r + 1, zero past the last row. Reads
-// and writes whole vectors.
+// Pairs of `count` rows, as words: to[r][c] holds rows 2 r and 2 r + 1, zero past the last row.
+// Reads and writes whole vectors.
 template <class T>
 void pair_rows(int64_t count, const T *rows, int64_t width, int64_t columns, Word *to) {
   if constexpr (sizeof(T) == sizeof(Word))
@@ -242,8 +244,8 @@ void pair_rows(int64_t count, const T *rows, int64_t width, int64_t columns, Wor
                     pair(load(rows + c), r + 1 < count ? load(rows + width + c) : Vec<float>{}));
 }
 
-// Call `put(first + k / 2, words)` for the words of a column vector, from `count` rows of weights that
-// follow each other along k. The words up to `padded` are zero.
+// Call `put(first + k / 2, words)` for the words of a column vector, from `count` rows of weights
+// that follow each other along k. The words up to `padded` are zero.
 template <class Put>
 void words_of_columns(Stored stored, const char *columns, int64_t bytes, int64_t lanes,
                       int64_t count, int64_t padded, int64_t first, const Put &put) {

@@ -26,7 +26,7 @@ struct Problem {
   const void *weight_ih, *weight_hh, *bias_ih, *bias_hh, *weight_hr;
   const void *parameters;  // (parameters, H), read by the step outside the products
   void *packed;  // kept by the caller, for the packed int8 weights of a forward pass; or null
-  const void *read, *drop, *zone[PARTS];  // (B, .) or (T, B, .) or null: factors, and zoneout shares
+  const void *read, *drop, *zone[PARTS];  // (B, .), (T, B, .) or null: factors, zoneout shares
   const void *state[PARTS], *fresh[PARTS];
   void *outputs, *final_state[PARTS], *saved;
   void *states[PARTS];  // the parts after every step but the first, which is the outputs; or null
@@ -50,8 +50,9 @@ enum : int64_t { BFLOAT16_DOT = 1, INT8_DOT = 2 };
 
 // All members, for library.py to compare with its own.
 #define SEQCELLS_MEMBERS(_)                                                                      \
-  _(custom_cell) _(code) _(constants) _(cell) _(is_double) _(threads) _(reverse)                           \
-  _(steps) _(batch) _(gates) _(input_size) _(hidden_size) _(projection) _(heads) _(whole_rows) _(narrow) _(stored) \
+  _(custom_cell) _(code) _(constants) _(cell) _(is_double) _(threads) _(reverse)                 \
+  _(steps) _(batch) _(gates) _(input_size) _(hidden_size) _(projection) _(heads)                 \
+  _(whole_rows) _(narrow) _(stored)                                                              \
   _(input_step) _(input_row) _(read_step) _(drop_step) _(zone_step)                              \
   _(lengths) _(batch_sizes) _(resets) _(inputs)                                                  \
   _(weight_ih) _(weight_hh) _(bias_ih) _(bias_hh) _(weight_hr) _(parameters) _(packed)           \

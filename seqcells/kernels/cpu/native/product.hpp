@@ -17,8 +17,8 @@ constexpr int64_t BLOCK = 128;
 
 // out[m][n * stride ...] += sum over k from first to last of rows[m][k] * panel[k][n]
 //
-// Each sum adds its terms in order, for any M and N. A row's result therefore does not depend on the
-// other rows of the batch.
+// Each sum adds its terms in order, for any M and N. A row's result therefore does not depend on
+// the other rows of the batch.
 template <class T, int M, int N>
 __attribute__((noinline)) void tile(const T *const *rows, int64_t first, int64_t last,
                                     const T *panel, T *const *out, int64_t offset,
@@ -61,8 +61,8 @@ inline void with_constant(int64_t number, const Work &work) {
     with_constant<N - 1>(number, work);
 }
 
-// Call `work(first row, number of rows as a constant)` for tiles of at most M rows and of nearly equal
-// height: a tile of one row reads the panel like a full one.
+// Call `work(first row, number of rows as a constant)` for tiles of at most M rows and of nearly
+// equal height: a tile of one row reads the panel like a full one.
 template <int M, class Work>
 inline void for_tiles(int64_t count, const Work &work) {
   const int64_t tiles = (count + M - 1) / M;
@@ -110,8 +110,8 @@ struct Panels {
   }
 
   // Call `work(first vector, column in the output, distance of vectors)` for the panels of these
-  // columns, with `lanes` columns per vector. Alternating the direction lets a step find the previous
-  // step's last panels in the cache.
+  // columns, with `lanes` columns per vector. Alternating the direction lets a step find the
+  // previous step's last panels in the cache.
   template <class Work>
   void each(int64_t lanes, Columns columns, bool down, const Work &work) const {
     const int64_t from = columns.from / lanes * gates, last = columns.to / lanes * gates;
@@ -166,8 +166,8 @@ struct Packed : Panels {
   }
 };
 
-// to[m][n ...] += sum_r left[r][m] * right[r][n ...]: a weight gradient over many rows. Of words, each
-// is a pair of bfloat16 numbers, of rows 2 r and 2 r + 1.
+// to[m][n ...] += sum_r left[r][m] * right[r][n ...]: a weight gradient over many rows. Of words,
+// each is a pair of bfloat16 numbers, of rows 2 r and 2 r + 1.
 template <class T, class From, int M, int N>
 __attribute__((noinline)) void outer_tile(int64_t count, const From *left, int64_t left_width,
                                           const From *right, int64_t right_width, T *to,
@@ -211,8 +211,8 @@ __attribute__((noinline)) void outer_tile(int64_t count, const From *left, int64
 }
 
 template <class T, class From, int N>
-void outer_panel(int64_t count, const From *left, int64_t left_width, int64_t rows, const From *right,
-                 int64_t right_width, T *to, int64_t to_width) {
+void outer_panel(int64_t count, const From *left, int64_t left_width, int64_t rows,
+                 const From *right, int64_t right_width, T *to, int64_t to_width) {
   constexpr int M = SUMS / ABREAST;
   for (int64_t m = 0; m < rows; m += M)
     with_constant<M>(rows - m < M ? rows - m : M, [&](auto height) {

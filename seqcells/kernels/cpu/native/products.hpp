@@ -65,12 +65,13 @@ struct Products : Sizes<T> {
     };
     const int64_t T_ = this->T_, rows = this->most_rows();
     inward = find(this->p.weight_ih, I, H, units, cell.input_gates,
-                  chunks || this->p.grad_inputs ? cell.input_slots : 0, chunks, plan.rows / plan.groups);
+                  chunks || this->p.grad_inputs ? cell.input_slots : 0, chunks,
+                  plan.rows / plan.groups);
     for (int n = 0; n <= cell.stages; ++n)
       hidden[n] = find(this->p.weight_hh, D, H, units, cell.gates_of(n), cell.products[n].count, T_,
                        rows, heads);
-    projection = find(this->p.weight_hr, H, this->R, this->recurrent, only, this->p.projection ? 1 : 0,
-                      T_, rows);
+    projection = find(this->p.weight_hr, H, this->R, this->recurrent, only,
+                      this->p.projection ? 1 : 0, T_, rows);
   }
 
   // Call `work` with the weights of each product, in the order of a step.

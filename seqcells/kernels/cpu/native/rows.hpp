@@ -25,8 +25,8 @@ inline int64_t padded(int64_t units) { return (units + 15) / 16 * 16; }
 // The first access to memory costs a page fault per 4 KiB; huge pages avoid most of them.
 inline void prefer_huge_pages(void *memory, int64_t bytes) {
 #ifdef __linux__
-  const uintptr_t page = 1 << 21, from = (reinterpret_cast<uintptr_t>(memory) + page - 1) / page * page;
-  const uintptr_t to = (reinterpret_cast<uintptr_t>(memory) + bytes) / page * page;
+  const uintptr_t page = 1 << 21, begin = reinterpret_cast<uintptr_t>(memory);
+  const uintptr_t from = (begin + page - 1) / page * page, to = (begin + bytes) / page * page;
   if (memory && to > from) madvise(reinterpret_cast<void *>(from), to - from, MADV_HUGEPAGE);
 #else
   (void)memory, (void)bytes;

@@ -14,7 +14,9 @@ namespace SEQCELLS_VARIANT {
 using seqcells::Plan;
 using seqcells::Watch;
 
-inline int64_t value_of(const int64_t &number) { return __atomic_load_n(&number, __ATOMIC_ACQUIRE); }
+inline int64_t value_of(const int64_t &number) {
+  return __atomic_load_n(&number, __ATOMIC_ACQUIRE);
+}
 
 // Wait until `number` is at least `least`, or until the call is stopped.
 inline void wait_for(const int64_t &number, int64_t least, const Watch &watch) {

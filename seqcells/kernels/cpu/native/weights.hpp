@@ -93,8 +93,8 @@ struct Weights {
       multiply_rows(rows, from, row(slot), width, columns.from, end, out, offset + slot * block);
   }
 
-  // For gradients = sums * weights: a panel has one row per unit of each slot. With heads, each block
-  // has its own panels.
+  // For gradients = sums * weights: a panel has one row per unit of each slot. With heads, each
+  // block has its own panels.
   void take_back(Scratch &scratch) {
     if (heads > 1) {
       take_blocks(scratch);
