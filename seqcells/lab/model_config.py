@@ -55,8 +55,6 @@ class ModelConfig:
         ngram_regression: longest n-gram of a logistic regression on the words, pairs, triples, ...
             of a text, which is fitted before training; the logit is then the mean of the network's
             and the regression's (0: none)
-        region_size: units per direction of a region model, whose states are further inputs; they
-            are copied from training.regions and fixed (0: none)
         hidden_size: size of the recurrent state, or of the window model's hidden layer
         num_layers: number of recurrent layers
         bidirectional: read the text in both directions
@@ -76,7 +74,6 @@ class ModelConfig:
     ngrams: int = 1
     ngram_buckets: int = 2**17
     ngram_regression: int = 0
-    region_size: int = 0
     hidden_size: int = 128
     num_layers: int = 1
     bidirectional: bool = False
@@ -107,9 +104,6 @@ class ModelConfig:
         valid = longest == 0 or (longest > 0 and self.kind == "recurrent")
         expected = "0, or a number of words when model.kind is recurrent"
         check_setting(valid, "model.ngram_regression", expected, longest)
-        check_setting(
-            self.region_size >= 0, "model.region_size", "a number of at least 0", self.region_size
-        )
         cell = CELLS[self.cell](1, 1, device="meta")
         if self.forget_bias is not None:
             key, bias = "model.forget_bias", self.forget_bias

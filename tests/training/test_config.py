@@ -230,7 +230,7 @@ def test_help_describes_every_setting(capsys):
 def test_included_configuration(path):
     config = load_config(path)
     assert math.isfinite(config.training.learning_rate)
-    reads_reviews = config.task in ("sentiment", "capitals", "language", "regions")
+    reads_reviews = config.task in ("sentiment", "capitals", "language")
     assert path.stem.startswith(config.data.source if reads_reviews else config.task)
     assert f"configs/{path.name}" in path.read_text().splitlines()[0]
 

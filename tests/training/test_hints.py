@@ -37,10 +37,6 @@ RUNS = {
         ["--task=language", "--data.unit=characters", "--model.bidirectional=true"],
         "train.py RUN/config.yaml --training.seed 1",
     ),
-    "regions": (
-        ["--task=regions", "--model.bidirectional=true", "--model.hidden_size=5"],
-        "train.py RUN/config.yaml --task sentiment --training.regions RUN --model.region_size 5",
-    ),
     "adding": (["--task=adding", "--data.steps=3"], "train.py RUN/config.yaml --data.steps 6"),
     "copying": (
         ["--task=copying", "--data.steps=3", "--training.seed=4"],

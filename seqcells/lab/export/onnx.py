@@ -8,7 +8,7 @@ from torch import nn
 from seqcells.lab.export.directions import LAYERS, directions_by_layer
 from seqcells.lab.export.graph import Graph, ModelProto, write
 from seqcells.lab.export.metadata import to_metadata
-from seqcells.lab.export.parts import check_module, refuse_quantized, refuse_regions
+from seqcells.lab.export.parts import check_module, refuse_quantized
 from seqcells.lab.export.recurrence import Steps, add_recurrence, add_steps
 from seqcells.lab.models import TextClassifier
 from seqcells.lab.models.inputs import MULTIPLIER, PRIME, HashedNgrams, WordInputs
@@ -88,7 +88,6 @@ def check_classifier(model: nn.Module) -> None:
             "use torch-export or safetensors, which support every classifier"
         )
     check_module(model)
-    refuse_regions(model)
     refuse_quantized(model)
 
 

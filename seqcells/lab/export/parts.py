@@ -57,7 +57,6 @@ def parts_of(model: nn.Module) -> Parts:
             f"{type(model).__name__}; use safetensors, which supports every run"
         )
     check_module(model)
-    refuse_regions(model)
     if _is_bidirectional(model.recurrent):
         raise ValueError(
             "expected a unidirectional model, got a bidirectional one, which needs the whole text; "
@@ -74,15 +73,6 @@ def parts_of(model: nn.Module) -> Parts:
         head=head,
         results=results,
     )
-
-
-def refuse_regions(model: nn.Module) -> None:
-    """Raise a ValueError for a classifier with the states of a region model."""
-    if getattr(model, "regions", None) is not None:
-        raise ValueError(
-            "expected a model that reads words alone, got one with the states of a region model; "
-            "train with model.region_size 0, or use safetensors, which supports every run"
-        )
 
 
 def check_module(module: nn.Module) -> None:

@@ -9,39 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqcells.lab.model_config import ModelConfig
-from seqcells.lab.models.inputs import WordInputs, word_inputs
+from seqcells.lab.models.inputs import word_inputs
 from seqcells.lab.models.readout import Readout
 from seqcells.lab.models.recurrence import build_recurrence, recur
-from seqcells.lab.models.regions import RegionStates
 from seqcells.sequences import valid_steps
 
 
-class VectorClassifier(nn.Module):
-    """Base class of classifiers that read word vectors, so that these can be perturbed."""
-
-    inputs: WordInputs
-
-    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        states = self.region_states(tokens, lengths)
-        return self.classify(self.vectors(tokens, states), lengths)
-
-    def region_states(self, tokens: Tensor, lengths: Tensor) -> Tensor | None:
-        """Return fixed states of another network `(T, B, S)`, or None without them."""
-        return None
-
-    def vectors(self, tokens: Tensor, states: Tensor | None) -> Tensor:
-        """Return the inputs of the recurrence: word vectors `(T, B, E)` and any region states."""
-        return self.inputs(tokens)
-
-    def classify(self, vectors: Tensor, lengths: Tensor) -> Tensor:
-        """Return the logits of texts with the inputs `vectors`."""
-        raise NotImplementedError
-
-
-class TextClassifier(VectorClassifier):
+class TextClassifier(nn.Module):
     """Recurrent classifier: word vectors, recurrent network, readout, linear head.
-
-    With `region_size`, the states of a region model follow each word vector, dropped on their own.
 
     Dropout masks outside the recurrence are sampled in the same order with both backends, so they
     are equal. Between layers, torch.nn samples a mask for packed steps and seqcells for padded
@@ -52,21 +27,16 @@ class TextClassifier(VectorClassifier):
         super().__init__()
         self.bidirectional = config.bidirectional
         self.inputs = word_inputs(config, vocabulary_size)
-        self.regions = RegionStates(config, vocabulary_size) if config.region_size else None
-        states = self.regions.size if self.regions else 0
-        self.recurrent = build_recurrence(config, config.embedding_size + states)
+        self.recurrent = build_recurrence(config)
         self.readout = Readout(config.readout, config.hidden_size * (1 + config.bidirectional))
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(self.readout.features, 1)
 
-    def region_states(self, tokens: Tensor, lengths: Tensor) -> Tensor | None:
-        return None if self.regions is None else self.regions(tokens, lengths)
-
-    def vectors(self, tokens: Tensor, states: Tensor | None) -> Tensor:
-        vectors = self.inputs(tokens)
-        return vectors if states is None else torch.cat([vectors, self.inputs.dropout(states)], -1)
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        return self.classify(self.inputs(tokens), lengths)
 
     def classify(self, vectors: Tensor, lengths: Tensor) -> Tensor:
+        """Return the logits of texts with word vectors `(T, B, E)`."""
         outputs, final = self.recur(vectors, lengths)
         return self.head(self.dropout(self.readout(outputs, final, lengths))).squeeze(-1)
 
@@ -75,7 +45,7 @@ class TextClassifier(VectorClassifier):
         return recur(self.recurrent, inputs, lengths)
 
 
-class PooledInputs(VectorClassifier):
+class PooledInputs(nn.Module):
     """Baseline with the same inputs, readout and head as `TextClassifier`, without a recurrence."""
 
     def __init__(self, config: ModelConfig, vocabulary_size: int):
@@ -85,7 +55,11 @@ class PooledInputs(VectorClassifier):
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(self.readout.features, 1)
 
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        return self.classify(self.inputs(tokens), lengths)
+
     def classify(self, vectors: Tensor, lengths: Tensor) -> Tensor:
+        """Return the logits of texts with word vectors `(T, B, E)`."""
         last = vectors[lengths - 1, torch.arange(len(lengths), device=lengths.device)]
         return self.head(self.dropout(self.readout(vectors, last, lengths))).squeeze(-1)
 

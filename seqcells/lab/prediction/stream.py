@@ -32,11 +32,6 @@ class Stream:
                 "expected a model that reads words one by one, got one with a regression on the "
                 "n-grams of the whole text; train with model.ngram_regression 0"
             )
-        if model.regions is not None:
-            raise ValueError(
-                "expected a model that reads words one by one, got one with the states of a region "
-                "model, which reads the whole text; train with model.region_size 0"
-            )
         if model.bidirectional:
             raise ValueError(
                 "expected a unidirectional model, got a bidirectional one; "

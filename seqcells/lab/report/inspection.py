@@ -30,9 +30,7 @@ def gate_activity(classifier: Classifier, words: Sequence[str]) -> dict[str, lis
         return {}
     model = _with_seqcells_layers(classifier)
     tokens = torch.tensor([classifier.vocabulary.number(word) for word in words])
-    tokens = tokens.unsqueeze(1)
-    states = model.region_states(tokens, torch.tensor([len(tokens)]))
-    gates = _first_trace(model.recurrent, model.vectors(tokens, states)).gates
+    gates = _first_trace(model.recurrent, model.inputs(tokens.unsqueeze(1))).gates
     return {
         name: activity[:, 0].mean(-1).tolist()
         for name, activity in gates.items()

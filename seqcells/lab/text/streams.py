@@ -39,11 +39,6 @@ class TextStreams:
         tokens = sum(map(len, self._texts))
         self._length = -(-tokens // batch_size)
 
-    @property
-    def texts(self) -> list[Tensor]:
-        """The texts, without `END`."""
-        return [text[1:] for text in self._texts]
-
     def __len__(self) -> int:
         """Return the number of windows in an epoch."""
         return -(-self._length // self.steps)

@@ -9,17 +9,7 @@ import torch
 
 from seqcells.lab.model_config import ModelConfig, check_setting
 
-TASK_NAMES = (
-    "sentiment",
-    "capitals",
-    "language",
-    "regions",
-    "dates",
-    "adding",
-    "copying",
-    "digits",
-)
-STREAMS = ("language", "regions")  # tasks that read streams of texts
+TASK_NAMES = ("sentiment", "capitals", "language", "dates", "adding", "copying", "digits")
 MAX_DATES = 70_000
 COUNTED = "counted"  # a value of data.vectors that is not a file
 
@@ -44,8 +34,8 @@ class DataConfig:
         steps: length of backpropagation through time in a language model, of an adding problem, or
             of the delay in a copying task
         examples: number of examples per epoch of dates, adding or copying
-        unlabelled: use IMDB's unlabelled reviews too, for a language model, for regions, for
-            counted vectors, or with labels predicted by training.teachers
+        unlabelled: use IMDB's unlabelled reviews too, for a language model, for counted vectors, or
+            with labels predicted by training.teachers
     """
 
     source: Literal["corpus", "imdb"] = "corpus"
@@ -105,8 +95,6 @@ class TrainingConfig:
         average: decay of an exponential moving average of the weights, which is validated, saved
             and tested (null: no averaging)
         start_from: run of a language model from which to copy word vectors and recurrence
-        regions: run of the task regions whose states are further inputs (model.region_size); for a
-            YAML file, the run of this configuration in runs/regions, which is trained first
         teachers: runs whose mean prediction is the label of each unlabelled review
             (data.unlabelled; Lee 2013; Hinton et al. 2015); for a YAML file, runs of this
             configuration in runs/teachers, which are trained first
@@ -135,7 +123,6 @@ class TrainingConfig:
     adversarial: float = 0.0
     average: float | None = None
     start_from: str | None = None
-    regions: str | None = None
     teachers: list[str] = field(default_factory=list)
     teacher_seeds: int = 1
     patience: int = 3
@@ -211,34 +198,23 @@ class Config:
         valid = not training.adversarial or (sentiment and (recurrent or pooled))
         expected = "0 unless task is sentiment and model.kind is recurrent or pooled"
         check_setting(valid, "training.adversarial", expected, training.adversarial)
-        valid = not training.label_smoothing or self.task not in (*STREAMS, "adding")
+        valid = not training.label_smoothing or self.task not in ("language", "adding")
         expected = f"0, as the task {self.task} does not support it"
         check_setting(valid, "training.label_smoothing", expected, training.label_smoothing)
         key, start = "training.start_from", training.start_from
         valid = start is None or (sentiment and recurrent)
         expected = "null unless task is sentiment and model.kind is recurrent"
         check_setting(valid, key, expected, start)
-        key, regions = "training.regions", training.regions
-        valid = (regions is None) == (self.model.region_size == 0)
-        expected = "a run, or a YAML file, if model.region_size is above 0, else null"
-        check_setting(valid, key, expected, regions)
-        valid = regions is None or (sentiment and recurrent and start is None)
-        expected = (
-            "null unless task is sentiment, model.kind recurrent and training.start_from null"
-        )
-        check_setting(valid, key, expected, regions)
-        key = "training.start_from"
         vectors, unlabelled = self.data.vectors, self.data.unlabelled
         valid = start is None or vectors is None
         check_setting(valid, key, "null when data.vectors is set", start)
         expected = f"null, as the task {self.task} does not support it"
-        valid = sentiment or vectors is None or (self.task == "regions" and vectors == COUNTED)
-        check_setting(valid, "data.vectors", expected, vectors)
-        streams = self.task in STREAMS
-        valid = not unlabelled or streams or vectors == COUNTED or training.teachers
+        check_setting(sentiment or vectors is None, "data.vectors", expected, vectors)
+        language = self.task == "language"
+        valid = not unlabelled or language or vectors == COUNTED or training.teachers
         expected = (
             "false, as unlabelled reviews are unused: "
-            "set task to language or regions, data.vectors to counted, or training.teachers"
+            "set task to language, data.vectors to counted, or training.teachers"
         )
         check_setting(valid, "data.unlabelled", expected, unlabelled)
         valid = not training.teachers or (sentiment and unlabelled)
@@ -253,14 +229,14 @@ class Config:
         valid, longest = task == "sentiment" or not model.ngram_regression, model.ngram_regression
         expected = f"0, as the task {task} does not support it"
         check_setting(valid, "model.ngram_regression", expected, longest)
-        if task not in (*STREAMS, "dates"):
+        if task not in ("language", "dates"):
             return
         # These models continue from a state and decode token by token.
         expected = f"seqcells for the task {task}, which torch.nn's layers do not support"
         check_setting(model.backend == "seqcells", "model.backend", expected, model.backend)
         expected = f"1 for the task {task}, which decodes single tokens"
         check_setting(model.ngrams == 1, "model.ngrams", expected, model.ngrams)
-        valid = task in STREAMS or not model.bidirectional
+        valid = task == "language" or not model.bidirectional
         expected = "false for the task dates, which decodes in one direction"
         check_setting(valid, "model.bidirectional", expected, model.bidirectional)
         valid = not model.bidirectional or model.num_layers == 1

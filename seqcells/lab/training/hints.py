@@ -46,20 +46,6 @@ def _use(run: Run) -> Iterator[str]:
         labelled = ["--data.unlabelled", "false"] if config.data.unlabelled else []
         start = ["--task", "sentiment", "--training.start_from", folder]
         yield _train(run, *start, *labelled)
-    elif config.task == "regions" and config.model.bidirectional:
-        labelled = config.data.unlabelled and config.data.vectors is None
-        options = ["--data.unlabelled", "false"] if labelled else []
-        size = config.model.hidden_size
-        yield _train(
-            run,
-            "--task",
-            "sentiment",
-            "--training.regions",
-            folder,
-            "--model.region_size",
-            size,
-            *options,
-        )
     elif config.task in ("adding", "copying"):
         yield _train(run, "--data.steps", 2 * config.data.steps)  # a longer memory
     elif config.task == "digits" and len(cells := _valid_cells(config)) > 1:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,13 +19,9 @@ from seqcells.lab.training.runs import Run
 
 PREDICTED = 0.1  # weight of a text with a predicted label; chosen on validation reviews of IMDB
 
-SCALED_BATCHES = 10  # over which region states are scaled
-
 if TYPE_CHECKING:
     from seqcells.lab.models.ngram_regression import NgramRegression
-    from seqcells.lab.models.regions import RegionStates
     from seqcells.lab.text.neighbours import Neighbours
-    from seqcells.lab.training.tasks.base import TrainingData
 
 
 def start_from_file(inputs: WordInputs, path: str, vocabulary: Vocabulary) -> str:
@@ -43,10 +38,8 @@ def start_from_file(inputs: WordInputs, path: str, vocabulary: Vocabulary) -> st
     return f"vectors of {found:,} of {len(vocabulary) - 1:,} words from {path}"
 
 
-def start_from_neighbours(
-    inputs: WordInputs, texts: Sequence[Sequence[int]], scale: float = VECTOR_SCALE
-) -> str:
-    """Set word and n-gram vectors from co-occurrence counts, with a standard deviation of `scale`.
+def start_from_neighbours(inputs: WordInputs, texts: Sequence[Sequence[int]]) -> str:
+    """Set word and n-gram vectors from co-occurrence counts, with the scale of the initial ones.
 
     Words that do not occur in `texts` keep their vectors.
     """
@@ -57,7 +50,7 @@ def start_from_neighbours(
         texts, words.num_embeddings, words.embedding_dim, progress=sys.stderr.isatty()
     )
     seen = neighbours.words.any(1)
-    scale = scale / neighbours.words[seen].std()
+    scale = VECTOR_SCALE / neighbours.words[seen].std()
     with torch.no_grad():
         words.weight[seen] = neighbours.words[seen] * scale
         if inputs.ngrams is not None:
@@ -107,13 +100,6 @@ def fit_ngram_regression(
         regression.weights.copy_(torch.from_numpy(weights))
         regression.bias.fill_(bias)
     return f"a regression on n-grams of up to {regression.longest} words in {len(texts):,} texts"
-
-
-def start_from_regions(states: RegionStates, run: Run, data: TrainingData) -> str:
-    """Copy the network of a run of the task `regions`; scale its states over training texts."""
-    weights = load_checkpoint(run.best, run.config)["model"]
-    states.start(weights, islice(data.train.epoch(0), SCALED_BATCHES))
-    return f"region states from {run.folder}"
 
 
 def start_from_run(model: nn.Module, run: Run) -> str:

@@ -11,8 +11,8 @@ from seqcells.lab.training.devices import device_of
 from seqcells.lab.training.loop import Trainer
 from seqcells.lab.training.results import finish
 from seqcells.lab.training.runs import Run
-from seqcells.lab.training.sources import runs_to_train
 from seqcells.lab.training.tasks import task_of
+from seqcells.lab.training.teachers import teachers_to_train
 from seqcells.lab.training.termination import (
     InterruptedRunError,
     deferred_signals,
@@ -23,11 +23,11 @@ from seqcells.lab.training.termination import (
 def train(run: Run, *, resumed: bool = False) -> dict[str, Any]:
     """Train the model of a run, test it, and return the content of `metrics.json`.
 
-    A region model and teachers that are not trained yet are trained first. The run's folder is
-    locked until the end. It is removed if nothing has been written to it.
+    Teachers that are not trained yet are trained first. The run's folder is locked until the end.
+    It is removed if nothing has been written to it.
     """
     with run:
-        _train_sources(run)
+        _train_teachers(run)
         return _train(run, resumed)
 
 
@@ -45,12 +45,12 @@ def train_in(folder: Path, config: Config) -> dict[str, Any]:
     return train(Run.resume(folder, config), resumed=True)
 
 
-def _train_sources(run: Run) -> None:
-    """Train the runs that a run reads, each in its folder. Finished runs there are reused."""
-    planned = list(runs_to_train(run.config))
-    for title, folder, config in planned:
+def _train_teachers(run: Run) -> None:
+    """Train the teachers in turn, each in its folder. Finished runs there are reused."""
+    planned = list(teachers_to_train(run.config))
+    for number, (folder, config) in enumerate(planned, 1):
         if processes.is_main():
-            print(f"{title}: {folder}", flush=True)
+            print(f"teacher {number}/{len(planned)}: {folder}", flush=True)
         try:
             train_in(folder, config)
         except InterruptedRunError:
@@ -58,7 +58,7 @@ def _train_sources(run: Run) -> None:
                 f"interrupted in {folder}; run the same command again to continue"
             ) from None
     if planned and processes.is_main():
-        print(f"{'student' if run.config.training.teachers else 'classifier'}: {run.folder}")
+        print(f"student: {run.folder}", flush=True)
 
 
 def _train(run: Run, resumed: bool) -> dict[str, Any]:

@@ -8,14 +8,12 @@ from seqcells.lab.training.tasks.copying import Copying
 from seqcells.lab.training.tasks.dates import Dates
 from seqcells.lab.training.tasks.digits import Digits
 from seqcells.lab.training.tasks.language import Language
-from seqcells.lab.training.tasks.regions import Regions
 from seqcells.lab.training.tasks.sentiment import Sentiment
 
 TASKS = {
     "sentiment": Sentiment,
     "capitals": Capitals,
     "language": Language,
-    "regions": Regions,
     "dates": Dates,
     "adding": Adding,
     "copying": Copying,

@@ -18,14 +18,12 @@ from seqcells.lab.training.initialisation import (
     fit_ngram_regression,
     start_from_file,
     start_from_neighbours,
-    start_from_regions,
     start_from_run,
 )
 from seqcells.lab.training.runs import Run
-from seqcells.lab.training.sources import open_regions, open_teachers
 from seqcells.lab.training.tasks.base import Judgement, TrainingData, judge_binary, predict_logits
 from seqcells.lab.training.tasks.reviews import ReviewTask, encode, read_reviews
-from seqcells.lab.training.teachers import cached_predictions
+from seqcells.lab.training.teachers import cached_predictions, open_teachers
 
 
 class Sentiment(ReviewTask):
@@ -33,9 +31,8 @@ class Sentiment(ReviewTask):
 
     def load(self, vocabulary: Vocabulary | None = None) -> TrainingData:
         pretrained = self.config.training.start_from
-        run = open_regions(self.config) if pretrained is None else Run.open(pretrained)
-        if vocabulary is None and run is not None:
-            vocabulary = run.load_vocabulary()
+        if vocabulary is None and pretrained is not None:
+            vocabulary = Run.open(pretrained).load_vocabulary()
         return super().load(vocabulary)
 
     def pseudo_label(self, unlabelled: list[Review]) -> list[Review]:
@@ -61,9 +58,6 @@ class Sentiment(ReviewTask):
         if self.config.model.ngram_regression:
             texts, labels = data.train.examples, data.train.labels
             sources.append(fit_ngram_regression(model.regression, texts, labels))
-        regions = open_regions(self.config)
-        if regions is not None:
-            sources.append(start_from_regions(model.regions, regions, data))
         return " and ".join(filter(None, sources)) or None
 
     def _begin_network(self, model: nn.Module, vocabulary: Vocabulary) -> str | None:
@@ -85,12 +79,11 @@ class Sentiment(ReviewTask):
         size = self.config.training.adversarial
         if not (size and model.training):
             return judge_binary(model(batch.inputs, batch.lengths), batch.labels, smoothing)
-        states = model.region_states(batch.inputs, batch.lengths)
-        vectors = model.vectors(batch.inputs, states)
+        vectors = model.inputs(batch.inputs)
         logits = model.classify(vectors, batch.lengths)
         judgement = judge_binary(logits, batch.labels, smoothing)
         # The second pass has new dropout masks.
-        moved = model.vectors(batch.inputs, states) + perturbation(judgement.loss, vectors, size)
+        moved = model.inputs(batch.inputs) + perturbation(judgement.loss, vectors, size)
         penalty = judge_binary(model.classify(moved, batch.lengths), batch.labels, smoothing).loss
         return judgement._replace(penalty=penalty)
 
