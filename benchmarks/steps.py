@@ -2,11 +2,15 @@
 
 python -m benchmarks.steps
 python -m benchmarks.steps --only lstm,gru,T=1,B=1,inference
+python -m benchmarks.steps --only cell --precision autocast
 
 Overhead on the host dominates such calls: validation, dispatch, allocation. Both sides have the
 same weights, inputs and initial state; inputs are as wide as the state (I=H). Inference runs under
 `torch.no_grad`. Training is forward and backward, from the sum of the outputs (for a cell, its new
 hidden state) to the weights. Gradients are set to None before each call, as in a training loop.
+With `--precision autocast`, all calls of a row are in one context of bfloat16 autocast, as in a
+loop over steps, so that torch.nn converts its weights once. With bfloat16 both modules are
+converted.
 
 Both sides of a row are warmed up and then timed in turn, round after round. A round is the mean
 over 2 ms of calls. A figure is the fastest round, since other work on the machine only adds time.
@@ -50,6 +54,7 @@ AXES: tuple[dict[str, Any], ...] = (
 )
 QUICK = ("B=1", "B=32", "H=64")
 WARM_UP = 20  # calls
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "autocast": torch.float32}
 BURST = 0.002  # seconds of calls per round: short, to fit between other work
 CLOCKS: dict[bool, Clock] = {False: torch.no_grad()(seconds), True: seconds}  # by `train`
 
@@ -64,6 +69,7 @@ class Case:
     train: bool
     batch: int
     hidden: int
+    precision: str = "float32"
 
     @property
     def mode(self) -> str:
@@ -106,9 +112,9 @@ class Row:
         ]
 
 
-def choose(only: Sequence[str], quick: bool) -> list[Case]:
+def choose(only: Sequence[str], quick: bool, precision: str = "float32") -> list[Case]:
     """Return the rows of the grid; cells have one layer."""
-    cases = [Case(*values) for values in select(AXES, only, QUICK if quick else ())]
+    cases = [Case(*values, precision) for values in select(AXES, only, QUICK if quick else ())]
     return [case for case in cases if case.kind != CELLS or case.layers == 1]
 
 
@@ -121,17 +127,22 @@ def modules(case: Case) -> dict[str, nn.Module]:
         name, sizes = case.cell, (case.hidden, case.hidden, case.layers)
     made = {library: getattr(package, name)(*sizes) for library, package in LIBRARIES.items()}
     made["seqcells"].load_state_dict(made["torch.nn"].state_dict())
-    return {library: module.train(case.train) for library, module in made.items()}
+    dtype = PRECISIONS[case.precision]
+    return {library: module.train(case.train).to(dtype) for library, module in made.items()}
 
 
 def arguments(case: Case) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:
     """Return an input and an initial state, in torch.nn's layout."""
     generator = torch.Generator().manual_seed(SEED)
-    make = partial(torch.randn, generator=generator)
+    dtype = PRECISIONS[case.precision]
+
+    def make(*sizes: int) -> Tensor:
+        return torch.randn(sizes, generator=generator).to(dtype)
+
     steps = STEPS[case.kind]
     inputs = make(*(() if steps is None else (steps,)), case.batch, case.hidden)
     sizes = (*(() if steps is None else (case.layers,)), case.batch, case.hidden)
-    return inputs, (make(sizes), make(sizes)) if case.cell == "LSTM" else make(sizes)
+    return inputs, (make(*sizes), make(*sizes)) if case.cell == "LSTM" else make(*sizes)
 
 
 def call(module: nn.Module, case: Case) -> Callable[[], Any]:
@@ -155,9 +166,10 @@ def call(module: nn.Module, case: Case) -> Callable[[], Any]:
 def measure(case: Case, rounds: int, tick: Callable[[], object]) -> Row:
     """Warm up both sides and time them in turn."""
     runs, clock = [call(module, case) for module in modules(case).values()], CLOCKS[case.train]
-    for run in runs:
-        clock(run, WARM_UP)
-    return Row(case, *in_turn(runs, rounds, tick, clock, shortest=BURST, statistic=min))
+    with torch.autocast("cpu", torch.bfloat16, enabled=case.precision == "autocast"):
+        for run in runs:
+            clock(run, WARM_UP)
+        return Row(case, *in_turn(runs, rounds, tick, clock, shortest=BURST, statistic=min))
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
@@ -195,7 +207,7 @@ def environment(command: Sequence[str], threads: int, rounds: int) -> str:
         f"{torch.backends.cpu.get_cpu_capability()}, {platform.system()}; "
         f"Python {platform.python_version()}, torch {torch.__version__}, "
         f"seqcells {seqcells.__version__}; {threads} threads, the fastest of {rounds} rounds, "
-        f"float32, seed {SEED}: `{shlex.join(['python', '-m', 'benchmarks.steps', *command])}`\n"
+        f"seed {SEED}: `{shlex.join(['python', '-m', 'benchmarks.steps', *command])}`\n"
     )
 
 
@@ -206,11 +218,14 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--threads", type=at_least_one, default=torch.get_num_threads(), help="default: %(default)s"
     )
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="float32", help="default: %(default)s"
+    )
     parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
     parser.add_argument("--only", default="", help=f"rows, separated by commas: {', '.join(words)}")
     options = parser.parse_args(argv)
     only = words_of(parser, "--only", options.only, words)
-    cases = choose(only, options.quick)
+    cases = choose(only, options.quick, options.precision)
     if not cases:
         parser.error(f"--only: expected words that leave some rows, got {options.only!r}")
     torch.set_num_threads(options.threads)

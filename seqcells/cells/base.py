@@ -256,7 +256,7 @@ class GatedCell(Cell):
             self.check_input(input)
         state = None if hx is None else matching_state(self, hx, input)
         if state is None:
-            state = self.initial_state(input.shape[0], device=input.device)
+            state = self.initial_state(input.shape[0], device=input.device, dtype=input.dtype)
             if hx is not None:
                 state = conform_state(hx, state)
         return compute(Request(self, weights, input, state, None, noise))[1]

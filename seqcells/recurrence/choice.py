@@ -126,24 +126,24 @@ def choose(request: Request, precision: str = "") -> Choice:
 
     A backend requested by name takes precedence. The default is the device's own: the C++ kernels
     on the CPU, Triton on a GPU, or cuDNN if `_prefers_cudnn`. The readable loop computes cells
-    without a kernel, calls under a transform, and single steps for which kernels are slower: in a
-    compiled graph, on a GPU, in reduced precision. Compiling or exporting a call does not require
-    that this machine can run its operator.
+    without a kernel, calls under a transform, and single steps of `_steps_faster_by_loop`.
+    Compiling or exporting a call does not require that this machine can run its operator.
 
     Autocast, and float16 on the CPU, convert the request to float32 first. Kernels on the CPU then
-    multiply in bfloat16 if that is autocast's dtype.
+    multiply in bfloat16 if that is autocast's dtype, except in single steps, for which it takes
+    longer to convert the weights than to multiply by them.
 
     Raises:
         RuntimeError: the requested backend does not support the request.
     """
     cell, inputs = request.cell, request.inputs
     compiling, casts = torch.compiler.is_compiling(), autocast(inputs)
-    slower = compiling or casts or not inputs.is_cpu or inputs.dtype in REDUCED
-    if request.is_single() and slower and _requested == "auto" and not request.is_quantized():
+    single = request.is_single()
+    if single and _requested == "auto" and _steps_faster_by_loop(request, compiling, casts):
         return LOOP
     transforms = not compiling and is_transformed()
     every_step = transforms and (
-        request.is_single() or request.is_quantized() or not inputs.is_cpu or not are_supported()
+        single or request.is_quantized() or not inputs.is_cpu or not are_supported()
     )
     kernel: Kernel | None
     if (name := cell.built_in_kernel()) is not None:
@@ -157,7 +157,8 @@ def choose(request: Request, precision: str = "") -> Choice:
             refuse(reason)
             return LOOP
     if casts:
-        return None, None, _autocast_conversion(inputs), False
+        exact = single and inputs.is_cpu
+        return None, None, (torch.float32, "") if exact else _autocast_conversion(inputs), False
     call, unsupported = call_of(request, kernel)
     if unsupported:
         refuse(f"the kernel of {type(cell).__name__} does not support noise.{unsupported}")
@@ -178,6 +179,25 @@ def choose(request: Request, precision: str = "") -> Choice:
     if name == "cpu" and precision:
         call = replace(call, kernel=kernel_of(f"{precision} {call.kernel.name}"))
     return BACKENDS[name], call, None, compiling
+
+
+def _steps_faster_by_loop(request: Request, compiling: bool, casts: bool) -> bool:
+    """Return whether the readable loop computes a single step, as kernels are slower.
+
+    They are in a compiled graph, on a GPU and in float16; in bfloat16 and under autocast, if a
+    gradient is recorded. Under autocast the loop also keeps the dtypes of PyTorch's operations for
+    cells whose results may be in autocast's dtype: `torch.nn.RNNCell` returns such a state.
+    """
+    inputs = request.inputs
+    if request.is_quantized():
+        return False
+    if compiling or not inputs.is_cpu or inputs.dtype is torch.float16:
+        return True
+    if not casts and inputs.dtype is not torch.bfloat16:
+        return False
+    if casts and (is_transformed() or request.cell.built_in_kernel() in (None, *BRIEF)):
+        return True
+    return torch.is_grad_enabled() and request.requires_grad()
 
 
 def native_call(request: Request) -> tuple[Call | None, str]:

@@ -21,8 +21,8 @@ def compute(request: Request, precision: str = "") -> tuple[State, State]:
     Kernels multiply in bfloat16 for bfloat16 tensors and under bfloat16 autocast, with sums, states
     and gates in float32. For float16 they compute in float32 on the CPU, and multiply in float16 on
     a GPU. Under autocast, the readable loop computes sequences of cells with a kernel in float32;
-    single steps of a cell, and cells without a kernel, run PyTorch's operations under autocast. The
-    results have the state's dtype.
+    cells without a kernel, and single steps that record gradients, run PyTorch's operations under
+    autocast; other single steps compute in float32. The results have the state's dtype.
 
     Returns:
         Outputs `(T, B, H)`, zero beyond each length, and each row's state after its last step. With

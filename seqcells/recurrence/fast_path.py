@@ -2,7 +2,8 @@
 
 A kernel computes a step of a small cell in one to four microseconds. Choosing a backend and
 describing the call take several times as long. A call is plain if it has no lengths, resets, noise
-or projection, and its cell is built in. The first such call validates every condition that `choose`
+or projection, and its cell is built in; under autocast, if it also is a single step in float32 that
+records no gradient. The first such call validates every condition that `choose`
 and `check` test, and caches a `Plan`. Later calls compare their tensors with the plan in one native
 call.
 """
@@ -32,6 +33,7 @@ MOST_PLANS = 1024
 def compute_plain(request: Request) -> list[Tensor] | None:
     """Return `[outputs, *final_state]`, or `final_state` of a single step; None if not plain."""
     cell, weights, inputs, state, _, noise, lengths, sizes, resets, reverse, all_states = request
+    casts = torch.is_autocast_enabled("cpu")
     if (
         torch.compiler.is_compiling()
         or noise is not None
@@ -41,13 +43,15 @@ def compute_plain(request: Request) -> list[Tensor] | None:
         or all_states
         or choice._requested not in ("auto", "cpu")
         or is_transformed()
-        or torch.is_autocast_enabled("cpu")
+        or (casts and inputs.dim() == 3)
         or is_observed()
     ):
         return None
     name = cell.built_in_kernel()
     weight_ih, weight_hh, bias_ih, bias_hh, projection, _ = weights
     if name is None or projection is not None or weight_hh is None:
+        return None
+    if casts and name in choice.BRIEF:
         return None
     hidden, other = state, None
     if isinstance(state, tuple):
@@ -70,7 +74,7 @@ def compute_plain(request: Request) -> list[Tensor] | None:
     if other is not None and other.shape[0] != hidden.shape[0]:
         return None
     if plan.requires_grad and torch.is_grad_enabled():
-        if plan.quantized:
+        if plan.quantized or casts:
             return None
         return list(record(plan, reverse, *tensors))
     return _forward(plan, reverse, tensors, False)

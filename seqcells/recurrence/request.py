@@ -102,6 +102,11 @@ class Request(NamedTuple):
         """Whether the matrices are stored in fewer bits than the inputs."""
         return self.weights is not None and is_narrow(self.weights.weight_ih, self.inputs.dtype)
 
+    def requires_grad(self) -> bool:
+        """Whether a weight, the inputs or the state requires a gradient."""
+        parts = self.inputs, *flat_state(self.state), *self.weights
+        return any(part is not None and part.requires_grad for part in parts)
+
     def widened(self) -> Self:
         """Return the request without narrow matrices."""
         return replace(self, weights=widened(self.weights, self.inputs.dtype))

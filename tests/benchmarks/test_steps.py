@@ -50,6 +50,22 @@ def test_words_select_rows(monkeypatch, capsys):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "autocast"])
+def test_reduced_precision(monkeypatch, precision):
+    (case,) = steps.choose(["cell", "lstm", "inference"], quick=True, precision=precision)
+    dtypes, cell_call = [], steps.call
+
+    def call(module, case):
+        run = cell_call(module, case)
+        return lambda: dtypes.extend(part.dtype for part in run()) or dtypes
+
+    monkeypatch.setattr(steps, "call", call)
+    row = steps.measure(case, rounds=1, tick=lambda: None)
+    assert row.ratio > 0
+    assert set(dtypes) == {steps.PRECISIONS[precision]}
+    assert torch.is_autocast_enabled("cpu") is False
+
+
 def tensors(result):
     """Return the tensors of a state, or of an output with its state."""
     if isinstance(result, torch.Tensor):
