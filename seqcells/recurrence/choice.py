@@ -15,6 +15,7 @@ from seqcells.equations.catalogue import Kernel, kernel_of
 from seqcells.kernels import cpu, cudnn, triton
 from seqcells.kernels.backend import Backend
 from seqcells.kernels.call import Call
+from seqcells.recurrence.brief_steps import is_faster_by_loop
 from seqcells.recurrence.levels import are_supported
 from seqcells.recurrence.missing_kernel import warn_if_missing
 from seqcells.recurrence.reference import check_equations
@@ -29,8 +30,6 @@ NAMES = ("auto", "reference", *BACKENDS)
 # Up to this many units, cuDNN holds the weights on chip for a whole sequence.
 FEW_UNITS = {"rnn_tanh": 256, "rnn_relu": 256, "gru": 128, "lstm": 128}
 SHORT = 32  # launching a Triton kernel takes as long as this many steps of cuDNN
-BRIEF = ("rnn_tanh", "rnn_relu")  # one step is four operators, as fast as a kernel from Python
-REDUCED = (torch.float16, torch.bfloat16)
 TRANSFORMED = "forward-mode differentiation and transforms of single steps need every step"
 
 # A plain global: `torch.compile` guards on it, which it cannot do with a ContextVar.
@@ -92,33 +91,6 @@ Choice = tuple[Backend | None, Call | None, Conversion | None, bool]
 LOOP: Choice = (None, None, None, False)
 
 
-def is_faster_without_kernel(request: Request) -> bool:
-    """Return whether a request is one training step that is faster without a kernel.
-
-    PyTorch records the gradients of its own operators in C++, as for `torch.nn.RNNCell`. The
-    gradient of a kernel is recorded in Python, which takes longer than such a step.
-    """
-    cell, weights, inputs, _, _, noise, lengths, sizes, resets, _, _ = request
-    return (
-        cell.kernel in BRIEF
-        and (inputs.dim() == 2 or inputs.shape[0] == 1)
-        and inputs.is_cpu
-        and inputs.layout is torch.strided
-        and not weights.weight_ih.is_meta
-        and not weights.weight_hh.is_meta
-        and inputs.dtype not in REDUCED
-        and weights.weight_ih.dtype is inputs.dtype
-        and _requested == "auto"
-        and torch.is_grad_enabled()
-        and noise is None
-        and lengths is None
-        and sizes is None
-        and resets is None
-        and not torch.compiler.is_compiling()
-        and not torch.is_autocast_enabled("cpu")
-    )
-
-
 def choose(request: Request, precision: str = "") -> Choice:
     """Return the backend that computes a request, and its call.
 
@@ -126,7 +98,7 @@ def choose(request: Request, precision: str = "") -> Choice:
 
     A backend requested by name takes precedence. The default is the device's own: the C++ kernels
     on the CPU, Triton on a GPU, or cuDNN if `_prefers_cudnn`. The readable loop computes cells
-    without a kernel, calls under a transform, and single steps of `_steps_faster_by_loop`.
+    without a kernel, calls under a transform, and single steps for which it is faster.
     Compiling or exporting a call does not require that this machine can run its operator.
 
     Autocast, and float16 on the CPU, convert the request to float32 first. Kernels on the CPU then
@@ -139,7 +111,7 @@ def choose(request: Request, precision: str = "") -> Choice:
     cell, inputs = request.cell, request.inputs
     compiling, casts = torch.compiler.is_compiling(), autocast(inputs)
     single = request.is_single()
-    if single and _requested == "auto" and _steps_faster_by_loop(request, compiling, casts):
+    if single and _requested == "auto" and is_faster_by_loop(request, compiling, casts):
         return LOOP
     transforms = not compiling and is_transformed()
     every_step = transforms and (
@@ -179,25 +151,6 @@ def choose(request: Request, precision: str = "") -> Choice:
     if name == "cpu" and precision:
         call = replace(call, kernel=kernel_of(f"{precision} {call.kernel.name}"))
     return BACKENDS[name], call, None, compiling
-
-
-def _steps_faster_by_loop(request: Request, compiling: bool, casts: bool) -> bool:
-    """Return whether the readable loop computes a single step, as kernels are slower.
-
-    They are in a compiled graph, on a GPU and in float16; in bfloat16 and under autocast, if a
-    gradient is recorded. Under autocast the loop also keeps the dtypes of PyTorch's operations for
-    cells whose results may be in autocast's dtype: `torch.nn.RNNCell` returns such a state.
-    """
-    inputs = request.inputs
-    if request.is_quantized():
-        return False
-    if compiling or not inputs.is_cpu or inputs.dtype is torch.float16:
-        return True
-    if not casts and inputs.dtype is not torch.bfloat16:
-        return False
-    if casts and (is_transformed() or request.cell.built_in_kernel() in (None, *BRIEF)):
-        return True
-    return torch.is_grad_enabled() and request.requires_grad()
 
 
 def native_call(request: Request) -> tuple[Call | None, str]:

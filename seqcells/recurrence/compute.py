@@ -7,8 +7,9 @@ from torch import Tensor
 
 from seqcells.compatibility import replace
 from seqcells.noise import apply_weight_factor
-from seqcells.recurrence import operators
-from seqcells.recurrence.choice import choose, is_faster_without_kernel
+from seqcells.recurrence import choice, operators
+from seqcells.recurrence.brief_steps import is_brief
+from seqcells.recurrence.choice import choose
 from seqcells.recurrence.fast_path import compute_plain
 from seqcells.recurrence.reference import reference
 from seqcells.recurrence.request import Request, check_placement
@@ -38,7 +39,7 @@ def compute(request: Request, precision: str = "") -> tuple[State, State]:
             that requires gradients.
         RuntimeError: the requested backend does not support the request.
     """
-    if not precision and is_faster_without_kernel(request):
+    if not precision and choice._requested == "auto" and is_brief(request):
         try:
             return _brief_step(request)
         except (RuntimeError, TypeError, ValueError):

@@ -21,6 +21,7 @@ from seqcells.kernels.cpu import library, memory, packed
 from seqcells.kernels.cpu.library import Problem
 from seqcells.recurrence import choice
 from seqcells.recurrence.autograd import differentiated, gradients, is_observed, unobserved
+from seqcells.recurrence.brief_steps import BRIEF
 from seqcells.recurrence.plan import Plan, Tensors, distinct, plan_of
 from seqcells.recurrence.request import Request
 
@@ -51,7 +52,7 @@ def compute_plain(request: Request) -> list[Tensor] | None:
     weight_ih, weight_hh, bias_ih, bias_hh, projection, _ = weights
     if name is None or projection is not None or weight_hh is None:
         return None
-    if casts and name in choice.BRIEF:
+    if casts and name in BRIEF:
         return None
     hidden, other = state, None
     if isinstance(state, tuple):

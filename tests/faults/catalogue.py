@@ -290,8 +290,8 @@ ARM = [
 
 REDUCED = [
     Fault("recurrence/choice.py", "exact = single and inputs.is_cpu", "exact = False"),
-    Fault("recurrence/choice.py", "in (None, *BRIEF)):", "is None):"),
-    Fault("recurrence/fast_path.py", "if casts and name in choice.BRIEF:", "if False:"),
+    Fault("recurrence/brief_steps.py", "in (None, *BRIEF)):", "is None):"),
+    Fault("recurrence/fast_path.py", "if casts and name in BRIEF:", "if False:"),
     Fault("recurrence/fast_path.py", "if plan.quantized or casts:", "if plan.quantized:"),
     Fault("cells/base.py", "device=input.device, dtype=input.dtype)", "device=input.device)"),
 ]

@@ -84,10 +84,13 @@ def test_an_exception_from_a_handler_stops_the_kernel(division, direction, alarm
 
     def interrupted():
         alarm(0.02, interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            work()
+        work()
 
-    assert seconds_of(interrupted) < 0.75 * full
+    def raises():
+        with pytest.raises(KeyboardInterrupt):  # on a busy machine the alarm precedes the call
+            interrupted()
+
+    assert seconds_of(raises) < 0.75 * full
     close(work(), expected)
 
 

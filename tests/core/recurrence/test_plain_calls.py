@@ -11,7 +11,7 @@ from torch import nn
 import seqcells
 from seqcells import LSTMState, Noise, Recurrent, backend
 from seqcells.kernels import cpu
-from seqcells.recurrence import choice, fast_path
+from seqcells.recurrence import brief_steps, choice, fast_path
 
 pytestmark = pytest.mark.skipif(cpu.unavailable() is not None, reason=str(cpu.unavailable()))
 
@@ -19,7 +19,7 @@ B, I, H = 3, 4, 5  # noqa: E741
 PLAIN = ["rnn_tanh", "rnn_relu", "gru", "lstm", "gru_reset_before", "mgu_reset_before"]
 PLAIN += ["coupled_lstm", "light_lstm", "mgu"]
 OTHERS = ["lstm_proj", "peephole_lstm", "indrnn_relu", "min_gru", "layer_norm_lstm"]
-BRIEF = list(choice.BRIEF)  # trained step by step without a kernel
+BRIEF = list(brief_steps.BRIEF)  # trained step by step without a kernel
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from torch import nn
 
 import seqcells
 from seqcells.kernels import cpu
-from seqcells.recurrence.choice import BRIEF
+from seqcells.recurrence.brief_steps import BRIEF
 
 pytestmark = pytest.mark.skipif(cpu.unavailable() is not None, reason=str(cpu.unavailable()))
 
