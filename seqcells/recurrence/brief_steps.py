@@ -6,6 +6,7 @@ import torch
 
 from seqcells.compatibility import is_transformed
 from seqcells.recurrence.request import Request
+from seqcells.state import autocast, first_tensor
 
 BRIEF = ("rnn_tanh", "rnn_relu")  # one step is four operators, as fast as a kernel from Python
 REDUCED = (torch.float16, torch.bfloat16)
@@ -42,7 +43,7 @@ def is_faster_by_loop(request: Request, compiling: bool, casts: bool) -> bool:
 
     They are in a compiled graph, on a GPU and in float16; in bfloat16 and under autocast, if a
     gradient is recorded. Under autocast the loop also keeps the dtypes of PyTorch's operations for
-    cells whose results may be in autocast's dtype: `torch.nn.RNNCell` returns such a state.
+    cells that are not built in.
     """
     inputs = request.inputs
     if request.is_quantized():
@@ -51,6 +52,19 @@ def is_faster_by_loop(request: Request, compiling: bool, casts: bool) -> bool:
         return True
     if not casts and inputs.dtype is not torch.bfloat16:
         return False
-    if casts and (is_transformed() or request.cell.built_in_kernel() in (None, *BRIEF)):
+    if casts and (is_transformed() or request.cell.built_in_kernel() is None):
         return True
     return torch.is_grad_enabled() and request.requires_grad()
+
+
+def converted_dtype(request: Request) -> torch.dtype:
+    """Return the dtype of the results of a request that was converted: that of the state.
+
+    Under autocast a step of an RNN ends in an operation in autocast's dtype, as that of
+    `torch.nn.RNNCell`.
+    """
+    own = first_tensor(request.state).dtype
+    single = request.is_single() and autocast(request.inputs)
+    if single and request.cell.built_in_kernel() in BRIEF and own is not torch.float64:
+        return torch.get_autocast_dtype(request.inputs.device.type)
+    return own

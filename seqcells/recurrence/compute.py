@@ -8,12 +8,12 @@ from torch import Tensor
 from seqcells.compatibility import replace
 from seqcells.noise import apply_weight_factor
 from seqcells.recurrence import choice, operators
-from seqcells.recurrence.brief_steps import is_brief
+from seqcells.recurrence.brief_steps import converted_dtype, is_brief
 from seqcells.recurrence.choice import choose
 from seqcells.recurrence.fast_path import compute_plain
 from seqcells.recurrence.reference import reference
 from seqcells.recurrence.request import Request, check_placement
-from seqcells.state import State, first_tensor, flat_state, form_state, map_state
+from seqcells.state import State, flat_state, form_state, map_state
 
 
 def compute(request: Request, precision: str = "") -> tuple[State, State]:
@@ -23,7 +23,7 @@ def compute(request: Request, precision: str = "") -> tuple[State, State]:
     and gates in float32. For float16 they compute in float32 on the CPU, and multiply in float16 on
     a GPU. Under autocast, the readable loop computes sequences of cells with a kernel in float32;
     cells without a kernel, and single steps that record gradients, run PyTorch's operations under
-    autocast; other single steps compute in float32. The results have the state's dtype.
+    autocast; other single steps compute in float32. `converted_dtype` is the dtype of the results.
 
     Returns:
         Outputs `(T, B, H)`, zero beyond each length, and each row's state after its last step. With
@@ -111,5 +111,5 @@ def _converted(request: Request, dtype: torch.dtype, precision: str) -> tuple[St
 
     with torch.autocast(request.inputs.device.type, enabled=False):
         outputs, final = compute(request.map(convert), precision)
-    own = first_tensor(request.state).dtype
-    return map_state(lambda part: part.to(own), (outputs, final))
+    dtype = converted_dtype(request)
+    return map_state(lambda part: part.to(dtype), (outputs, final))

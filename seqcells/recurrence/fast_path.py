@@ -2,10 +2,11 @@
 
 A kernel computes a step of a small cell in one to four microseconds. Choosing a backend and
 describing the call take several times as long. A call is plain if it has no lengths, resets, noise
-or projection, and its cell is built in; under autocast, if it also is a single step in float32 that
-records no gradient. The first such call validates every condition that `choose`
-and `check` test, and caches a `Plan`. Later calls compare their tensors with the plan in one native
-call.
+or projection, and its cell is built in; in bfloat16, if it also records no gradient; under
+autocast, if it is a single step that records none and has weights in float32 or float64.
+
+The first such call validates every condition that `choose` and `check` test, and caches a `Plan`.
+Later calls compare their tensors with the plan in one native call.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from seqcells.kernels.cpu import library, memory, packed
 from seqcells.kernels.cpu.library import Problem
 from seqcells.recurrence import choice
 from seqcells.recurrence.autograd import differentiated, gradients, is_observed, unobserved
-from seqcells.recurrence.brief_steps import BRIEF
+from seqcells.recurrence.brief_steps import BRIEF, REDUCED
 from seqcells.recurrence.plan import Plan, Tensors, distinct, plan_of
 from seqcells.recurrence.request import Request
 
@@ -52,13 +53,15 @@ def compute_plain(request: Request) -> list[Tensor] | None:
     weight_ih, weight_hh, bias_ih, bias_hh, projection, _ = weights
     if name is None or projection is not None or weight_hh is None:
         return None
-    if casts and name in BRIEF:
-        return None
     hidden, other = state, None
     if isinstance(state, tuple):
         if len(state) != 2:
             return None
         hidden, other = state
+    # PyTorch's last operation in a step of these cells has autocast's dtype.
+    rounds = casts and name in BRIEF and weight_ih.dtype is torch.float32
+    if rounds:
+        inputs, hidden = _widened(inputs), _widened(hidden)
     tensors = inputs, hidden, other, weight_ih, weight_hh, bias_ih, bias_hh
     compared = distinct(tensors)
     key = id(weight_ih), len(compared), inputs.requires_grad, hidden.requires_grad
@@ -74,11 +77,23 @@ def compute_plain(request: Request) -> list[Tensor] | None:
         return None
     if other is not None and other.shape[0] != hidden.shape[0]:
         return None
-    if plan.requires_grad and torch.is_grad_enabled():
-        if plan.quantized or casts:
-            return None
+    recorded = plan.requires_grad and torch.is_grad_enabled()
+    if (recorded and (plan.quantized or casts)) or (plan.narrow and (recorded or casts)):
+        return None
+    if recorded:
         return list(record(plan, reverse, *tensors))
-    return _forward(plan, reverse, tensors, False)
+    if plan.narrow:
+        rest = [part if part is None else part.float() for part in (other, bias_ih, bias_hh)]
+        tensors = inputs.float(), hidden.float(), rest[0], weight_ih, weight_hh, rest[1], rest[2]
+    results = _forward(plan, reverse, tensors, False)
+    if plan.narrow or rounds:
+        dtype = torch.bfloat16 if plan.narrow else torch.get_autocast_dtype("cpu")
+        return [part.to(dtype) for part in results]
+    return results
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in REDUCED else tensor
 
 
 def _forward(plan: Plan, reverse: bool, tensors: Tensors, train: bool) -> list[Tensor]:

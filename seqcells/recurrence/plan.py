@@ -27,6 +27,7 @@ class Plan(NamedTuple):
         features: number of inputs I.
         requires_grad: whether any tensor requires gradients.
         quantized: whether both matrices are int8.
+        narrow: whether all tensors are bfloat16.
     """
 
     kernel: Kernel
@@ -35,6 +36,7 @@ class Plan(NamedTuple):
     features: int
     requires_grad: bool
     quantized: bool
+    narrow: bool
 
 
 def plan_of(name: str, tensors: Tensors) -> Plan | None:
@@ -54,7 +56,7 @@ def plan_of(name: str, tensors: Tensors) -> Plan | None:
     quantized = weight_ih.dtype is torch.int8 and dtype is torch.float32
     more = SCALE_BYTES if quantized else 0
     if (
-        dtype not in (torch.float32, torch.float64)
+        dtype not in cpu.DTYPES
         or weight_ih.shape != (fused_inputs, features + more)
         or weight_hh.shape != (fused, units + more)
         or weight_hh.dtype is not weight_ih.dtype
@@ -81,6 +83,7 @@ def plan_of(name: str, tensors: Tensors) -> Plan | None:
         features,
         any(tensor.requires_grad for tensor in compared),
         quantized,
+        dtype is torch.bfloat16,
     )
 
 
@@ -101,7 +104,7 @@ def _template(
     kernel: Kernel, dtype: torch.dtype, features: int, units: int, quantized: bool
 ) -> bytes:
     problem = Problem()
-    problem.narrow = problem.stored = 2 if quantized else 0
+    problem.narrow = problem.stored = 2 if quantized else int(dtype is torch.bfloat16)
     problem.cell = kernel.number
     problem.gates = kernel.gates
     problem.is_double = dtype is torch.float64

@@ -111,7 +111,7 @@ PATH = [
     ),
     Fault(
         "recurrence/compute.py",
-        "map_state(lambda part: part.to(own), (outputs, final))",
+        "map_state(lambda part: part.to(dtype), (outputs, final))",
         "(outputs, final)",
     ),
     Fault(
@@ -290,9 +290,10 @@ ARM = [
 
 REDUCED = [
     Fault("recurrence/choice.py", "exact = single and inputs.is_cpu", "exact = False"),
-    Fault("recurrence/brief_steps.py", "in (None, *BRIEF)):", "is None):"),
-    Fault("recurrence/fast_path.py", "if casts and name in BRIEF:", "if False:"),
-    Fault("recurrence/fast_path.py", "if plan.quantized or casts:", "if plan.quantized:"),
+    Fault("recurrence/brief_steps.py", "if single and request", "if False and request"),
+    Fault("recurrence/fast_path.py", "if plan.narrow or rounds:", "if plan.narrow:"),
+    Fault("recurrence/fast_path.py", "(plan.quantized or casts)", "plan.quantized"),
+    Fault("recurrence/fast_path.py", "(plan.narrow and (recorded or casts))", "False"),
     Fault("cells/base.py", "device=input.device, dtype=input.dtype)", "device=input.device)"),
 ]
 

@@ -41,12 +41,25 @@ def test_a_step_under_autocast_without_gradients_computes_in_float32(kind, ran):
         del ran[:]
         with AUTOCAST:
             found = leaves(cell(input, state))
-    if cell.built_in_kernel() in BRIEF:
-        assert not ran
-        assert {part.dtype for part in found} == {torch.bfloat16}
-        return
-    assert ran == ["forward"]
+            second = leaves(cell(input, cell(input, state)))
+    assert set(ran) == {"forward"}
+    assert len(ran) == 3
+    rounded = cell.built_in_kernel() in BRIEF
+    assert {part.dtype for part in second} == {torch.bfloat16 if rounded else torch.float32}
     for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other.bfloat16() if rounded else other)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "rnn_tanh"])
+def test_a_profiler_changes_no_bit_of_a_step_under_autocast(kind, ran):
+    cell, input, state = step(kind)
+    with torch.no_grad(), AUTOCAST:
+        expected = leaves(cell(input, state))
+        with torch.profiler.profile():
+            found = leaves(cell(input, state))
+    assert ran == ["forward"] * 2
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == other.dtype
         assert torch.equal(one, other)
 
 
