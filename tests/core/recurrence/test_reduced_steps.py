@@ -55,7 +55,7 @@ def test_a_profiler_changes_no_bit_of_a_step_under_autocast(kind, ran):
     cell, input, state = step(kind)
     with torch.no_grad(), AUTOCAST:
         expected = leaves(cell(input, state))
-        with torch.profiler.profile():
+        with torch.autograd.profiler.profile():
             found = leaves(cell(input, state))
     assert ran == ["forward"] * 2
     for one, other in zip(found, expected, strict=True):
