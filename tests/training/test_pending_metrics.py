@@ -1,6 +1,8 @@
 """Metrics that are read several batches late, as on a GPU, and steps skipped in float16."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -100,6 +102,39 @@ def test_metrics_belong_to_their_batches():
     pending.add(Judgement(torch.tensor(1.5), torch.tensor(1)), 0.0, 5, torch.tensor(0.25))
     assert [tuple(one) for one in pending.read()] == [(2.5, 3.0, 4, None), (0.0, 0.0, 5, 0.25)]
     assert pending.read() == []
+
+
+GROWTH = """
+import torch
+from seqcells.lab.training.metrics import PendingMetrics
+from seqcells.lab.training.tasks import Judgement
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+def add(size):
+    batch = torch.ones(size)
+    loss = batch.exp().sum()  # beside the memory of a batch
+    pending.add(Judgement(loss), 1.0, 1)
+
+pending = PendingMetrics()
+torch.ones(8_000_000)  # once freed, memory of up to this size comes from the heap
+for number in range(20):
+    add(2_000_000)
+before = resident()
+for number in range(60):
+    add(2_000_000)
+print((resident() - before) >> 20)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the memory of a process in Linux")
+def test_pending_metrics_do_not_keep_memory_from_being_used_again():
+    command = [sys.executable, "-c", GROWTH]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 64  # MiB
 
 
 def test_float16_is_close_to_float32(make_trainer):

@@ -24,16 +24,23 @@ class BatchMetrics(NamedTuple):
     norm: float | None  # of the gradient, if the weights are updated after this batch
 
 
+Scalar = Tensor | float
+
+
 class PendingMetrics:
-    """Metrics that stay on the device until they are read, as reading them synchronises."""
+    """Metrics that stay on a GPU until they are read, as reading them synchronises.
+
+    Those on the CPU are read at once: a small tensor would keep the memory beside it from being
+    used again, and an evaluation of 3,900 batches grew to 19 GB.
+    """
 
     def __init__(self) -> None:
         self._clear()
 
     def _clear(self) -> None:
-        self._losses: list[Tensor] = []
-        self._correct: list[Tensor] = []
-        self._norms: dict[int, Tensor] = {}  # by the batch's position
+        self._losses: list[Scalar] = []
+        self._correct: list[Scalar] = []
+        self._norms: dict[int, Scalar] = {}  # by the batch's position
         self._counts: list[tuple[float, int]] = []
 
     def __len__(self) -> int:
@@ -44,10 +51,10 @@ class PendingMetrics:
     ) -> None:
         """Add a batch. The weight is zero in a process whose shard is empty."""
         if norm is not None:
-            self._norms[len(self)] = norm
-        self._losses.append(judgement.loss.detach())
+            self._norms[len(self)] = _pending(norm)
+        self._losses.append(_pending(judgement.loss.detach()))
         if judgement.correct is not None:
-            self._correct.append(judgement.correct)
+            self._correct.append(_pending(judgement.correct))
         self._counts.append((weight, labels))
 
     def read(self) -> list[BatchMetrics]:
@@ -64,9 +71,16 @@ class PendingMetrics:
         return metrics
 
 
-def _values(scalars: Collection[Tensor]) -> list[float]:
+def _pending(scalar: Tensor) -> Scalar:
+    """Return the value of a tensor on the CPU, or the tensor."""
+    return scalar.item() if scalar.is_cpu else scalar
+
+
+def _values(scalars: Collection[Scalar]) -> list[float]:
     """Return the values of tensors on one device, in one transfer."""
-    return torch.stack(list(scalars)).tolist() if scalars else []
+    tensors = [scalar for scalar in scalars if isinstance(scalar, Tensor)]
+    read = iter(torch.stack(tensors).tolist() if tensors else [])
+    return [next(read) if isinstance(scalar, Tensor) else scalar for scalar in scalars]
 
 
 @dataclass
