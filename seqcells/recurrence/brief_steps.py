@@ -1,4 +1,4 @@
-"""Single steps that the readable loop computes faster than a kernel."""
+"""Single steps: which the readable loop computes faster, and the dtype of their results."""
 
 from __future__ import annotations
 

@@ -69,3 +69,11 @@ def launched(monkeypatch):
 
     monkeypatch.setattr(launch, "launch", counted)
     return seen
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """Return the list of native calls: `"forward"` and `"backward"`."""
+    found, run = [], cpu.library.run
+    monkeypatch.setattr(cpu.library, "run", lambda way, p: found.append(way) or run(way, p))
+    return found

@@ -23,14 +23,6 @@ BRIEF = list(brief_steps.BRIEF)  # trained step by step without a kernel
 
 
 @pytest.fixture
-def ran(monkeypatch):
-    """Return the list of native calls: `"forward"` and `"backward"`."""
-    found, run = [], cpu.library.run
-    monkeypatch.setattr(cpu.library, "run", lambda way, p: found.append(way) or run(way, p))
-    return found
-
-
-@pytest.fixture
 def plainly(monkeypatch):
     """Return a list that tells for each call whether it was plain."""
     found, run = [], fast_path.compute_plain

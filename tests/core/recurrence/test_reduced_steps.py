@@ -17,14 +17,6 @@ TORCHS = {"lstm": nn.LSTMCell, "gru": nn.GRUCell, "rnn_tanh": nn.RNNCell}
 AUTOCAST = torch.autocast("cpu", torch.bfloat16)
 
 
-@pytest.fixture
-def ran(monkeypatch):
-    """Return the list of native calls: `"forward"` and `"backward"`."""
-    found, run = [], cpu.library.run
-    monkeypatch.setattr(cpu.library, "run", lambda way, p: found.append(way) or run(way, p))
-    return found
-
-
 def step(kind, dtype=torch.float32):
     """Return a cell, an input and a state."""
     cell = make_cell(kind, I, H, dtype=torch.float32)
